@@ -1,0 +1,54 @@
+# Two commands matter: `make run` and `make test`. Both set up what they need.
+PYTHON ?= python3
+VENV   ?= .venv
+PY      = $(VENV)/bin/python
+PORT   ?= 8501
+ADDRESS ?= localhost
+
+.PHONY: run test test-fast check bench accuracy clean browser
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run       set up and open the app on http://localhost:$(PORT)"
+	@echo "make test      set up and run every check and test, the browser included"
+	@echo "make test-fast the tests without a browser"
+	@echo "make check     format, lint, types"
+	@echo "make bench     measure decode and prefill on this machine; writes bench/results"
+	@echo "make accuracy  recompute the accuracy page's results"
+	@echo "make clean     remove the virtual environment and caches"
+
+$(VENV)/run.stamp: requirements.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+run: $(VENV)/run.stamp
+	$(PY) -m streamlit run app.py --server.port $(PORT) --server.address $(ADDRESS)
+
+# System packages the tests drive: Chromium and PostgreSQL, from Debian where apt-get and root are at hand.
+browser:
+	@sh tests/system_packages.sh
+
+check: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+test: $(VENV)/dev.stamp browser check
+	$(PY) -m pytest
+
+test-fast: $(VENV)/dev.stamp
+	$(PY) -m pytest -m "not browser"
+
+bench: $(VENV)/dev.stamp
+	$(PY) -m bench
+
+accuracy: $(VENV)/dev.stamp
+	$(PY) -m attention accuracy --write
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+import sys
+
+from attention.cli import main
+
+sys.exit(main())

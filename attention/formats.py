@@ -1,0 +1,109 @@
+"""Element formats of a KV cache: bits per element and the scales that come with them.
+
+A plain name (``fp8``, ``int8``, ``int4``) counts the elements alone. The formats that engines really store
+add scales: one per tensor or head (calibrated once, constant), one per group of elements (with every
+position), or blocks with their scale inside (GGUF).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attention.spec import PositionState
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFormat:
+    """How one element of the cache is stored.
+
+    Attributes:
+        name: as typed by the user.
+        bits: per element.
+        group_size: elements that share one scale, None if scales do not come with positions.
+        scale_bits, zero_bits: size of a group's scale and of its zero point.
+        fixed_scales: scales per layer that do not grow, "tensor" (one for K, one for V) or "head".
+        source: where the layout is defined.
+    """
+
+    name: str
+    bits: int
+    group_size: int | None = None
+    scale_bits: int = 0
+    zero_bits: int = 0
+    fixed_scales: str | None = None
+    label: str = ""
+    source: str = ""
+
+    @property
+    def bits_per_element(self) -> float:
+        """Effective bits with the scales that grow with positions."""
+        if self.group_size is None:
+            return float(self.bits)
+        return self.bits + (self.scale_bits + self.zero_bits) / self.group_size
+
+    def row_bytes(self, elements: int) -> int:
+        """Bytes of one position's K (or V) of a layer: `elements` stored one after the other, whole groups."""
+        if not elements:
+            return 0
+        payload = elements * self.bits
+        if self.group_size is not None:
+            groups = -(-elements // self.group_size)
+            if self.name in GGUF_BLOCKS:
+                payload = groups * self.group_size * self.bits
+            payload += groups * (self.scale_bits + self.zero_bits)
+        return -(-payload // 8)
+
+    def fixed_bytes(self, state: PositionState) -> int:
+        """Bytes of calibrated fp32 scales a layer's state needs, whatever the context."""
+        tensors = 2 if state.v_head_dim else 1
+        if self.fixed_scales == "tensor":
+            return 4 * tensors
+        if self.fixed_scales == "head":
+            return 4 * tensors * state.n_kv_heads
+        return 0
+
+
+GGUF_BLOCKS = ("q8_0", "q4_0")
+"""Formats whose rows are whole blocks of 32: a 16-bit scale and the elements (ggml's block_q8_0, block_q4_0)."""
+
+_GGML = "ggml-common.h: block_q8_0 is 34 bytes, block_q4_0 18 bytes, for 32 elements"
+
+
+def _grouped(name: str, bits: int, group: int, zero_bits: int = 0) -> CacheFormat:
+    zero = f", {zero_bits}-bit zero point" if zero_bits else ""
+    return CacheFormat(name, bits, group, 16, zero_bits, label=f"int{bits}, groups of {group}, 16-bit scale{zero}")
+
+
+FORMATS: dict[str, CacheFormat] = {
+    f.name: f
+    for f in (
+        CacheFormat("bf16", 16, label="bfloat16"),
+        CacheFormat("fp16", 16, label="float16"),
+        CacheFormat("fp32", 32, label="float32"),
+        CacheFormat("fp8", 8, label="fp8, elements alone"),
+        CacheFormat("fp8-tensor", 8, fixed_scales="tensor", label="fp8, one fp32 scale per tensor"),
+        CacheFormat("fp8-head", 8, fixed_scales="head", label="fp8, one fp32 scale per K/V head"),
+        CacheFormat("int8", 8, label="int8, elements alone"),
+        _grouped("int8-g32", 8, 32),
+        _grouped("int8-g64", 8, 64),
+        _grouped("int8-g128", 8, 128),
+        CacheFormat("int4", 4, label="int4, elements alone"),
+        _grouped("int4-g32", 4, 32, 16),
+        _grouped("int4-g64", 4, 64, 16),
+        _grouped("int4-g128", 4, 128, 16),
+        CacheFormat("q8_0", 8, 32, 16, label="GGUF q8_0: 34 bytes for 32 elements", source=_GGML),
+        CacheFormat("q4_0", 4, 32, 16, label="GGUF q4_0: 18 bytes for 32 elements", source=_GGML),
+    )
+}
+
+
+def cache_format(name: str) -> CacheFormat:
+    """The format called `name`.
+
+    Raises:
+        ValueError: unknown name; the message lists what is accepted.
+    """
+    try:
+        return FORMATS[name]
+    except (KeyError, TypeError):
+        raise ValueError(f"kv_dtype must be one of {', '.join(FORMATS)}; got {name!r}") from None
