@@ -1,0 +1,131 @@
+"""A browser tab without the browser: one WebSocket session with a Streamlit server, speaking its protocol.
+
+Used to load the server with many sessions at once (``bench/load.py``) and to watch its memory over thousands of
+reruns. It does what the front end does: open the stream, ask for a run, keep the elements that arrive, send back the
+state of all widgets when one moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from types import TracebackType
+
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from websockets.asyncio.client import ClientConnection, connect
+
+MOVABLE = ("slider", "selectbox", "button_group", "radio")
+
+
+class ScriptError(RuntimeError):
+    """The run ended with an exception or a compile error."""
+
+
+class Session:
+    """One session; use as an async context manager.
+
+    Args:
+        address: "127.0.0.1:8501".
+        path: page, e.g. "/kv_cache"; query: what follows "?".
+    """
+
+    def __init__(self, address: str, path: str = "/", query: str = "") -> None:
+        self.address, self.path, self.query = address, path.strip("/"), query
+        self.widgets: dict[str, tuple[str, object]] = {}
+        self.values: dict[str, WidgetState] = {}
+        self.exceptions: list[str] = []
+        self.bytes_received = 0
+        self._page_hash = ""
+        self._socket: ClientConnection | None = None
+
+    async def __aenter__(self) -> Session:
+        self._socket = await connect(
+            f"ws://{self.address}/_stcore/stream",
+            origin=websockets.Origin(f"http://{self.address}"),
+            max_size=64 * 2**20,
+            open_timeout=30,
+            compression=None,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._socket:
+            await self._socket.close()
+
+    async def rerun(self, timeout_s: float = 60) -> float:
+        """Run the script with the present widget values; returns seconds until it finished.
+
+        Raises:
+            ScriptError: an exception was drawn or the run did not finish as it should.
+        """
+        assert self._socket is not None, "use the session as an async context manager"
+        message = BackMsg()
+        message.rerun_script.query_string = self.query
+        if self._page_hash:
+            message.rerun_script.page_script_hash = self._page_hash
+        else:
+            message.rerun_script.page_name = self.path
+        message.rerun_script.widget_states.widgets.extend(self.values.values())
+        started = time.perf_counter()
+        await self._socket.send(message.SerializeToString())
+        await asyncio.wait_for(self._until_finished(), timeout_s)
+        return time.perf_counter() - started
+
+    async def _until_finished(self) -> None:
+        assert self._socket is not None
+        self.exceptions.clear()
+        while True:
+            data = await self._socket.recv()
+            assert isinstance(data, bytes)
+            self.bytes_received += len(data)
+            message = ForwardMsg()
+            message.ParseFromString(data)
+            kind = message.WhichOneof("type")
+            if kind == "new_session":
+                self._page_hash = message.new_session.page_script_hash
+            elif kind == "delta":
+                self._keep(message)
+            elif kind == "page_info_changed":
+                self.query = message.page_info_changed.query_string
+            elif kind == "script_finished":
+                if message.script_finished == ForwardMsg.FINISHED_WITH_COMPILE_ERROR:
+                    raise ScriptError("the script did not compile")
+                if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
+                    if self.exceptions:
+                        raise ScriptError(self.exceptions[0])
+                    return
+
+    def _keep(self, message: ForwardMsg) -> None:
+        if message.delta.WhichOneof("type") != "new_element":
+            return
+        element = message.delta.new_element
+        kind = element.WhichOneof("type") or ""
+        if kind == "exception":
+            self.exceptions.append(f"{element.exception.type}: {element.exception.message}")
+        elif kind in MOVABLE:
+            widget = getattr(element, kind)
+            self.widgets[widget.id] = (kind, widget)
+
+    def move(self, rng: random.Random, *, only: tuple[str, ...] = ("slider",)) -> bool:
+        """Put one of the page's sliders (or the kinds in `only`) to another value. False if there is none."""
+        movable = [(i, k, w) for i, (k, w) in self.widgets.items() if k in only and not getattr(w, "disabled", False)]
+        if not movable:
+            return False
+        identity, kind, widget = rng.choice(movable)
+        state = WidgetState(id=identity)
+        if kind == "slider":
+            low, high, step = int(widget.min), int(widget.max), max(int(widget.step), 1)  # type: ignore[attr-defined]
+            value = rng.randrange(low, high + 1, step) if high > low else low
+            state.double_array_value.data.append(value)
+        elif kind == "selectbox":
+            state.string_value = rng.choice(list(widget.options))  # type: ignore[attr-defined]
+        else:
+            return False
+        self.values[identity] = state
+        return True

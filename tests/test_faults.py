@@ -1,0 +1,186 @@
+"""What strangers do to a public server: it lives, and other sessions do not notice.
+
+`HEADSHARE_SOAK=1` runs the long forms (thousands of addresses); the short forms take seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import struct
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.typing import Origin
+
+from bench.load import ROOT, rss, server
+from bench.session import Session
+
+SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
+PAGES = ("", *sorted(p.stem for p in (ROOT / "pages").glob("*.py")))
+REAL = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "context": "8192",
+    "batch": "1",
+    "kv": "bf16",
+    "layers": "32",
+    "heads": "32",
+    "kv_heads": "8",
+    "head_dim": "128",
+    "window": "4096",
+    "cmp": "google/gemma-3-27b-it",
+    "run": "abc",
+    "v": "1",
+}
+HOSTILE = (
+    "", "0", "-1", "1e309", "NaN", "10" * 40, "true", "None", "[]", "{}", "../../etc/passwd", "http://127.0.0.1:1/",
+    "<script>alert(1)</script>", "'; DROP TABLE runs; --", "{{7*7}}", "__import__('os').system('id')", "\x00\x01",
+    "𝕏" * 50, "\u202e\u200b", "%00", "a" * 5000, "1,2,3", "9" * 400, "0x10", "１２", "8192.5", "\ud7ff",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[tuple[str, object]]:
+    with server() as running:
+        yield running
+
+
+def hostile_queries(count: int) -> Iterator[tuple[str, str]]:
+    """(page, query): real addresses with one to four fields spoilt, repeated, renamed or cut."""
+    rng = random.Random(20260101)
+    for number in range(count):
+        fields = [(k, v) for k, v in REAL.items() if rng.random() < 0.6]
+        for _ in range(rng.randint(1, 4)):
+            key = rng.choice(list(REAL))
+            fields.append((key, rng.choice(HOSTILE)))
+        if rng.random() < 0.2:
+            fields.append((rng.choice(HOSTILE)[:40], rng.choice(HOSTILE)))
+        rng.shuffle(fields)
+        query = urlencode(fields, quote_via=quote, errors="replace")
+        if rng.random() < 0.1:
+            query = query[: rng.randint(0, len(query))]
+        yield PAGES[number % len(PAGES)], query
+
+
+@pytest.mark.timeout(3600 if SOAK else 300)
+def test_hostile_addresses_never_raise(live: tuple[str, object]) -> None:
+    address, _ = live
+
+    async def visit_all() -> list[str]:
+        failures = []
+        for page, query in hostile_queries(4000 if SOAK else 3 * len(PAGES)):
+            try:
+                async with Session(address, page, query) as session:
+                    await session.rerun()
+            except Exception as error:
+                failures.append(f"/{page}?{query[:300]}: {error}")
+        return failures
+
+    assert not asyncio.run(visit_all())
+
+
+def test_malformed_frames_close_only_their_own_session(live: tuple[str, object]) -> None:
+    address, _ = live
+    rng = random.Random(3)
+
+    async def attack(bystander: Session) -> None:
+        for size in (0, 1, 7, 4096, 200_000):
+            socket = await connect(
+                f"ws://{address}/_stcore/stream", origin=Origin(f"http://{address}"), compression=None
+            )
+            try:
+                await socket.send(rng.randbytes(size))
+                await socket.send("text where bytes belong")
+            except Exception:
+                pass
+            await bystander.rerun()
+            await socket.close()
+
+    async def scenario() -> None:
+        async with Session(address) as bystander:
+            await bystander.rerun()
+            await attack(bystander)
+            await bystander.rerun()
+
+    asyncio.run(scenario())
+
+
+def test_broken_http_and_raw_bytes_leave_the_server_healthy(live: tuple[str, object]) -> None:
+    address, _ = live
+    host, port = address.split(":")
+
+    async def raw(data: bytes) -> None:
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+
+    for data in (b"\x16\x03\x01" * 50, b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 70_000, struct.pack("<Q", 2**63)):
+        asyncio.run(raw(data))
+    assert urllib.request.urlopen(f"http://{address}/_stcore/health", timeout=5).status == 200
+
+
+def test_clients_that_vanish_are_forgotten(live: tuple[str, object]) -> None:
+    address, process = live
+
+    async def vanish(number: int) -> None:
+        session = Session(address, PAGES[number % len(PAGES)])
+        async with session:
+            run = asyncio.create_task(session.rerun())
+            await asyncio.sleep(0.02)
+            assert session._socket is not None
+            session._socket.transport.abort()
+            with pytest.raises(Exception):  # noqa: B017 the torn connection surfaces in more than one way
+                await run
+
+    async def bystander() -> None:
+        async with Session(address) as session:
+            await session.rerun()
+
+    for number in range(200 if SOAK else 12):
+        asyncio.run(vanish(number))
+    asyncio.run(bystander())
+    assert rss(process) < 3 * 2**30  # type: ignore[arg-type]
+
+
+def test_uploads_over_the_limit_and_to_strangers_are_refused(live: tuple[str, object]) -> None:
+    address, _ = live
+    for body in (b"x" * 10, b"x" * (3 * 2**20)):
+        request = urllib.request.Request(
+            f"http://{address}/_stcore/upload_file/not-a-session/not-a-file", data=body, method="PUT"
+        )
+        with pytest.raises((urllib.error.HTTPError, urllib.error.URLError, ConnectionError)) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        if isinstance(refused.value, urllib.error.HTTPError):
+            assert 400 <= refused.value.code < 500
+    assert urllib.request.urlopen(f"http://{address}/_stcore/health", timeout=5).status == 200
+
+
+def test_answers_carry_the_security_headers(live: tuple[str, object]) -> None:
+    address, _ = live
+    headers = urllib.request.urlopen(f"http://{address}/", timeout=5).headers
+    assert "frame-ancestors 'self'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_files_of_the_host_are_not_served(live: tuple[str, object]) -> None:
+    address, _ = live
+    for path in (
+        "/..%2f..%2fetc/passwd",
+        "/static/../../app.py",
+        "/app/static/../requirements.txt",
+        "/requirements.txt",
+    ):
+        try:
+            body = urllib.request.urlopen(f"http://{address}{path}", timeout=5).read()
+        except urllib.error.HTTPError as error:
+            assert error.code in (400, 403, 404)
+        else:
+            assert b"<!doctype html" in body[:200].lower()  # the app's own first page answers unknown addresses
+    assert Path(ROOT / "app.py").exists()
