@@ -1,0 +1,44 @@
+"""Attention, slowly and obviously, in float64: the specification that every faster way is tested against."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def attention(
+    q: Float[Tensor, "batch n_heads query head_dim"],
+    k: Float[Tensor, "batch n_kv_heads context head_dim"],
+    v: Float[Tensor, "batch n_kv_heads context v_head_dim"],
+) -> Float[Tensor, "batch n_heads query v_head_dim"]:
+    """softmax(q kᵀ / √head_dim) v in float64, query head i reading K/V head i // group_size.
+
+    Causal: the queries are the newest tokens, so query r of `query` sees the first ``context - query + r + 1``
+    positions. One sequence and one K/V head at a time are widened to float64, so a check needs little memory beside
+    the cache itself.
+
+    Raises:
+        ValueError: n_kv_heads does not divide n_heads, or more queries than positions.
+    """
+    batch, n_heads, query, head_dim = q.shape
+    n_kv_heads, context = k.shape[1:3]
+    if n_heads % n_kv_heads:
+        raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
+    if query > context:
+        raise ValueError(f"query must be at most the context of {context} positions, got {query}")
+    group_size = n_heads // n_kv_heads
+    out = torch.empty(batch, n_heads, query, v.shape[-1], dtype=torch.float64, device=q.device)
+    hidden = torch.ones(query, context, dtype=torch.bool, device=q.device).triu(context - query + 1)
+    for b in range(batch):
+        for kv_head in range(n_kv_heads):
+            keys, values = k[b, kv_head].double(), v[b, kv_head].double()
+            for head in range(kv_head * group_size, (kv_head + 1) * group_size):
+                scores = q[b, head].double() @ keys.T / head_dim**0.5
+                out[b, head] = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1) @ values
+    return out
+
+
+def check_bytes(n_heads: int, n_kv_heads: int, head_dim: int, context: int, query: int = 1) -> int:
+    """Bytes `attention` needs beside its inputs, at most: a K/V head in float64, one head's scores, the mask."""
+    return 8 * (2 * context * head_dim + 3 * query * context) + 2 * query * context
