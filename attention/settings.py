@@ -1,0 +1,108 @@
+"""Every limit and place an operator may set, from environment variables; the defaults suit a small public demo.
+
+``python -m attention.settings`` prints the table below with the values in force.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def host_memory_bytes() -> int:
+    """Memory this process may count on: the machine's, or its control group's limit where that is smaller."""
+    total = int(psutil.virtual_memory().total)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            return min(total, int(Path(path).read_text()))
+        except (OSError, ValueError):
+            continue  # no control group, or "max"
+    return total
+
+
+def _variable(name: str, default: Any, meaning: str, minimum: int = 0) -> Any:
+    return field(default=default, metadata={"variable": name, "meaning": meaning, "minimum": minimum})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force. Read them with :func:`load`; each field names its variable."""
+
+    max_queue: int = _variable(
+        "HEADSHARE_MAX_QUEUE", 16, "runs that may wait or run at once on a device of this host", 1
+    )
+    session_jobs: int = _variable("HEADSHARE_SESSION_JOBS", 2, "runs one visitor may have waiting or running", 1)
+    job_seconds: int = _variable("HEADSHARE_JOB_SECONDS", 300, "longest run, in seconds", 1)
+    job_memory_mb: int = _variable(
+        "HEADSHARE_JOB_MEMORY_MB", 0, "most memory of the worker process, in MiB; 0 is half of the host's"
+    )
+    worker_idle_seconds: int = _variable(
+        "HEADSHARE_WORKER_IDLE_SECONDS", 120, "an unused worker process ends after so long and gives its memory back"
+    )
+    worker_nice: int = _variable(
+        "HEADSHARE_WORKER_NICE", 5, "niceness of the worker, so that pages stay quick while it computes"
+    )
+    use_gpu: bool = _variable("HEADSHARE_GPU", True, "1 or 0: whether runs may use a CUDA device")
+    lock_dir: str = _variable(
+        "HEADSHARE_LOCK_DIR",
+        "",
+        "folder of the host's queue, shared by all app processes; empty: in the temporary folder",
+    )
+    data_dir: str = _variable(
+        "HEADSHARE_DATA_DIR", "", "folder of the kept runs (SQLite); empty: var/ beside the program"
+    )
+    database_url: str = _variable(
+        "DATABASE_URL", "", "PostgreSQL address of the kept runs, in place of SQLite, for several replicas"
+    )
+    max_stored_runs: int = _variable("HEADSHARE_MAX_RUNS", 2000, "kept runs; beyond it the oldest are dropped", 1)
+    session_saves: int = _variable("HEADSHARE_SESSION_SAVES", 50, "runs one visitor may keep or upload", 1)
+
+    @property
+    def job_memory_bytes(self) -> int:
+        """The worker's budget in bytes."""
+        return self.job_memory_mb * 2**20 if self.job_memory_mb else host_memory_bytes() // 2
+
+    @property
+    def data_path(self) -> Path:
+        return Path(self.data_dir) if self.data_dir else PROJECT / "var"
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings that `environment` (the process's own by default) asks for.
+
+    Raises:
+        ValueError: a variable that is not the whole number, or the 0 or 1, that it has to be.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    for item in fields(Settings):
+        name = item.metadata["variable"]
+        text = environment.get(name, "").strip()
+        if not text:
+            continue
+        if isinstance(item.default, bool):
+            if text not in ("0", "1"):
+                raise ValueError(f"{name} must be 0 or 1, got {text!r}")
+            values[item.name] = text == "1"
+        elif isinstance(item.default, int):
+            if not text.isascii() or not text.isdigit() or int(text) < item.metadata["minimum"]:
+                raise ValueError(f"{name} must be a whole number from {item.metadata['minimum']}, got {text!r}")
+            values[item.name] = int(text)
+        else:
+            values[item.name] = text
+    return Settings(**values)
+
+
+if __name__ == "__main__":
+    now = load()
+    for item in fields(Settings):
+        # a database address holds a password
+        value = "(set)" if item.name == "database_url" and now.database_url else getattr(now, item.name)
+        print(f"{item.metadata['variable']}={value!s:10}  {item.metadata['meaning']} (default {item.default!r})")

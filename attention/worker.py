@@ -1,0 +1,143 @@
+"""Long work outside the web process: timings, checks and training, one run at a time per device of the host.
+
+``submit`` puts a run into the queue and returns a :class:`Job` to look at; a thread per device takes the runs in
+turn to a worker process, which is started when needed, reused, replaced when it dies, and ended when idle. The
+results of a run arrive one by one and stay with the job, however the run ends. Torch is never imported here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from attention import settings as settings_module
+from attention.settings import Settings
+from attention.units import binary_bytes
+from attention.worker_job import Job, Limits, RefusedError, State
+from attention.worker_lane import Lane
+from attention.worker_link import COMMAND
+from attention.worker_process import HANDLERS
+from attention.worker_turn import Turn
+
+__all__ = ["Job", "Limits", "Office", "RefusedError", "State", "office", "submit"]
+
+log = logging.getLogger(__name__)
+
+MAX_PAYLOAD_BYTES = 2 * 2**20
+
+
+class Office:
+    """All lanes of this process; one per process is enough (:func:`submit`), tests make their own."""
+
+    def __init__(
+        self, settings: Settings, kinds: Sequence[str] = tuple(HANDLERS), command: Sequence[str] = COMMAND
+    ) -> None:
+        self.settings, self._kinds, self._command = settings, kinds, command
+        self._lanes: dict[str, Lane] = {}
+        self._lock = threading.Lock()
+
+    def submit(self, kind: str, payload: dict[str, Any], *, owner: str, limits: Limits | None = None) -> Job:
+        """See :func:`submit`."""
+        if kind not in self._kinds:
+            raise RefusedError(f"kind must be one of {', '.join(sorted(self._kinds))}, got {kind!r}")
+        if len(json.dumps(payload)) > MAX_PAYLOAD_BYTES:
+            raise RefusedError(f"the run's description is longer than {binary_bytes(MAX_PAYLOAD_BYTES)}")
+        limits = limits or Limits()
+        memory = min(limits.memory_bytes or self.settings.job_memory_bytes, self.settings.job_memory_bytes)
+        if limits.estimate_bytes is not None and limits.estimate_bytes > memory:
+            raise RefusedError(
+                f"this run needs {binary_bytes(limits.estimate_bytes)} of memory and may use {binary_bytes(memory)}: "
+                "choose a shorter context or a smaller batch"
+            )
+        device = lane_of(str(payload.get("device", "auto")), self.settings)
+        seconds = min(limits.seconds or self.settings.job_seconds, self.settings.job_seconds)
+        with self._lock:
+            if sum(lane.jobs_of(owner) for lane in self._lanes.values()) >= self.settings.session_jobs:
+                raise RefusedError(
+                    f"you have {self.settings.session_jobs} runs waiting or running already: "
+                    "stop one of them, or wait until one has ended"
+                )
+            try:
+                waiting = len(Turn.waiting(device, self.settings.lock_dir))
+                if waiting >= self.settings.max_queue:
+                    raise RefusedError(
+                        f"{waiting} runs are waiting on this machine already: try again in a few minutes"
+                    )
+                turn = Turn(device, self.settings.lock_dir)
+            except OSError as error:
+                log.exception("the queue's folder can't be used")
+                raise RefusedError("this machine can't queue runs at the moment: its disk is full or closed") from error
+            job = Job(kind, payload, owner, device, float(seconds), memory, turn)
+            if device not in self._lanes:
+                self._lanes[device] = Lane(device, self.settings, self._command)
+            self._lanes[device].add(job)
+        return job
+
+    def worker_pids(self) -> list[int]:
+        """Process ids of the living workers."""
+        links = [lane.link for lane in self._lanes.values()]
+        return [link.pid for link in links if link is not None and link.alive]
+
+    def close(self) -> None:
+        """End all runs and workers."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes.clear()
+
+
+def lane_of(device: str, settings: Settings) -> str:
+    """The queue a run belongs to: "cuda" if it may use a GPU of this host, else "cpu".
+
+    Raises:
+        RefusedError: CUDA was asked for and there is none, or it is switched off.
+    """
+    if device == "cpu":
+        return "cpu"
+    present = settings.use_gpu and _has_cuda()
+    if device.startswith("cuda") and not present:
+        raise RefusedError("this machine has no CUDA device for runs: choose the CPU")
+    return "cuda" if present else "cpu"
+
+
+def _has_cuda() -> bool:
+    """Whether the driver knows a GPU, asked without torch."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return bool(pynvml.nvmlDeviceGetCount() > 0)
+    except Exception:
+        return False
+
+
+_office: Office | None = None
+_office_lock = threading.Lock()
+
+
+def office() -> Office:
+    """This process's queue, made at the first call from the settings then in force."""
+    global _office
+    with _office_lock:
+        if _office is None:
+            _office = Office(settings_module.load())
+            atexit.register(_office.close)
+        return _office
+
+
+def submit(kind: str, payload: dict[str, Any], *, owner: str, limits: Limits | None = None) -> Job:
+    """Queue a run of ``attention.jobs.<kind>``.
+
+    Args:
+        kind: one of ``worker_process.HANDLERS``.
+        payload: plain JSON for the handler; its "device" ("cpu", "cuda", default "auto") chooses the queue.
+        owner: who asks, e.g. a session's id: each may have a few runs at once.
+        limits: what the run may use, below the server's own limits.
+
+    Raises:
+        RefusedError: too many runs, too big, unknown kind or device; a sentence for the visitor.
+    """
+    return office().submit(kind, payload, owner=owner, limits=limits)

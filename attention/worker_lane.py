@@ -1,0 +1,184 @@
+"""One device's queue in this process: takes its runs in turn to the worker process and follows them to their end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attention.settings import Settings
+from attention.units import binary_bytes, duration
+from attention.worker_job import Job, State
+from attention.worker_link import WorkerLink
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 1.0
+"""A run asked to stop may finish what it is doing for so long; then its process is ended."""
+MAX_RESULTS = 10_000
+
+
+class Lane:
+    """One device's queue in this process, and its worker."""
+
+    def __init__(self, device: str, settings: Settings, command: Sequence[str]) -> None:
+        self._device, self._settings, self._command = device, settings, command
+        self._jobs: deque[Job] = deque()
+        self._arrived = threading.Condition()
+        self._closing = False
+        self.link: WorkerLink | None = None
+        self._thread = threading.Thread(target=self._loop, name=f"runs on {device}", daemon=True)
+        self._thread.start()
+
+    def jobs_of(self, owner: str) -> int:
+        with self._arrived:
+            return sum(job.owner == owner and not job.done for job in self._jobs)
+
+    def add(self, job: Job) -> None:
+        with self._arrived:
+            self._jobs.append(job)
+            self._arrived.notify()
+
+    def close(self) -> None:
+        """End the worker and all runs."""
+        with self._arrived:
+            self._closing = True
+            for job in self._jobs:
+                job.stop()
+            self._arrived.notify()
+        self._thread.join(2 * STOP_GRACE_S)
+        self._end_worker()
+
+    def _end_worker(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+
+    def _loop(self) -> None:
+        while True:
+            with self._arrived:
+                idle = None if self.link is None else self._settings.worker_idle_seconds
+                self._arrived.wait_for(lambda: self._jobs or self._closing, idle)
+                if self._closing:
+                    break
+                job = self._jobs[0] if self._jobs else None
+            if job is None:
+                self._end_worker()
+                continue
+            try:
+                self._serve(job)
+            except Exception:
+                log.exception("a run of kind %s could not be carried out", job.kind)
+                self._end_worker()
+                job.end(State.FAILED, "The worker process could not be started or spoken to; try again in a moment.")
+            finally:
+                job.turn.leave()
+                with self._arrived:
+                    self._jobs.remove(job)
+        self._end_worker()
+
+    def _serve(self, job: Job) -> None:
+        """Wait for this host's turn, then run the job to its end."""
+        while not job.turn.take():
+            if job.done:
+                return
+            time.sleep(0.05)
+        if not job.begin():
+            return
+        if self.link is None or not self.link.alive:
+            self._end_worker()
+            self.link = WorkerLink(self._device, self._settings.worker_nice, self._command)
+        self.link.send(type="run", kind=job.kind, payload=job.payload, memory_bytes=job.memory_bytes)
+        if not self._follow(job, self.link) or self.link.memory_bytes() > job.memory_bytes // 2:
+            # broken, or too fat to keep: the next run gets a fresh one
+            self._end_worker()
+
+    def _follow(self, job: Job, link: WorkerLink) -> bool:
+        """Take in the run's messages until it ends; says whether the worker may be used again."""
+        time_limit, kill_at, over_time = time.monotonic() + job.seconds, None, False
+        look_at_memory = 0.0
+        while True:
+            try:
+                message = link.receive(0.05)
+            except EOFError:
+                link.close()
+                job.end(*_ended(job, over_time) or (State.FAILED, _died(link)))
+                return False
+            if message is not None and self._take_in(job, message, over_time):
+                return True
+            now = time.monotonic()
+            over_time = over_time or now > time_limit
+            if kill_at is None and (job.stop_asked.is_set() or over_time):
+                link.send(type="stop")
+                kill_at = now + STOP_GRACE_S
+            if kill_at is not None and now > kill_at:
+                link.close()
+                job.end(*_ended(job, over_time) or (State.STOPPED, None))
+                return False
+            if len(job.results) > MAX_RESULTS:
+                link.close()
+                job.end(State.FAILED, f"The run was ended: it gave more than {MAX_RESULTS:,} results.")
+                return False
+            if now > look_at_memory:
+                used = link.memory_bytes()
+                if used > job.memory_bytes:
+                    link.close()
+                    job.end(State.FAILED, _too_big(used, job, "used"))
+                    return False
+                # asking costs the server a little; a run fills memory at a few GiB/s at most
+                look_at_memory = now + 0.1
+
+    def _take_in(self, job: Job, message: dict[str, Any], over_time: bool) -> bool:
+        """Note one message; says whether it was the run's last."""
+        match message:
+            case {"type": "result", "data": data}:
+                job.add(data)
+            case {"type": "progress", "fraction": fraction, "text": text}:
+                job.progress, job.progress_text = min(1.0, max(0.0, float(fraction))), text
+            case {"type": "done", "data": data}:
+                job.summary = data
+                if (early := _ended(job, over_time)) is None:
+                    job.progress = 1.0
+                job.end(*early or (State.DONE, None))
+                return True
+            case {"type": "failed", "why": why, **rest}:
+                job.end(*_ended(job, over_time) or (State.FAILED, _failure(job, why, rest)))
+                return True
+        return False
+
+
+def _ended(job: Job, over_time: bool) -> tuple[State, str | None] | None:
+    """How the run ended if somebody ended it before its time."""
+    if job.stop_asked.is_set():
+        return State.STOPPED, None
+    if over_time:
+        return State.FAILED, f"The run took longer than the limit of {duration(job.seconds)} and was ended."
+    return None
+
+
+def _died(link: WorkerLink) -> str:
+    how = f"was killed ({link.exit_signal})" if link.exit_signal else "ended unexpectedly"
+    if link.exit_signal == "SIGKILL":
+        how += ", as happens when the host runs out of memory"
+    return f"The worker process {how}. Results so far are kept, and the next run gets a new worker."
+
+
+def _too_big(needed: int, job: Job, verb: str) -> str:
+    return (
+        f"The run {verb} {binary_bytes(needed)} of memory; the limit is {binary_bytes(job.memory_bytes)}. "
+        "Choose a shorter context or a smaller batch."
+    )
+
+
+def _failure(job: Job, why: str, rest: Mapping[str, Any]) -> str:
+    match why:
+        case "refused":
+            return str(rest.get("text") or "The worker refused the run.")
+        case "too_big":
+            return _too_big(int(rest["needed_bytes"]), job, "needs")
+        case "memory":
+            return "The host has not enough free memory for this run. Choose a shorter context or a smaller batch."
+    return f"The run failed in the worker ({rest.get('text', 'error')}). The server's log has the details."

@@ -1,0 +1,138 @@
+"""What runs inside the worker process: take a job as a JSON line, run its handler, answer in JSON lines.
+
+The parent holds this process's standard input and output. Its end, however it comes, ends this process too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+HANDLERS: dict[str, str] = {
+    name: f"attention.jobs.{name}"
+    for name in ("accuracy", "bench", "calibrate", "model_step", "tiny_uptrain", "uptrain", "verify")
+}
+"""The kinds of job there are, and the module whose ``run(payload, emit, should_stop)`` does each."""
+
+Emit = Callable[[dict[str, Any]], None]
+ShouldStop = Callable[[], bool]
+
+log = logging.getLogger(__name__)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel end this process with its parent, even one that was killed while this one hangs in C code."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
+        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _be_first_to_go() -> None:
+    """If the host runs out of memory, the kernel shall end the worker and not the server."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+
+
+class _Wire:
+    """JSON lines to the parent, from any thread."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, **message: Any) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            self._stream.write(line)
+            self._stream.flush()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(
+            words in str(error).lower() for words in ("out of memory", "not enough memory", "can't allocate memory")
+        )
+    )
+
+
+def _serve(job: dict[str, Any], handlers: Mapping[str, str], wire: _Wire, stop: threading.Event) -> None:
+    """Run one job and report how it ended."""
+
+    def emit(item: dict[str, Any]) -> None:
+        if "progress" in item:
+            wire.send(type="progress", fraction=item["progress"], text=str(item.get("message", "")))
+        else:
+            wire.send(type="result", data=item)
+
+    try:
+        module = importlib.import_module(handlers[job["kind"]])
+        if (estimate := getattr(module, "estimate_bytes", None)) is not None:
+            needed = int(estimate(job["payload"]))
+            if needed > job["memory_bytes"]:
+                wire.send(type="failed", why="too_big", needed_bytes=needed)
+                return
+        wire.send(type="done", data=module.run(job["payload"], emit, stop.is_set))
+    except ValueError as error:
+        # what the user asked for can't be done; the message is written for them
+        log.info("job %s refused", job["kind"], exc_info=True)
+        wire.send(type="failed", why="refused", text=str(error))
+    except Exception as error:
+        log.exception("job %s failed", job["kind"])
+        why = "memory" if _is_out_of_memory(error) else "error"
+        wire.send(type="failed", why=why, text=type(error).__name__)
+
+
+def main(handlers: Mapping[str, str] = HANDLERS) -> None:
+    """Serve jobs until standard input ends.
+
+    ``argv``: the parent's process id and the niceness to take on.
+    """
+    parent, nice = int(sys.argv[1]), int(sys.argv[2])
+    _die_with_parent(parent)
+    _be_first_to_go()
+    if nice and hasattr(os, "nice"):
+        os.nice(nice)
+    logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
+    # the pipe is for messages alone: what a library prints goes to the log
+    wire = _Wire(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+
+    stop = threading.Event()
+    jobs: list[dict[str, Any]] = []
+    arrived = threading.Condition()
+
+    def read() -> None:
+        for line in sys.stdin.buffer:
+            message = json.loads(line)
+            if message["type"] == "stop":
+                stop.set()
+                continue
+            with arrived:
+                stop.clear()
+                jobs.append(message)
+                arrived.notify()
+        os._exit(0)  # the parent has gone or wants no more; a running handler must not hold this up
+
+    threading.Thread(target=read, daemon=True).start()
+    wire.send(type="ready")
+    while True:
+        with arrived:
+            arrived.wait_for(lambda: jobs)
+            job = jobs.pop()
+        _serve(job, handlers, wire, stop)
+
+
+if __name__ == "__main__":
+    main()

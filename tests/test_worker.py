@@ -1,0 +1,323 @@
+"""The queue and the worker process, with handlers that hang, crash, eat memory and die (tests/worker_handlers.py)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from attention.settings import Settings, load
+from attention.worker import Limits, Office, RefusedError, State
+from attention.worker_process import HANDLERS
+from attention.worker_turn import Turn
+
+HERE = Path(__file__).parent
+COMMAND = (sys.executable, str(HERE / "worker_handlers.py"))
+KINDS = ("count", "hang", "eat", "crash", "refuse", "big")
+PATIENCE_S = 20.0
+STOP_S = 2.0
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(lock_dir=str(tmp_path / "locks"), use_gpu=False, worker_nice=0, session_jobs=3)
+
+
+@pytest.fixture
+def office(settings):
+    office = Office(settings, KINDS, COMMAND)
+    yield office
+    office.close()
+
+
+def until(condition, patience_s=PATIENCE_S):
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def gone(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_results_stream_back_one_by_one(office):
+    job = office.submit("count", {"n": 5}, owner="a")
+    assert [item["i"] for item in job.events()] == [0, 1, 2, 3, 4]
+    assert job.state is State.DONE
+    assert (job.summary, job.progress, job.progress_text, job.error) == ({"counted": 5}, 1.0, "5 of 5", None)
+
+
+def test_the_worker_is_another_process_and_is_reused(office):
+    pids = set()
+    for _ in range(3):
+        job = office.submit("count", {"n": 1}, owner="a")
+        assert job.wait(PATIENCE_S)
+        pids.add(job.results[0]["pid"])
+    assert len(pids) == 1
+    assert os.getpid() not in pids
+
+
+def test_stop_is_heard_by_a_run_that_listens_and_the_worker_is_kept(office):
+    job = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    until(lambda: len(job.results) > 3)
+    asked = time.monotonic()
+    job.stop()
+    assert job.wait(STOP_S)
+    assert time.monotonic() - asked < STOP_S
+    assert job.state is State.STOPPED
+    assert job.summary == {"counted": len(job.results)}
+    assert office.worker_pids() == [job.results[0]["pid"]]
+
+
+def test_stop_ends_a_run_that_does_not_listen_within_two_seconds(office):
+    job = office.submit("hang", {}, owner="a")
+    until(lambda: job.results)
+    job.stop()
+    assert job.wait(STOP_S)
+    assert job.state is State.STOPPED
+    assert gone(job.results[0]["pid"])
+    after = office.submit("count", {"n": 2}, owner="a")
+    assert after.wait(PATIENCE_S)
+    assert after.state is State.DONE
+
+
+def test_a_killed_worker_is_reported_and_replaced_and_results_are_kept(office):
+    job = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    until(lambda: len(job.results) > 2)
+    os.kill(job.results[0]["pid"], signal.SIGKILL)
+    assert job.wait(PATIENCE_S)
+    assert job.state is State.FAILED
+    assert "killed (SIGKILL)" in job.error
+    assert len(job.results) > 2
+    after = office.submit("count", {"n": 2}, owner="a")
+    assert after.wait(PATIENCE_S)
+    assert after.state is State.DONE
+    assert after.results[0]["pid"] != job.results[0]["pid"]
+
+
+def test_a_worker_killed_while_idle_is_replaced_unseen(office):
+    first = office.submit("count", {"n": 1}, owner="a")
+    assert first.wait(PATIENCE_S)
+    os.kill(first.results[0]["pid"], signal.SIGKILL)
+    until(lambda: not office.worker_pids())
+    after = office.submit("count", {"n": 1}, owner="a")
+    assert after.wait(PATIENCE_S)
+    assert after.state is State.DONE
+
+
+def test_a_hung_run_ends_at_the_time_limit(office):
+    job = office.submit("hang", {}, owner="a", limits=Limits(seconds=0.5))
+    assert job.wait(PATIENCE_S)
+    assert job.state is State.FAILED
+    assert "longer than the limit of 500 ms" in job.error
+    assert len(job.results) == 1
+
+
+def test_a_run_over_its_memory_budget_is_ended(office):
+    job = office.submit("eat", {}, owner="a", limits=Limits(memory_bytes=200 * 2**20))
+    assert job.wait(PATIENCE_S)
+    assert job.state is State.FAILED
+    assert "the limit is 200 MiB" in job.error
+    assert job.results
+    assert office.worker_pids() == []
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_starts(office):
+    with pytest.raises(RefusedError, match=r"needs 2\.00 GiB of memory and may use 1\.00 GiB"):
+        office.submit("count", {"n": 1}, owner="a", limits=Limits(memory_bytes=2**30, estimate_bytes=2**31))
+    job = office.submit("big", {"bytes": 2**31}, owner="a", limits=Limits(memory_bytes=2**30))
+    assert job.wait(PATIENCE_S)
+    assert job.results == []
+    assert "needs 2.00 GiB of memory; the limit is 1.00 GiB" in job.error
+
+
+def test_a_handlers_mistake_does_not_leak_and_results_are_kept(office, capfd):
+    job = office.submit("crash", {}, owner="a")
+    assert job.wait(PATIENCE_S)
+    assert job.state is State.FAILED
+    assert job.error == "The run failed in the worker (KeyError). The server's log has the details."
+    assert job.results == [{"before": True}]
+    assert "/etc/secret" in capfd.readouterr().err
+
+
+def test_a_refusal_of_the_handler_reaches_the_visitor(office):
+    job = office.submit("refuse", {"n_heads": 0}, owner="a")
+    assert job.wait(PATIENCE_S)
+    assert job.error == "n_heads must be positive, got 0"
+
+
+def test_first_come_first_served_with_the_place_in_the_queue(office):
+    running = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    second = office.submit("count", {"n": 1}, owner="b")
+    third = office.submit("count", {"n": 1}, owner="c")
+    until(lambda: running.state is State.RUNNING)
+    assert (running.position, second.position, third.position) == (0, 1, 2)
+    running.stop()
+    assert third.wait(PATIENCE_S)
+    assert second.state is third.state is State.DONE
+    assert second.ended_at <= third.started_at
+    assert (second.position, third.position) == (0, 0)
+
+
+def test_a_run_stopped_in_the_queue_never_starts(office):
+    running = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    waiting = office.submit("count", {"n": 1}, owner="b")
+    third = office.submit("count", {"n": 1}, owner="c")
+    waiting.stop()
+    assert waiting.state is State.STOPPED
+    assert third.position == 1
+    running.stop()
+    assert third.wait(PATIENCE_S)
+    assert waiting.results == []
+    assert waiting.started_at is None
+
+
+def test_two_app_processes_share_the_device_in_order(settings):
+    one, two = Office(settings, KINDS, COMMAND), Office(settings, KINDS, COMMAND)
+    try:
+        first = one.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+        until(lambda: first.results)
+        second = two.submit("count", {"n": 1}, owner="b")
+        time.sleep(0.2)
+        assert (second.state, second.position) == (State.QUEUED, 1)
+        first.stop()
+        assert second.wait(PATIENCE_S)
+        assert second.started_at >= first.ended_at
+    finally:
+        one.close()
+        two.close()
+
+
+def test_a_dead_process_does_not_hold_the_queue(tmp_path):
+    folder = str(tmp_path / "locks")
+    holder = (
+        "import sys, time; from attention.worker_turn import Turn\n"
+        f"turn = Turn('cpu', {folder!r}); assert turn.take(); print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, cwd=HERE.parent)
+    with process:
+        assert process.stdout.readline() == b"held\n"
+        mine = Turn("cpu", folder)
+        assert mine.position == 1
+        assert not mine.take()
+        process.kill()
+    assert mine.position == 0
+    assert mine.take()
+    mine.leave()
+    assert Turn.waiting("cpu", folder) == []
+
+
+def test_limits_of_a_visitor_and_of_the_queue(settings):
+    office = Office(replace(settings, session_jobs=2, max_queue=3), KINDS, COMMAND)
+    try:
+        jobs = [office.submit("hang", {}, owner="a") for _ in range(2)]
+        with pytest.raises(RefusedError, match="you have 2 runs waiting or running already"):
+            office.submit("count", {"n": 1}, owner="a")
+        jobs.append(office.submit("hang", {}, owner="b"))
+        with pytest.raises(RefusedError, match="3 runs are waiting on this machine already"):
+            office.submit("count", {"n": 1}, owner="c")
+        jobs[1].stop()
+        jobs.append(office.submit("hang", {}, owner="a"))
+    finally:
+        office.close()
+    assert all(job.done for job in jobs)
+
+
+@pytest.mark.parametrize("kind", ["os.system", "../bench", "", "sleep"])
+def test_only_known_kinds_run(office, kind):
+    with pytest.raises(RefusedError, match="kind must be one of"):
+        office.submit(kind, {}, owner="a")
+
+
+def test_a_payload_is_bounded_and_cuda_is_refused_without_one(office):
+    with pytest.raises(RefusedError, match="longer than"):
+        office.submit("count", {"n": 1, "junk": "x" * 3_000_000}, owner="a")
+    with pytest.raises(RefusedError, match="no CUDA device"):
+        office.submit("count", {"n": 1, "device": "cuda"}, owner="a")
+
+
+def test_an_idle_worker_gives_its_memory_back(settings):
+    office = Office(replace(settings, worker_idle_seconds=0), KINDS, COMMAND)
+    try:
+        job = office.submit("count", {"n": 1}, owner="a")
+        assert job.wait(PATIENCE_S)
+        until(lambda: gone(job.results[0]["pid"]))
+        assert office.worker_pids() == []
+    finally:
+        office.close()
+
+
+def test_fifty_runs_leave_no_process_thread_or_memory_behind(office):
+    me = psutil.Process()
+
+    def run(times):
+        for _ in range(times):
+            job = office.submit("count", {"n": 20}, owner="a")
+            assert job.wait(PATIENCE_S)
+            assert job.state is State.DONE
+        worker = psutil.Process(office.worker_pids()[0])
+        return len(me.children(recursive=True)), me.num_threads(), me.memory_info().rss, worker.memory_info().rss
+
+    run(5)
+    before = run(1)
+    after = run(50)
+    assert after[:2] == before[:2]
+    # a page or two of the allocator may move; 50 runs that each kept something would show as more
+    assert after[2] - before[2] < 8 * 2**20
+    assert after[3] - before[3] < 8 * 2**20
+
+
+SERVER = """
+import sys, time
+from attention.settings import Settings
+from attention.worker import Office
+office = Office(Settings(lock_dir=sys.argv[1], use_gpu=False), ("hang",), (sys.executable, sys.argv[2]))
+job = office.submit("hang", {}, owner="a")
+while not job.results:
+    time.sleep(0.02)
+print(job.results[0]["pid"], flush=True)
+time.sleep(0 if sys.argv[3] == "exit" else 60)
+if sys.argv[3] == "exit":
+    office.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["kill -9", "terminate", "exit"])
+def test_a_servers_end_leaves_no_worker(tmp_path, how):
+    command = [sys.executable, "-c", SERVER, str(tmp_path), COMMAND[1], how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE.parent) as server:
+        pid = int(server.stdout.readline())
+        assert not gone(pid)
+        if how == "kill -9":
+            server.kill()
+        elif how == "terminate":
+            server.terminate()
+        server.wait(PATIENCE_S)
+    until(lambda: gone(pid), 5.0)
+
+
+def test_a_worker_whose_parent_is_gone_before_it_started_ends(tmp_path):
+    parent_that_is_not_ours = "1" if os.getpid() != 1 else "2"
+    command = [*COMMAND, parent_that_is_not_ours, "0"]
+    worker = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert worker.returncode == 1
+
+
+def test_settings_name_the_variable_that_is_wrong():
+    assert load({"HEADSHARE_JOB_SECONDS": "17", "HEADSHARE_GPU": "0"}) == Settings(job_seconds=17, use_gpu=False)
+    for name, text in (("HEADSHARE_JOB_SECONDS", "0"), ("HEADSHARE_MAX_QUEUE", "-1"), ("HEADSHARE_GPU", "yes")):
+        with pytest.raises(ValueError, match=name):
+            load({name: text})
+
+
+def test_kinds_are_modules_of_the_project():
+    assert all(module == f"attention.jobs.{kind}" and kind.isidentifier() for kind, module in HANDLERS.items())

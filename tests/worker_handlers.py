@@ -1,0 +1,11 @@
+"""A worker process whose handlers misbehave in every way the tests need. Run by tests/test_worker.py."""
+
+import sys
+from pathlib import Path
+
+from attention.worker_process import main
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+if __name__ == "__main__":
+    main({name: f"worker_jobs.{name}" for name in ("count", "hang", "eat", "crash", "refuse", "big")})

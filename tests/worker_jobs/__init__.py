@@ -1,0 +1,1 @@
+"""Handlers for tests/test_worker.py."""

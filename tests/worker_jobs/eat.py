@@ -1,0 +1,11 @@
+"""Takes 16 MiB of memory at a time until it is ended."""
+
+import time
+
+
+def run(payload, emit, should_stop):
+    held = []
+    while True:
+        held.append(b"x" * (16 * 2**20))
+        emit({"held": len(held)})
+        time.sleep(0.02)
