@@ -1,0 +1,251 @@
+"""Where a cache's bytes come from: the terms of the sum, the curves, and the point where it outgrows the weights.
+
+``memory.py`` gives totals; this module keeps the factors apart, so that a page can print the formula with its
+numbers put in and draw the parts. Every sum here equals ``memory.cache_bytes`` to the byte.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from attention.formats import CacheFormat, cache_format
+from attention.memory import (
+    MAX_CONTEXT,
+    check_batch,
+    check_context,
+    context_where,
+    divisors,
+    layer_bytes,
+    sequence_bytes,
+    with_n_kv_heads,
+)
+from attention.spec import DTYPE_BYTES, Kind, Layer, ModelSpec, PositionState, Role, State
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One product of the formula: equal states of equal layers.
+
+    ``n_layers * positions * n_kv_heads * (k_head_dim + v_head_dim) * bits_per_element / 8 * batch`` for a state
+    with positions, ``n_layers * elements * bits_per_element / 8 * batch`` for a fixed one. With formats that
+    store whole groups the product is rounded up row by row, so `total_bytes` is the figure that counts.
+
+    Attributes:
+        positions: entries held per sequence; None for a state of fixed size.
+        window, stride: the rule that gave `positions`, for the reader.
+        elements: of one entry (or of the whole fixed state), one layer.
+        entry_bytes: of one entry (or of the whole fixed state), one layer.
+        scale_bytes: calibrated scales of all these layers, one sequence, included in `total_bytes`.
+        total_bytes: all layers, the whole batch.
+    """
+
+    kind: Kind
+    role: Role
+    n_layers: int
+    positions: int | None
+    window: int | None
+    stride: int
+    n_kv_heads: int
+    k_head_dim: int
+    v_head_dim: int
+    elements: int
+    entry_bytes: int
+    scale_bytes: int
+    batch: int
+    total_bytes: int
+
+    @property
+    def bits_per_element(self) -> float:
+        """Effective bits, scales of the entry included."""
+        return 8 * self.entry_bytes / self.elements
+
+
+def terms(
+    spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16", encoder_context: int | None = None
+) -> tuple[Term, ...]:
+    """The terms whose `total_bytes` add up to ``cache_bytes(...).state_bytes``, in order of first appearance.
+
+    Raises:
+        ValueError: context, batch or kv_dtype out of range, or recurrent states of unknown dtype.
+    """
+    check_context(context)
+    check_batch(batch)
+    fmt = cache_format(kv_dtype)
+    counts: Counter[tuple[Kind, State]] = Counter()
+    for layer, n in spec.groups:
+        for state in layer.states:
+            counts[layer.kind, state] += n
+    encoder = context if encoder_context is None else encoder_context
+    return tuple(_term(kind, state, n, context, encoder, batch, fmt, spec) for (kind, state), n in counts.items())
+
+
+def _term(
+    kind: Kind,
+    state: State,
+    n_layers: int,
+    context: int,
+    encoder_context: int,
+    batch: int,
+    fmt: CacheFormat,
+    spec: ModelSpec,
+) -> Term:
+    # one layer with this state alone: the same arithmetic as everywhere else, nothing computed twice
+    alone = Layer(kind, (state,), n_heads=state.n_kv_heads if isinstance(state, PositionState) else 0)
+    whole = layer_bytes(alone, context, fmt, spec.model_dtype, encoder_context)
+    if not isinstance(state, PositionState):
+        return Term(
+            kind, state.role, n_layers, None, None, 1, state.n_heads, 0, 0,
+            state.elements, whole, 0, batch, n_layers * whole * batch,
+        )  # fmt: skip
+    is_cross = state.role is Role.CROSS
+    positions = encoder_context if is_cross else state.positions(context)
+    scales = 0 if state.dtype else fmt.fixed_bytes(state)
+    entry = (
+        state.elements_per_position * DTYPE_BYTES[state.dtype]
+        if state.dtype
+        else fmt.row_bytes(state.n_kv_heads * state.k_head_dim) + fmt.row_bytes(state.n_kv_heads * state.v_head_dim)
+    )
+    assert whole == entry * positions + scales, "a term must equal the layer's own sum"
+    return Term(
+        kind, state.role, n_layers, positions, state.window, state.stride, state.n_kv_heads,
+        state.k_head_dim, state.v_head_dim, state.elements_per_position, entry, scales * n_layers, batch,
+        n_layers * whole * batch,
+    )  # fmt: skip
+
+
+class KindCurves(NamedTuple):
+    """A batch's bytes by kind of layer over some axis; ``by_kind[kind][i]`` belongs to ``x[i]``."""
+
+    x: tuple[int, ...]
+    by_kind: dict[Kind, tuple[int, ...]]
+    total: tuple[int, ...]
+
+
+def contexts_up_to(longest: int, *include: int, shortest: int = 128, per_octave: int = 4) -> tuple[int, ...]:
+    """Contexts for a curve: about `per_octave` a doubling from `shortest` to `longest`, with `include` among them."""
+    grid = {min(longest, MAX_CONTEXT), *include}
+    step = 0
+    while (value := round(shortest * 2 ** (step / per_octave))) < longest:
+        grid.add(value)
+        step += 1
+    return tuple(sorted(grid))
+
+
+def curves_over_context(spec: ModelSpec, contexts: Sequence[int], batch: int = 1, kv_dtype: str = "bf16") -> KindCurves:
+    """Bytes of `batch` sequences by kind at each context."""
+    fmt = cache_format(kv_dtype)
+    by_kind: dict[Kind, list[int]] = {}
+    for layer, n in spec.groups:
+        row = by_kind.setdefault(layer.kind, [0] * len(contexts))
+        for i, context in enumerate(contexts):
+            row[i] += n * batch * layer_bytes(layer, context, fmt, spec.model_dtype)
+    return _curves(contexts, by_kind)
+
+
+def curves_over_batch(spec: ModelSpec, batches: Sequence[int], context: int, kv_dtype: str = "bf16") -> KindCurves:
+    """Bytes by kind at one context for each number of sequences."""
+    one = curves_over_context(spec, (context,), 1, kv_dtype)
+    return _curves(batches, {kind: [row[0] * b for b in batches] for kind, row in one.by_kind.items()})
+
+
+def _curves(x: Sequence[int], by_kind: dict[Kind, list[int]]) -> KindCurves:
+    kept = {kind: tuple(row) for kind, row in by_kind.items() if any(row)}
+    return KindCurves(tuple(x), kept, tuple(sum(row[i] for row in kept.values()) for i in range(len(x))))
+
+
+class Variant(NamedTuple):
+    """The same model with another number of K/V heads."""
+
+    label: str
+    n_kv_heads: int
+    state_bytes: int
+    is_model: bool
+    is_latent: bool = False
+
+
+def variants(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16") -> tuple[Variant, ...]:
+    """MHA, some GQA steps and MQA of the same model, the model itself in its place, largest sharing last.
+
+    A latent (MLA) model stands beside the ordinary attention its query heads would need. A model without
+    attention cache, or whose layers differ in their query heads, has only the counterfactuals that exist.
+    """
+    fmt = cache_format(kv_dtype)
+    own = batch * sequence_bytes(spec, context, fmt)
+    n_heads, n_kv = spec.n_heads, spec.n_kv_heads
+    latent = any(layer.kind is Kind.LATENT for layer in spec.layers)
+    if not n_heads:
+        return (Variant(spec.name, 0, own, True),)
+    own_name = "MLA" if latent else _name(n_heads, n_kv)
+    rows = [] if latent else [Variant(own_name, n_kv, own, True)]
+    for n in _steps(n_heads):
+        if latent or n != n_kv:
+            bytes_ = _counterfactual(spec, n, context, fmt)
+            if bytes_ is not None:
+                rows.append(Variant(_name(n_heads, n), n, batch * bytes_, False))
+    rows.sort(key=lambda row: -row.n_kv_heads)
+    if latent:
+        rows.append(Variant(own_name, n_kv, own, True, True))
+    return tuple(rows)
+
+
+def _name(n_heads: int, n_kv_heads: int) -> str:
+    if n_kv_heads == n_heads:
+        return "MHA"
+    return "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
+
+
+def _steps(n_heads: int) -> tuple[int, ...]:
+    """All of a few divisors; of many, those nearest to powers of four, ends included."""
+    every = divisors(n_heads)
+    if len(every) <= 5:
+        return every
+    wanted = {min(every, key=lambda d: (abs(d - p), d)) for p in (1, 4, 8, n_heads // 4 or 1, n_heads)}
+    return tuple(sorted(wanted))
+
+
+@lru_cache(maxsize=256)
+def _spec_with(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec | None:
+    try:
+        return with_n_kv_heads(spec, n_kv_heads)
+    except ValueError:
+        return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
+
+
+def _counterfactual(spec: ModelSpec, n: int, context: int, fmt: CacheFormat) -> int | None:
+    other = _spec_with(spec, None if n == spec.n_heads else n)
+    return None if other is None else sequence_bytes(other, context, fmt)
+
+
+def mha_of(spec: ModelSpec) -> ModelSpec | None:
+    """The model as multi-head attention, None if it has no attention cache."""
+    return _spec_with(spec, None) if spec.n_heads else None
+
+
+def mqa_of(spec: ModelSpec) -> ModelSpec | None:
+    """The model as multi-query attention, None if it has no attention cache."""
+    return _spec_with(spec, 1) if spec.n_heads else None
+
+
+def weight_bytes(n_parameters: int | None, dtype: str = "bf16") -> int | None:
+    """Bytes of the weights in one element format; None where the parameter count is not published.
+
+    Raises:
+        ValueError: unknown format.
+    """
+    bits = cache_format(dtype).bits_per_element
+    return None if n_parameters is None else round(n_parameters * bits / 8)
+
+
+def outgrows_weights_at(spec: ModelSpec, weights: int | None, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
+    """First context at which `batch` caches together are larger than the weights.
+
+    None if the weights are not known or no context up to ``memory.MAX_CONTEXT`` gets there (a recurrent model).
+    """
+    if weights is None:
+        return None
+    last = context_where(spec, weights, kv_dtype, batch)
+    return None if last is None else last + 1
