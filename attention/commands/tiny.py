@@ -1,0 +1,80 @@
+"""``python -m attention tiny``: train, evaluate and look into the small models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from attention.tiny_config import DATA, MODELS
+
+HELP = "train and examine the small byte-level models whose heads the app shows"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    train = actions.add_parser("train", help="train a model on the Python standard library's source text")
+    train.add_argument("--n-kv-heads", type=int, default=8, help="K/V heads of 8 query heads (default 8: MHA)")
+    train.add_argument("--steps", type=int, help="training steps (default: as shipped)")
+    train.add_argument("--seed", type=int, help="seed of weights and data order (default: as shipped)")
+    train.add_argument("--out", type=Path, default=DATA, help="folder for weights and log")
+    evaluate = actions.add_parser("eval", help="loss of stored models on the held-out files")
+    evaluate.add_argument("models", nargs="*", default=list(MODELS), help="names (default: all)")
+    evaluate.add_argument("--dir", type=Path, default=DATA)
+    roles = actions.add_parser("roles", help="score each head's role on held-out text")
+    roles.add_argument("--write", action="store_true", help="store the scores beside the weights")
+    roles.add_argument("--dir", type=Path, default=DATA)
+
+
+def model_name(n_kv_heads: int) -> str:
+    """The name a model of so many K/V heads is stored under: mha, gqa, mqa as shipped, else gqa-K."""
+    return {k: name for name, k in MODELS.items()}.get(n_kv_heads, f"gqa-{n_kv_heads}")
+
+
+def run(args: argparse.Namespace) -> int:
+    return {"train": _train, "eval": _eval, "roles": _roles}[args.action](args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from attention.tiny_config import TinyConfig
+    from attention.tiny_data import load_corpus
+    from attention.tiny_train import Recipe, store, train
+
+    config = TinyConfig(n_kv_heads=args.n_kv_heads)
+    given = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
+    recipe = Recipe(**given)
+    corpus = load_corpus()
+    name = model_name(config.n_kv_heads)
+
+    def report(step: int, train_loss: float, validation_loss: float) -> None:
+        print(f"{name} step {step:5} train {train_loss:.4f} validation {validation_loss:.4f} nats/byte", flush=True)
+
+    trained = train(config, recipe, corpus, report)
+    record = store(trained, recipe, corpus, name, args.out)
+    print(f"{args.out / name}.safetensors: {record['validation']['loss']:.4f} nats/byte, {record['wall_s']:.0f} s")
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from attention.tiny_data import load_corpus
+    from attention.tiny_train import evaluate, load
+
+    corpus = load_corpus()
+    for name in args.models:
+        path = args.dir / f"{name}.safetensors"
+        found = evaluate(load(path), corpus)
+        recorded = json.loads(path.with_suffix(".json").read_text())["validation"]["loss"]
+        print(f"{name}: {found['loss']:.6f} nats/byte on {found['n_windows']} windows; recorded {recorded:.6f}")
+    return 0
+
+
+def _roles(args: argparse.Namespace) -> int:
+    from attention.head_roles import score_models
+
+    scores = score_models(args.dir)
+    text = json.dumps(scores, indent=1) + "\n"
+    if args.write:
+        (args.dir / "roles.json").write_text(text)
+    else:
+        print(text, end="")
+    return 0
