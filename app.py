@@ -1,0 +1,15 @@
+"""How query heads share key/value heads."""
+
+import streamlit as st
+
+from ui import controls, frame, params
+
+PARAMS = (params.integer("h_kv", 0, 0, 1024, per_model=True),)
+
+with frame.page(
+    "explore", title="Explore", lead="Move the slider and watch query heads share keys and values.", params=PARAMS
+):
+    model, load, (right,) = controls.compute_bar(2.4)
+    with right:
+        n_kv = controls.divisor_slider("h_kv", model.spec.n_heads, model.spec.n_kv_heads)
+    st.write(model.label, load, n_kv)

@@ -1,0 +1,246 @@
+"""The controls that pages share: keyed, bound to the address, returning plain values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from attention.formats import FORMATS
+from attention.memory import MAX_BATCH, MAX_CONTEXT, divisors
+from attention.spec import ModelSpec, uniform_spec
+from attention.units import tokens
+from ui import cached, frame, state
+from ui.params import DEFAULT_MODEL, PASTED, TYPED
+
+MAX_PASTE = 1_000_000
+"""Characters of a pasted config.json."""
+_PICKER = {TYPED: "Type sizes …", PASTED: "Paste config.json …"}
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """What the model picker gives.
+
+    Attributes:
+        key: catalogue id, "custom" or "config".
+        label: as shown to people.
+        spec: the model as a list of layers.
+        row: the catalogue's row, None for typed or pasted ones.
+    """
+
+    key: str
+    label: str
+    spec: ModelSpec
+    row: Any = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """How the cache is used: tokens held, sequences, element format (a name of ``formats.FORMATS``)."""
+
+    context: int
+    batch: int
+    kv: str
+
+
+def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
+    """The usual row: model, context, batch, cache format; exact numbers under More.
+
+    Args:
+        extra: weights of further columns, returned for the page's own controls (at most two).
+    """
+    columns = frame.bar(3, 3, 1, 1.3, *extra, 0.9)
+    with columns[-1], frame.more():
+        exact_context()
+    with columns[0]:
+        model = model_picker()
+    with columns[1]:
+        held = context(model)
+    with columns[2]:
+        sequences = batch()
+    with columns[3]:
+        kv = kv_format()
+    return model, Load(held, sequences, kv), columns[4:-1]
+
+
+def model_picker(label: str = "Model") -> ChosenModel:
+    """Searchable list of the catalogue, or typed sizes, or a pasted config.json.
+
+    Raises:
+        ValueError: the typed sizes or the pasted configuration do not describe a model.
+    """
+    labels = {**_PICKER, **cached.catalogue_labels()}
+    if st.session_state.get("model") not in labels:
+        st.session_state["model"] = DEFAULT_MODEL
+    key = st.selectbox(
+        label,
+        list(labels),
+        format_func=labels.__getitem__,
+        key="model",
+        on_change=state.reset_per_model,
+        help="Type to search. The first two entries take your own sizes or a published config.json.",
+    )
+    if key == TYPED:
+        return ChosenModel(TYPED, "typed sizes", _typed())
+    if key == PASTED:
+        return ChosenModel(PASTED, "pasted config.json", _pasted())
+    from attention import catalog
+
+    row = catalog.model(str(key))
+    if row.spec is None:
+        with frame.below_bar():
+            st.caption(f"{row.label}: {row.unpublished} Type the sizes you want to try.")
+        return ChosenModel(row.id, f"{row.label}, sizes typed", _typed(), row)
+    return ChosenModel(row.id, row.label, row.spec, row)
+
+
+def _typed() -> ModelSpec:
+    with frame.below_bar():
+        columns = st.columns(5, vertical_alignment="bottom")
+        layers = columns[0].number_input("Layers", 1, 10_000, key="layers")
+        heads = columns[1].number_input("Query heads", 1, 1024, key="heads")
+        options = divisors(int(heads))
+        if st.session_state.get("kv_heads") not in options:
+            st.session_state["kv_heads"] = max(d for d in options if d <= st.session_state.get("kv_heads", 1))
+        kv_heads = columns[2].select_slider("K/V heads", options, key="kv_heads", help="Divisors of the query heads.")
+        head_dim = columns[3].number_input("Head size", 1, 2**20, key="head_dim")
+        window = columns[4].number_input("Window (0: none)", 0, MAX_CONTEXT, key="window")
+    return uniform_spec(int(layers), int(heads), int(kv_heads), int(head_dim), int(window) or None)
+
+
+def _pasted() -> ModelSpec:
+    carried = st.session_state.get("config", "")
+    if "config_text" not in st.session_state:
+        st.session_state["config_text"] = unpack(carried) if carried else ""
+    with frame.below_bar():
+        columns = st.columns([3, 1])
+        text = columns[0].text_area(
+            "A published config.json",
+            key="config_text",
+            height=120,
+            max_chars=MAX_PASTE,
+            placeholder='{"model_type": …',
+        )
+        upload = columns[1].file_uploader("or its file", type="json", key="config_file")
+    if upload is not None:
+        text = upload.getvalue().decode("utf-8", errors="replace")
+    if not text or not text.strip():
+        raise ValueError("Paste the config.json of a model above, or choose its file.")
+    spec = cached.pasted_spec(text[: MAX_PASTE + 1])
+    packed = pack(text)
+    st.session_state["config"] = packed or ""
+    if packed is None:
+        with frame.below_bar():
+            st.caption("This configuration is too long for an address, so a copied link will not carry it.")
+    return spec
+
+
+def pack(text: str, most: int = 12_000) -> str | None:
+    """A configuration as URL-safe text, None if it would be longer than `most` characters."""
+    compact = json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
+    packed = base64.urlsafe_b64encode(zlib.compress(compact.encode(), 9)).decode().rstrip("=")
+    return packed if len(packed) <= most else None
+
+
+def unpack(packed: str) -> str:
+    """The inverse of ``pack``, bounded in size. Text that ``pack`` did not write gives an empty string."""
+    try:
+        raw = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
+        return zlib.decompressobj().decompress(raw, MAX_PASTE).decode("utf-8", errors="replace")
+    except (binascii.Error, zlib.error, ValueError):
+        return ""
+
+
+def context(model: ChosenModel | None = None, label: str = "Context") -> int:
+    """Tokens held: powers of two, and the exact number if it is none of them."""
+    longest = model.spec.max_context if model and model.spec.max_context else 2**20
+    chosen = st.session_state["context"]
+    powers = [2**p for p in range(8, 33) if 2**p <= max(longest, 2**17)]
+    options = sorted({*powers, chosen})
+    _mirror("context_pick", chosen)
+    st.select_slider(
+        label,
+        options,
+        format_func=tokens,
+        key="context_pick",
+        on_change=_adopt,
+        args=("context_pick", "context"),
+        help="Tokens held in the cache. Exact numbers under More.",
+    )
+    return int(chosen)
+
+
+def exact_context(label: str = "Context, exactly") -> None:
+    _mirror("context_exact", st.session_state["context"])
+    st.number_input(
+        label, 1, MAX_CONTEXT, key="context_exact", on_change=_adopt, args=("context_exact", "context"),
+        help=f"Any number of tokens up to {MAX_CONTEXT:,}.",
+    )  # fmt: skip
+
+
+def batch(label: str = "Batch") -> int:
+    """Sequences decoded together."""
+    return int(st.number_input(label, 1, MAX_BATCH, key="batch", help="Sequences decoded together."))
+
+
+def kv_format(label: str = "Cache format") -> str:
+    """Element format of the cache, a name of ``formats.FORMATS``."""
+    return str(
+        st.selectbox(
+            label, list(FORMATS), key="kv", help="How one element of K or V is stored, with its scales if it has any."
+        )
+    )
+
+
+def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads") -> int:
+    """Slider over the divisors of `n_heads`: 1 is MQA, `n_heads` is MHA.
+
+    Declare the key as ``params.integer(key, 0, 0, 1024, per_model=True)``; 0 in the address means `own`.
+    """
+    options = divisors(n_heads)
+    chosen = st.session_state.get(key) or own
+    if chosen not in options:
+        chosen = own
+    st.session_state[key] = 0 if chosen == own else chosen
+    _mirror(f"{key}_pick", chosen)
+    st.select_slider(
+        label,
+        options,
+        format_func=lambda n: sharing_name(n_heads, n),
+        key=f"{key}_pick",
+        on_change=_adopt,
+        args=(f"{key}_pick", key),
+        help="All divisors of the number of query heads: from one K/V head (MQA) to one each (MHA).",
+    )
+    return int(chosen)
+
+
+def sharing_name(n_heads: int, n_kv_heads: int) -> str:
+    """MHA, GQA-8 or MQA."""
+    if n_kv_heads == n_heads:
+        return "MHA"
+    return "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
+
+
+def _mirror(widget: str, value: Any) -> None:
+    # assigned only when it differs: an assigned widget is redrawn by the browser, under the user's finger
+    if state.moved() or st.session_state.get(widget) != value:
+        st.session_state[widget] = value
+
+
+def _adopt(widget: str, key: str) -> None:
+    st.session_state[key] = st.session_state[widget]
+
+
+def segmented(label: str, options: Sequence[Any], key: str, **options_of_widget: Any) -> Any:
+    """One of a few options, side by side; always one is chosen."""
+    before = st.session_state[key]
+    chosen = st.segmented_control(label, options, key=key, required=True, **options_of_widget)
+    return before if chosen is None else chosen

@@ -1,0 +1,187 @@
+"""The frame around every page: title, navigation, address, and what happens when something goes wrong.
+
+Pages are classic Streamlit pages: each is self-sufficient, so a link is also good as the first request to a
+server that has just started.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from ui import state
+from ui.copy_link import copy_link
+from ui.params import Param
+
+ROOT = Path(__file__).resolve().parent.parent
+_log = logging.getLogger("headshare")
+
+NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("", (("explore", "app.py", "Explore"),)),
+    (
+        "Understand",
+        (
+            ("heads", "pages/heads.py", "Heads"),
+            ("why", "pages/why.py", "Why share?"),
+            ("spectrum", "pages/spectrum.py", "MHA – GQA – MQA"),
+            ("published", "pages/published.py", "Published models"),
+            ("heads_learn", "pages/heads_learn.py", "What heads learn"),
+            ("code", "pages/code.py", "The code"),
+        ),
+    ),
+    (
+        "Compute",
+        (
+            ("kv_cache", "pages/kv_cache.py", "KV cache"),
+            ("compare", "pages/compare.py", "Compare"),
+            ("fit", "pages/fit.py", "What fits"),
+            ("accuracy", "pages/accuracy.py", "Accuracy"),
+        ),
+    ),
+    (
+        "Measure",
+        (
+            ("timings", "pages/timings.py", "Timings"),
+            ("decode_step", "pages/decode_step.py", "Decode step"),
+            ("roofline", "pages/roofline.py", "Roofline"),
+        ),
+    ),
+    ("Convert", (("lab", "pages/lab.py", "Lab"),)),
+    ("", (("about", "pages/about.py", "About"),)),
+)
+"""(group, ((page key, file, label), …)). A file that does not exist is left out."""
+
+
+def embedded() -> bool:
+    """Whether the page is shown inside another (``?embed=true``): figure only, no navigation."""
+    return bool(st.context.is_embedded)
+
+
+@contextmanager
+def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> Iterator[None]:
+    """Draw the frame, run the page inside it, and write its state back to the address.
+
+    Args:
+        key: the page's key in NAVIGATION.
+        title: heading and browser title.
+        lead: one sentence under the heading that says what to do here.
+        params: address keys of this page alone; their values are in ``st.session_state`` from here on.
+    """
+    st.set_page_config(
+        page_title=f"{title} · Headshare",
+        page_icon=str(ROOT / "ui" / "favicon.png"),
+        layout="wide",
+        menu_items={"Get help": None, "Report a bug": None, "About": "Headshare: see why models share K/V heads."},
+    )
+    st.html(ROOT / "ui" / "style.css")
+    replaced = state.restore(key, params)
+    if embedded():
+        st.html("<style>.st-key-bar, .st-key-below-bar, .st-key-details, .st-key-numbers {display: none}</style>")
+    else:
+        _navigation()
+        _header(title, lead)
+    if replaced:
+        with st.container(key="notice"):
+            st.caption("Parts of this address could not be used.  \n" + "  \n".join(replaced[:8]))
+    try:
+        with guard():
+            yield
+    except BaseException as control:
+        # st.stop() ends a page early but regularly; a rerun request means newer values are on their way
+        if type(control).__name__ == "StopException":
+            state.remember(key, params)
+        raise
+    state.remember(key, params)
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn what goes wrong inside into a message, so that the rest of the page stays."""
+    try:
+        yield
+    except ValueError as error:
+        with st.container(key=f"problem-{len(str(error))}"):
+            st.warning(_plain(str(error)))
+    except Exception:
+        _log.exception("a page failed")
+        st.error("Sorry, this part of the page failed. The rest still works; the server's log has the details.")
+
+
+def _plain(message: str, most: int = 600) -> str:
+    """A message that may quote the user, with nothing in it read as Markdown."""
+    shown = message if len(message) <= most else message[:most] + " …"
+    return "".join("\\" + c if c in "\\`*_{}[]()#+!|<>$~:" else c for c in shown.replace("\n", " "))
+
+
+def _navigation() -> None:
+    with st.sidebar:
+        st.html('<div class="hs-brand"><span></span><span></span><span></span><span></span>Headshare</div>')
+        for group, entries in NAVIGATION:
+            present = [entry for entry in entries if (ROOT / entry[1]).exists()]
+            if present and group:
+                st.html(f'<div class="hs-group">{group}</div>')
+            for key, file, label in present:
+                # a page run by itself, as a test does, knows no other pages
+                with suppress(StreamlitAPIException):
+                    st.page_link(file, label=label, width="stretch", query_params=state.link_query(key))
+
+
+def _header(title: str, lead: str) -> None:
+    with st.container(key="head", horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(key="head-text", gap=None):
+            st.title(title, anchor=False)
+            st.markdown(lead)
+        copy_link()
+
+
+def bar(*weights: float) -> list[Any]:
+    """One compact row of controls; returns its columns. At most six controls, the rest under ``more()``."""
+    columns = st.container(key="bar").columns(list(weights), gap="small", vertical_alignment="bottom")
+    st.session_state["_below_bar"] = st.container(key="below-bar")
+    return list(columns)
+
+
+def below_bar() -> Any:
+    """Container under the row of controls, for inputs that only some choices need."""
+    return st.session_state["_below_bar"]
+
+
+def more(label: str = "More") -> Any:
+    """Popover for the controls that are rarely needed."""
+    return st.popover(label, width="stretch")
+
+
+def numbers() -> Any:
+    """Row for the one or two large metrics."""
+    return st.container(key="numbers", horizontal=True, gap="medium")
+
+
+def details() -> Any:
+    """Container for what stands below the figure: formula, table, lesson. Not shown when embedded."""
+    return st.container(key="details")
+
+
+def chart(fig: Any, *, key: str, filename: str, alt: str, **options: Any) -> Any:
+    """Draw a Plotly figure in Headshare's look, with SVG and PNG download.
+
+    Args:
+        fig: a figure of ``viz``.
+        key: stable key, so that a redraw does not flicker.
+        filename: of a downloaded picture, without ending.
+        alt: what the figure shows, for people who cannot see it.
+        options: of ``st.plotly_chart``, e.g. ``height=360`` or ``on_select``.
+    """
+    config = {
+        "displaylogo": False,
+        "displayModeBar": "hover",
+        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+        "toImageButtonOptions": {"format": "svg", "filename": filename, "scale": 2},
+        "responsive": True,
+    }
+    return st.plotly_chart(fig, theme=None, key=key, config=config, alt=alt, **options)

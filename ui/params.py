@@ -1,0 +1,146 @@
+"""What a page address may say: each key with its default, what it accepts, and how its value is written.
+
+A value read from an address is only ever parsed here, by plain string and number rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attention.formats import FORMATS
+from attention.memory import MAX_BATCH, MAX_CONTEXT
+from attention.spec import MAX_SIZE
+
+VERSION = "1"
+"""Version of the address format: defaults are part of it, so a changed default needs a new one."""
+
+TYPED = "custom"
+"""Value of ``model`` for typed sizes."""
+PASTED = "config"
+"""Value of ``model`` for a pasted config.json."""
+DEFAULT_MODEL = "meta-llama/Llama-3.1-8B"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One key of the address.
+
+    Attributes:
+        key: name in the address and in the session's state.
+        default: value when the address is silent.
+        parse: text of the address to value; raises ValueError for text it does not accept.
+        accepted: what would be accepted, as said to the user.
+        write: value to text.
+        always: written even when it has its default value.
+        many: the value is a list; the key repeats in the address.
+        per_model: goes back to its default when the user picks another model.
+    """
+
+    key: str
+    default: Any
+    parse: Callable[[str], Any]
+    accepted: str
+    write: Callable[[Any], str] = str
+    always: bool = False
+    many: bool = False
+    per_model: bool = False
+
+
+def integer(key: str, default: int, minimum: int, maximum: int, **options: Any) -> Param:
+    """A whole number in [minimum, maximum], e.g. ``t_repeats=20``."""
+
+    def parse(text: str) -> int:
+        # int() would also take "١٢", "1_0" and " 1"
+        if not re.fullmatch(r"\d{1,15}", text, re.ASCII) or not minimum <= int(text) <= maximum:
+            raise ValueError(text)
+        return int(text)
+
+    return Param(key, default, parse, f"a whole number from {minimum:,} to {maximum:,}", **options)
+
+
+def choice(key: str, options: Sequence[Any], default: Any, **settings: Any) -> Param:
+    """One of `options`, written with ``str``."""
+    by_text = {str(option): option for option in options}
+    assert default in options, (key, default)
+
+    def parse(text: str) -> Any:
+        if text not in by_text:
+            raise ValueError(text)
+        return by_text[text]
+
+    return Param(key, default, parse, _listed(by_text), **settings)
+
+
+def choices(key: str, options: Sequence[Any], default: Sequence[Any], **settings: Any) -> Param:
+    """Some of `options`, as a list; the key repeats."""
+    one = choice(key, options, options[0])
+    return Param(key, list(default), one.parse, one.accepted, many=True, **settings)
+
+
+def flag(key: str, default: bool = False, **settings: Any) -> Param:
+    """Yes or no, written 1 or 0."""
+
+    def parse(text: str) -> bool:
+        if text not in ("0", "1"):
+            raise ValueError(text)
+        return text == "1"
+
+    return Param(key, default, parse, "0 or 1", lambda value: "1" if value else "0", **settings)
+
+
+def number(key: str, default: float, minimum: float, maximum: float, **settings: Any) -> Param:
+    """A decimal number in [minimum, maximum]."""
+
+    def parse(text: str) -> float:
+        value = float(text) if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", text, re.ASCII) else None
+        if value is None or not minimum <= value <= maximum:
+            raise ValueError(text)
+        return value
+
+    return Param(key, default, parse, f"a number from {minimum:g} to {maximum:g}", lambda v: f"{v:g}", **settings)
+
+
+def text(key: str, default: str, pattern: str, accepted: str, **settings: Any) -> Param:
+    """Text that matches `pattern` as a whole."""
+
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(value)
+        return value
+
+    return Param(key, default, parse, accepted, **settings)
+
+
+def _listed(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    shown = ", ".join(names[:most])
+    return f"{shown}, … ({len(names)} in all)" if len(names) > most else f"one of {shown}"
+
+
+def _parse_model(name: str) -> str:
+    if name in (TYPED, PASTED):
+        return name
+    from attention import catalog
+
+    return catalog.model(name[:200]).id
+
+
+MODEL = Param("model", DEFAULT_MODEL, _parse_model, f"a model of the catalogue, {TYPED} or {PASTED}", always=True)
+CONTEXT = integer("context", 8192, 1, MAX_CONTEXT, always=True)
+BATCH = integer("batch", 1, 1, MAX_BATCH, always=True)
+KV = choice("kv", list(FORMATS), "bf16", always=True)
+SIZES = (
+    integer("layers", 32, 1, 10_000),
+    integer("heads", 32, 1, 1024),
+    integer("kv_heads", 8, 1, 1024),
+    integer("head_dim", 128, 1, 2**20),
+    integer("window", 0, 0, MAX_SIZE),
+)
+"""Typed sizes; window 0 means none."""
+CONFIG = text("config", "", r"[A-Za-z0-9_-]{0,12000}", "a configuration that this site wrote into the address")
+
+SHARED = (MODEL, CONTEXT, BATCH, KV, *SIZES, CONFIG)
+"""Keys every page understands, so that one address means the same everywhere."""

@@ -1,0 +1,172 @@
+"""The session's state and the address: one restores the other.
+
+The address wins when it brings news (a link, Back, Reload); the widgets win otherwise. Values live in
+``st.session_state`` under their address key; a copy outlives Streamlit's removal of widgets that a page
+does not draw.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, TYPED, VERSION, Param
+
+_STORE = "_headshare"
+_ECHO_S = 3.0
+"""A query we wrote ourselves may come back this late, from a click made before the browser received it."""
+
+Query = dict[str, list[str]]
+
+
+def _store() -> dict[str, Any]:
+    if _STORE not in st.session_state:
+        st.session_state[_STORE] = {"values": {}, "page": None, "written": {}, "recent": [], "seen": {}, "params": {}}
+    return st.session_state[_STORE]
+
+
+def _incoming() -> Query:
+    return {key: st.query_params.get_all(key) for key in st.query_params}
+
+
+def quoted(value: str, most: int = 60) -> str:
+    """Text from outside, shortened and shown as code, so that none of it is read as Markdown."""
+    plain = re.sub(r"[^\x20-\x7e\u00a1-\ud7ff]", "·", value).replace("`", "'").replace("$", "·")
+    return f"`{plain[:most]}…`" if len(plain) > most else f"`{plain or ' '}`"
+
+
+def restore(page: str, params: Sequence[Param]) -> list[str]:
+    """Make ``st.session_state`` hold a valid value for every key of this page, before any widget.
+
+    Returns one sentence per value of the address that had to be replaced.
+    """
+    store = _store()
+    known = (*SHARED, *params)
+    store["params"][page] = tuple(params)
+    moved = page != store["page"]
+    query = _incoming()
+    now = time.monotonic()
+    store["recent"] = [(at, q) for at, q in store["recent"] if now - at < _ECHO_S]
+    touched = not moved and any(
+        param.key in store["seen"] and st.session_state.get(param.key) != store["seen"][param.key] for param in known
+    )
+    echo = query == store["written"] or any(query == q for _, q in store["recent"])
+    replaced: list[str] = []
+    if query and not echo and not touched:
+        values, replaced = read(query, known)
+        for key, value in values.items():
+            st.session_state[key] = value
+    else:
+        for param in known:
+            if moved or param.key not in st.session_state:
+                st.session_state[param.key] = store["values"].get(param.key, _fresh(param.default))
+    store["page"], store["moved"] = page, moved
+    return replaced
+
+
+def moved() -> bool:
+    """Whether this run is the first on its page: widgets of the same key on another page are other widgets."""
+    return bool(_store().get("moved"))
+
+
+def _fresh(value: Any) -> Any:
+    return list(value) if isinstance(value, list) else value
+
+
+def read(query: Mapping[str, list[str]], known: Sequence[Param]) -> tuple[dict[str, Any], list[str]]:
+    """Values of all `known` keys as `query` has them, and what was replaced. Unknown keys are ignored."""
+    values: dict[str, Any] = {}
+    replaced: list[str] = []
+    if query.get("v", [VERSION])[-1] != VERSION:
+        replaced.append(f"This address was made for version {quoted(query['v'][-1], 8)}; defaults may differ.")
+    for param in known:
+        texts = query.get(param.key)
+        values[param.key] = _fresh(param.default)
+        if not texts:
+            continue
+        parsed, bad = [], []
+        for text in texts[:256] if param.many else texts[-1:]:
+            try:
+                parsed.append(param.parse(text))
+            except ValueError as error:
+                bad.append((text, str(error)))
+        if param.many and (parsed or texts == [""]):
+            values[param.key] = list(dict.fromkeys(parsed))
+        elif parsed:
+            values[param.key] = parsed[0]
+        if bad and texts != [""]:
+            text, why = bad[0]
+            shown = param.write(param.default) if not param.many else "the valid ones"
+            hint = f" ({why})" if why and why != text and param is MODEL else ""
+            hint = hint.replace(text, text[:60]) if len(text) > 60 else hint
+            replaced.append(
+                f"{param.key}: {quoted(text)} was replaced by {quoted(shown or 'nothing')}; "
+                f"accepted is {param.accepted}.{quoted_hint(hint)}"
+            )
+    return values, replaced
+
+
+def quoted_hint(hint: str) -> str:
+    return f" {quoted(hint.strip(' ()'), 160)}" if hint else ""
+
+
+def query_of(values: Mapping[str, Any], params: Sequence[Param]) -> Query:
+    """The address keys that say `values`: the decisive ones always, others when not at their default."""
+    out: Query = {"v": [VERSION]}
+    model = values.get(MODEL.key, MODEL.default)
+    for param in (*SHARED, *params):
+        if (param in SIZES and model != TYPED) or (param is CONFIG and model != PASTED):
+            continue
+        value = values.get(param.key, param.default)
+        if value is None or (not param.always and value == param.default and param not in SIZES):
+            continue
+        if param.many:
+            out[param.key] = [param.write(item) for item in value] or [""]
+        else:
+            out[param.key] = [param.write(value)]
+    return out
+
+
+def remember(page: str, params: Sequence[Param]) -> None:
+    """Keep this run's values and write them into the address."""
+    store = _store()
+    known = (*SHARED, *params)
+    now = {p.key: _fresh(st.session_state[p.key]) for p in known if p.key in st.session_state}
+    store["values"].update(now)
+    store["seen"] = now
+    query = query_of(now, params)
+    if query != _incoming():
+        st.query_params.from_dict({key: value if len(value) > 1 else value[0] for key, value in query.items()})
+    if query != store["written"]:
+        store["recent"].append((time.monotonic(), store["written"]))
+        store["written"] = query
+
+
+def link_query(page: str) -> list[tuple[str, str]]:
+    """Query for a link to another page that carries this session's values along."""
+    store = _store()
+    values = {**store["values"], **{p.key: st.session_state[p.key] for p in SHARED if p.key in st.session_state}}
+    query = query_of(values, store["params"].get(page, ()))
+    return [(key, text) for key, texts in query.items() for text in texts]
+
+
+def reset_per_model() -> None:
+    """Put the keys that belong to one model back to their defaults, after another was picked."""
+    store = _store()
+    for params in store["params"].values():
+        for param in params:
+            if param.per_model:
+                store["values"].pop(param.key, None)
+                if param.key in st.session_state:
+                    st.session_state[param.key] = _fresh(param.default)
+
+
+def put(**values: Any) -> None:
+    """Set address keys from a callback, e.g. a button that loads an example."""
+    for key, value in values.items():
+        st.session_state[key] = value
+        _store()["values"][key] = value
