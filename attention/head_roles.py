@@ -1,0 +1,296 @@
+"""What a head attends to, as numbers: role scores against chance, and how alike heads are.
+
+A role says, for some bytes of a text, at which earlier bytes a head that plays the role would look. Its score is the
+share of attention that lands there, averaged over those bytes. Two chance levels go with it:
+
+* uniform: the score of attention spread evenly over everything visible,
+* by distance: the score of attention that follows the head's own average over distances and knows nothing of the
+  text. Where a role's places are usually near, a head that merely looks nearby beats the first but not this one.
+
+The idea of naming heads by such scores: Clark et al. 2019 (arXiv:1906.04341, section 4); induction: Olsson et al. 2022
+(arXiv:2209.11895, "induction heads").
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attention.tiny_config import DATA, MODELS
+from attention.tiny_data import Corpus, load_corpus, windows
+from attention.tiny_maps import TinyWeights, load_weights, maps
+
+BLANK = b" \t\n\r"
+BRACKETS = {b")"[0]: b"("[0], b"]"[0]: b"["[0], b"}"[0]: b"{"[0]}
+NGRAM = 3
+"""Bytes that must be equal for an earlier place to count as the same."""
+
+
+def previous_byte(text: bytes) -> np.ndarray:
+    """Places of each role: bool[length, length], row t true where byte t should look. No row: t does not take part."""
+    return np.eye(len(text), k=-1, dtype=bool)
+
+
+def first_byte(text: bytes) -> np.ndarray:
+    places = np.zeros((len(text), len(text)), dtype=bool)
+    places[1:, 0] = True
+    return places
+
+
+def line_starts(text: bytes) -> list[tuple[int, int]]:
+    """(position of the first byte that is no blank, its indentation) of every line whose start is in the text."""
+    starts, at = [], 0
+    for line in text.splitlines(keepends=True):
+        indent = len(line) - len(line.lstrip(b" \t"))
+        if line[indent:].strip():
+            starts.append((at + indent, indent))
+        at += len(line)
+    return starts
+
+
+def same_indentation(text: bytes) -> np.ndarray:
+    places = np.zeros((len(text), len(text)), dtype=bool)
+    starts = line_starts(text)
+    for i, (position, indent) in enumerate(starts):
+        for earlier, other in starts[:i]:
+            places[position, earlier] = indent == other
+    return places
+
+
+def matching_bracket(text: bytes) -> np.ndarray:
+    places = np.zeros((len(text), len(text)), dtype=bool)
+    opened: list[int] = []
+    for position, byte in enumerate(text):
+        if byte in BRACKETS.values():
+            opened.append(position)
+        elif byte in BRACKETS and opened:
+            place = opened.pop()
+            # a pair that does not match means quoted or cut text: no claim about it
+            places[position, place] = text[place] == BRACKETS[byte]
+    return places
+
+
+def _same_ngram(text: bytes) -> np.ndarray:
+    """bool[length, length]: the NGRAM bytes that end at s are those that end at t, none blank, and s < t."""
+    data = np.frombuffer(text, dtype=np.uint8)
+    same = data[:, None] == data[None, :]
+    solid = ~np.isin(data, np.frombuffer(BLANK, dtype=np.uint8))
+    both = same & solid[:, None]
+    out = both.copy()
+    for back in range(1, NGRAM):
+        shifted = np.zeros_like(both)
+        shifted[back:, back:] = both[:-back, :-back] if back < len(text) else False
+        out &= shifted
+    return np.tril(out, -1)
+
+
+def earlier_occurrence(text: bytes) -> np.ndarray:
+    return _same_ngram(text)
+
+
+def induction(text: bytes) -> np.ndarray:
+    places = np.zeros((len(text), len(text)), dtype=bool)
+    places[:, 1:] = _same_ngram(text)[:, :-1]
+    # where a run repeats, the byte after the earlier occurrence is the byte itself
+    return np.tril(places, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRole:
+    """A role: its name, its definition in words, its places, and whether it depends on distance alone."""
+
+    key: str
+    label: str
+    definition: str
+    places: Callable[[bytes], np.ndarray]
+    positional: bool = False
+
+
+ROLES: tuple[HeadRole, ...] = (
+    HeadRole("previous", "previous byte", "Every byte but the first: the byte just before it.", previous_byte, True),
+    HeadRole("first", "first byte", "Every byte but the first: the very first byte of the text.", first_byte, True),
+    HeadRole(
+        "indentation",
+        "same indentation",
+        "The first non-blank byte of a line: the first non-blank bytes of all earlier lines with the same indentation.",
+        same_indentation,
+    ),
+    HeadRole(
+        "bracket",
+        "matching bracket",
+        "A closing bracket ), ] or }: the bracket it closes.",
+        matching_bracket,
+    ),
+    HeadRole(
+        "occurrence",
+        "earlier occurrence",
+        f"A byte that ends {NGRAM} non-blank bytes which stood there before: the ends of those earlier occurrences.",
+        earlier_occurrence,
+    ),
+    HeadRole(
+        "induction",
+        "induction",
+        f"A byte that ends {NGRAM} non-blank bytes which stood there before: the bytes that came next, back then.",
+        induction,
+    ),
+)
+
+
+class RoleScore(NamedTuple):
+    """Scores of one role: float64[n_layers, n_heads] each, over `n_queries` bytes that take part (0: all NaN)."""
+
+    score: np.ndarray
+    uniform: float
+    by_distance: np.ndarray
+    n_queries: int
+
+    @property
+    def chance(self) -> np.ndarray:
+        """The larger of the two chance levels."""
+        return np.maximum(self.by_distance, self.uniform)
+
+
+def distance_profile(attentions: Sequence[np.ndarray]) -> np.ndarray:
+    """Average attention of each head by distance, float64[n_layers, n_heads, longest]: mean over the rows that reach so
+    far back."""
+    n_layers, n_heads = attentions[0].shape[:2]
+    longest = max(a.shape[-1] for a in attentions)
+    total, rows = np.zeros((n_layers, n_heads, longest)), np.zeros(longest)
+    for a in attentions:
+        for distance in range(a.shape[-1]):
+            total[..., distance] += np.trace(a, offset=-distance, axis1=-2, axis2=-1)
+            rows[distance] += a.shape[-1] - distance
+    return total / rows
+
+
+def _profile_rows(profile: np.ndarray, length: int) -> np.ndarray:
+    """The attention a head would pay by distance alone, [n_layers, n_heads, length, length], rows summing to 1."""
+    distance = np.arange(length)[:, None] - np.arange(length)[None, :]
+    rows = np.where(distance >= 0, profile[..., np.maximum(distance, 0)], 0.0)
+    return rows / rows.sum(axis=-1, keepdims=True)
+
+
+def score_roles(
+    texts: Sequence[bytes], attentions: Sequence[np.ndarray], profile: np.ndarray | None = None
+) -> dict[str, RoleScore]:
+    """Score every head for every role over `texts`, whose maps are `attentions`[n_layers, n_heads, length, length].
+
+    Args:
+        profile: distance profile to judge by; default: that of these maps.
+    """
+    if profile is None:
+        profile = distance_profile(attentions)
+    shape = attentions[0].shape[:2]
+    score = {role.key: np.zeros(shape) for role in ROLES}
+    by_distance = {role.key: np.zeros(shape) for role in ROLES}
+    uniform, count = dict.fromkeys(score, 0.0), dict.fromkeys(score, 0)
+    for text, attention in zip(texts, attentions, strict=True):
+        expected = _profile_rows(profile, len(text))
+        visible = np.arange(1, len(text) + 1)
+        for role in ROLES:
+            places = role.places(text)
+            taking_part = places.any(axis=-1)
+            score[role.key] += np.einsum("lhts,ts->lh", attention, places)
+            by_distance[role.key] += np.einsum("lhts,ts->lh", expected, places)
+            uniform[role.key] += float((places.sum(axis=-1) / visible)[taking_part].sum())
+            count[role.key] += int(taking_part.sum())
+    out = {}
+    for role in ROLES:
+        key, n = role.key, count[role.key] or float("nan")
+        # a role made of distances is what the profile describes, so the profile cannot judge it
+        expected = np.full(shape, uniform[key] / n) if role.positional else by_distance[key] / n
+        out[key] = RoleScore(score[key] / n, uniform[key] / n, expected, count[key])
+    return out
+
+
+def _entropy(p: np.ndarray) -> np.ndarray:
+    return -np.sum(np.where(p > 0, p * np.log2(np.where(p > 0, p, 1)), 0), axis=-1)
+
+
+def similarity(attention: np.ndarray) -> np.ndarray:
+    """1 minus the Jensen–Shannon divergence (base 2) between heads' attention, averaged over a text's bytes.
+
+    Args:
+        attention: [n, length, length], any n heads.
+
+    Returns:
+        float64[n, n]; 1: the two heads always look at the same places, 0: never at a common one. Row 0, where
+        every head must look at itself, is left out.
+    """
+    rows = attention[:, 1:].astype(np.float64)
+    n = len(rows)
+    if rows.shape[1] == 0:
+        return np.ones((n, n))
+    own = _entropy(rows)
+    out = np.eye(n)
+    for i in range(n):
+        middle = _entropy((rows[i] + rows[i + 1 :]) / 2) - (own[i] + own[i + 1 :]) / 2
+        out[i, i + 1 :] = out[i + 1 :, i] = 1 - middle.mean(axis=-1)
+    return out
+
+
+def group_similarity(matrix: np.ndarray, n_kv_heads: int) -> tuple[float | None, float | None]:
+    """(mean within, mean between) K/V heads of a layer's similarity matrix[n_heads, n_heads]; None: no such pair."""
+    n = len(matrix)
+    group = np.arange(n) // (n // n_kv_heads)
+    same = group[:, None] == group[None, :]
+    pairs = np.triu(np.ones((n, n), dtype=bool), 1)
+    within, between = matrix[pairs & same], matrix[pairs & ~same]
+    return (
+        float(within.mean()) if within.size else None,
+        float(between.mean()) if between.size else None,
+    )
+
+
+def sample_texts(corpus: Corpus, length: int, n: int) -> list[bytes]:
+    """`n` windows spread evenly over the held-out files."""
+    rows = [row[:-1].tobytes() for f in corpus.held_out for row in windows(f.text, length)]
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
+
+
+def score_model(weights: TinyWeights, texts: Sequence[bytes], n_similar: int = 32) -> dict[str, Any]:
+    """All scores of one model as plain JSON values; similarity over the first `n_similar` of every other text."""
+    attentions = [maps(weights, text).attention for text in texts]
+    scored = score_roles(texts, attentions)
+    n_layers, n_heads = attentions[0].shape[:2]
+    chosen = attentions[:: max(1, len(attentions) // n_similar)]
+    matrix = np.mean([similarity(a.reshape(n_layers * n_heads, *a.shape[2:])) for a in chosen], axis=0)
+    layers = [matrix[i * n_heads : (i + 1) * n_heads, i * n_heads : (i + 1) * n_heads] for i in range(n_layers)]
+    return {
+        "n_kv_heads": weights.config.n_kv_heads,
+        "roles": {
+            key: {
+                "score": np.round(s.score, 4).tolist(),
+                "uniform": round(s.uniform, 4),
+                "by_distance": np.round(s.by_distance, 4).tolist(),
+                "n_queries": s.n_queries,
+            }
+            for key, s in scored.items()
+        },
+        "similarity": np.round(matrix, 4).tolist(),
+        "within_and_between": [group_similarity(m, weights.config.n_kv_heads) for m in layers],
+    }
+
+
+def score_models(folder: Path = DATA, n_texts: int = 256) -> dict[str, Any]:
+    """Scores of the shipped models on held-out text: what roles.json holds."""
+    corpus = load_corpus()
+    out: dict[str, Any] = {"corpus_sha256": corpus.sha256, "definitions": {r.key: r.definition for r in ROLES}}
+    out["models"] = {}
+    for name in MODELS:
+        weights = load_weights(folder / f"{name}.safetensors")
+        texts = sample_texts(corpus, weights.config.max_context, n_texts)
+        out["models"][name] = score_model(weights, texts)
+        out["n_texts"] = len(texts)
+    return out
+
+
+def recorded_roles() -> dict[str, Any]:
+    """The scores recorded for the shipped models."""
+    record: dict[str, Any] = json.loads((DATA / "roles.json").read_text())
+    return record
