@@ -1,0 +1,24 @@
+"""What an adapter is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from attention.adapters.fields import Reader
+from attention.spec import Layer
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How the files of one family are read.
+
+    Attributes:
+        read: the layers from a reader.
+        uses_class: whether transformers has a configuration class to draw defaults from.
+        class_type: the type of that class where it differs from the file's (a published alias).
+    """
+
+    read: Callable[[Reader], list[Layer]]
+    uses_class: bool = True
+    class_type: str | None = None

@@ -1,0 +1,101 @@
+"""Ordinary attention: K and V of every K/V head, full length or the last positions, as the class says per layer.
+
+The types named here were run with their own code on meta tensors and agree with this reading
+(`tests/test_oracle.py` repeats that for every configuration of the test data).
+"""
+
+from __future__ import annotations
+
+from attention.adapters.base import Adapter
+from attention.adapters.fields import Reader
+from attention.spec import Layer, attention_layer
+
+FULL = ("full_attention", "attention")
+SLIDING = ("sliding_attention", "local_attention")
+CHUNKED = ("chunked_attention",)
+
+
+def layer_kinds(reader: Reader, n_layers: int) -> list[str]:
+    """One word per layer, in transformers' order of precedence: an explicit list of layer types; else all sliding
+    when the class ends up with a window; else all chunked; else all full."""
+    stated = reader.per_layer("layer_types", n_layers)
+    if stated is not None:
+        for value in stated:
+            if value not in (*FULL, *SLIDING, *CHUNKED):
+                reader.refuse("layer_types", f"holds {value!r}, which {reader.model_type} does not have here")
+        return stated
+    window = reader.raw.get("sliding_window")
+    if reader.defaults is not None:
+        window = reader.default("sliding_window")
+        if window is not None and "sliding_window" not in reader.raw:
+            reader.note(
+                f"{reader.prefix}sliding_window is not stated; {reader.model_type}'s class default {window} is used"
+            )
+    if window is not None:
+        return [SLIDING[0]] * n_layers
+    if reader.default("attention_chunk_size") is not None:
+        return [CHUNKED[0]] * n_layers
+    return [FULL[0]] * n_layers
+
+
+def layers_of(
+    reader: Reader, n_heads: int, n_kv_heads: int, head_dim: int, v_head_dim: int | None = None
+) -> list[Layer]:
+    """The layers of `layer_kinds` with one shape of head."""
+    made: dict[str, Layer] = {}
+    out = []
+    for kind in layer_kinds(reader, reader.n_layers):
+        if kind not in made:
+            window = None
+            if kind in SLIDING:
+                window = reader.window()
+            elif kind in CHUNKED:
+                window = reader.size("attention_chunk_size")
+            made[kind] = attention_layer(
+                n_heads, n_kv_heads, head_dim, window, v_head_dim=v_head_dim, chunked=kind in CHUNKED
+            )
+        out.append(made[kind])
+    return out
+
+
+def read(reader: Reader) -> list[Layer]:
+    return layers_of(reader, reader.n_heads, reader.n_kv_heads(), reader.head_dim())
+
+
+def read_multi_head(reader: Reader) -> list[Layer]:
+    """Families without K/V heads of their own: every query head has its K and V (GPT-2, OPT, BLOOM …)."""
+    heads = reader.n_heads
+    stated = reader.stated("num_key_value_heads")
+    if stated is not None and stated != heads:
+        reader.refuse(
+            "num_key_value_heads",
+            f"= {stated} contradicts {reader.model_type}, whose {heads} query heads each have their own K and V",
+        )
+    if reader.width % heads:
+        reader.refuse("hidden_size", f"= {reader.width} is not a multiple of {heads} query heads")
+    return layers_of(reader, heads, heads, reader.width // heads)
+
+
+GROUPED_TYPES = (
+    *("llama", "mistral", "mixtral", "ministral", "ministral3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
+    *("gemma", "gemma2", "gemma3_text", "vaultgemma", "phi", "phi3", "phimoe", "phi4_multimodal"),
+    *("cohere", "cohere2", "cohere2_moe", "olmo", "olmo2", "olmo3", "olmoe", "flex_olmo", "granite", "granitemoe"),
+    *("granitemoeshared", "granite_swa", "granitemoe_swa", "starcoder2", "stablelm", "smollm3", "seed_oss", "arcee"),
+    *("apertus", "afmoe", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "dots1", "glm", "glm4", "glm4_moe"),
+    *("gpt_oss", "helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm3", "iquestcoder"),
+    *("jais2", "llama4_text", "mellum", "minimax_m2", "nanochat", "nemotron", "solar_open", "bitnet", "cwm"),
+    *("diffllama", "doge", "aria_text", "laguna", "beam", "flint", "kolibri1", "modernbert-decoder"),
+    *("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen2_5_omni_text"),
+    *("qwen3_omni_moe_text", "glm4v_text", "glm4v_moe_text", "glm_ocr_text", "ernie4_5_vl_moe_text"),
+    *("emu3_text_model", "hunyuan_vl_text", "paddleocr_vl_text", "molmo2_text", "cosmos3_edge_text"),
+    *("granite4_vision_text", "granite_docling_text", "deepseek_ocr2_text", "cohere_compass_text", "chameleon"),
+)
+MULTI_HEAD_TYPES = (
+    *("gpt2", "gpt-sw3", "openai-gpt", "gptj", "gpt_neox", "gpt_neox_japanese", "opt", "bloom", "codegen"),
+    *("biogpt", "xglm", "persimmon", "ctrl"),
+)
+
+ADAPTERS = {
+    **{name: Adapter(read) for name in GROUPED_TYPES},
+    **{name: Adapter(read_multi_head) for name in MULTI_HEAD_TYPES},
+}

@@ -1,0 +1,200 @@
+"""Families whose layers differ in more than their window: shared caches, other head sizes, odd spellings."""
+
+from __future__ import annotations
+
+from attention.adapters import ordinary
+from attention.adapters.base import Adapter
+from attention.adapters.fields import Reader
+from attention.spec import Kind, Layer, attention_layer
+
+
+def _share(reader: Reader, layers: list[Layer]) -> list[Layer]:
+    """The last `num_kv_shared_layers` layers read the cache of the last layer of their kind before them."""
+    shared = reader.size("num_kv_shared_layers", minimum=0, default=0)
+    if not shared:
+        return layers
+    first = len(layers) - shared
+    if first < 1:
+        reader.refuse("num_kv_shared_layers", f"= {shared} leaves none of the {len(layers)} layers with a cache")
+    out = list(layers[:first])
+    for layer in layers[first:]:
+        source = next((i for i in range(first - 1, -1, -1) if layers[i].kind is layer.kind), None)
+        if source is None:
+            reader.refuse("num_kv_shared_layers", f"= {shared}: no earlier {layer.kind} layer to share with")
+        out.append(Layer(Kind.SHARED, (), layer.n_heads, layer.k_head_dim, layer.v_head_dim, shares=source))
+    return out
+
+
+def read_gemma3n(reader: Reader) -> list[Layer]:
+    return _share(reader, ordinary.read(reader))
+
+
+def read_gemma4(reader: Reader) -> list[Layer]:
+    """Full layers have heads of global_head_dim, and num_global_key_value_heads of them where K equals V."""
+    heads, kv, head_dim = reader.n_heads, reader.n_kv_heads(), reader.head_dim()
+    global_dim = reader.size("global_head_dim", default=head_dim)
+    global_kv = kv
+    if reader.value("attention_k_eq_v", default=False):
+        global_kv = reader.size("num_global_key_value_heads", default=kv)
+    kinds = ordinary.layer_kinds(reader, reader.n_layers)
+    if heads % global_kv:
+        reader.refuse("num_global_key_value_heads", f"= {global_kv} does not divide num_attention_heads = {heads}")
+    full = attention_layer(heads, global_kv, global_dim)
+    sliding = attention_layer(heads, kv, head_dim, reader.window()) if ordinary.SLIDING[0] in kinds else full
+    return _share(reader, [full if kind in ordinary.FULL else sliding for kind in kinds])
+
+
+def read_falcon(reader: Reader) -> list[Layer]:
+    """Old architecture: one K/V head if multi_query (whatever num_kv_heads says), else one per query head. New
+    architecture: num_kv_heads."""
+    heads = reader.n_heads
+    new = reader.value("new_decoder_architecture", default=False)
+    if new:
+        stated = reader.stated("num_kv_heads", "n_head_kv", "num_key_value_heads")
+        kv = reader.n_kv_heads("num_kv_heads", "n_head_kv", "num_key_value_heads") if stated else heads
+        if kv != heads:
+            reader.note(
+                "transformers' own code repeats K and V to all query heads before it caches them; engines store "
+                f"{kv} K/V heads, as counted here"
+            )
+    else:
+        kv = 1 if reader.value("multi_query", default=True) else heads
+    return ordinary.layers_of(reader, heads, kv, reader.head_dim())
+
+
+def read_gpt_bigcode(reader: Reader) -> list[Layer]:
+    heads = reader.n_heads
+    kv = 1 if reader.value("multi_query") else heads
+    return ordinary.layers_of(reader, heads, kv, reader.head_dim())
+
+
+def read_mpt(reader: Reader) -> list[Layer]:
+    """Multi-head unless attn_config states kv_n_heads, or names the multi-query or grouped-query kind."""
+    heads = reader.n_heads
+    attention = reader.raw.get("attn_config") or {}
+    kind = attention.get("attn_type", "multihead_attention")
+    kv = attention.get("kv_n_heads")
+    if kind == "multiquery_attention":
+        kv = 1
+    elif kind == "multihead_attention":
+        kv = heads if kv is None else kv
+    elif kind != "grouped_query_attention" or kv is None:
+        reader.refuse("attn_config.attn_type", f"= {kind!r} with kv_n_heads = {kv!r} is not a kind that is known")
+    head_dim = reader.head_dim()
+    return [attention_layer(heads, kv, head_dim)] * reader.n_layers
+
+
+def read_dbrx(reader: Reader) -> list[Layer]:
+    attention = reader.raw.get("attn_config") or {}
+    kv = attention.get("kv_n_heads")
+    if kv is None:
+        if not reader.nested:
+            reader.refuse("attn_config.kv_n_heads", "is missing: the file does not state the K/V heads")
+        kv = reader.n_kv_heads()
+    return [attention_layer(reader.n_heads, kv, reader.head_dim())] * reader.n_layers
+
+
+def read_gpt_neo(reader: Reader) -> list[Layer]:
+    if any("local" in str(entry) for entry in reader.raw.get("attention_types") or ()):
+        reader.note(
+            "local layers read their last window_size positions only, but the model's own code keeps every "
+            "position of every layer, as counted here"
+        )
+    return ordinary.read_multi_head(reader)
+
+
+def read_step3p5(reader: Reader) -> list[Layer]:
+    """Step-3.5/3.7: sliding layers have query heads (and K/V heads) of their own, under attention_other_setting."""
+    heads = reader.n_heads
+    kv = reader.stated("num_attention_groups", "num_key_value_heads")
+    kv = reader.size("num_attention_groups", "num_key_value_heads") if kv is None else kv
+    head_dim = reader.size("head_dim")
+    other = reader.raw.get("attention_other_setting") or {}
+    if other.get("attention_type", "sliding_attention") != "sliding_attention":
+        reader.refuse("attention_other_setting.attention_type", f"= {other['attention_type']!r} is not known")
+    n_layers = reader.n_layers
+    kinds = reader.per_layer("layer_types", n_layers)
+    if kinds is None:
+        reader.refuse("layer_types", "is missing: the file does not state which layers slide")
+    sliding_heads = other.get("num_attention_heads") or reader.stated("num_sliding_attention_heads") or heads
+    out = []
+    full = attention_layer(heads, kv, head_dim)
+    for kind in kinds:
+        if kind == "full_attention":
+            out.append(full)
+        elif kind == "sliding_attention":
+            out.append(
+                attention_layer(
+                    sliding_heads,
+                    other.get("num_attention_groups", kv),
+                    other.get("head_dim", head_dim),
+                    reader.window(),
+                )
+            )
+        else:
+            reader.refuse("layer_types", f"holds {kind!r}, which {reader.model_type} does not have")
+    return out
+
+
+def read_mimo_v2(reader: Reader) -> list[Layer]:
+    """MiMo-V2-Flash: K heads of 192, V heads of 128; sliding layers may have other K/V heads than full ones."""
+    n_layers, heads, kv = reader.n_layers, reader.n_heads, reader.n_kv_heads()
+    k_dim, v_dim = reader.size("head_dim"), reader.size("v_head_dim")
+    pattern = reader.per_layer("hybrid_layer_pattern", n_layers)
+    if pattern is None:
+        kinds = reader.per_layer("layer_types", n_layers) or []
+        pattern = [0 if kind == "full_attention" else 1 for kind in kinds]
+    if any(isinstance(p, bool) or p not in (0, 1) for p in pattern):
+        reader.refuse("hybrid_layer_pattern", "must hold 0 (full) and 1 (sliding) only")
+    window = reader.stated("sliding_window_size")
+    if window is None:
+        # a file written by transformers holds the window plus one, of which its cache keeps all but one
+        window = reader.stated("sliding_window") if "hybrid_layer_pattern" in reader.raw else reader.window() - 1
+    swa_heads = reader.stated("swa_num_attention_heads") or heads
+    swa_kv = reader.stated("swa_num_key_value_heads")
+    if swa_kv is None:
+        # transformers' class has no field for it: its sliding layers have twice the K/V heads of the full ones
+        swa_kv = 2 * kv
+    full = attention_layer(heads, kv, k_dim, v_head_dim=v_dim)
+    sliding = attention_layer(
+        swa_heads,
+        swa_kv,
+        reader.stated("swa_head_dim") or k_dim,
+        window,
+        v_head_dim=reader.stated("swa_v_head_dim") or v_dim,
+    )
+    return [sliding if p else full for p in pattern]
+
+
+def read_mllama(reader: Reader) -> list[Layer]:
+    """Llama 3.2 Vision's text model: cross-attention layers keep K and V of the image, nothing of the text."""
+    layers = ordinary.read(reader)
+    cross = reader.value("cross_attention_layers", default=[])
+    if any(isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < len(layers) for i in cross):
+        reader.refuse("cross_attention_layers", f"must hold layer indices below {len(layers)}, got {cross!r:.80}")
+    reader.note(
+        f"{len(cross)} cross-attention layers keep K and V of the image patches, a constant that is not counted: "
+        "it depends on the images, not on the text"
+    )
+    chosen = set(cross)
+    first = layers[0]
+    empty = Layer(Kind.NONE, (), first.n_heads, first.k_head_dim, first.v_head_dim)
+    return [empty if i in chosen else layer for i, layer in enumerate(layers)]
+
+
+ADAPTERS = {
+    "gemma3n_text": Adapter(read_gemma3n),
+    "gemma4_text": Adapter(read_gemma4),
+    "gemma4_unified_text": Adapter(read_gemma4),
+    "falcon": Adapter(read_falcon),
+    "RefinedWeb": Adapter(read_falcon, class_type="falcon"),
+    "RefinedWebModel": Adapter(read_falcon, class_type="falcon"),
+    "gpt_bigcode": Adapter(read_gpt_bigcode),
+    "mpt": Adapter(read_mpt),
+    "dbrx": Adapter(read_dbrx, uses_class=False),
+    "gpt_neo": Adapter(read_gpt_neo),
+    "step3p5": Adapter(read_step3p5, uses_class=False),
+    "step3p7_text": Adapter(read_step3p5, uses_class=False),
+    "mimo_v2_flash": Adapter(read_mimo_v2),
+    "mllama_text_model": Adapter(read_mllama),
+}

@@ -1,0 +1,250 @@
+"""A published Hugging Face ``config.json`` → :class:`ModelSpec`, or a refusal that says why.
+
+Aliases, class defaults and derived per-layer lists come from transformers' own configuration classes
+(``AutoConfig``, no weights, no remote code); where families differ in what they cache, an adapter of
+``attention/adapters`` says so. Nothing is guessed: a file that leaves out an essential size, states a type
+nobody has described, or contradicts itself raises ``ValueError`` naming the field.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attention import adapters
+from attention.adapters.classes import class_defaults, nested_model_type
+from attention.adapters.fields import CONTEXT, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
+from attention.spec import ModelSpec, check_size
+
+MAX_BYTES = 1_000_000
+"""Largest file accepted; the largest published config.json has about 100 kB."""
+MAX_DEPTH = 32
+MAX_VALUES = 100_000
+
+TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config")
+"""Where composite models keep the decoder's configuration, in order of precedence."""
+
+DTYPES = {
+    "float32": "fp32",
+    "float": "fp32",
+    "fp32": "fp32",
+    "bfloat16": "bf16",
+    "bf16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "fp16": "fp16",
+    "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8",
+}
+
+
+def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
+    """Read a config.json from a path or from its bytes.
+
+    Strict: at most 1 MB of UTF-8, an object at the top, no duplicate keys, bounded nesting. Python's JSON
+    reader is used because published files hold the bare token ``Infinity`` (Nemotron-H).
+
+    Raises:
+        ValueError: unreadable, too large, or not such a file.
+    """
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            with Path(source).open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{os.fspath(source)!r} cannot be read: {getattr(error, 'strerror', None) or error}"
+            ) from None
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"a config.json may have at most {MAX_BYTES:,} bytes, got more")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"a config.json must be UTF-8 text: {error.reason} at byte {error.start}") from None
+    _check_nesting(text)
+    try:
+        config = json.loads(text, object_pairs_hook=_no_duplicates)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise ValueError(f"a config.json may be nested at most {MAX_DEPTH} deep, got more") from None
+    except ValueError as error:  # duplicate keys, or a number with more digits than Python converts
+        raise ValueError(f"not a usable config.json: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"a config.json must hold an object at the top, got {type(config).__name__}")
+    return config
+
+
+def _check_nesting(text: str) -> None:
+    """Refuse deep nesting before the parser recurses into it."""
+    depth = 0
+    in_string = escaped = False
+    for character in text:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                in_string = False
+        elif character == '"':
+            in_string = True
+        elif character in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"a config.json may be nested at most {MAX_DEPTH} deep, got more")
+        elif character in "]}":
+            depth -= 1
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in out:
+            raise ValueError(f"the key {key!r} occurs twice")
+        out[key] = value
+    return out
+
+
+def _check_shape(config: Mapping[str, Any]) -> None:
+    """Bound a dictionary that did not come from `load_config`: depth, number of values, text keys."""
+    stack: list[tuple[Any, int]] = [(config, 1)]
+    seen = 0
+    while stack:
+        value, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"a configuration may be nested at most {MAX_DEPTH} deep, got more")
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    raise ValueError(f"keys of a configuration must be text, got {key!r}")
+            children = list(value.values())
+        elif isinstance(value, list | tuple):
+            children = list(value)
+        else:
+            continue
+        seen += len(children)
+        if seen > MAX_VALUES:
+            raise ValueError(f"a configuration may hold at most {MAX_VALUES:,} values, got more")
+        stack.extend((child, depth + 1) for child in children)
+
+
+def decoder_part(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str]:
+    """(the decoder's fields, where they stand, its model_type) of a plain or composite configuration.
+
+    Raises:
+        ValueError: no model_type, or a part that is not an object.
+    """
+    part, prefix = config, ""
+    model_type = _model_type(config, "model_type")
+    for _ in range(4):
+        name = next((n for n in TEXT_PARTS if part.get(n) is not None), None)
+        if name is None:
+            break
+        inner = part[name]
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"{prefix}{name} must be an object, got {type(inner).__name__}")
+        parent_type = model_type
+        part, prefix = inner, f"{prefix}{name}."
+        model_type = _model_type(inner, f"{prefix}model_type") or nested_model_type(parent_type, name)
+    if model_type is None:
+        raise ValueError(f"{prefix}model_type is missing: without it nobody knows what the file describes")
+    return part, prefix, model_type
+
+
+def _model_type(part: Mapping[str, Any], label: str) -> str | None:
+    value = part.get("model_type")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > 100:
+        raise ValueError(f"{label} must be a short text, got {str(value)[:80]!r}")
+    return value
+
+
+def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> ModelSpec:
+    """What a model with this configuration keeps per sequence, layer by layer.
+
+    Args:
+        config: a published config.json as a dictionary (see `load_config`).
+        name: what to call the model.
+
+    Raises:
+        ValueError: naming the field that is missing, wrong or contradictory, or why the type is refused.
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"a configuration must be an object, got {type(config).__name__}")
+    _check_shape(config)
+    part, prefix, model_type = decoder_part(config)
+    adapter = adapters.find(model_type)
+    raw = check_fields(part, _stated_layers(part, prefix), prefix)
+    defaults = class_defaults(adapter.class_type or model_type, raw, prefix) if adapter.uses_class else None
+    reader = Reader(model_type, raw, prefix, defaults)
+    try:
+        layers = adapter.read(reader)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
+        # a class default of a type nobody foresaw; the file cannot be read, and saying so beats a traceback
+        raise ValueError(f"{model_type}: the fields do not fit together ({type(error).__name__}: {error})") from error
+    _note_quantised_cache(config, part, reader)
+    return ModelSpec(
+        name,
+        tuple(layers),
+        model_dtype=_dtype(part, prefix) or _dtype(config, ""),
+        hidden_size=_optional(reader, WIDTH),
+        max_context=_max_context(reader),
+        model_type=model_type,
+        notes=tuple(reader.notes),
+    )
+
+
+def _stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:
+    """The number of layers, needed before the per-layer lists can be cut; None if the file does not state it."""
+    for name in LAYERS:
+        if part.get(name) is not None:
+            return check_size(prefix + name, part[name], 1, MAX_LAYERS)
+    return None
+
+
+def _dtype(part: Mapping[str, Any], prefix: str) -> str | None:
+    for name in ("dtype", "torch_dtype"):
+        value = part.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str) or value.removeprefix("torch.") not in DTYPES:
+            raise ValueError(f"{prefix}{name} must be one of {', '.join(DTYPES)}, got {str(value)[:80]!r}")
+        return DTYPES[value.removeprefix("torch.")]
+    return None
+
+
+def _optional(reader: Reader, names: tuple[str, ...]) -> int | None:
+    value = reader.stated(*names)
+    if value is None and reader.nested:
+        value = next((v for v in map(reader.default, names) if isinstance(v, int)), None)
+    return value
+
+
+def _max_context(reader: Reader) -> int | None:
+    """The longest context the file allows. Where several fields speak, the largest does: Command-R states 8,192
+    positions and a model_max_length of 131,072."""
+    values = [reader.raw[n] for n in CONTEXT if reader.raw.get(n) is not None]
+    if not values and reader.nested:
+        values = [v for v in (reader.default(n) for n in CONTEXT) if isinstance(v, int)]
+    return max(values, default=None)
+
+
+def _note_quantised_cache(config: Mapping[str, Any], part: Mapping[str, Any], reader: Reader) -> None:
+    """quantization_config speaks of weights, unless it names a scheme for the cache."""
+    for where in (part, config):
+        quantised = where.get("quantization_config")
+        if not isinstance(quantised, Mapping):
+            continue
+        for key in ("kv_cache_scheme", "kv_cache_quant_algo"):
+            if quantised.get(key) is not None:
+                reader.note(
+                    f"quantization_config.{key} is stated: the cache is meant to be stored quantised; choose that format"
+                )
+                return
