@@ -30,7 +30,7 @@ class ModelRow:
         id: as published, ``organisation/name`` where the weights have one.
         label: as people write it; family: the line it belongs to; generation: which one, as its makers count.
         lineage: order of the generation within its family, from 1.
-        released: year-month of the release.
+        released: year-month of the release, None where not established.
         n_parameters: of the language model; None if not known exactly or not published.
         n_active_parameters: parameters a token passes through, where fewer than all (as the makers state it).
         max_context: longest context the makers state, tokens.
@@ -45,9 +45,9 @@ class ModelRow:
     family: str
     generation: str
     lineage: int
-    released: str
     source: str
     date: str
+    released: str | None = None
     n_parameters: int | None = None
     n_active_parameters: int | None = None
     max_context: int | None = None

@@ -11,6 +11,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import attention.commands
 
@@ -20,11 +21,18 @@ def command_names() -> tuple[str, ...]:
     return tuple(m.name.replace("_", "-") for m in pkgutil.iter_modules(attention.commands.__path__))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the commands do for everything else."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help shows what is accepted)\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     names = command_names()
-    parser = argparse.ArgumentParser(prog="python -m attention", description="Headshare's command line.")
+    parser = _Parser(prog="python -m attention", description="Headshare's command line.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = argv[0] if argv and argv[0] in names else None
     for name in names if wanted is None else (wanted,):

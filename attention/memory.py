@@ -61,14 +61,19 @@ def check_batch(batch: int) -> int:
     return check_size("batch", batch, maximum=MAX_BATCH)
 
 
-def _position_row_bytes(state: PositionState, fmt: CacheFormat) -> int:
+def position_row_bytes(state: PositionState, fmt: CacheFormat) -> int:
     """Bytes of one position of `state`: K and V rows of all its heads."""
     if state.dtype is not None:
         return state.elements_per_position * DTYPE_BYTES[state.dtype]
     return fmt.row_bytes(state.n_kv_heads * state.k_head_dim) + fmt.row_bytes(state.n_kv_heads * state.v_head_dim)
 
 
-def _fixed_state_bytes(state: FixedState, model_dtype: str | None, fmt: CacheFormat) -> int:
+def fixed_state_bytes(state: FixedState, model_dtype: str | None, fmt: CacheFormat) -> int:
+    """Bytes of a state of constant size: in its own dtype, else the model's.
+
+    Raises:
+        ValueError: neither is stated, and the cache format does not tell.
+    """
     dtype = state.dtype or model_dtype
     if dtype is None:
         # a 16- or 32-bit cache format is the dtype the model runs in; a quantised one says nothing about it
@@ -90,9 +95,9 @@ def _layer_terms(
     rows = []
     for state in layer.states:
         if isinstance(state, FixedState):
-            fixed += _fixed_state_bytes(state, model_dtype, fmt)
+            fixed += fixed_state_bytes(state, model_dtype, fmt)
             continue
-        row = _position_row_bytes(state, fmt)
+        row = position_row_bytes(state, fmt)
         fixed += fmt.fixed_bytes(state) if state.dtype is None else 0
         if state.role is Role.CROSS:
             cross += row

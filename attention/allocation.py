@@ -1,0 +1,217 @@
+"""Bytes that a serving engine sets aside for the states that ``memory.py`` counts, step by step.
+
+Engines differ, so every step is an assumption with a name, taken from what engines document:
+
+* pages of tokens: vLLM's block (arXiv:2309.06180, section 4.2), TensorRT-LLM's block;
+* windowed layers in a pool of their own, or (``window_pool="shared"``) holding full length, as vLLM's
+  ``FullAttentionSpec`` says of a disabled hybrid allocator (docs.vllm.ai, design/hybrid_kv_cache_manager);
+* K/V heads dealt out to the ranks of tensor parallelism, copied once there are more ranks than heads;
+* a latent vector has no head axis, so every rank keeps all of it.
+
+Not modelled: prefix caching, the transient states of prefill, padding of recurrent states to page size, and
+the pool an engine grabs in advance from free memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from attention.formats import CacheFormat, cache_format
+from attention.memory import MAX_CONTEXT, cache_bytes, check_batch, check_context, fixed_state_bytes, position_row_bytes
+from attention.spec import FixedState, Layer, ModelSpec, PositionState, Role, check_size
+
+PAGE_TOKENS = 16
+"""Default page: vLLM's default block size on CUDA."""
+WINDOW_POOLS = ("own", "shared")
+MAX_TP = 1024
+
+
+class Step(NamedTuple):
+    """One step from the states to what is set aside.
+
+    Attributes:
+        name: what is done; bytes_after: all ranks together after it; why: in one sentence.
+    """
+
+    name: str
+    bytes_after: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Attributes:
+    state_bytes: what the states of the batch need, once.
+    allocated_bytes: what is set aside on all ranks together.
+    bytes_per_rank: what each rank sets aside (all set aside the same).
+    steps: from the first to the second number.
+    """
+
+    state_bytes: int
+    allocated_bytes: int
+    bytes_per_rank: int
+    tp: int
+    steps: tuple[Step, ...]
+
+
+class _Plan(NamedTuple):
+    """How positions and heads are counted; the plain plan counts what the states need."""
+
+    context: int
+    encoder_context: int
+    page_tokens: int = 1
+    windows: bool = True
+    tp: int = 1
+
+
+def allocate(
+    spec: ModelSpec,
+    context: int,
+    batch: int = 1,
+    kv_dtype: str = "bf16",
+    *,
+    tp: int = 1,
+    page_tokens: int = PAGE_TOKENS,
+    max_context: int | None = None,
+    window_pool: str = "own",
+    encoder_context: int | None = None,
+) -> Allocation:
+    """Bytes set aside for `batch` sequences that hold `context` tokens.
+
+    Args:
+        tp: ranks of tensor parallelism.
+        page_tokens: tokens per page; 1 switches pages off.
+        max_context: tokens set aside in advance for each sequence; None sets aside as the context grows.
+        window_pool: "own" or "shared", see the module.
+        encoder_context: source tokens of an encoder-decoder model; defaults to `context`.
+
+    Raises:
+        ValueError: an argument out of range, tp that does not divide a layer's heads, or K/V heads that cannot
+            be dealt out to tp ranks.
+    """
+    check_context(context)
+    check_batch(batch)
+    check_size("page_tokens", page_tokens, maximum=2**20)
+    if max_context is not None and check_size("max_context", max_context, maximum=MAX_CONTEXT) < context:
+        raise ValueError(f"max_context must be at least the context of {context:,}, got {max_context:,}")
+    if window_pool not in WINDOW_POOLS:
+        raise ValueError(f"window_pool must be one of {', '.join(WINDOW_POOLS)}, got {window_pool!r}")
+    check_tp(spec, tp)
+    encoder = context if encoder_context is None else encoder_context
+    fmt = cache_format(kv_dtype)
+
+    def total(plan: _Plan) -> int:
+        return batch * plan.tp * sum(n * _rank_bytes(layer, spec, fmt, plan) for layer, n in spec.groups)
+
+    needed = cache_bytes(spec, context, batch, kv_dtype, encoder).state_bytes
+    plan = _Plan(context, encoder)
+    steps = [Step("states", needed, "what the layers' states need")]
+    if max_context is not None:
+        plan = plan._replace(context=max_context)
+        why = f"every sequence gets room for {max_context:,} tokens in advance, whatever it holds"
+        steps.append(Step("static pre-allocation", total(plan), why))
+    if window_pool == "shared" and _has_windows(spec):
+        plan = plan._replace(windows=False)
+        why = "one pool for all layers: windowed layers set aside as many pages as layers with full attention"
+        steps.append(Step("windows in the shared pool", total(plan), why))
+    if page_tokens > 1:
+        plan = plan._replace(page_tokens=page_tokens)
+        why = f"whole pages of {page_tokens} tokens; a window can lie across one page more than it fills"
+        steps.append(Step("whole pages", total(plan), why))
+    if tp > 1:
+        plan = plan._replace(tp=tp)
+        steps.append(Step(f"tensor parallel over {tp} ranks", total(plan), _tp_reason(spec, tp)))
+    allocated = steps[-1].bytes_after
+    return Allocation(needed, allocated, allocated // tp, tp, tuple(steps))
+
+
+def check_tp(spec: ModelSpec, tp: int) -> None:
+    """Refuse a tp that this model's heads do not allow.
+
+    Raises:
+        ValueError: naming the heads that cannot be dealt out, and why.
+    """
+    check_size("tp", tp, maximum=MAX_TP)
+    for layer, _ in spec.groups:
+        if layer.n_heads % tp:
+            raise ValueError(f"tp must divide n_heads = {layer.n_heads}, got {tp}")
+        for state in layer.states:
+            heads = state.n_kv_heads if isinstance(state, PositionState) else state.n_heads
+            if heads % tp and tp % heads:
+                raise ValueError(
+                    f"tp = {tp} cannot deal out the {heads} heads of a layer's {state.role} evenly: "
+                    f"it must divide {heads} or be a multiple of it"
+                )
+
+
+def tp_choices(spec: ModelSpec, maximum: int = 64) -> tuple[int, ...]:
+    """Numbers of ranks up to `maximum` that this model's heads allow."""
+    out = []
+    for tp in range(1, min(maximum, MAX_TP) + 1):
+        try:
+            check_tp(spec, tp)
+        except ValueError:
+            continue
+        out.append(tp)
+    return tuple(out)
+
+
+def _rank_bytes(layer: Layer, spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> int:
+    """Bytes of one sequence's states of `layer` on one rank."""
+    total = 0
+    for state in layer.states:
+        if isinstance(state, FixedState):
+            total += -(-fixed_state_bytes(state, spec.model_dtype, fmt) // min(plan.tp, state.n_heads))
+            continue
+        local = _local(state, plan.tp)
+        held = plan.encoder_context if state.role is Role.CROSS else plan.context
+        total += position_row_bytes(local, fmt) * _entries(state, held, plan)
+        total += fmt.fixed_bytes(local) if state.dtype is None else 0
+    return total
+
+
+def _local(state: PositionState, tp: int) -> PositionState:
+    """The part of a state on one rank: its share of the heads, at least one."""
+    if tp == 1 or state.n_kv_heads == 1:
+        return state
+    heads = max(1, state.n_kv_heads // tp)
+    return PositionState(state.role, heads, state.k_head_dim, state.v_head_dim, state.window, state.stride, state.dtype)
+
+
+def _entries(state: PositionState, context: int, plan: _Plan) -> int:
+    """Entries set aside: whole pages of those held; for a window, of those it can touch."""
+    page = plan.page_tokens
+    held = context // state.stride
+    pages = -(-held // page)
+    if state.window is not None and plan.windows and held > state.window:
+        # w entries lie on at most ceil((w - 1) / page) + 1 pages, wherever they begin
+        pages = min(pages, -(-(state.window - 1) // page) + 1)
+    return pages * page
+
+
+def _has_windows(spec: ModelSpec) -> bool:
+    return any(isinstance(s, PositionState) and s.window is not None for layer, _ in spec.groups for s in layer.states)
+
+
+def _tp_reason(spec: ModelSpec, tp: int) -> str:
+    parts = []
+    heads = {
+        s.n_kv_heads
+        for layer, _ in spec.groups
+        for s in layer.states
+        if isinstance(s, PositionState) and s.role not in (Role.LATENT, Role.INDEXER)
+    }
+    if dealt := sorted(n for n in heads if n >= tp):
+        parts.append(f"{_words(dealt)} K/V heads are dealt out, {_words([n // tp for n in dealt])} to a rank")
+    if copied := sorted(n for n in heads if n < tp):
+        parts.append(f"{_words(copied)} K/V heads are fewer than {tp} ranks, so each rank keeps one")
+    if any(s.role is Role.LATENT for layer, _ in spec.groups for s in layer.states):
+        parts.append("a latent vector has no heads to divide, so every rank keeps all of it")
+    if any(isinstance(s, FixedState) for layer, _ in spec.groups for s in layer.states):
+        parts.append("recurrent states divide by their heads")
+    return "; ".join(parts) or "nothing to divide"
+
+
+def _words(numbers: list[int]) -> str:
+    return " and ".join(str(n) for n in numbers)

@@ -1,0 +1,91 @@
+"""Fetching a model's published config.json from the Hugging Face Hub: one small file, when the operator allows it.
+
+Nothing else is ever fetched, nothing fetched is executed. ``HEADSHARE_HUB=0`` turns it off. The token comes
+from ``HF_TOKEN`` alone, never from a file or a page.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+TIMEOUT_S = 5.0
+"""Longest wait for the Hub to answer."""
+
+# organisation/name as the Hub allows them; no dots alone, no further slash, no scheme, no query
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}", re.ASCII)
+
+
+def allowed() -> bool:
+    """Whether the operator lets this process ask the Hub."""
+    return os.environ.get("HEADSHARE_HUB", "1") != "0"
+
+
+def is_model_id(text: str) -> bool:
+    """Whether `text` has the form ``organisation/name``; anything with a path, a scheme or a query has not."""
+    return _MODEL_ID.fullmatch(text) is not None and ".." not in text and "--" not in text
+
+
+def fetch_config(model_id: str) -> dict[str, Any]:
+    """The config.json of `model_id`, as published now; a copy cached earlier if the Hub is out of reach.
+
+    Raises:
+        ValueError: not a model id, the Hub is turned off or out of reach, no such model or file, access not
+            granted, or a file over 1 MB.
+    """
+    if not is_model_id(model_id):
+        raise ValueError(f"a Hugging Face model id looks like organisation/name, got {model_id[:120]!r}")
+    if not allowed():
+        raise ValueError(f"{model_id!r} is not in the catalogue, and asking the Hugging Face Hub is turned off here")
+    path = _download(model_id)
+    # imported late: reading configurations loads transformers
+    from attention.config_json import load_config
+
+    return load_config(path)
+
+
+def _download(model_id: str) -> str:
+    """Path of the config.json in the Hub's cache. The size is checked before anything is fetched."""
+    # imported late: a page that only computes must not wait for it
+    import httpx
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    from attention.config_json import MAX_BYTES
+
+    token = os.environ.get("HF_TOKEN") or False
+    try:
+        url = hf_hub_url(model_id, "config.json")
+        size = get_hf_file_metadata(url, token=token, timeout=TIMEOUT_S).size
+        if size is not None and size > MAX_BYTES:
+            raise ValueError(f"the config.json of {model_id} has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        return hf_hub_download(model_id, "config.json", token=token, etag_timeout=TIMEOUT_S)
+    except GatedRepoError:
+        raise ValueError(
+            f"{model_id} is gated: access must be granted to the token in HF_TOKEN; or paste its config.json"
+        ) from None
+    except RepositoryNotFoundError:
+        raise ValueError(f"the Hugging Face Hub knows no public model {model_id!r}") from None
+    except LocalEntryNotFoundError:
+        pass
+    except EntryNotFoundError:
+        raise ValueError(f"{model_id} has no config.json on the Hugging Face Hub") from None
+    except HFValidationError:
+        raise ValueError(f"{model_id!r} is not a Hugging Face model id") from None
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+        pass
+    cached = try_to_load_from_cache(model_id, "config.json")
+    if isinstance(cached, str):
+        return cached
+    raise ValueError(
+        f"{model_id!r} is not in the catalogue and the Hugging Face Hub cannot be reached; give its config.json instead"
+    )

@@ -1,0 +1,82 @@
+"""What a user may name as a model: a catalogue name, a config.json or its folder, a Hugging Face id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attention import catalog, hub
+from attention.spec import ModelSpec
+
+
+def resolve(source: str, *, paths: bool = True) -> ModelSpec:
+    """The model that `source` names.
+
+    Args:
+        source: a name of the catalogue, else the path of a config.json or of a folder with one, else a
+            Hugging Face model id (if the Hub is allowed, see ``hub.py``). Paths are tried only where something
+            is there, or where the text can only be a path.
+        paths: False where `source` comes from a web page: no file of the host is looked at.
+
+    Raises:
+        ValueError: nothing of the kind is found, or what is found cannot be read; the message says why.
+    """
+    row = _row(source)
+    if row is not None:
+        if row.spec is None:
+            raise ValueError(f"{row.label}: {row.unpublished}")
+        return row.spec
+    # imported late: reading configurations loads transformers, the catalogue does not need it
+    from attention.config_json import spec_from_config
+
+    return spec_from_config(configuration(source, paths=paths), name=source)
+
+
+def configuration(source: str, *, paths: bool = True) -> dict[str, Any]:
+    """The configuration that `source` names; arguments as for :func:`resolve`.
+
+    Raises:
+        ValueError: as :func:`resolve`, and for a model whose configuration the catalogue does not have.
+    """
+    row = _row(source)
+    if row is not None:
+        if row.config is None:
+            raise ValueError(f"{row.label}: {row.unpublished or 'the catalogue holds no configuration of it'}")
+        return row.config
+    path = _path(source) if paths else None
+    if path is not None:
+        from attention.config_json import load_config
+
+        return load_config(path)
+    if hub.is_model_id(source) and hub.allowed():
+        return hub.fetch_config(source)
+    catalog.model(source)  # raises, naming close matches
+    raise AssertionError("unreachable")
+
+
+def _row(source: str) -> catalog.ModelRow | None:
+    if not isinstance(source, str) or not source.strip():
+        raise ValueError(f"a model is a name or a path, got {source!r}")
+    try:
+        return catalog.model(source)
+    except ValueError:
+        return None
+
+
+def _path(source: str) -> Path | None:
+    """The file that `source` names, None if it names none.
+
+    Raises:
+        ValueError: `source` can only be a path, and nothing is there.
+    """
+    path = Path(source)
+    try:
+        if path.is_dir():
+            path = path / "config.json"
+        if path.is_file():
+            return path
+    except (OSError, ValueError):
+        raise ValueError(f"{source[:120]!r} is neither a model's name nor a usable path") from None
+    if source.endswith(".json") or source.startswith(("/", ".", "~")):
+        raise ValueError(f"there is no file {str(path)!r}")
+    return None
