@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 HANDLERS: dict[str, str] = {
     name: f"attention.jobs.{name}"
-    for name in ("accuracy", "bench", "calibrate", "model_step", "tiny_uptrain", "uptrain", "verify")
+    for name in ("accuracy", "bench", "calibrate", "code_check", "model_step", "tiny_uptrain", "uptrain", "verify")
 }
 """The kinds of job there are, and the module whose ``run(payload, emit, should_stop)`` does each."""
 
