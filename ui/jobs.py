@@ -1,0 +1,173 @@
+"""A long job seen from a page: start it, watch it, stop it.
+
+A job belongs to the visitor's session: it goes on while they look at other pages, and ends with their tab. On a page::
+
+    jobs.button("timings", "bench", payload, label="Run timings")   # Run, or Stop while it runs
+    jobs.panel("timings", draw)                                     # draw(job or None), again while results arrive
+
+`draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.Job` with its
+`results` so far, or None before the first run.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from attention import worker
+from attention.units import duration
+from attention.worker import Job, Limits, State
+
+REFRESH_S = 0.5
+
+Draw = Callable[[Job | None], None]
+
+
+class Desk:
+    """One session's jobs, by the key of the place that shows them."""
+
+    def __init__(self) -> None:
+        self.owner = uuid.uuid4().hex
+        self.jobs: dict[str, Job] = {}
+        self.refusals: dict[str, str] = {}
+
+    def close(self) -> None:
+        """The tab has gone: end what it started."""
+        for job in self.jobs.values():
+            job.stop()
+
+
+@st.cache_resource(scope="session", on_release=Desk.close, show_spinner=False)
+def _desk() -> Desk:
+    return Desk()
+
+
+def current(key: str) -> Job | None:
+    """The last job started under `key` in this session, running or not."""
+    return _desk().jobs.get(key)
+
+
+def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = None) -> None:
+    """Start a job in place of the last one under `key`; a refusal is shown by the panel."""
+    desk = _desk()
+    desk.refusals.pop(key, None)
+    if (last := desk.jobs.get(key)) is not None:
+        last.stop()
+    try:
+        desk.jobs[key] = worker.submit(kind, payload, owner=desk.owner, limits=limits)
+    except ValueError as refusal:
+        desk.refusals[key] = str(refusal)
+
+
+def stop(key: str) -> None:
+    """End the job under `key`, if there is one; what it gave so far stays."""
+    if (job := current(key)) is not None:
+        job.stop()
+
+
+def forget(key: str) -> None:
+    """End the job under `key` and drop its results."""
+    stop(key)
+    desk = _desk()
+    desk.jobs.pop(key, None)
+    desk.refusals.pop(key, None)
+
+
+def button(
+    key: str,
+    kind: str,
+    payload: dict[str, Any] | None,
+    *,
+    label: str = "Run",
+    help: str | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """Draw Run, or Stop while the job lives. Belongs into the page itself, not into a fragment.
+
+    Args:
+        key: names the job in this session, and the buttons (``KEY_run``, ``KEY_stop``).
+        kind, payload, limits: see :func:`attention.worker.submit`; without a payload there is nothing to run.
+        label: of the Run button.
+        help: its tooltip.
+    """
+    job = current(key)
+    if job is None or job.done:
+        st.button(
+            label,
+            key=f"{key}_run",
+            type="primary",
+            width="stretch",
+            help=help,
+            disabled=payload is None,
+            on_click=start,
+            args=(key, kind, payload, limits),
+        )
+    else:
+        stopping = job.stop_asked.is_set()
+        st.button(
+            "Stopping …" if stopping else "Stop",
+            key=f"{key}_stop",
+            width="stretch",
+            disabled=stopping,
+            on_click=stop,
+            args=(key,),
+        )
+
+
+def panel(key: str, draw: Draw, *, idle: str = "") -> None:
+    """Show the job under `key`: its place or progress, its results through `draw`, and how it ended.
+
+    Args:
+        draw: draws the results; called with None before the first run.
+        idle: what to say before the first run.
+    """
+    live = (job := current(key)) is not None and not job.done
+
+    @st.fragment(run_every=REFRESH_S if live else None)
+    def show() -> None:
+        job = current(key)
+        # asked once: a job that ends while it is drawn is drawn again, whole
+        ended = job is None or job.done
+        with st.container(key=f"{key}_status"):
+            _status(key, job, idle)
+        draw(job)
+        if live and ended:
+            # Stop stands outside this fragment and turns back into Run
+            st.rerun()
+
+    show()
+
+
+def _status(key: str, job: Job | None, idle: str) -> None:
+    if refusal := _desk().refusals.get(key):
+        st.warning(_sentence(refusal))
+    if job is None:
+        if idle and not refusal:
+            st.caption(idle)
+        return
+    match job.state:
+        case State.QUEUED:
+            ahead = job.position
+            st.progress(0.0, f"Waiting: {ahead} {'run comes' if ahead == 1 else 'runs come'} first on this machine.")
+        case State.RUNNING:
+            st.progress(job.progress, f"{_plain(job.progress_text or 'Starting')} · {duration(job.elapsed_s)}")
+        case State.DONE:
+            st.caption(f"Done in {duration(job.elapsed_s)}.")
+        case State.STOPPED:
+            kept = f" The {len(job.results)} results so far are kept." if job.results else ""
+            st.caption(f"Stopped after {duration(job.elapsed_s)}.{kept}")
+        case State.FAILED:
+            st.error(_sentence(job.error or "The run failed."))
+
+
+def _sentence(text: str) -> str:
+    """A message as a sentence; it may quote the visitor, so nothing in it is Markdown."""
+    text = _plain(text)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _plain(text: str) -> str:
+    return "".join("\\" + c if c in "\\`*_{}[]()#+!|<>$~:" else c for c in text[:600].replace("\n", " "))
