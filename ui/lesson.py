@@ -1,0 +1,34 @@
+"""Teaching text: one Markdown file per section under ``ui/lessons``, with the chosen configuration's numbers put in.
+
+A placeholder is ``[[name]]``: braces and dollars belong to LaTeX.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import streamlit as st
+
+LESSONS = Path(__file__).with_name("lessons")
+_PLACE = re.compile(r"\[\[(\w+)\]\]")
+
+
+@lru_cache(maxsize=256)
+def _read(name: str) -> str:
+    return (LESSONS / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+def text(name: str, **values: object) -> str:
+    """The section's Markdown with every placeholder filled.
+
+    Raises:
+        KeyError: a placeholder without a value: the page and the text have drifted apart.
+    """
+    return _PLACE.sub(lambda place: str(values[place[1]]), _read(name))
+
+
+def show(name: str, **values: object) -> None:
+    """Draw a section."""
+    st.markdown(text(name, **values))
