@@ -1,0 +1,211 @@
+"""Convert a checkpoint to fewer K/V heads: multi-head to grouped-query or multi-query attention.
+
+The plan (``convert_plan``) knows every size, so a file's header is written first and the bytes stream after it:
+what does not change goes from file to file inside the kernel, what is pooled or cast passes through memory a piece
+at a time. Memory does not depend on the size of the model or of its shards.
+
+The result is written to a hidden folder beside its place and renamed when it is whole and on the disk: an
+interrupted run leaves nothing that looks like a checkpoint, and the next one starts clean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from attention import checkpoint as ckpt
+from attention.convert_plan import Plan, plan_conversion
+from attention.convert_report import Report, report_of
+from attention.convert_write import write_shard
+
+_COPIED_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken", ".bpe", ".vocab", ".spm")
+_COPIED_NAMES = ("LICENSE", "NOTICE", "USE_POLICY", "README")
+_COPIED_FOLDERS = ("additional_chat_templates",)
+_STALE = ("params.json",)
+"""Describes the weights in another tool's words, and would be wrong after the conversion."""
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes written, bytes in all)."""
+
+
+def convert(
+    source: Path,
+    target: Path,
+    n_kv_heads: int,
+    pool: str = "mean",
+    seed: int = 0,
+    dtype: str | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Write a copy of the checkpoint in `source` whose K/V heads are merged into `n_kv_heads`.
+
+    Args:
+        source: folder with config.json and model.safetensors, or model.safetensors.index.json and its shards. It
+            is only ever read.
+        target: folder to make; an empty one is accepted.
+        n_kv_heads: a divisor of the K/V heads that the model has.
+        pool: "mean", "first" or "random" (with `seed`).
+        dtype: fp32, bf16 or fp16 for all floating-point tensors, or None to keep each one's own.
+        dry_run: check everything and report, write nothing.
+        progress: told of the bytes written.
+
+    Raises:
+        ValueError: anything wrong with the arguments or the checkpoint, or no room on the disk.
+        OSError: the disk failed while it was written; nothing is left at `target`.
+    """
+    _check_places(source, target)
+    plan = plan_conversion(ckpt.read_checkpoint(source), n_kv_heads, pool, seed, dtype)
+    others, left_out = _other_files(plan)
+    report = report_of(plan, target, tuple(str(p.relative_to(source)) for p in others), left_out, dry_run)
+    if dry_run:
+        return report
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(plan, target)
+    with _staging(target) as folder:
+        _write_checkpoint(plan, others, folder, progress or (lambda done, total: None))
+        # a folder takes the place of an empty one in one step; of a full one it does not
+        folder.replace(target)
+        _sync(target.parent)
+    return report
+
+
+def _check_places(source: Path, target: Path) -> None:
+    here, there = source.resolve(), target.resolve()
+    if there == here or there.is_relative_to(here) or here.is_relative_to(there):
+        raise ValueError(f"{target} and {source} must be apart from each other, neither inside the other")
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ValueError(f"{target} is not a folder")
+    if target.exists() and any(target.iterdir()):
+        raise ValueError(f"{target} is not empty: choose a new folder, or empty this one")
+
+
+def _check_room(plan: Plan, target: Path) -> None:
+    needed, free = plan.n_bytes, shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise ValueError(f"{target.parent} has {free:,} bytes free, the result needs {needed:,}")
+
+
+def _other_files(plan: Plan) -> tuple[list[Path], tuple[str, ...]]:
+    """Files that belong with the model (tokenizer, generation settings, licence), and names of those left out.
+
+    Other weights, pickles and code are left out: they would not fit the new shapes, or are not ours to pass on.
+    """
+    folder = plan.source.folder
+    ours = {"config.json", ckpt.INDEX_NAME, *(shard.name for shard in plan.source.shards)}
+    copied, left_out = [], []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if path.name in _COPIED_FOLDERS and not path.is_symlink():
+                copied += [p for p in sorted(path.iterdir()) if p.suffix == ".jinja" and not p.is_symlink()]
+            else:
+                left_out.append(f"{path.name}/")
+        elif path.name in ours:
+            continue
+        elif (
+            path.is_file()
+            and path.name not in _STALE
+            and not path.name.endswith(".index.json")
+            and (path.suffix in _COPIED_SUFFIXES or path.stem.upper() in _COPIED_NAMES)
+        ):
+            copied.append(ckpt.inside(folder, path.name))
+        else:
+            left_out.append(path.name)
+    return copied, tuple(left_out)
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """A hidden, empty folder beside `target`, removed on the way out if it is still there.
+
+    What an earlier run left behind when it was killed is removed first; a lock tells it from a run at work, and
+    the kernel gives the lock back when its owner dies.
+    """
+    folder = target.parent / f".{target.name}.converting"
+    lock_path = target.parent / f".{target.name}.converting.lock"
+    try:
+        lock = FileLock(lock_path, timeout=0).acquire()
+    except Timeout as error:
+        raise ValueError(f"another conversion to {target} is running") from error
+    with lock, _terminable():
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C meanwhile, so that the staging folder is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def unwind(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write_checkpoint(plan: Plan, others: list[Path], folder: Path, progress: Progress) -> None:
+    total, done = plan.n_bytes, 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done, total)
+
+    for shard, tensors in plan.shards:
+        write_shard(folder / shard.name, tensors, shard.metadata, plan, advance)
+    for path in others:
+        copy = folder / path.relative_to(plan.source.folder)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
+        _sync(copy)
+    if plan.source.index is not None:
+        _write_json(folder / ckpt.INDEX_NAME, new_index(plan))
+    # config.json comes last: without it no library takes the folder for a model
+    _write_json(folder / "config.json", plan.config)
+    _sync(folder)
+
+
+def new_index(plan: Plan) -> dict[str, Any]:
+    """The index of the result: where each tensor is, and the sums."""
+    assert plan.source.index is not None
+    metadata = plan.source.index.get("metadata")
+    metadata = dict(metadata) if isinstance(metadata, dict) else {}
+    metadata["total_size"] = plan.n_bytes
+    if "total_parameters" in metadata:
+        metadata["total_parameters"] = plan.n_parameters
+    weight_map = {tensor.name: shard.name for shard, tensors in plan.shards for tensor in tensors}
+    return {**plan.source.index, "metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """On the disk before what follows, so that a power cut cannot leave a renamed folder with holes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""What a conversion saves: parameters, bytes on disk, bytes of cache."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attention.convert_plan import Plan
+
+CACHE_DTYPE = "bf16"
+"""The cache format that a report's bytes per token are given in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a conversion does. Sizes are in bytes; the cache's are per token of context in the format `cache_dtype`.
+
+    The cache's figures are None where ``attention.config_json`` does not know the family's cache; `cache_note` then
+    says why.
+    """
+
+    source: str
+    target: str
+    family: str
+    pool: str
+    n_layers: int
+    n_heads: int
+    head_dim: int
+    n_kv_heads_before: int
+    n_kv_heads_after: int
+    parameters_before: int
+    parameters_after: int
+    bytes_before: int
+    bytes_after: int
+    cache_dtype: str
+    cache_bytes_per_token_before: int | None
+    cache_bytes_per_token_after: int | None
+    cache_note: str
+    files_copied: tuple[str, ...]
+    files_left_out: tuple[str, ...]
+    dry_run: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def report_of(plan: Plan, target: Path, copied: tuple[str, ...], left_out: tuple[str, ...], dry_run: bool) -> Report:
+    before, after, note = _cache_bytes_per_token(plan)
+    return Report(
+        source=str(plan.source.folder),
+        target=str(target),
+        family=plan.family,
+        pool=plan.pool,
+        n_layers=plan.n_layers,
+        n_heads=plan.n_heads,
+        head_dim=plan.head_dim,
+        n_kv_heads_before=plan.n_kv_heads,
+        n_kv_heads_after=plan.new_n_kv_heads,
+        parameters_before=plan.source.n_parameters,
+        parameters_after=plan.n_parameters,
+        bytes_before=plan.source.n_bytes,
+        bytes_after=plan.n_bytes,
+        cache_dtype=CACHE_DTYPE,
+        cache_bytes_per_token_before=before,
+        cache_bytes_per_token_after=after,
+        cache_note=note,
+        files_copied=copied,
+        files_left_out=left_out,
+        dry_run=dry_run,
+    )
+
+
+def _cache_bytes_per_token(plan: Plan) -> tuple[int | None, int | None, str]:
+    """The first token's bytes in every layer, before and after."""
+    from attention.config_json import spec_from_config
+    from attention.memory import sequence_bytes
+
+    try:
+        before, after = (
+            sequence_bytes(spec, 1, CACHE_DTYPE) - sequence_bytes(spec, 0, CACHE_DTYPE)
+            for spec in (spec_from_config(plan.source.config), spec_from_config(plan.config))
+        )
+    except ValueError as error:
+        return None, None, str(error)
+    return before, after, ""

@@ -1,0 +1,138 @@
+"""Merge K/V heads: the pure tensor functions of the conversion.
+
+Heads lie one after the other along the first dimension of a projection's weight ``[n_kv_heads * head_dim, hidden]``,
+of its bias ``[n_kv_heads * head_dim]`` and of a norm over all heads. Neighbouring heads form a group, because query
+head i reads K/V head ``i // group_size``: new head j is made from old heads ``j * share … (j + 1) * share - 1``.
+
+Source of the three ways: Ainslie et al. 2023, arXiv:2305.13245, section 2.1 (mean) and figure 4 (first, random).
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Pool = Literal["mean", "first", "random"]
+POOLS: tuple[Pool, ...] = get_args(Pool)
+
+Role = Literal["weight", "bias", "norm"]
+"""What a pooled tensor is: a random head starts from a normal weight, a zero bias and a unit norm."""
+
+
+def check_pool(pool: str) -> Pool:
+    """`pool` if it is one of POOLS.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if pool not in POOLS:
+        raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+    return pool
+
+
+def check_kv_heads(n_heads: int, n_kv_heads: int, new_n_kv_heads: int) -> int:
+    """`new_n_kv_heads` if the model's `n_kv_heads` K/V heads can be merged into so many.
+
+    Raises:
+        ValueError: naming the numbers that would be accepted.
+    """
+    # what divides n_kv_heads divides n_heads too
+    accepted = [k for k in range(1, n_kv_heads + 1) if n_kv_heads % k == 0]
+    if isinstance(new_n_kv_heads, bool) or new_n_kv_heads not in accepted:
+        raise ValueError(
+            f"n_kv_heads must divide the model's {n_kv_heads} K/V heads (it has {n_heads} query heads): "
+            f"one of {', '.join(map(str, accepted))}, got {new_n_kv_heads!r}"
+        )
+    return new_n_kv_heads
+
+
+def generator_for(seed: int, name: str) -> torch.Generator:
+    """A generator that depends on the seed and the tensor's name alone, so the order of shards changes nothing."""
+    digest = blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def merge(
+    heads: Tensor, pool: Pool, role: Role = "weight", generator: torch.Generator | None = None, std: float = 0.02
+) -> Tensor:
+    """One head out of a group.
+
+    A group of one head is returned as it is, whatever the pooling: there is nothing to merge.
+
+    Args:
+        heads: [share, ...], the group's slices of one tensor.
+        pool: "mean" adds in float64 and rounds once to the tensor's dtype, so equal heads stay bit for bit what
+            they are; "first" takes the group's first head; "random" starts anew.
+        role: what the tensor is; only "random" asks.
+        generator: for "random"; None draws from torch's global one.
+        std: standard deviation of a random weight (the config's ``initializer_range``).
+
+    Returns:
+        [...], in the dtype of `heads`.
+    """
+    if len(heads) == 1 or pool == "first":
+        return heads[0]
+    if pool == "mean":
+        return heads.to(torch.float64).mean(dim=0).to(heads.dtype)
+    if role == "weight":
+        # drawn in float32 whatever the checkpoint's dtype: the same seed means the same weights
+        drawn = torch.empty(heads.shape[1:], dtype=torch.float32, device=heads.device)
+        return drawn.normal_(0.0, std, generator=generator).to(heads.dtype)
+    return torch.full_like(heads[0], 1.0 if role == "norm" else 0.0)
+
+
+def pool_heads(
+    tensor: Tensor,
+    n_kv_heads: int,
+    new_n_kv_heads: int,
+    pool: Pool = "mean",
+    role: Role = "weight",
+    generator: torch.Generator | None = None,
+    std: float = 0.02,
+) -> Tensor:
+    """All heads of one tensor merged into `new_n_kv_heads`.
+
+    Args:
+        tensor: [n_kv_heads * rows, ...]: weight, bias, or norm over all heads of K or V.
+        n_kv_heads: heads it has; new_n_kv_heads: heads wanted, a divisor of n_kv_heads.
+        pool, role, generator, std: as for :func:`merge`.
+
+    Returns:
+        [new_n_kv_heads * rows, ...], a new tensor.
+
+    Raises:
+        ValueError: the heads do not divide, or the tensor's rows do not split into n_kv_heads.
+    """
+    check_pool(pool)
+    check_kv_heads(n_kv_heads, n_kv_heads, new_n_kv_heads)
+    if not tensor.shape or tensor.shape[0] % n_kv_heads:
+        raise ValueError(f"{tuple(tensor.shape)} does not split into {n_kv_heads} heads along its first dimension")
+    groups = tensor.unflatten(0, (new_n_kv_heads, n_kv_heads // new_n_kv_heads, -1))
+    return torch.cat([merge(group, pool, role, generator, std) for group in groups])
+
+
+def pool_projections(
+    state: dict[str, Tensor],
+    roles: dict[str, Role],
+    n_kv_heads: int,
+    new_n_kv_heads: int,
+    pool: Pool = "mean",
+    seed: int = 0,
+    std: float = 0.02,
+) -> dict[str, Tensor]:
+    """A model's tensors with those named in `roles` pooled, the rest the same objects: for a model held in memory.
+
+    Raises:
+        ValueError: a name of `roles` is not in `state`, or as :func:`pool_heads`.
+    """
+    if missing := roles.keys() - state.keys():
+        raise ValueError(f"no tensor named {', '.join(sorted(missing))}")
+    return {
+        name: pool_heads(tensor, n_kv_heads, new_n_kv_heads, pool, roles[name], generator_for(seed, name), std)
+        if name in roles
+        else tensor
+        for name, tensor in state.items()
+    }
