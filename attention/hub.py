@@ -48,7 +48,7 @@ def fetch_config(model_id: str) -> dict[str, Any]:
 def _download(model_id: str) -> str:
     """Path of the config.json in the Hub's cache. The size is checked before anything is fetched."""
     # imported late: a page that only computes must not wait for it
-    import httpx
+    import httpx2
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -81,7 +81,7 @@ def _download(model_id: str) -> str:
         raise ValueError(f"{model_id} has no config.json on the Hugging Face Hub") from None
     except HFValidationError:
         raise ValueError(f"{model_id!r} is not a Hugging Face model id") from None
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError):
         pass
     cached = try_to_load_from_cache(model_id, "config.json")
     if isinstance(cached, str):
