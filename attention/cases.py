@@ -1,0 +1,164 @@
+"""A timing that is asked for, and its result: plain values, so that pages need no torch to speak of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Self
+
+from attention.spec import check_size
+
+DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Dtypes that can be timed, and their bytes."""
+DEVICES = ("auto", "cpu", "cuda")
+PHASES = ("decode", "prefill")
+MAX_TIMED_CONTEXT = 2**24
+"""Longest context accepted for a timing; what fits is decided by the free memory."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One timing: an implementation at one shape.
+
+    Attributes:
+        implementation: a name of ``attention.kernels`` of the same phase.
+        phase: "decode" (one new token per sequence) or "prefill" (all `context` tokens at once, causal).
+    """
+
+    implementation: str
+    n_heads: int = 32
+    n_kv_heads: int = 8
+    head_dim: int = 128
+    context: int = 4096
+    batch: int = 1
+    dtype: str = "float32"
+    device: str = "auto"
+    phase: str = "decode"
+
+    def __post_init__(self) -> None:
+        check_size("n_heads", self.n_heads, maximum=1024)
+        check_size("n_kv_heads", self.n_kv_heads, maximum=1024)
+        check_size("head_dim", self.head_dim, maximum=1024)
+        check_size("context", self.context, maximum=MAX_TIMED_CONTEXT)
+        check_size("batch", self.batch, maximum=4096)
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_kv_heads must divide n_heads: {self.n_heads} query heads cannot be shared out among "
+                f"{self.n_kv_heads} K/V heads"
+            )
+        for name, value, known in (
+            ("dtype", self.dtype, DTYPES),
+            ("device", self.device, DEVICES),
+            ("phase", self.phase, PHASES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        if not isinstance(self.implementation, str):
+            raise ValueError(f"implementation must be a name, got {self.implementation!r}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises ValueError for an unknown field or a value out of range."""
+        return cls(**_known_fields(cls, values))
+
+    @property
+    def group_size(self) -> int:
+        return self.n_heads // self.n_kv_heads
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int, str, str, str]:
+        """Cases of one shape are timed on the same tensors."""
+        return (
+            self.n_heads,
+            self.n_kv_heads,
+            self.head_dim,
+            self.context,
+            self.batch,
+            self.dtype,
+            self.device,
+            self.phase,
+        )
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of K and V of one layer."""
+        return 2 * self.batch * self.n_kv_heads * self.context * self.head_dim * DTYPES[self.dtype]
+
+    @property
+    def query_bytes(self) -> int:
+        """Bytes of the queries; the result has as many."""
+        positions = 1 if self.phase == "decode" else self.context
+        return self.batch * self.n_heads * positions * self.head_dim * DTYPES[self.dtype]
+
+
+def case_bytes(case: Case) -> int:
+    """Bytes that must cross the memory bus at least: K and V once, the queries once, the result once."""
+    return case.cache_bytes + 2 * case.query_bytes
+
+
+def case_flops(case: Case) -> int:
+    """Floating-point operations of the two products, a multiply-add counted as two; causal prefill does half."""
+    pairs = case.context if case.phase == "decode" else case.context * (case.context + 1) // 2
+    return 4 * case.batch * case.n_heads * case.head_dim * pairs
+
+
+@dataclass(frozen=True)
+class Result:
+    """A timing and what is needed to judge it.
+
+    Attributes:
+        median_s, iqr_s: median and interquartile range of `repeats` runs in seconds; None if it was not timed
+            (`note` says why).
+        cache_bytes: bytes of K and V. bytes_per_s: the least traffic divided by the median.
+        error: largest deviation from the float64 reference, divided by the reference's root mean square;
+            tolerance: what dtype and context allow.
+        floor_s: max(bytes / bandwidth, flops / matmul rate), both measured in this run; times_floor: median / floor.
+        bound: what the floor is made of, "memory" or "arithmetic".
+        read_bytes_per_s, flops_per_s: the measured rates the floor was computed with.
+        note: what a reader must know to trust or understand the number; may be empty.
+    """
+
+    implementation: str
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    context: int
+    batch: int
+    dtype: str
+    device: str
+    median_s: float | None
+    iqr_s: float | None
+    cache_bytes: int
+    bytes_per_s: float | None
+    error: float | None
+    floor_s: float | None
+    times_floor: float | None
+    note: str = ""
+    phase: str = "decode"
+    bound: str = ""
+    repeats: int = 0
+    tolerance: float | None = None
+    read_bytes_per_s: float | None = None
+    flops_per_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises ValueError for an unknown or missing field."""
+        known = _known_fields(cls, values)
+        for field in fields(cls):
+            if field.default is MISSING and field.name not in known:
+                raise ValueError(f"a timing must say its {field.name}")
+        return cls(**known)
+
+
+def _known_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a {cls.__name__.lower()} must be an object, got {values!r}")
+    known = {f.name for f in fields(cls)}
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    return dict(values)

@@ -1,0 +1,311 @@
+"""The machine that measures: what it is, and how fast it can read, copy and multiply.
+
+``describe`` needs no torch; ``calibrate`` measures with it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+_FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
+"""CPU flags that decide how fast attention can be."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One graphics processor, as its driver describes it; clocks in MHz."""
+
+    name: str
+    memory_bytes: int
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    max_sm_clock_mhz: int | None
+    max_memory_clock_mhz: int | None
+    driver: str
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a measurement must say about its machine. Sizes in bytes; caches are one core's L1d and L2, and the L3."""
+
+    cpu: str
+    cores: int
+    threads: int
+    l1d_bytes: int | None
+    l2_bytes: int | None
+    l3_bytes: int | None
+    features: tuple[str, ...]
+    memory_bytes: int
+    system: str
+    python: str
+    torch: str | None
+    gpus: tuple[Gpu, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a device reached, measured in this process.
+
+    Attributes:
+        device: "cpu" or "cuda"; name: of the processor.
+        threads: torch's threads while it was measured (CPU).
+        read_bytes_per_s: summing a float32 tensor far larger than the caches.
+        copy_bytes_per_s: copying it, bytes read plus bytes written.
+        flops_per_s: dtype name -> rate of a large square matrix product, a multiply-add counted as two.
+        buffer_bytes: what was read.
+    """
+
+    device: str
+    name: str
+    threads: int
+    read_bytes_per_s: float
+    copy_bytes_per_s: float
+    flops_per_s: dict[str, float]
+    buffer_bytes: int
+    cache_bytes: int | None
+    features: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def describe() -> Host:
+    """This machine. Clocks are those of this moment."""
+    hardware = _hardware()
+    return replace(hardware, gpus=_gpus())
+
+
+@cache
+def _hardware() -> Host:
+    info = _cpuinfo()
+    return Host(
+        cpu=info.get("model name") or platform.processor() or platform.machine(),
+        cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        threads=worker_threads(),
+        l1d_bytes=_cache_size(1),
+        l2_bytes=_cache_size(2),
+        l3_bytes=_cache_size(3),
+        features=tuple(f for f in _FEATURES if f in (info.get("flags") or info.get("Features") or "").split()),
+        memory_bytes=psutil.virtual_memory().total,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=_version("torch"),
+        gpus=(),
+    )
+
+
+def worker_threads() -> int:
+    """Threads to compute with: physical cores this process may use (hyper-threads share a core's multipliers)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup("cpu.max").split()
+    if len(quota) == 2 and quota[0] != "max":
+        allowed = min(allowed, max(1, math.ceil(int(quota[0]) / int(quota[1]))))
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
+
+
+def free_memory(device: str = "cpu") -> int:
+    """Bytes that can be allocated without swapping: the system's, and the control group's where it is smaller."""
+    if device == "cuda":
+        import torch
+
+        # what torch's allocator holds and does not use is free to us as well
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0]) + unused
+    free = psutil.virtual_memory().available
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit.isdigit() and used.isdigit():
+        free = min(free, max(0, int(limit) - int(used)))
+    return int(free)
+
+
+_calibrations: dict[str, Calibration] = {}
+_calibrating = Lock()
+
+
+def calibrate(device: str = "cpu", *, again: bool = False) -> Calibration:
+    """Measure a device (about two seconds), once per process unless asked `again`.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    with _calibrating:
+        if again or device not in _calibrations:
+            _calibrations[device] = _calibrate(device)
+        return _calibrations[device]
+
+
+def _calibrate(device: str) -> Calibration:
+    import torch
+
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: this machine has no CUDA device that torch can use")
+    hardware = _hardware()
+    if device == "cpu":
+        torch.set_num_threads(hardware.threads)
+    size = flush_bytes(device)
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    read = _median_time(lambda: source.sum(), device)
+    copied = _median_time(lambda: target.copy_(source), device)
+    del source, target
+    return Calibration(
+        device=device,
+        name=hardware.cpu if device == "cpu" else torch.cuda.get_device_name(),
+        threads=torch.get_num_threads(),
+        read_bytes_per_s=size / read,
+        copy_bytes_per_s=2 * size / copied,
+        flops_per_s={name: _matmul_rate(name, device) for name in ("float32", "bfloat16", "float16")},
+        buffer_bytes=size,
+        cache_bytes=last_level_cache(device),
+        features=hardware.features,
+    )
+
+
+def flush_bytes(device: str) -> int:
+    """Size of a buffer that, once read, leaves nothing else in the device's caches."""
+    return max(64 * 2**20, 4 * (last_level_cache(device) or 32 * 2**20))
+
+
+def last_level_cache(device: str) -> int | None:
+    """Bytes of the largest cache between the processor and the memory the K/V cache lies in."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).L2_cache_size)
+    hardware = _hardware()
+    return hardware.l3_bytes or hardware.l2_bytes
+
+
+def synchronize(device: str) -> None:
+    """Wait until everything asked of the device is done."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def _matmul_rate(dtype_name: str, device: str) -> float:
+    import torch
+
+    dtype: torch.dtype = getattr(torch, dtype_name)
+
+    def rate(n: int, repeats: int) -> float:
+        a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
+        # the result is written into place, so that the allocator's page faults are not measured
+        out = torch.empty_like(a)
+        return 2 * n**3 / _median_time(lambda: torch.matmul(a, b, out=out), device, repeats)
+
+    if device == "cuda":
+        return rate(8192, 5)
+    small = rate(256, 1)
+    # A dtype the processor has no multiplier for is emulated: hundreds of times slower, so a small product suffices.
+    return rate(1536, 5) if small > 2e10 else small
+
+
+def _median_time(run: Callable[[], object], device: str, repeats: int = 9) -> float:
+    times = []
+    for attempt in range(repeats + 2):
+        synchronize(device)
+        start = time.perf_counter()
+        run()
+        synchronize(device)
+        if attempt >= 2:
+            times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's entries of /proc/cpuinfo; empty where there is none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _cache_size(level: int) -> int | None:
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            if int((index / "level").read_text()) == level and (index / "type").read_text().strip() != "Instruction":
+                return int((index / "size").read_text().strip().removesuffix("K")) * 1024
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _cgroup(name: str) -> str:
+    """A file of this process's control group (version 2), empty where there is none."""
+    try:
+        own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+        for folder in (f"/sys/fs/cgroup{own}", "/sys/fs/cgroup"):
+            path = Path(folder) / name
+            if path.exists():
+                return path.read_text().strip()
+    except (OSError, StopIteration):
+        pass
+    return ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # without a driver, NVML raises errors of its own kind
+        return ()
+    try:
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        return tuple(_gpu(pynvml, i, driver) for i in range(pynvml.nvmlDeviceGetCount()))
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, index: int, driver: str) -> Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+
+    def clock(read: Callable[[Any, int], int], kind: int) -> int | None:
+        try:
+            return read(handle, kind)
+        except nvml.NVMLError:
+            return None
+
+    return Gpu(
+        name=str(nvml.nvmlDeviceGetName(handle)),
+        memory_bytes=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+        sm_clock_mhz=clock(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+        memory_clock_mhz=clock(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
+        max_sm_clock_mhz=clock(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
+        max_memory_clock_mhz=clock(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_MEM),
+        driver=driver,
+    )

@@ -1,0 +1,32 @@
+"""Worker job "bench": time the cases asked for, one result at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attention import benchmark, host
+from attention.cases import Case
+
+
+def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """payload: {"cases": [Case fields …], "seconds_per_case": 0.6, "memory_bytes": null}; emits one Result per case.
+
+    Returns the host and its calibration.
+
+    Raises:
+        ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
+    """
+    raw = payload.get("cases")
+    if not isinstance(raw, list) or not 1 <= len(raw) <= 500:
+        raise ValueError("cases must be a list of 1 to 500 cases")
+    seconds = payload.get("seconds_per_case", 0.6)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
+        raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
+    cases = [Case.from_json(case) for case in raw]
+    for result in benchmark.run_cases(
+        cases, should_stop=should_stop, seconds_per_case=seconds, memory_bytes=payload.get("memory_bytes")
+    ):
+        emit(result.to_json())
+    device = benchmark.resolve_device(cases[0].device)
+    return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}

@@ -1,0 +1,20 @@
+"""Worker job "calibrate": measure the machine, or tell what was measured before in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attention import host
+from attention.benchmark import resolve_device
+
+
+def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """payload: {"device": "auto"|"cpu"|"cuda", "again": false} -> {"host": …, "calibration": …}.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    device = resolve_device(str(payload.get("device", "auto")))
+    calibration = host.calibrate(device, again=bool(payload.get("again", False)))
+    return {"host": host.describe().to_json(), "calibration": calibration.to_json()}
