@@ -19,8 +19,8 @@ _SPELLINGS = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": 
 
 
 def whole_number(text: str) -> int:
-    """A whole number as typed: 131072, 131_072, 128k (binary thousands), 1M."""
-    scale = {"k": 2**10, "m": 2**20}.get(text[-1:].lower(), 1)
+    """A whole number as typed: 131072, 131_072, 128k, 1M, 1G (binary)."""
+    scale = {"k": 2**10, "m": 2**20, "g": 2**30}.get(text[-1:].lower(), 1)
     try:
         return int(text[:-1] if scale > 1 else text) * scale
     except ValueError:

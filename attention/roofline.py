@@ -1,0 +1,249 @@
+"""The floor of a decode step: the bytes it must move, the operations it must do, and which of the two binds.
+
+``time ≥ max(bytes / bandwidth, flops / peak)`` (Williams, Waterman, Patterson 2009). It is a bound, not a
+promise: interconnect, launch times, sampling and everything not counted here only add to it. Counted are every
+(active) weight once per step, the states once per sequence, and two operations per multiply-add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from attention.allocation import allocate
+from attention.catalog import Accelerator
+from attention.fit import WEIGHT_BITS, weight_bytes
+from attention.formats import CacheFormat, cache_format
+from attention.memory import cache_bytes, check_batch, check_context, context_where, layer_bytes
+from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_size
+
+MEMORY, COMPUTE = "memory", "compute"
+
+
+class Floor(NamedTuple):
+    """The least a piece of work can take.
+
+    Attributes:
+        moved_bytes, flops: what must be moved and computed, on one device.
+        memory_s, compute_s: the time each needs alone (compute_s None: no peak known for this dtype).
+        time_s: the larger; binds: which one it is.
+    """
+
+    moved_bytes: int
+    flops: int
+    memory_s: float
+    compute_s: float | None
+    time_s: float
+    binds: str
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte moved."""
+        return self.flops / self.moved_bytes if self.moved_bytes else 0.0
+
+
+class DecodeFloor(NamedTuple):
+    """Floor of one step that adds a token to each of `batch` sequences.
+
+    Attributes:
+        weight_bytes, cache_bytes: the two parts of what one device moves.
+        weight_flops, attention_flops: the two parts of what it computes.
+        tokens_per_s: at most, all sequences together; sequence_tokens_per_s: each one.
+        notes: what the bound leaves out for this model.
+    """
+
+    floor: Floor
+    weight_bytes: int
+    cache_bytes: int
+    weight_flops: int
+    attention_flops: int
+    batch: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.batch / self.floor.time_s
+
+    @property
+    def sequence_tokens_per_s(self) -> float:
+        return 1 / self.floor.time_s
+
+
+def floor(moved_bytes: int, flops: int, bytes_per_s: float, flops_per_s: float | None) -> Floor:
+    """Floor of work with these totals on a device with these peaks."""
+    if not bytes_per_s > 0 or (flops_per_s is not None and not flops_per_s > 0):
+        raise ValueError(f"bytes_per_s and flops_per_s must be above 0, got {bytes_per_s!r} and {flops_per_s!r}")
+    memory_s = moved_bytes / bytes_per_s
+    compute_s = None if flops_per_s is None else flops / flops_per_s
+    if compute_s is not None and compute_s > memory_s:
+        return Floor(moved_bytes, flops, memory_s, compute_s, compute_s, COMPUTE)
+    return Floor(moved_bytes, flops, memory_s, compute_s, memory_s, MEMORY)
+
+
+def attention_floor(
+    n_heads: int,
+    n_kv_heads: int,
+    head_dim: int,
+    context: int,
+    batch: int,
+    dtype: str,
+    bytes_per_s: float,
+    flops_per_s: float | None,
+) -> Floor:
+    """Floor of one decode step of one full attention layer: q, K, V read once, the output written once.
+
+    Raises:
+        ValueError: sizes out of range or an unknown dtype.
+    """
+    check_context(context)
+    check_batch(batch)
+    for name, value in (("n_heads", n_heads), ("n_kv_heads", n_kv_heads), ("head_dim", head_dim)):
+        check_size(name, value)
+    if n_heads % n_kv_heads:
+        raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
+    if dtype not in DTYPE_BYTES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {dtype!r}")
+    elements = 2 * head_dim * (n_kv_heads * context + n_heads)
+    # q·Kᵀ and weights·V: two operations for each of n_heads · context · head_dim, twice
+    flops = 4 * n_heads * head_dim * context
+    return floor(batch * elements * DTYPE_BYTES[dtype], batch * flops, bytes_per_s, flops_per_s)
+
+
+def layer_flops(layer: Layer, context: int, encoder_context: int | None = None) -> int:
+    """Operations of one layer's attention over its states for one new token of one sequence.
+
+    A latent layer attends in the latent space (DeepSeek-V2, section 2.1.2: the projections are absorbed), so
+    keys have rank + RoPE elements and values rank. A recurrent state is updated and read: four per element.
+    """
+    total = 0
+    for state in layer.states:
+        if isinstance(state, FixedState):
+            total += 4 * state.elements if state.role is Role.RECURRENT else 2 * state.elements
+            continue
+        total += 2 * layer.n_heads * _positions(state, context, encoder_context) * _attended(state)
+    return total
+
+
+def _positions(state: PositionState, context: int, encoder_context: int | None) -> int:
+    held = encoder_context if state.role is Role.CROSS and encoder_context is not None else context
+    return state.positions(held)
+
+
+def _attended(state: PositionState) -> int:
+    """Multiply-adds of one query head per entry: its dot product with the key, and the value it adds up."""
+    if state.role is Role.LATENT:
+        return 2 * state.k_head_dim + state.v_head_dim
+    if state.role in (Role.INDEXER, Role.BUFFER):
+        return 0  # an indexer has heads of its own, which the specification does not carry
+    # where one vector serves as key and value (v_head_dim 0) it is used twice
+    return state.k_head_dim + (state.v_head_dim or state.k_head_dim)
+
+
+def decode_floor(
+    spec: ModelSpec,
+    accelerator: Accelerator,
+    context: int,
+    batch: int = 1,
+    *,
+    count: int = 1,
+    weight_dtype: str = "bf16",
+    kv_dtype: str = "bf16",
+    encoder_context: int | None = None,
+) -> DecodeFloor:
+    """Floor of one decode step of the whole model on `count` accelerators.
+
+    Raises:
+        ValueError: the parameter count is not known, or an argument is out of range.
+    """
+    if spec.n_parameters is None:
+        raise ValueError(f"n_parameters of {spec.name} is not known: state it to estimate a step")
+    read = spec.n_active_parameters or spec.n_parameters
+    weights = -(-weight_bytes(read, weight_dtype) // count)
+    # tokens held, not pages: what is padded is not read. Recurrent states are read and written back.
+    held = allocate(spec, context, batch, kv_dtype, tp=count, page_tokens=1, encoder_context=encoder_context)
+    cache = held.bytes_per_rank + batch * _rewritten(spec, cache_format(kv_dtype)) // count
+    attention = batch * sum(n * layer_flops(layer, context, encoder_context) for layer, n in spec.groups) // count
+    weight_flops = 2 * read * batch // count
+    peak = compute_peak(accelerator.flops_per_s, weight_dtype)
+    return DecodeFloor(
+        floor(weights + cache, weight_flops + attention, accelerator.bytes_per_s, peak),
+        weights,
+        cache,
+        weight_flops,
+        attention,
+        batch,
+        _notes(spec, batch),
+    )
+
+
+def _rewritten(spec: ModelSpec, fmt: CacheFormat) -> int:
+    """Bytes of one sequence's recurrent states, which a step also writes."""
+    total = 0
+    for layer, n in spec.groups:
+        fixed = tuple(s for s in layer.states if isinstance(s, FixedState))
+        if fixed:
+            total += n * layer_bytes(Layer(layer.kind, fixed), 0, fmt, spec.model_dtype)
+    return total
+
+
+def _notes(spec: ModelSpec, batch: int) -> tuple[str, ...]:
+    notes = []
+    if spec.n_active_parameters and batch > 1:
+        notes.append("a batch of more than one reads more experts than one token's; the bound counts one token's")
+    if any(s.role is Role.INDEXER for layer, _ in spec.groups for s in layer.states):
+        notes.append("an indexer picks which entries are read; here all of them are counted")
+    return tuple(notes)
+
+
+def compute_peak(flops_per_s: Mapping[str, float], weight_dtype: str) -> float | None:
+    """Peak of the dtype the step computes in: the weights' where it is one the device has, else 16 bit, else fp32.
+
+    Weights of 4 bits are widened before they are multiplied, so 16 bit is what counts for them.
+    """
+    wanted = weight_dtype if weight_dtype in DTYPE_BYTES else "bf16"
+    for name in (wanted, "bf16", "fp16", "fp32"):
+        if name in flops_per_s:
+            return flops_per_s[name]
+    return None
+
+
+def traffic_crossover(spec: ModelSpec, weight_dtype: str, kv_dtype: str, batch: int = 1) -> int | None:
+    """Smallest context at which the states' traffic exceeds the (active) weights'; None if it never does.
+
+    Raises:
+        ValueError: the parameter count is not known.
+    """
+    if spec.n_parameters is None:
+        raise ValueError(f"n_parameters of {spec.name} is not known: state it to compare")
+    size = weight_bytes(spec.n_active_parameters or spec.n_parameters, weight_dtype)
+    context = context_where(spec, size, kv_dtype, batch)
+    return None if context is None else context + 1
+
+
+def ridge(bytes_per_s: float, flops_per_s: float) -> float:
+    """Operations per byte at which both limits take equally long."""
+    return flops_per_s / bytes_per_s
+
+
+def attainable_flops_per_s(intensity: float, bytes_per_s: float, flops_per_s: float | None) -> float:
+    """The roof over an intensity: the slope of the bandwidth, then the flat peak."""
+    slope = intensity * bytes_per_s
+    return slope if flops_per_s is None else min(slope, flops_per_s)
+
+
+def batch_where_compute_binds(spec: ModelSpec, accelerator: Accelerator, weight_dtype: str = "bf16") -> int | None:
+    """Smallest batch at which multiplying the weights takes longer than reading them, the cache aside."""
+    peak = compute_peak(accelerator.flops_per_s, weight_dtype)
+    if peak is None:
+        return None
+    per_weight = float(WEIGHT_BITS[weight_dtype]) / 8
+    return int(ridge(accelerator.bytes_per_s, peak) * per_weight / 2) + 1
+
+
+def cache_share(spec: ModelSpec, context: int, batch: int, weight_dtype: str, kv_dtype: str) -> float:
+    """Share of a step's traffic that is states, between 0 and 1."""
+    if spec.n_parameters is None:
+        raise ValueError(f"n_parameters of {spec.name} is not known: state it to compare")
+    weights = weight_bytes(spec.n_active_parameters or spec.n_parameters, weight_dtype)
+    states = cache_bytes(spec, context, batch, kv_dtype).state_bytes
+    return states / (states + weights)
