@@ -56,7 +56,7 @@ def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
     Args:
         extra: weights of further columns, returned for the page's own controls (at most two).
     """
-    columns = frame.bar(3, 3, 1, 1.3, *extra, 0.9)
+    columns = frame.bar(3, 3, 1.1, 1.4, *extra, 1.2)
     with columns[-1], frame.more():
         exact_context()
     with columns[0]:
@@ -190,11 +190,14 @@ def batch(label: str = "Batch") -> int:
     return int(st.number_input(label, 1, MAX_BATCH, key="batch", help="Sequences decoded together."))
 
 
-def kv_format(label: str = "Cache format") -> str:
+def kv_format(label: str = "Format") -> str:
     """Element format of the cache, a name of ``formats.FORMATS``."""
     return str(
         st.selectbox(
-            label, list(FORMATS), key="kv", help="How one element of K or V is stored, with its scales if it has any."
+            label,
+            list(FORMATS),
+            key="kv",
+            help="How one element of the cached K and V is stored, with its scales if it has any.",
         )
     )
 

@@ -1,0 +1,77 @@
+"""The weight matrices of one attention layer, and what sharing K/V heads saves of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from attention.spec import Kind, Layer, check_size
+
+
+class Projection(NamedTuple):
+    """One weight matrix: `rows` outputs of `columns` inputs."""
+
+    name: str
+    rows: int
+    columns: int
+    reads: str
+
+    @property
+    def n_parameters(self) -> int:
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """The four projections of a layer, biases left out.
+
+    Attributes:
+        hidden_size: size of a token's hidden state.
+        assumed: whether hidden_size is not published and taken as n_heads * head_dim.
+        matrices: W_Q, W_K, W_V, W_O; W_K and W_V are missing where the layer reads an earlier layer's cache.
+        mha_parameters: what the same layer would have with one K/V head per query head.
+    """
+
+    hidden_size: int
+    assumed: bool
+    matrices: tuple[Projection, ...]
+    mha_parameters: int
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(m.n_parameters for m in self.matrices)
+
+    @property
+    def saved(self) -> int:
+        """Parameters that MHA would have more."""
+        return self.mha_parameters - self.n_parameters
+
+
+def projections(layer: Layer, hidden_size: int | None, n_kv_heads: int | None = None) -> Projections | None:
+    """The projections of `layer`, with `n_kv_heads` in place of its own if given.
+
+    Shapes as in Vaswani et al. 2017 (arXiv:1706.03762, section 3.2.2) with K and V for n_kv_heads heads
+    (Ainslie et al. 2023, arXiv:2305.13245). None for a layer that projects otherwise: latent (its down- and
+    up-projections are not part of a :class:`~attention.spec.Layer`), recurrent, without attention.
+
+    Raises:
+        ValueError: n_kv_heads does not divide the layer's query heads.
+    """
+    if not layer.n_heads or (layer.kind is Kind.LATENT and n_kv_heads is None):
+        return None
+    if layer.kind not in (Kind.FULL, Kind.SLIDING, Kind.CHUNKED, Kind.SHARED, Kind.LATENT):
+        return None
+    q_dim, v_dim = layer.k_head_dim, layer.v_head_dim
+    n_kv = layer.n_kv_heads if n_kv_heads is None else n_kv_heads
+    hidden = check_size("hidden_size", hidden_size or layer.n_heads * q_dim)
+    q = Projection("W_Q", layer.n_heads * q_dim, hidden, "query heads")
+    o = Projection("W_O", hidden, layer.n_heads * v_dim, "query heads")
+    mha = q.n_parameters + o.n_parameters + layer.n_heads * (q_dim + v_dim) * hidden
+    if layer.kind is Kind.SHARED:
+        return Projections(hidden, hidden_size is None, (q, o), mha)
+    check_size("n_kv_heads", n_kv)
+    if layer.n_heads % n_kv:
+        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n_kv}")
+    k = Projection("W_K", n_kv * q_dim, hidden, "K/V heads")
+    v = Projection("W_V", n_kv * v_dim, hidden, "K/V heads")
+    return Projections(hidden, hidden_size is None, (q, k, v, o), mha)

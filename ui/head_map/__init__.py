@@ -1,0 +1,100 @@
+"""The head map: query heads above, the K/V heads they read below, one colour per K/V head.
+
+The elements on screen stay the same when ``n_kv_heads`` changes, so the browser moves them: key/value heads slide
+together into the one they share.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from attention.spec import Kind, Layer
+from viz.theme import kv_colors
+
+_HERE = Path(__file__).parent
+
+MOST_HEADS = 256
+"""More query heads than any published layer's are not drawn one by one."""
+
+STAGES = ("Whole step", "1 Project", "2 Append", "3 Read", "4 Output")
+
+_component = st.components.v2.component(
+    "headshare_head_map",
+    html=(_HERE / "head_map.html").read_text(encoding="utf-8"),
+    css=(_HERE / "head_map.css").read_text(encoding="utf-8"),
+    js=(_HERE / "head_map.js").read_text(encoding="utf-8"),
+)
+
+
+def describe(n_heads: int, n_kv_heads: int, kind: Kind = Kind.FULL) -> str:
+    """The picture in one sentence."""
+    if not n_kv_heads:
+        return "This layer keeps no keys and values of its own."
+    if kind is Kind.LATENT:
+        return f"{n_heads} query heads all read one latent vector per token, from which keys and values are expanded."
+    size = n_heads // n_kv_heads
+    if size == 1:
+        return f"{n_heads} query heads, each with a K/V head of its own."
+    if n_kv_heads == 1:
+        return f"{n_heads} query heads all read the one K/V head."
+    return f"{n_heads} query heads share {n_kv_heads} K/V heads, {size} to each."
+
+
+def head_map(layer: Layer, *, key: str, n_kv_heads: int | None = None, held: float = 1.0, stage: int = 0) -> None:
+    """Draw one layer.
+
+    Args:
+        layer: the layer; one without attention shows what it keeps instead.
+        key: stable key of the element.
+        n_kv_heads: K/V heads to draw in place of the layer's own.
+        held: part of the context's positions that the layer's cache holds, in (0, 1].
+        stage: step of decoding shown, an index of ``STAGES``; 0 shows the plain map.
+    """
+    n_heads = layer.n_heads
+    kind = layer.kind
+    n_kv = layer.n_kv_heads if n_kv_heads is None else n_kv_heads
+    if n_kv_heads is not None and kind is Kind.LATENT:
+        kind = Kind.FULL
+    drawable = 0 < n_heads <= MOST_HEADS and (n_kv > 0 or kind is Kind.SHARED)
+    latent_width = 1.0
+    state = layer.key_value
+    if kind is Kind.LATENT and state is not None:
+        # a column's width is its elements per token, next to one head's K and V
+        latent_width = state.elements_per_position / (layer.k_head_dim + layer.v_head_dim)
+    _component(
+        key=key,
+        data={
+            "nHeads": n_heads if drawable else 0,
+            "nKv": n_kv or 1,
+            "colors": kv_colors(max(n_kv, 1)) if drawable else [],
+            "held": max(0.02, min(1.0, held)),
+            "stage": stage,
+            "latent": kind is Kind.LATENT,
+            "latentWidth": latent_width,
+            "shared": kind is Kind.SHARED,
+            "summary": describe(n_heads, n_kv, kind),
+            "hint": _hint(n_heads, n_kv, kind, held),
+            "empty": _why_empty(layer),
+        },
+    )
+
+
+def _why_empty(layer: Layer) -> str:
+    if layer.n_heads > MOST_HEADS:
+        return f"{layer.n_heads:,} query heads are too many to draw one by one; at most {MOST_HEADS} are."
+    if layer.kind is Kind.RECURRENT:
+        return "A recurrent layer keeps one state of fixed size: no heads to share, nothing that grows."
+    return "This layer has no attention, so it keeps no keys and values."
+
+
+def _hint(n_heads: int, n_kv_heads: int, kind: Kind, held: float) -> str:
+    if kind is Kind.SHARED:
+        return "This layer keeps no cache: its query heads read an earlier layer's."
+    parts = ["A query head reads the column of its colour; a column's cells are cached tokens."]
+    if n_kv_heads < n_heads:
+        parts.append("Grey columns are what MHA would keep as well.")
+    if held < 1:
+        parts.append(f"Only the last {held:.0%} of the context is held." if held >= 0.01 else "Only a window is held.")
+    return " ".join(parts)
