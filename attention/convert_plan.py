@@ -19,6 +19,7 @@ from attention import checkpoint as ckpt
 from attention.checkpoint import Checkpoint, Shard, TensorInfo
 from attention.convert_layouts import Layout, get_field, layout_of, text_config, with_field
 from attention.pooling import Pool, Role, check_kv_heads, check_pool
+from attention.spec import check_size
 
 CAST_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CONFIG_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -125,7 +126,7 @@ def plan_conversion(
         seed=seed,
         std=float(std) if isinstance(std, int | float) and std > 0 else 0.02,
         family=family,
-        n_layers=len(modules),
+        n_layers=_n_layers(config, modules),
         n_heads=n_heads,
         head_dim=head_dim,
         n_kv_heads=n_kv_heads,
@@ -143,9 +144,9 @@ def _attention_tensors(source: Checkpoint, layout: Layout, family: str) -> dict[
             if inner in modules[layer]:
                 raise ValueError(f"layer {layer} has two tensors {inner}: {name} and {modules[layer][inner].name}")
             modules[layer][inner] = tensor
-    n_layers = text_config(source.config).get("num_hidden_layers", len(modules))
+    n_layers = _n_layers(text_config(source.config), modules)
     needed = [f"{p}.weight" for p in ((layout.fused,) if layout.fused else layout.separate)]
-    for layer in range(n_layers if isinstance(n_layers, int) else 0):
+    for layer in range(n_layers):
         for inner in needed:
             if inner not in modules.get(layer, {}):
                 raise ValueError(
@@ -157,6 +158,12 @@ def _attention_tensors(source: Checkpoint, layout: Layout, family: str) -> dict[
     return dict(sorted(modules.items()))
 
 
+def _n_layers(config: Mapping[str, Any], modules: Mapping[int, Any]) -> int:
+    """As stated; a checkpoint may hold more (layers that predict several tokens ahead), which are converted too."""
+    stated = config.get("num_hidden_layers", config.get("n_layers"))
+    return check_size("num_hidden_layers", len(modules) if stated is None else stated)
+
+
 def _n_heads(config: Mapping[str, Any], layout: Layout, family: str) -> int:
     n_heads = get_field(config, layout.heads_field)
     if n_heads is None:
@@ -165,9 +172,7 @@ def _n_heads(config: Mapping[str, Any], layout: Layout, family: str) -> int:
 
         defaults = AutoConfig.for_model(str(config.get("model_type", family)))
         n_heads = get_field(defaults.to_dict(), layout.heads_field)
-    if isinstance(n_heads, bool) or not isinstance(n_heads, int) or n_heads < 1:
-        raise ValueError(f"{'.'.join(layout.heads_field)} must be a positive whole number, got {n_heads!r}")
-    return n_heads
+    return check_size(".".join(layout.heads_field), n_heads)
 
 
 def _geometry(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from attention.convert_plan import Plan
+from attention.memory import sequence_bytes
+from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
 
 CACHE_DTYPE = "bf16"
 """The cache format that a report's bytes per token are given in."""
@@ -14,11 +16,7 @@ CACHE_DTYPE = "bf16"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a conversion does. Sizes are in bytes; the cache's are per token of context in the format `cache_dtype`.
-
-    The cache's figures are None where ``attention.config_json`` does not know the family's cache; `cache_note` then
-    says why.
-    """
+    """What a conversion does. Sizes are in bytes; the cache's are per token of context in the format `cache_dtype`."""
 
     source: str
     target: str
@@ -34,9 +32,8 @@ class Report:
     bytes_before: int
     bytes_after: int
     cache_dtype: str
-    cache_bytes_per_token_before: int | None
-    cache_bytes_per_token_after: int | None
-    cache_note: str
+    cache_bytes_per_token_before: int
+    cache_bytes_per_token_after: int
     files_copied: tuple[str, ...]
     files_left_out: tuple[str, ...]
     dry_run: bool
@@ -46,7 +43,6 @@ class Report:
 
 
 def report_of(plan: Plan, target: Path, copied: tuple[str, ...], left_out: tuple[str, ...], dry_run: bool) -> Report:
-    before, after, note = _cache_bytes_per_token(plan)
     return Report(
         source=str(plan.source.folder),
         target=str(target),
@@ -62,25 +58,19 @@ def report_of(plan: Plan, target: Path, copied: tuple[str, ...], left_out: tuple
         bytes_before=plan.source.n_bytes,
         bytes_after=plan.n_bytes,
         cache_dtype=CACHE_DTYPE,
-        cache_bytes_per_token_before=before,
-        cache_bytes_per_token_after=after,
-        cache_note=note,
+        cache_bytes_per_token_before=_cache_bytes_per_token(plan, plan.n_kv_heads),
+        cache_bytes_per_token_after=_cache_bytes_per_token(plan, plan.new_n_kv_heads),
         files_copied=copied,
         files_left_out=left_out,
         dry_run=dry_run,
     )
 
 
-def _cache_bytes_per_token(plan: Plan) -> tuple[int | None, int | None, str]:
-    """The first token's bytes in every layer, before and after."""
-    from attention.config_json import spec_from_config
-    from attention.memory import sequence_bytes
+def _cache_bytes_per_token(plan: Plan, n_kv_heads: int) -> int:
+    """Bytes that one more token adds in all layers, while it is inside their windows.
 
-    try:
-        before, after = (
-            sequence_bytes(spec, 1, CACHE_DTYPE) - sequence_bytes(spec, 0, CACHE_DTYPE)
-            for spec in (spec_from_config(plan.source.config), spec_from_config(plan.config))
-        )
-    except ValueError as error:
-        return None, None, str(error)
-    return before, after, ""
+    From the tensors' own shapes: a config would have to be completed with its class's defaults first.
+    """
+    state = PositionState(Role.KEY_VALUE, n_kv_heads, plan.head_dim, plan.head_dim)
+    layer = Layer(Kind.FULL, (state,), plan.n_heads, plan.head_dim, plan.head_dim)
+    return sequence_bytes(ModelSpec(plan.family, (layer,) * plan.n_layers), 1, CACHE_DTYPE)

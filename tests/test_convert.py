@@ -14,8 +14,10 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Gemma3Config
 
+from attention.config_json import spec_from_config
 from attention.convert import convert
 from attention.convert_layouts import LAYOUTS
+from attention.memory import sequence_bytes
 from tests import convert_models as models
 from tests.convert_models import FAMILIES, N_HEADS, N_LAYERS, make_model, save
 
@@ -121,6 +123,10 @@ def test_family(family: str, tmp_path: Path) -> None:
         assert layer_before.keys.numel() == N_KV // k * layer.keys.numel()
     assert report.cache_bytes_per_token_before == 2 * 2 * N_LAYERS * N_KV * head_dim
     assert report.cache_bytes_per_token_after == 2 * 2 * N_LAYERS * k * head_dim
+    configs = [json.loads((f / "config.json").read_text()) for f in (source, tmp_path / "target")]
+    assert [sequence_bytes(spec_from_config(c), 1) for c in configs] == [
+        report.cache_bytes_per_token_before, report.cache_bytes_per_token_after
+    ]  # fmt: skip
     assert (report.n_heads, report.head_dim, report.n_layers) == (N_HEADS, head_dim, N_LAYERS)
     fewer = sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in converted.parameters())
     assert report.parameters_before - report.parameters_after == fewer > 0

@@ -71,11 +71,8 @@ def text(report: Report) -> str:
     from attention.units import binary_bytes, parameters, ratio
 
     before, after = report.cache_bytes_per_token_before, report.cache_bytes_per_token_after
-    if before is None or after is None:
-        cache = f"not computed: {report.cache_note}"
-    else:
-        smaller = ratio(before / after)
-        cache = f"{binary_bytes(before)} → {binary_bytes(after)} per token ({report.cache_dtype}), {smaller} smaller"
+    smaller = ratio(before / after)
+    cache = f"{binary_bytes(before)} → {binary_bytes(after)} per token ({report.cache_dtype}), {smaller} smaller"
     saved = f"({report.parameters_before - report.parameters_after:,} fewer)"
     lines = [
         f"{report.source} → {report.target}" + (" (dry run, nothing written)" if report.dry_run else ""),
