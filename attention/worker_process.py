@@ -11,17 +11,18 @@ import importlib
 import json
 import logging
 import os
+import pkgutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-HANDLERS: dict[str, str] = {
-    name: f"attention.jobs.{name}"
-    for name in ("accuracy", "bench", "calibrate", "code_check", "model_step", "tiny_uptrain", "uptrain", "verify")
-}
-"""The kinds of job there are, and the module whose ``run(payload, emit, should_stop)`` does each."""
+import attention.jobs
+
+HANDLERS: dict[str, str] = {m.name: f"attention.jobs.{m.name}" for m in pkgutil.iter_modules(attention.jobs.__path__)}
+"""The kinds of job there are, and the module whose ``run(payload, emit, should_stop)`` does each: the modules of
+``attention.jobs`` and no others."""
 
 Emit = Callable[[dict[str, Any]], None]
 ShouldStop = Callable[[], bool]

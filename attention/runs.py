@@ -1,0 +1,310 @@
+"""A finished set of timings with the machine it was taken on: what is kept, shared, downloaded and uploaded.
+
+A run is one JSON document of at most 1 MB. Whatever comes from outside is read by :func:`parse`, which takes
+nothing on trust: every figure that follows from others must agree with them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from attention.cases import Case, Result, case_bytes
+from attention.settings import PROJECT
+
+FORMAT = 1
+MAX_BYTES = 1_000_000
+MAX_RESULTS = 2_000
+MAX_TEXT = 300
+SOURCES = ("server", "command line", "recorded", "uploaded")
+RECORDED = Path(__file__).parent / "data" / "runs"
+_CASE_FIELDS = ("n_heads", "n_kv_heads", "head_dim", "context", "batch", "dtype", "device", "phase")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Timings taken together on one machine.
+
+    Attributes:
+        results: in the order they were taken.
+        host: the machine, as ``attention.host.describe().to_json()`` says it.
+        calibration: what its device reached, as ``Calibration.to_json()``; empty if not measured.
+        created: time of the run, UTC, ISO 8601.
+        versions: of the programs that decide the timing.
+        source: where it comes from, one of SOURCES; says what a reader may believe of it.
+        title: what was timed, in a few words.
+        id: the link's token, empty until kept.
+    """
+
+    results: tuple[Result, ...]
+    host: dict[str, Any]
+    calibration: dict[str, Any]
+    created: str
+    versions: dict[str, str]
+    source: str
+    title: str
+    id: str = ""
+
+    @property
+    def device(self) -> str:
+        return self.results[0].device if self.results else "cpu"
+
+    @property
+    def processor(self) -> str:
+        """Name of the processor that was timed."""
+        gpus = self.host.get("gpus") or []
+        if self.device == "cuda" and gpus and isinstance(gpus[0], dict):
+            return str(gpus[0].get("name", "CUDA device"))
+        return str(self.calibration.get("name") or self.host.get("cpu") or "unnamed processor")
+
+    @property
+    def label(self) -> str:
+        """The machine in a few words, for a legend."""
+        # makers' marks and clock rates only lengthen it
+        name = re.sub(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*$", "", self.processor)
+        threads = self.calibration.get("threads") or self.host.get("threads")
+        cores = f", {threads} threads" if self.device == "cpu" and threads else ""
+        return f"{' '.join(name.split())}{cores}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "headshare_run": FORMAT,
+            "title": self.title,
+            "created": self.created,
+            "source": self.source,
+            "versions": self.versions,
+            "host": self.host,
+            "calibration": self.calibration,
+            "results": [result.to_json() for result in self.results],
+        }
+
+    def dumps(self) -> str:
+        """The run as JSON text that :func:`parse` reads."""
+        return json.dumps(self.to_json(), indent=1, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """One line per timing, each stamped with the machine and the versions."""
+        stamp = {
+            "created": self.created,
+            "host": self.label,
+            "system": self.host.get("system", ""),
+            **{f"{name}_version": text for name, text in sorted(self.versions.items())},
+        }
+        out = io.StringIO()
+        writer = csv.DictWriter(out, [*(f.name for f in fields(Result)), *stamp], lineterminator="\n")
+        writer.writeheader()
+        for result in self.results:
+            row = {**result.to_json(), **stamp}
+            writer.writerow({key: _cell(value) for key, value in row.items()})
+        return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    # a spreadsheet would run a text that starts like a formula
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
+
+
+def new(
+    results: Iterable[Result],
+    *,
+    host: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    source: str = "server",
+) -> Run:
+    """A run of this moment on this machine (or on `host`)."""
+    from attention.host import describe
+
+    results = tuple(results)
+    return Run(
+        results=results,
+        host=dict(describe().to_json() if host is None else host),
+        calibration=dict(calibration or {}),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        source=source,
+        title=title_of(results),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the programs that decide a timing; what is not installed is left out."""
+    found = {"headshare": _own_version()}
+    for name in ("torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _own_version() -> str:
+    return str(tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"])
+
+
+def title_of(results: Iterable[Result]) -> str:
+    """What was timed: "decode, 32 query heads of 128, K/V heads 32, 8, 1, float32"."""
+    results = tuple(results)
+    if not results:
+        return "nothing timed"
+
+    def listed(name: str) -> str:
+        return ", ".join(dict.fromkeys(str(getattr(result, name)) for result in results))
+
+    return (
+        f"{listed('phase')}, {listed('n_heads')} query heads of {listed('head_dim')}, "
+        f"K/V heads {listed('n_kv_heads')}, {listed('dtype')}"
+    )[:MAX_TEXT]
+
+
+def parse(text: str | bytes) -> Run:
+    """Read a run from outside.
+
+    Raises:
+        ValueError: too long, not JSON, or a field that is missing, unknown, of the wrong type, out of range, or at
+            odds with the others; the message names it.
+    """
+    if len(text) > MAX_BYTES:
+        raise ValueError(f"a run's file is at most {MAX_BYTES:,} bytes, got {len(text):,}")
+    try:
+        values = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, _NotFiniteError):
+            raise ValueError(str(error)) from None
+        raise ValueError("this is not a run's file: it is no JSON") from None
+    if not isinstance(values, dict) or values.get("headshare_run") != FORMAT:
+        raise ValueError('this is not a run\'s file: it must be a JSON object with "headshare_run": 1')
+    known = {"headshare_run", "title", "created", "source", "versions", "host", "calibration", "results"}
+    if surplus := set(values) - known:
+        raise ValueError(f"unknown field {_shown(sorted(surplus)[0])}")
+    if missing := known - set(values):
+        raise ValueError(f"a run must say its {sorted(missing)[0]}")
+    rows = values["results"]
+    if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_RESULTS:
+        raise ValueError(f"results must be a list of 1 to {MAX_RESULTS:,} timings")
+    if values["source"] not in SOURCES:
+        raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {_shown(values['source'])}")
+    if not isinstance(values["host"], dict) or not isinstance(values["host"].get("cpu"), str):
+        raise ValueError("host must be an object that names its cpu")
+    results = tuple(_result(row, number) for number, row in enumerate(rows, 1))
+    if len({result.device for result in results}) > 1:
+        raise ValueError("results must be of one device")
+    return Run(
+        results=results,
+        host=_plain("host", values["host"]),
+        calibration=_plain("calibration", values["calibration"]),
+        created=_time(values["created"]),
+        versions={str(k): _text("versions", v) for k, v in _plain("versions", values["versions"]).items()},
+        source=values["source"],
+        title=_text("title", values["title"]),
+    )
+
+
+def uploaded(text: str | bytes) -> Run:
+    """Read a run a visitor brings: like :func:`parse`, and whatever it says of itself, it is marked as uploaded."""
+    return replace(parse(text), source="uploaded")
+
+
+class _NotFiniteError(ValueError):
+    pass
+
+
+def _no_constant(name: str) -> float:
+    raise _NotFiniteError(f"numbers must be finite, got {name}")
+
+
+def _result(row: Any, number: int) -> Result:
+    """One timing, checked against the arithmetic of its own shape."""
+    try:
+        result = Result.from_json(row)
+        if not isinstance(result.implementation, str) or not re.fullmatch(r"[a-z0-9_]{1,40}", result.implementation):
+            raise ValueError(f"implementation must be a name, got {_shown(result.implementation)}")
+        case = Case(result.implementation, **{name: getattr(result, name) for name in _CASE_FIELDS})
+        if case.device == "auto":
+            raise ValueError("device must say where it was timed, got 'auto'")
+        for name in ("median_s", "iqr_s", "bytes_per_s", "error", "floor_s", "times_floor", "tolerance"):
+            _number(name, getattr(result, name))
+        _number("read_bytes_per_s", result.read_bytes_per_s)
+        _number("flops_per_s", result.flops_per_s)
+        if isinstance(result.repeats, bool) or not isinstance(result.repeats, int) or not 0 <= result.repeats < 10**6:
+            raise ValueError(f"repeats must be a whole number, got {_shown(result.repeats)}")
+        _text("note", result.note)
+        if result.bound not in ("", "memory", "arithmetic"):
+            raise ValueError(f"bound must be memory or arithmetic, got {_shown(result.bound)}")
+        if result.cache_bytes != case.cache_bytes:
+            raise ValueError(f"cache_bytes must be {case.cache_bytes:,} for this shape, got {result.cache_bytes!r}")
+        if result.median_s:
+            _agrees("bytes_per_s", result.bytes_per_s, case_bytes(case) / result.median_s)
+            if result.floor_s:
+                _agrees("times_floor", result.times_floor, result.median_s / result.floor_s)
+    except ValueError as error:
+        raise ValueError(f"timing {number}: {error}") from None
+    return result
+
+
+def _number(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e30:
+        raise ValueError(f"{name} must be a number of at least 0 or null, got {_shown(value)}")
+
+
+def _agrees(name: str, value: float | None, expected: float) -> None:
+    if value is None or not math.isclose(value, expected, rel_tol=1e-3):
+        raise ValueError(f"{name} must be {expected:.4g} with these figures, got {_shown(value)}")
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise ValueError(f"{name} must be a line of at most {MAX_TEXT} characters, got {_shown(value)}")
+    return value
+
+
+def _time(value: Any) -> str:
+    try:
+        moment = datetime.fromisoformat(_text("created", value))
+        if moment.tzinfo is None:
+            raise ValueError
+        return moment.astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        raise ValueError(f"created must be a time with its zone in ISO 8601, got {_shown(value)}") from None
+
+
+def _plain(name: str, value: Any, depth: int = 3) -> Any:
+    """`value` if it is a small thing of plain JSON."""
+    if isinstance(value, str):
+        return _text(name, value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        if not abs(value) < 1e30:
+            raise ValueError(f"{name} must be a smaller number")
+        return value
+    if depth and isinstance(value, list) and len(value) <= 64:
+        return [_plain(name, item, depth - 1) for item in value]
+    if depth and isinstance(value, dict) and len(value) <= 64:
+        return {_text(name, key): _plain(f"{name}.{key[:40]}", item, depth - 1) for key, item in value.items()}
+    raise ValueError(f"{name} must hold text, numbers and short lists of them")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+@cache
+def recorded() -> tuple[Run, ...]:
+    """Runs that ship with the program, each measured on the machine it names; newest first."""
+    runs = [replace(parse(path.read_bytes()), id=path.stem) for path in sorted(RECORDED.glob("*.json"))]
+    return tuple(sorted(runs, key=lambda run: run.created, reverse=True))

@@ -1,0 +1,209 @@
+"""Where finished runs are kept, each under a token that nobody can guess: SQLite beside the program, or PostgreSQL
+where ``DATABASE_URL`` names one.
+
+A run is one row, written in one transaction: it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import filelock
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from attention import settings as settings_module
+from attention.runs import MAX_BYTES, Run, parse, recorded
+from attention.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+"""What a run's token may look like: ours have 72 random bits; those of recorded runs are names."""
+
+_metadata = sa.MetaData()
+_runs = sa.Table(
+    "runs",
+    _metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    # the order of arrival; a clock that was set back does not change which runs are the oldest
+    sa.Column("number", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("created", sa.String(40), nullable=False),
+    sa.Column("title", sa.String(300), nullable=False),
+    sa.Column("label", sa.String(300), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+
+class StoreError(ValueError):
+    """The store can't do it; the message is for the visitor and names no address or path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A kept run as a list shows it."""
+
+    id: str
+    created: str
+    title: str
+    label: str
+
+
+class Store:
+    """Kept runs. One per process is enough; it may be used from any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine: sa.Engine | None = None
+        self._lock = Lock()
+
+    def save(self, run: Run) -> Run:
+        """Keep a run; returns it with its token. The oldest runs make room when there are too many.
+
+        Raises:
+            StoreError: it is too big, or the store can't be written.
+        """
+        kept = replace(run, id=secrets.token_urlsafe(9))
+        body = kept.dumps()
+        if len(body) > MAX_BYTES:
+            raise StoreError(f"a kept run is at most {MAX_BYTES:,} bytes, this one has {len(body):,}")
+        newest = sa.select(sa.func.coalesce(sa.func.max(_runs.c.number), 0)).scalar_subquery()
+        values = {"created": kept.created, "title": kept.title, "label": kept.label[:300], "body": body}
+        with self._transaction() as connection:
+            if connection.dialect.name == "postgresql":
+                # two savers would otherwise take the same number; SQLite has one writer at a time anyway
+                connection.exec_driver_sql("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE")
+            connection.execute(_runs.insert().values(id=kept.id, number=newest + 1, **values))
+            connection.execute(_runs.delete().where(_runs.c.number <= newest - self._settings.max_stored_runs))
+        return kept
+
+    def load(self, token: str) -> Run:
+        """The run with this token, kept here or shipped with the program.
+
+        Raises:
+            StoreError: there is none, or the store can't be read.
+        """
+        for run in recorded():
+            if run.id == token:
+                return run
+        if not TOKEN.fullmatch(token):
+            raise StoreError("this is no link to a run")
+        with self._transaction() as connection:
+            body = connection.scalar(sa.select(_runs.c.body).where(_runs.c.id == token))
+        if body is None:
+            raise StoreError("this run is not kept here: the link may be mistyped, or the run made room for newer ones")
+        try:
+            return replace(parse(body), id=token)
+        except ValueError as error:
+            log.exception("run %s can't be read", token)
+            raise StoreError("this run was kept by another version and can't be read") from error
+
+    def count(self) -> int:
+        """Runs kept, the shipped ones not counted. Raises StoreError."""
+        with self._transaction() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(_runs)) or 0)
+
+    def close(self) -> None:
+        """Let go of the database; the next use opens it again."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._open().begin() as connection:
+                yield connection
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            # the driver's message may hold the address: into the log, not onto the page
+            log.exception("the store of runs failed")
+            raise StoreError(
+                "the store of kept runs can't be reached at the moment; download the run as JSON to keep it"
+            ) from error
+
+    def _open(self) -> sa.Engine:
+        with self._lock:
+            if self._engine is None:
+                url = self._settings.database_url
+                engine = _postgresql(url) if url else _sqlite(self._settings.data_path)
+                try:
+                    _create_tables(engine)
+                except BaseException:
+                    engine.dispose()
+                    raise
+                self._engine = engine
+            return self._engine
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    try:
+        _metadata.create_all(engine)
+    except SQLAlchemyError:
+        # another process may have been first, between the look and the making
+        if not sa.inspect(engine).has_table(_runs.name):
+            raise
+
+
+def _sqlite(folder: Path) -> sa.Engine:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "runs.sqlite3"
+    # the change to a write-ahead log waits for nobody: two processes that start together must take turns
+    with filelock.FileLock(folder / "runs.lock", timeout=5), contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 5})
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        # the driver would begin a transaction late and only for some statements: SQLAlchemy's "begin" does it below
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _postgresql(url: str) -> sa.Engine:
+    try:
+        address = sa.make_url(url)
+    except (SQLAlchemyError, ValueError):
+        # SQLAlchemy's own message quotes the address, password and all
+        raise StoreError("DATABASE_URL must look like postgresql://user:password@host/name") from None
+    if address.get_backend_name() not in ("postgres", "postgresql"):
+        raise StoreError(f"DATABASE_URL must name a PostgreSQL database, got one of {address.get_backend_name()}")
+    engine = sa.create_engine(
+        address.set(drivername="postgresql+psycopg"),
+        # a connection that died with the database is noticed and replaced
+        pool_pre_ping=True,
+        pool_size=2,
+        max_overflow=4,
+        pool_timeout=5,
+        connect_args={"connect_timeout": 3, "options": "-c statement_timeout=5000"},
+    )
+    return engine
+
+
+_store: Store | None = None
+_store_lock = Lock()
+
+
+def store() -> Store:
+    """This process's store, as the settings say at the first call."""
+    global _store
+    with _store_lock:
+        if _store is None:
+            _store = Store(settings_module.load())
+        return _store
