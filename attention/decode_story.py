@@ -1,0 +1,109 @@
+"""A decode from its first token to its last, as frames for an animation, and the MQA paper's ratios with numbers.
+
+All figures come from ``roofline.py``; nothing is computed in the browser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from attention.catalog import Accelerator
+from attention.roofline import decode_floor, traffic_crossover
+from attention.spec import ModelSpec, check_size
+
+FRAMES = 180
+"""Frames of a whole decode: enough for growth to look smooth, few enough to send at once."""
+
+
+class Frame(NamedTuple):
+    """One decode step, all sequences of the batch together."""
+
+    context: int
+    weight_bytes: int
+    cache_bytes: int
+    flops: int
+    time_s: float
+    binds: str
+
+    @property
+    def moved_bytes(self) -> int:
+        return self.weight_bytes + self.cache_bytes
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte moved."""
+        return self.flops / self.moved_bytes
+
+    @property
+    def cache_share(self) -> float:
+        return self.cache_bytes / self.moved_bytes
+
+
+@dataclass(frozen=True)
+class Story:
+    """Frames in order of context; `crossover` is the context from which the cache's traffic exceeds the weights'
+    (None: never), `crossover_frame` its frame if the decode gets there; notes say what the bound leaves out."""
+
+    frames: tuple[Frame, ...]
+    crossover: int | None
+    crossover_frame: int | None
+    notes: tuple[str, ...]
+
+
+def contexts(longest: int, n: int = FRAMES) -> tuple[int, ...]:
+    """At most `n` contexts from 1 to `longest` in equal steps, so that playing shows growth at a steady pace."""
+    check_size("context", longest)
+    steps = min(n, longest) - 1
+    return tuple(1 + round((longest - 1) * i / steps) for i in range(steps + 1)) if steps else (1,)
+
+
+def tell(
+    spec: ModelSpec,
+    accelerator: Accelerator,
+    context: int,
+    batch: int = 1,
+    kv_dtype: str = "bf16",
+    weight_dtype: str = "bf16",
+) -> Story:
+    """The decode of `context` tokens.
+
+    Raises:
+        ValueError: the parameter count is not known, or an argument is out of range.
+    """
+    frames: list[Frame] = []
+    notes: tuple[str, ...] = ()
+    for held in contexts(context):
+        step = decode_floor(spec, accelerator, held, batch, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+        notes = step.notes
+        frames.append(
+            Frame(held, step.weight_bytes, step.cache_bytes, step.floor.flops, step.floor.time_s, step.floor.binds)
+        )
+    crossover = traffic_crossover(spec, weight_dtype, kv_dtype, batch)
+    at = None
+    if crossover is not None and crossover <= context:
+        at = next(i for i, frame in enumerate(frames) if frame.context >= crossover)
+    return Story(tuple(frames), crossover, at, notes)
+
+
+class Ratios(NamedTuple):
+    """Memory accesses per operation of one incremental attention layer (Shazeer 2019, arXiv:1911.02150, sections 2.4
+    and 3.1): Θ(n/d + 1/b) multi-head, Θ(1/d + n/(d·h) + 1/b) multi-query, constants left out as there."""
+
+    n: int
+    d: int
+    h: int
+    b: int
+
+    @property
+    def multi_head(self) -> float:
+        return self.n / self.d + 1 / self.b
+
+    @property
+    def multi_query(self) -> float:
+        return 1 / self.d + self.n / (self.d * self.h) + 1 / self.b
+
+    def grouped(self, n_kv_heads: int) -> float:
+        """The same sum for n_kv_heads K/V heads. Not in the paper: its two cases are n_kv_heads = h and 1, up to the
+        term 1/d for the newest token's queries, which the multi-head ratio absorbs."""
+        return 1 / self.d + self.n * n_kv_heads / (self.d * self.h) + 1 / self.b

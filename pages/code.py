@@ -1,0 +1,57 @@
+"""The code of MHA, MQA and GQA, step by step, as it runs."""
+
+import streamlit as st
+
+from attention import code_lesson
+from attention.code_lesson import STEPS
+from ui import code_diff, controls, frame, jobs, lesson, params, quiz
+from ui import code_run as run
+
+PARAMS = (
+    params.choice("code_step", list(STEPS), "MHA → MQA"),
+    params.integer("code_kv", 0, 0, 1024, per_model=True),
+)
+LEAD = "The classes that this site runs, and the few lines in which they differ."
+
+with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS):
+    columns = frame.bar(2.2, 2.6, 2.2, 1, 0.9)
+    with columns[4], frame.more():
+        held = controls.context()
+        controls.exact_context()
+    with columns[0]:
+        model = controls.model_picker()
+    with columns[1]:
+        step = controls.segmented("Step", list(STEPS), "code_step")
+    with columns[2]:
+        n_kv_heads = controls.divisor_slider("code_kv", *run.heads_of(model.spec))
+    with columns[3]:
+        batch = controls.batch()
+    sizes = run.sizes_of(model.spec, n_kv_heads, batch, held)
+
+    lesson.show(run.STEP_LESSONS[step], **run.lesson_values(sizes))
+    lines = code_lesson.step_lines(step, sizes)
+    code_diff.show(lines, label=f"Source code, step {step}", key="diff")
+
+    with frame.details():
+        left, right = st.columns(2, gap="large")
+        with left:
+            st.markdown("#### Shapes of one step")
+            st.dataframe(run.shape_rows(sizes), hide_index=True, width="stretch")
+            whole, single = st.columns(2)
+            with whole, st.popover("Copy the class", width="stretch"):
+                st.code(code_lesson.class_text(STEPS[step][1]), language="python")
+            single.download_button(
+                "Download one file",
+                code_lesson.script(sizes),
+                "shared_heads.py",
+                "text/x-python",
+                width="stretch",
+                help="All three classes and a check of what this page says; runs with torch alone.",
+            )
+        with right:
+            st.markdown("#### Run it")
+            jobs.button("code_check", "code_check", run.payload(sizes), label="Run it")
+            jobs.panel("code_check", run.draw_check, idle="Counts and checks the three classes, live on this server.")
+        with frame.guard():
+            run.trap(sizes)
+        quiz.show("code", sizes=sizes)

@@ -1,0 +1,85 @@
+"""The animated decode: tokens arrive, the cache grows, and every step reads weights and cache past the processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from attention.catalog import Accelerator
+from attention.decode_story import Frame, Story
+from attention.units import binary_bytes, decimal, duration, significant
+from viz.theme import kv_colors
+
+_HERE = Path(__file__).parent
+_WORDS = "the cache keeps every token so the next step reads all of them again and again while the processor waits for"
+MOST_STRIPES = 16
+"""More K/V heads than this are drawn as so many stripes."""
+
+_component = st.components.v2.component(
+    "headshare_decode_animation",
+    html=(_HERE / "decode_animation.html").read_text(encoding="utf-8"),
+    css=(_HERE / "decode_animation.css").read_text(encoding="utf-8"),
+    js=(_HERE / "decode_animation.js").read_text(encoding="utf-8"),
+)
+
+
+def summary(story: Story, accelerator: Accelerator) -> str:
+    """The animation's last step in a sentence."""
+    last = story.frames[-1]
+    return (
+        f"Animated decode: at {last.context:,} tokens a step reads {binary_bytes(last.weight_bytes)} of weights and "
+        f"{binary_bytes(last.cache_bytes)} of KV cache, at least {duration(last.time_s)} on {accelerator.label}."
+    )
+
+
+def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *, key: str) -> None:
+    """Draw the animation; it starts at the last step and waits for Play.
+
+    Args:
+        n_kv_heads: K/V heads whose colours the cache has (0: a cache without heads).
+    """
+    last = story.frames[-1]
+    _component(
+        key=key,
+        data={
+            "frames": [_frame(frame) for frame in story.frames],
+            "largest": max(last.weight_bytes, last.cache_bytes),
+            "most": max(frame.moved_bytes for frame in story.frames),
+            "colors": kv_colors(max(1, min(n_kv_heads, MOST_STRIPES))),
+            "tokens": _WORDS.split(),
+            "device": f"{accelerator.label} · {decimal(accelerator.bytes_per_s, 'B/s')}",
+            "summary": summary(story, accelerator),
+            "crossoverFrame": story.crossover_frame,
+            "markText": "cache = weights",
+            "before": _before(story),
+            "after": "The cache has overtaken the weights: from here on, most of each step goes into reading it.",
+        },
+    )
+
+
+def _before(story: Story) -> str:
+    if story.crossover is None:
+        return "In this model the cache never overtakes the weights."
+    return f"The cache overtakes the weights at {story.crossover:,} tokens."
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    moved, time = binary_bytes(frame.moved_bytes), duration(frame.time_s)
+    return {
+        "weights": frame.weight_bytes,
+        "cache": frame.cache_bytes,
+        "binds": frame.binds,
+        "text": {
+            "context": f"{frame.context:,}",
+            "weights": binary_bytes(frame.weight_bytes),
+            "cache": binary_bytes(frame.cache_bytes),
+            "moved": moved,
+            "flops": decimal(frame.flops, "FLOP"),
+            "intensity": significant(frame.intensity),
+            "time": time,
+            "share": f"{significant(100 * frame.cache_share, 2)} %",
+            "summary": f"{moved} read, {time}",
+        },
+    }

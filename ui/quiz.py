@@ -1,0 +1,23 @@
+"""Questions at the end of a page, answered by moving its controls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from attention.quiz import questions
+
+
+def show(page: str, **values: Any) -> None:
+    """Draw the page's questions; `values` is what the page shows now, by the names the questions use."""
+    st.markdown("#### Find out")
+    st.caption("Answer by moving the controls above; each line says what the page shows now.")
+    for question in questions(page):
+        solved, says = question.judge(**values)
+        with st.container(key=f"quiz_{page}_{question.key}", border=True, gap=None):
+            st.markdown(question.prompt)
+            if solved:
+                st.markdown(f":green[**✓ That is it:**] {says}.")
+            else:
+                st.markdown(f"Now: {says}.")
