@@ -1,15 +1,70 @@
-"""How query heads share key/value heads."""
+"""The head map, large: which query heads share keys and values, and what one decode step does with them."""
 
+import streamlit as st
 
-from ui import controls, frame, params
-from ui.head_map import head_map
+from attention.layer_groups import layer_groups
+from attention.spec import Kind
+from ui import controls, frame, heads_details, params
+from ui.head_map import STAGES, head_map
 
-PARAMS = (params.integer("h_kv", 0, 0, 1024, per_model=True),)
+PARAMS = (
+    params.integer("h_kv", 0, 0, 1024, per_model=True),
+    params.integer("h_layer", 0, 0, 9_999, per_model=True),
+    params.integer("h_step", 0, 0, len(STAGES) - 1),
+)
 
 with frame.page(
-    "heads", title="Heads", lead="Move the slider and watch query heads share keys and values.", params=PARAMS
+    "heads",
+    title="Heads",
+    lead="Move the K/V heads slider and watch query heads share keys and values; then step through one token.",
+    params=PARAMS,
 ):
-    model, load, (right,) = controls.compute_bar(2.4)
-    with right:
-        n_kv = controls.divisor_slider("h_kv", model.spec.n_heads, model.spec.n_kv_heads)
-    head_map(model.spec.attention_layer, key="map", n_kv_heads=n_kv)
+    columns = frame.bar(3, 3.4, 3, 1)
+    with columns[3], frame.more():
+        controls.context()
+        controls.exact_context()
+        kv = controls.kv_format()
+    with columns[0]:
+        model = controls.model_picker()
+    spec = model.spec
+    groups = layer_groups(spec)
+    with columns[2]:
+        if st.session_state["h_layer"] >= len(groups):
+            st.session_state["h_layer"] = 0
+        index = st.selectbox(
+            "Layer",
+            range(len(groups)),
+            format_func=lambda i: groups[i].label,
+            key="h_layer",
+            help="Equal layers stand together, the most frequent first.",
+        )
+    group = groups[int(index or 0)]
+    layer = shown = mha = group.layer
+    with columns[1]:
+        if layer.n_kv_heads:
+            n_kv = controls.divisor_slider("h_kv", layer.n_heads, layer.n_kv_heads, latent=layer.kind is Kind.LATENT)
+            mha = heads_details.variant(layer, None)
+            shown = heads_details.variant(layer, n_kv) if n_kv else layer
+        else:
+            st.select_slider("K/V heads", ["none"], disabled=True, key="h_kv_none", help="This layer keeps none.")
+
+    load = controls.Load(st.session_state["context"], 1, kv)
+    state = shown.key_value
+    held = state.positions(load.context) / load.context if state else 1.0
+    stage = st.session_state["h_step"]
+    head_map(shown, key="head_map", held=held * (state.stride if state else 1), stage=stage)
+    with frame.details():
+        controls.segmented(
+            "One decode step",
+            range(len(STAGES)),
+            "h_step",
+            format_func=STAGES.__getitem__,
+            label_visibility="collapsed",
+        )
+        left, right = st.columns([5, 6], gap="large")
+        with left:
+            heads_details.step(stage, shown, mha, load, spec)
+        with right, frame.numbers():
+            heads_details.metrics(shown, mha, load, spec)
+        heads_details.projection_table(shown, spec)
+        st.caption(heads_details.where(group, spec.n_layers))

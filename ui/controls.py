@@ -202,24 +202,27 @@ def kv_format(label: str = "Format") -> str:
     )
 
 
-def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads") -> int:
+def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *, latent: bool = False) -> int:
     """Slider over the divisors of `n_heads`: 1 is MQA, `n_heads` is MHA.
 
     Declare the key as ``params.integer(key, 0, 0, 1024, per_model=True)``; 0 in the address means `own`.
+    With `latent` the model's own place is 0, before all of them: MLA shares in another way.
     """
-    options = divisors(n_heads)
-    chosen = st.session_state.get(key) or own
+    options = (0, *divisors(n_heads)) if latent else divisors(n_heads)
+    home = 0 if latent else own
+    chosen = st.session_state.get(key) or home
     if chosen not in options:
-        chosen = own
-    st.session_state[key] = 0 if chosen == own else chosen
-    _mirror(f"{key}_pick", chosen)
+        chosen = home
+    st.session_state[key] = 0 if chosen == home else chosen
+    pick = f"{key}_pick"
+    _mirror(pick, chosen)
     st.select_slider(
         label,
         options,
-        format_func=lambda n: sharing_name(n_heads, n),
-        key=f"{key}_pick",
+        format_func=lambda n: sharing_name(n_heads, n) if n else "MLA",
+        key=pick,
         on_change=_adopt,
-        args=(f"{key}_pick", key),
+        args=(pick, key),
         help="All divisors of the number of query heads: from one K/V head (MQA) to one each (MHA).",
     )
     return int(chosen)

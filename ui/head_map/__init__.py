@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 MOST_HEADS = 256
 """More query heads than any published layer's are not drawn one by one."""
 
-STAGES = ("Whole step", "1 Project", "2 Append", "3 Read", "4 Output")
+STAGES = ("The map", "1 Project", "2 Append", "3 Read", "4 Output")
 
 _component = st.components.v2.component(
     "headshare_head_map",

@@ -1,0 +1,42 @@
+"""The kinds of layer in a model, for people to choose among: equal ones together, the typical one first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attention.spec import Kind, Layer, ModelSpec
+from attention.units import tokens
+
+
+class LayerGroup(NamedTuple):
+    """Layers that look the same, by where they stand in the model (from 0)."""
+
+    layer: Layer
+    indices: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """Such as "sliding 1k · 16 K/V heads · 52 layers"."""
+        return " · ".join((*_words(self.layer), f"{len(self.indices)} layer{'s' if len(self.indices) > 1 else ''}"))
+
+
+def layer_groups(spec: ModelSpec) -> tuple[LayerGroup, ...]:
+    """Groups of equal layers; shared ones count as equal whichever layer they read. The one that stands for the
+    model comes first, the others in order of appearance."""
+    found: dict[tuple[object, ...], tuple[Layer, list[int]]] = {}
+    for index, layer in enumerate(spec.layers):
+        look = (layer.kind, layer.states, layer.n_heads, layer.k_head_dim, layer.v_head_dim)
+        found.setdefault(look, (layer, []))[1].append(index)
+    groups = [LayerGroup(layer, tuple(indices)) for layer, indices in found.values()]
+    return tuple(sorted(groups, key=lambda group: group.layer != spec.attention_layer))
+
+
+def _words(layer: Layer) -> tuple[str, ...]:
+    state = layer.key_value
+    window = f" {tokens(state.window)}" if state is not None and state.window is not None else ""
+    kind = f"{layer.kind.value}{window}"
+    if layer.kind is Kind.LATENT:
+        return (kind, "one latent vector")
+    if layer.n_kv_heads:
+        return (kind, f"{layer.n_kv_heads} K/V head{'s' if layer.n_kv_heads > 1 else ''}")
+    return (kind,)

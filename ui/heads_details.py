@@ -1,0 +1,126 @@
+"""What stands beside and below the head map: the step in words, and the layer's projections."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attention.formats import cache_format
+from attention.layer_groups import LayerGroup
+from attention.memory import layer_bytes, with_n_kv_heads
+from attention.projections import Projections, projections
+from attention.spec import Kind, Layer, ModelSpec
+from attention.units import binary_bytes, parameters, ratio, significant
+from ui import lesson
+from ui.controls import Load
+from ui.head_map import describe
+
+
+def variant(layer: Layer, n_kv_heads: int | None) -> Layer:
+    """The layer with `n_kv_heads` K/V heads (None: as many as query heads)."""
+    return with_n_kv_heads(ModelSpec("layer", (layer,)), n_kv_heads).layers[0]
+
+
+def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
+    """The two numbers that matter: a token's cache in this layer, and the projections' parameters."""
+    fmt = cache_format(load.kv)
+    own, most = (layer_bytes(layer, load.context, fmt, spec.model_dtype) for layer in (shown, mha))
+    st.metric(
+        f"This layer's cache, one sequence of {load.context:,} tokens",
+        binary_bytes(own),
+        _against(own, most),
+        delta_color="off",
+        delta_arrow="off",
+    )
+    matrices = projections(shown, spec.hidden_size)
+    if matrices is not None:
+        saved = matrices.saved / matrices.mha_parameters
+        st.metric(
+            "Parameters of its projections",
+            parameters(matrices.n_parameters),
+            f"{significant(100 * saved)} % fewer than MHA" if matrices.saved else "as MHA",
+            delta_color="off",
+            delta_arrow="off",
+        )
+
+
+def _against(own: int, most: int) -> str:
+    if not own:
+        return "reads an earlier layer's"
+    return "as MHA" if own == most else f"{ratio(most / own)} smaller than MHA"
+
+
+def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
+    """The chosen step of decoding in words, with the layer's numbers."""
+    summary = describe(shown.n_heads, shown.n_kv_heads, shown.kind)
+    fmt = cache_format(load.kv)
+    state = shown.key_value
+    if state is None:
+        why = "Its queries read the cache that an earlier layer keeps." if shown.kind is Kind.SHARED else ""
+        lesson.show("heads_other", summary=summary, why=why)
+        return
+    token, mha_token = (layer_bytes(x, 1, fmt, spec.model_dtype) - _fixed(x, spec, load) for x in (shown, mha))
+    if shown.kind is Kind.LATENT:
+        lesson.show(
+            "heads_latent",
+            summary=summary,
+            elements=f"{state.elements_per_position:,}",
+            token_bytes=binary_bytes(token),
+            format=load.kv,
+        )
+        return
+    lesson.show(
+        f"heads_step_{stage}",
+        summary=summary,
+        n_heads=shown.n_heads,
+        n_kv=shown.n_kv_heads,
+        keys="key" if shown.n_kv_heads == 1 else "keys",
+        head_dim=shown.k_head_dim,
+        v_head_dim=shown.v_head_dim,
+        hidden=f"{spec.hidden_size or shown.n_heads * shown.k_head_dim:,}",
+        group_size=shown.group_size,
+        context=f"{state.positions(load.context):,}",
+        before=f"{state.positions(load.context) - 1:,}",
+        token_bytes=binary_bytes(token),
+        mha_token_bytes=binary_bytes(mha_token),
+        read_bytes=binary_bytes(layer_bytes(shown, load.context, fmt, spec.model_dtype)),
+        mha_read_bytes=binary_bytes(layer_bytes(mha, load.context, fmt, spec.model_dtype)),
+        format=load.kv,
+    )
+
+
+def _fixed(layer: Layer, spec: ModelSpec, load: Load) -> int:
+    return layer_bytes(layer, 0, cache_format(load.kv), spec.model_dtype)
+
+
+def projection_table(shown: Layer, spec: ModelSpec) -> None:
+    """Shapes of the weight matrices, and what each would be in MHA."""
+    found = projections(shown, spec.hidden_size)
+    st.subheader("Projections of this layer", anchor=False)
+    if found is None:
+        st.caption("This kind of layer projects in its own way; its matrices are not part of what a cache needs.")
+        return
+    st.table(_table(found, shown))
+    if found.assumed:
+        st.caption(f"The hidden size is not given; {found.hidden_size:,} = query heads × head size is assumed.")
+
+
+def _table(found: Projections, shown: Layer) -> list[dict[str, str]]:
+    full = {"W_Q": shown.n_heads * shown.k_head_dim, "W_K": shown.n_heads * shown.k_head_dim}
+    full |= {"W_V": shown.n_heads * shown.v_head_dim, "W_O": found.hidden_size}
+    return [
+        {
+            "Matrix": m.name,
+            "Shape": f"{m.rows:,} × {m.columns:,}",
+            "Parameters": parameters(m.n_parameters),
+            "In MHA": f"{full[m.name]:,} × {m.columns:,}",
+        }
+        for m in found.matrices
+    ]
+
+
+def where(group: LayerGroup, n_layers: int) -> str:
+    """Which layers of the model look like this one, shortened."""
+    if len(group.indices) == n_layers:
+        return f"All {n_layers} layers look like this."
+    shown = ", ".join(str(i) for i in group.indices[:12])
+    return f"Layers {shown}{' …' if len(group.indices) > 12 else ''} of {n_layers} look like this (counted from 0)."
