@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from attention import fit
 from attention.formats import CacheFormat, cache_format
 from attention.memory import (
     MAX_CONTEXT,
@@ -230,14 +231,13 @@ def mqa_of(spec: ModelSpec) -> ModelSpec | None:
     return _spec_with(spec, 1) if spec.n_heads else None
 
 
-def weight_bytes(n_parameters: int | None, dtype: str = "bf16") -> int | None:
-    """Bytes of the weights in one element format; None where the parameter count is not published.
+def weight_bytes(n_parameters: int | None, weight_dtype: str = "bf16") -> int | None:
+    """Bytes of the weights in a dtype of ``fit.WEIGHT_BITS``; None where the parameter count is not known.
 
     Raises:
-        ValueError: unknown format.
+        ValueError: unknown dtype.
     """
-    bits = cache_format(dtype).bits_per_element
-    return None if n_parameters is None else round(n_parameters * bits / 8)
+    return None if n_parameters is None else fit.weight_bytes(n_parameters, weight_dtype)
 
 
 def outgrows_weights_at(spec: ModelSpec, weights: int | None, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
@@ -249,3 +249,76 @@ def outgrows_weights_at(spec: ModelSpec, weights: int | None, kv_dtype: str = "b
         return None
     last = context_where(spec, weights, kv_dtype, batch)
     return None if last is None else last + 1
+
+
+class ContextPicture(NamedTuple):
+    """All that the figure of a cache over the context shows.
+
+    Attributes:
+        curves: the model's own bytes by kind of layer.
+        mha, mqa: the counterfactuals' totals, empty where they do not exist or are the model itself.
+        own: how the model shares, e.g. "GQA-8".
+        weights: bytes of the weights, None if not known.
+        outgrows_at: first context at which the cache is larger than the weights, None if never or not known.
+        context, state_bytes: the chosen point.
+        max_context: longest context its makers state, None if not stated.
+        batch: sequences counted.
+    """
+
+    curves: KindCurves
+    mha: tuple[int, ...]
+    mqa: tuple[int, ...]
+    own: str
+    weights: int | None
+    outgrows_at: int | None
+    context: int
+    state_bytes: int
+    max_context: int | None
+    batch: int
+
+
+def sharing(spec: ModelSpec) -> str:
+    """How the model's attention layers share, in a word: MHA, GQA-8, MQA, MLA, or "no K/V" without any."""
+    if not spec.n_heads:
+        return "no K/V"
+    layer = spec.attention_layer
+    if layer is not None and layer.kind is Kind.LATENT:
+        return "MLA"
+    return _name(spec.n_heads, spec.n_kv_heads)
+
+
+def over_context(
+    spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16", weights: int | None = None
+) -> ContextPicture:
+    """The cache from 128 tokens to the longest context worth showing.
+
+    That is the model's longest, the chosen one, or the point where the cache outgrows the weights if it lies
+    within four times those.
+    """
+    check_context(context)
+    check_batch(batch)
+    crossing = outgrows_weights_at(spec, weights, kv_dtype, batch)
+    longest = max(context, spec.max_context or 131_072)
+    if crossing is not None and longest < crossing * 1.5 <= 6 * longest:
+        longest = round(crossing * 1.5)
+    shown = (crossing,) if crossing is not None and crossing <= longest else ()
+    xs = contexts_up_to(min(longest, MAX_CONTEXT), context, *shown, shortest=min(128, context))
+    fmt = cache_format(kv_dtype)
+    curves = curves_over_context(spec, xs, batch, kv_dtype)
+    own = sharing(spec)
+
+    def total(other: ModelSpec | None) -> tuple[int, ...]:
+        return () if other is None else tuple(batch * sequence_bytes(other, x, fmt) for x in xs)
+
+    return ContextPicture(
+        curves,
+        () if own == "MHA" else total(mha_of(spec)),
+        () if own == "MQA" else total(mqa_of(spec)),
+        own,
+        weights,
+        crossing,
+        context,
+        batch * sequence_bytes(spec, context, fmt),
+        spec.max_context,
+        batch,
+    )

@@ -1,0 +1,214 @@
+"""Models side by side: one row each with everything a comparison shows, and curves over the context.
+
+A column of a comparison is a model with, if wanted, a cache format and a number of ranks of its own. Written as
+text it is ``MODEL``, ``MODEL~FORMAT`` or ``MODEL~FORMAT~TP`` (either may be empty), so that an address can list
+columns and a visitor can compare a model with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from attention import allocation, catalog
+from attention.breakdown import mha_of, outgrows_weights_at, sharing, weight_bytes
+from attention.formats import cache_format
+from attention.memory import cache_bytes, sequence_bytes
+from attention.spec import Kind, ModelSpec
+
+_SEPARATOR = "~"
+MAX_COLUMNS = 32
+
+
+class Column(NamedTuple):
+    """One model of a comparison; None where the shared setting holds."""
+
+    model: str
+    kv_dtype: str | None = None
+    tp: int | None = None
+
+    def write(self) -> str:
+        """The column as text, the shortest that says it."""
+        parts = (self.model, self.kv_dtype or "", str(self.tp or ""))
+        return _SEPARATOR.join(parts).rstrip(_SEPARATOR)
+
+    @property
+    def label(self) -> str:
+        """As shown: the model's label with what differs from the shared settings."""
+        own = [part for part in (self.kv_dtype, f"TP {self.tp}" if self.tp else None) if part]
+        return " · ".join([catalog.model(self.model).label, *own])
+
+
+@lru_cache(maxsize=1024)
+def column(text: str) -> Column:
+    """Read a column.
+
+    Raises:
+        ValueError: unknown model or format, or a number of ranks out of range.
+    """
+    name, _, rest = text.partition(_SEPARATOR)
+    fmt, _, tp = rest.partition(_SEPARATOR)
+    if tp and not (tp.isascii() and tp.isdigit() and 1 <= int(tp[:9]) <= allocation.MAX_TP):
+        raise ValueError(f"tp must be between 1 and {allocation.MAX_TP}, got {tp[:40]!r}")
+    return Column(catalog.model(name[:200]).id, cache_format(fmt[:40]).name if fmt else None, int(tp) if tp else None)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row of a comparison.
+
+    Attributes:
+        key: the column as text; label: as shown; sharing: MHA, GQA-8, MQA, MLA or "no K/V".
+        kinds: layers by kind, e.g. "10 full + 52 sliding".
+        fixed_bytes: one sequence's states that do not grow; bytes_per_token: growth at the context.
+        state_bytes, allocated_bytes, bytes_per_rank: the whole batch.
+        weights_bytes: in bf16, None if the parameter count is not known.
+        outgrows_at: first context at which the batch's caches are larger than the weights.
+        bytes_per_token_per_billion: average bytes per token held, per 10^9 parameters.
+        of_own_mha: the cache as a share of what the same model's MHA would need.
+        note: why figures are missing, None if none are.
+    """
+
+    key: str
+    label: str
+    released: str | None
+    sharing: str = ""
+    kinds: str = ""
+    n_layers: int | None = None
+    n_heads: int | None = None
+    n_kv_heads: int | None = None
+    head_dim: int | None = None
+    n_parameters: int | None = None
+    kv_dtype: str = ""
+    tp: int = 1
+    context: int = 0
+    batch: int = 1
+    fixed_bytes: int | None = None
+    bytes_per_token: int | None = None
+    state_bytes: int | None = None
+    allocated_bytes: int | None = None
+    bytes_per_rank: int | None = None
+    weights_bytes: int | None = None
+    outgrows_at: int | None = None
+    bytes_per_token_per_billion: float | None = None
+    of_own_mha: float | None = None
+    note: str | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(
+    columns: Sequence[Column], context: int, batch: int = 1, kv_dtype: str = "bf16", tp: int = 1
+) -> tuple[Compared, ...]:
+    """A row per column, in order. What one model does not allow leaves its figures empty, with a note.
+
+    Raises:
+        ValueError: context, batch, kv_dtype or tp out of range for all.
+    """
+    cache_format(kv_dtype)
+    return tuple(
+        _compared(col, context, batch, col.kv_dtype or kv_dtype, col.tp or tp) for col in columns[:MAX_COLUMNS]
+    )
+
+
+def _compared(col: Column, context: int, batch: int, kv_dtype: str, tp: int) -> Compared:
+    row = catalog.model(col.model)
+    spec = row.spec
+    known: dict[str, Any] = {
+        "key": col.write(), "label": col.label, "released": row.released, "n_parameters": row.n_parameters,
+        "kv_dtype": kv_dtype, "tp": tp, "context": context, "batch": batch,
+        "weights_bytes": weight_bytes(row.n_parameters),
+    }  # fmt: skip
+    if spec is None:
+        return Compared(**known, note=f"sizes unpublished: {row.unpublished or 'nothing to compute from'}")
+    cache = cache_bytes(spec, context, batch, kv_dtype)
+    mha = mha_of(spec)
+    as_mha = sequence_bytes(mha, context, kv_dtype) if mha else 0
+    billions = row.n_parameters / 1e9 if row.n_parameters else None
+    known |= {
+        "sharing": sharing(spec), "kinds": kinds_in_words(spec), "n_layers": spec.n_layers, "n_heads": spec.n_heads,
+        "n_kv_heads": spec.n_kv_heads, "head_dim": spec.head_dim, "fixed_bytes": cache.fixed_bytes,
+        "bytes_per_token": cache.bytes_per_token, "state_bytes": cache.state_bytes,
+        "outgrows_at": outgrows_weights_at(spec, known["weights_bytes"], kv_dtype, batch),
+        "bytes_per_token_per_billion": cache.sequence_bytes / context / billions if billions else None,
+        "of_own_mha": cache.sequence_bytes / as_mha if as_mha else None,
+    }  # fmt: skip
+    try:
+        aside = allocation.allocate(spec, context, batch, kv_dtype, tp=tp)
+    except ValueError as refusal:
+        return Compared(**known, note=str(refusal))
+    return Compared(**known, allocated_bytes=aside.allocated_bytes, bytes_per_rank=aside.bytes_per_rank)
+
+
+def kinds_in_words(spec: ModelSpec) -> str:
+    """Layers by kind: "32 full", "10 full + 52 sliding"."""
+    counts: dict[Kind, int] = {}
+    for layer, n in spec.groups:
+        counts[layer.kind] = counts.get(layer.kind, 0) + n
+    return " + ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
+
+
+VIEWS = {
+    "total": "cache of the batch",
+    "token": "per token held",
+    "billion": "per token and billion parameters",
+    "mha": "share of its own MHA",
+}
+
+
+class Curve(NamedTuple):
+    """One model's values over the context, in bytes or as a share; `outgrows` where it equals the weights."""
+
+    label: str
+    y: tuple[float, ...]
+    outgrows: tuple[int, float] | None = None
+
+
+class Comparison(NamedTuple):
+    """All that the figure of several models over the context shows. `left_out` names models without a value."""
+
+    view: str
+    x: tuple[int, ...]
+    curves: tuple[Curve, ...]
+    left_out: tuple[str, ...]
+    context: int
+
+
+def curves(rows: Sequence[Compared], contexts: Sequence[int], view: str = "total") -> Comparison:
+    """The chosen view of every row of `compare` over `contexts`.
+
+    Raises:
+        ValueError: unknown view.
+    """
+    if view not in VIEWS:
+        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    out, left_out = [], []
+    for row in rows:
+        y = _values(row, contexts, view)
+        if y is None:
+            left_out.append(row.label)
+            continue
+        at = row.outgrows_at if view == "total" else None
+        inside = at is not None and row.weights_bytes is not None and contexts[0] <= at <= contexts[-1]
+        out.append(Curve(row.label, y, (at, float(row.weights_bytes)) if inside else None))  # type: ignore[arg-type]
+    return Comparison(view, tuple(contexts), tuple(out), tuple(left_out), rows[0].context if rows else 0)
+
+
+def _values(row: Compared, contexts: Sequence[int], view: str) -> tuple[float, ...] | None:
+    spec = catalog.model(column(row.key).model).spec
+    if spec is None or (view == "billion" and not row.n_parameters):
+        return None
+    fmt = cache_format(row.kv_dtype)
+    own = [sequence_bytes(spec, x, fmt) for x in contexts]
+    if view == "total":
+        return tuple(float(row.batch * b) for b in own)
+    if view == "mha":
+        mha = mha_of(spec)
+        return (
+            None if mha is None else tuple(b / sequence_bytes(mha, x, fmt) for b, x in zip(own, contexts, strict=True))
+        )
+    scale = 1.0 if view == "token" or not row.n_parameters else row.n_parameters / 1e9
+    return tuple(b / x / scale for b, x in zip(own, contexts, strict=True))

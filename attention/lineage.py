@@ -1,0 +1,79 @@
+"""A family's history: how its models came to share keys and values, by release."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from attention import catalog
+from attention.breakdown import sharing
+from attention.formats import cache_format
+from attention.memory import sequence_bytes
+from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
+
+
+class Ancestor(NamedTuple):
+    """One model in its family's history.
+
+    Attributes:
+        share: its cache as a share of full-length MHA in every layer, in the same format and at the same context.
+        bytes_per_token: average over the tokens held.
+    """
+
+    label: str
+    generation: str
+    lineage: int
+    released: str
+    sharing: str
+    share: float
+    bytes_per_token: float
+    n_parameters: int | None
+
+
+def lineage(family: str, context: int, kv_dtype: str = "bf16") -> tuple[Ancestor, ...]:
+    """A family's models with published sizes, by release.
+
+    Raises:
+        ValueError: unknown family.
+    """
+    if family not in catalog.families():
+        raise ValueError(f"family must be one of {', '.join(catalog.families())}, got {family!r}")
+    fmt = cache_format(kv_dtype)
+    out = []
+    for row in catalog.models():
+        if row.family != family or row.released is None or row.spec is None or not row.spec.n_heads:
+            continue
+        own = sequence_bytes(row.spec, context, fmt)
+        full = sequence_bytes(_full_mha(row.spec), context, fmt)
+        out.append(
+            Ancestor(
+                row.label, row.generation, row.lineage, row.released, sharing(row.spec), own / full,
+                own / context, row.n_parameters,
+            )
+        )  # fmt: skip
+    return tuple(sorted(out, key=lambda a: (a.released, a.label)))
+
+
+@lru_cache(maxsize=4)
+def families_with_history(at_least: int = 3) -> tuple[str, ...]:
+    """Families with so many generations of published sizes, the longest history first."""
+    generations: dict[str, set[int]] = {}
+    for row in catalog.models():
+        if row.released is not None and row.spec is not None and row.spec.n_heads:
+            generations.setdefault(row.family, set()).add(row.lineage)
+    kept = [(family, len(seen)) for family, seen in generations.items() if len(seen) >= at_least]
+    return tuple(family for family, _ in sorted(kept, key=lambda pair: (-pair[1], pair[0])))
+
+
+@lru_cache(maxsize=512)
+def _full_mha(spec: ModelSpec) -> ModelSpec:
+    """Every layer as multi-head attention over the whole context; layers without attention as the usual one."""
+    usual = spec.attention_layer
+    assert usual is not None, "only models with attention have a history of sharing"
+
+    def full(layer: Layer) -> Layer:
+        like = layer if layer.n_heads and layer.k_head_dim else usual
+        state = PositionState(Role.KEY_VALUE, like.n_heads, like.k_head_dim, like.v_head_dim or like.k_head_dim)
+        return Layer(Kind.FULL, (state,), like.n_heads, like.k_head_dim, like.v_head_dim)
+
+    return ModelSpec(spec.name, tuple(full(layer) for layer in spec.layers), spec.model_dtype)

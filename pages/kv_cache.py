@@ -1,0 +1,48 @@
+"""One model's cache: over context or batch, with its formula, its counterfactuals and an engine's share."""
+
+import streamlit as st
+
+from attention import allocation, breakdown, fit, memory
+from ui import cache_details, frame, params
+from viz import kv_cache as figures
+
+AXES = ("log", "linear", "batch")
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+PARAMS = (
+    params.choice("k_axes", AXES, "log"),
+    params.choice("k_weights", list(fit.WEIGHT_BITS), "bf16"),
+    params.integer("k_tp", 1, 1, allocation.MAX_TP, per_model=True),
+    params.integer("k_page", allocation.PAGE_TOKENS, 1, 2**16),
+    params.integer("k_static", 0, 0, memory.MAX_CONTEXT, per_model=True),
+    params.choice("k_pool", allocation.WINDOW_POOLS, "own"),
+)
+
+with frame.page(
+    "kv_cache",
+    title="KV cache",
+    lead="Pick a model and move the context: what its cache needs, byte for byte, and where every byte comes from.",
+    params=PARAMS,
+):
+    model, load, axes = cache_details.controls_bar(AXES)
+    spec = model.spec
+    cache = memory.cache_bytes(spec, load.context, load.batch, load.kv)
+    weights = breakdown.weight_bytes(spec.n_parameters, st.session_state["k_weights"])
+    picture = breakdown.over_context(spec, load.context, load.batch, load.kv, weights)
+    cache_details.metrics(spec, cache, picture)
+    if axes == "batch":
+        batches = sorted({*BATCHES, load.batch})
+        curves = breakdown.curves_over_batch(spec, batches, load.context, load.kv)
+        figure = figures.plot_over_batch(curves, chosen=load.batch, weights=weights)
+    else:
+        figure = figures.plot_over_context(picture, log=axes == "log")
+    frame.chart(figure, key="kv_cache", filename="kv-cache", alt=cache_details.alt(model.label, cache, picture))
+    with frame.details():
+        left, right = st.columns(2, gap="large")
+        with left, frame.guard():
+            cache_details.counterfactuals(spec, load)
+        with right, frame.guard():
+            cache_details.engine(spec, load)
+        with frame.guard():
+            cache_details.formula(spec, load)
+        with frame.guard():
+            cache_details.layer_table(model, load)

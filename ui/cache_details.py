@@ -1,0 +1,186 @@
+"""What stands around the figure of one model's cache: the numbers, the formula, the engine's share, the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from attention import allocation, breakdown, memory
+from attention.breakdown import ContextPicture
+from attention.fit import WEIGHT_BITS
+from attention.formats import cache_format
+from attention.memory import CacheBytes
+from attention.spec import ModelSpec
+from attention.units import binary_bytes, parameters, ratio, significant, tokens
+from ui import controls, downloads, frame
+from ui.controls import ChosenModel, Load
+from viz import cache_parts
+from viz import formula as formulas
+from viz.kv_cache import KIND_NAMES
+
+_AXES = {"log": "context, log–log", "linear": "context, linear", "batch": "batch"}
+
+
+def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
+    """Model, context, batch, format, what the figure runs over; exact numbers and the weights under More."""
+    columns = frame.bar(3, 3, 1, 1.2, 1.8, 0.9)
+    with columns[5], frame.more():
+        controls.exact_context()
+        st.selectbox(
+            "Weights in", list(WEIGHT_BITS), key="k_weights", help="For the point where the cache outgrows the weights."
+        )
+    with columns[0]:
+        model = controls.model_picker()
+    with columns[1]:
+        context = controls.context(model)
+    with columns[2]:
+        batch = controls.batch()
+    with columns[3]:
+        kv = controls.kv_format()
+    with columns[4]:
+        over = st.selectbox(
+            "Over", axes, key="k_axes", format_func=_AXES.__getitem__,
+            help="Lines on logarithmic axes, stacked areas on linear ones, or bars over the number of sequences.",
+        )  # fmt: skip
+    return model, Load(context, batch, kv), str(over)
+
+
+def metrics(spec: ModelSpec, cache: CacheBytes, picture: ContextPicture) -> None:
+    """The numbers that matter: the total, the growth, and where it passes the weights."""
+    mha = breakdown.mha_of(spec)
+    full = memory.sequence_bytes(mha, cache.context, cache.kv_dtype) * cache.batch if mha else 0
+    beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
+    with frame.numbers():
+        what = "one sequence" if cache.batch == 1 else f"{cache.batch:,} sequences"
+        _metric(f"Cache of {what} at {tokens(cache.context)}", binary_bytes(cache.state_bytes), beside)
+        fixed = f"and {binary_bytes(cache.fixed_bytes)} whatever the context" if cache.fixed_bytes else None
+        _metric("For one more token", binary_bytes(cache.bytes_per_token), fixed)
+        _metric("Outgrows the weights at", *_crossing(picture, spec))
+
+
+def _metric(label: str, value: str, beside: str | None = None) -> None:
+    st.metric(label, value, beside, delta_color="off", delta_arrow="off", width="content")
+
+
+def _crossing(picture: ContextPicture, spec: ModelSpec) -> tuple[str, str | None]:
+    if picture.weights is None:
+        return "–", "parameter count not known"
+    weights = f"weights {binary_bytes(picture.weights)}, {parameters(spec.n_parameters)} parameters"
+    if picture.outgrows_at is None:
+        return "never", weights
+    return f"{tokens(picture.outgrows_at)} tokens", weights
+
+
+def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
+    """The figure in words, for people who cannot see it."""
+    kinds = ", ".join(f"{KIND_NAMES[kind]} {binary_bytes(n)}" for kind, n in cache.by_kind.items() if n)
+    text = (
+        f"Cache of {label} over the context: {binary_bytes(cache.state_bytes)} at {cache.context:,} tokens and "
+        f"batch {cache.batch:,} ({picture.own}; one sequence by kind of layer: {kinds or 'nothing'})."
+    )
+    return (
+        text if picture.outgrows_at is None else f"{text} Larger than the weights from {picture.outgrows_at:,} tokens."
+    )
+
+
+def counterfactuals(spec: ModelSpec, load: Load) -> None:
+    """The same model with other numbers of K/V heads."""
+    st.subheader("The same model, shared otherwise", anchor=False)
+    rows = breakdown.variants(spec, load.context, load.batch, load.kv)
+    frame.chart(
+        cache_parts.plot_variants(rows),
+        key="kv_variants",
+        filename="kv-cache-sharing",
+        alt="Cache with other numbers of K/V heads: "
+        + ", ".join(f"{row.label} {binary_bytes(row.state_bytes)}" for row in rows),
+    )
+
+
+def engine(spec: ModelSpec, load: Load) -> None:
+    """From the bytes the states need to the bytes an engine sets aside."""
+    st.subheader("What an engine sets aside", anchor=False)
+    columns = st.columns(4, gap="small", vertical_alignment="bottom")
+    state = st.session_state
+    choices = sorted({*allocation.tp_choices(spec), state["k_tp"]})
+    columns[0].selectbox(
+        "Ranks (TP)", choices, key="k_tp", help="Ranks of tensor parallelism. More ranks than K/V heads means copies."
+    )
+    columns[1].number_input("Page, tokens", 1, 2**16, key="k_page", help="Engines give out whole pages; 1: no pages.")
+    columns[2].number_input(
+        "Pre-allocate", 0, memory.MAX_CONTEXT, key="k_static", help="Tokens set aside in advance per sequence; 0: none."
+    )
+    columns[3].selectbox(
+        "Windows", allocation.WINDOW_POOLS, key="k_pool",
+        format_func={"own": "own pool", "shared": "shared pool"}.__getitem__,
+        help="Whether windowed layers keep their own short pages, or share a pool with layers of full length.",
+    )  # fmt: skip
+    aside = allocation.allocate(
+        spec,
+        load.context,
+        load.batch,
+        load.kv,
+        tp=state["k_tp"],
+        page_tokens=state["k_page"],
+        max_context=max(state["k_static"], load.context) if state["k_static"] else None,
+        window_pool=state["k_pool"],
+    )
+    frame.chart(
+        cache_parts.plot_allocation(aside.steps),
+        key="kv_allocation",
+        filename="kv-cache-set-aside",
+        alt=f"From {binary_bytes(aside.state_bytes)} that the states need to {binary_bytes(aside.allocated_bytes)} "
+        f"set aside: " + "; ".join(f"after {step.name} {binary_bytes(step.bytes_after)}" for step in aside.steps[1:]),
+    )
+    st.caption("  \n".join(f"**{step.name}**: {step.why}." for step in aside.steps[1:]) or "Nothing is added.")
+    if aside.tp > 1:
+        st.caption(f"Each of {aside.tp} ranks sets aside **{binary_bytes(aside.bytes_per_rank)}**.")
+
+
+def formula(spec: ModelSpec, load: Load) -> None:
+    """The sum with its numbers put in."""
+    st.subheader("The formula, with the numbers put in", anchor=False)
+    fmt = cache_format(load.kv)
+    with st.container(key="kv_formula"):
+        st.latex(formulas.cache_formula(breakdown.terms(spec, load.context, load.batch, load.kv)))
+    bits = f"{significant(fmt.bits_per_element)} bits per element" + (" with its scales" if fmt.group_size else "")
+    source = f" ({fmt.source})" if fmt.source else ""
+    st.caption(f"**{fmt.name}**: {fmt.label}, {bits}{source}.")
+    for note in spec.notes:
+        st.caption(note)
+
+
+def layer_rows(spec: ModelSpec, load: Load) -> list[dict[str, Any]]:
+    """One row per layer of one sequence, in bytes."""
+    return [
+        {
+            "layer": row.index,
+            "kind": str(row.kind),
+            "n_heads": layer.n_heads,
+            "n_kv_heads": row.n_kv_heads,
+            "positions": row.positions,
+            "state_bytes": row.state_bytes,
+        }
+        for row, layer in zip(memory.layers_bytes(spec, load.context, load.kv), spec.layers, strict=True)
+    ]
+
+
+def layer_table(model: ChosenModel, load: Load) -> None:
+    """Every layer of one sequence, to read and to take away."""
+    rows = layer_rows(model.spec, load)
+    st.subheader("Layer by layer", anchor=False)
+    st.dataframe(
+        {"layer": _column(rows, "layer"), "kind": _column(rows, "kind"), "query heads": _column(rows, "n_heads"),
+         "K/V heads": _column(rows, "n_kv_heads"), "positions held": _column(rows, "positions"),
+         "bytes, one sequence": _column(rows, "state_bytes"),
+         "size": [binary_bytes(row["state_bytes"]) for row in rows]},
+        hide_index=True, height=260, key="kv_layers",
+        column_config={name: st.column_config.NumberColumn(format="localized")
+                       for name in ("positions held", "bytes, one sequence")},
+    )  # fmt: skip
+    downloads.buttons(rows, "kv_layers", model=model.key, context=load.context, batch=1, kv_dtype=load.kv)
+
+
+def _column(rows: Sequence[dict[str, Any]], key: str) -> list[Any]:
+    return [row[key] for row in rows]

@@ -1,0 +1,184 @@
+"""Pieces of the comparison page: choosing columns, the numbers, the table, a family's history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from attention import comparison, lineage, tables
+from attention.allocation import MAX_TP
+from attention.comparison import Column, Compared, Comparison
+from attention.formats import FORMATS
+from attention.units import binary_bytes, ratio, significant, tokens
+from ui import cached, downloads, frame
+from viz import lineage as figures
+
+_GIB, _KIB = 2**30, 2**10
+_VIEW_NAMES = {"total": "total bytes", "token": "per token", "billion": "per 10⁹ parameters", "mha": "against MHA"}
+
+
+def columns_picker(key: str) -> list[Column]:
+    """The models compared, in order; a chip each, with its own settings if it has some."""
+    chosen: list[str] = st.session_state[key]
+    options = list(dict.fromkeys([*chosen, *cached.catalogue_labels()]))
+    with st.container(key="bar-models"):
+        picked = st.multiselect(
+            "Models",
+            options,
+            key=key,
+            format_func=lambda text: comparison.column(text).label,
+            max_selections=comparison.MAX_COLUMNS,
+            placeholder="Type a model's name",
+            help="Any number of models. Under More, a model can be added again with its own cache format and ranks.",
+        )
+    return [comparison.column(text) for text in picked]
+
+
+def view_picker(key: str) -> str:
+    """What the figure shows of each cache."""
+    return str(
+        st.selectbox(
+            "Show", list(comparison.VIEWS), key=key, format_func=_VIEW_NAMES.__getitem__,
+            help="Whole caches, or normalised: per token held, per 10⁹ parameters, as a share of the model's own MHA.",
+        )
+    )  # fmt: skip
+
+
+def more(key: str, tp_key: str) -> int:
+    """Shared ranks, and a model once more with settings of its own; returns the shared ranks."""
+    st.number_input("Ranks (TP), all models", 1, MAX_TP, key=tp_key, help="Ranks of tensor parallelism.")
+    st.markdown("**Add a column with its own settings**")
+    labels = cached.catalogue_labels()
+    model = st.selectbox("Model", list(labels), format_func=labels.__getitem__, key="cmp_add_model")
+    kv = st.selectbox("Cache format", list(FORMATS), index=list(FORMATS).index("fp8"), key="cmp_add_kv")
+    tp = st.number_input("Ranks (TP)", 1, MAX_TP, 1, key="cmp_add_tp")
+    text = Column(str(model), str(kv), int(tp) if tp > 1 else None).write()
+    st.button("Add column", on_click=_add, args=(key, text), width="stretch", key="cmp_add")
+    return int(st.session_state[tp_key])
+
+
+def _add(key: str, text: str) -> None:
+    if text not in st.session_state[key] and len(st.session_state[key]) < comparison.MAX_COLUMNS:
+        st.session_state[key] = [*st.session_state[key], text]
+
+
+def metrics(rows: Sequence[Compared], context: int) -> None:
+    """The two ends of the comparison."""
+    known = [row for row in rows if row.state_bytes]
+    if not known:
+        return
+    least, most = (f(known, key=lambda row: row.state_bytes or 0) for f in (min, max))
+    with frame.numbers():
+        _metric(f"Largest at {tokens(context)}: {most.label}", most)
+        if most is not least:
+            _metric(f"Smallest: {least.label}", least)
+            factor = (most.state_bytes or 0) / (least.state_bytes or 1)
+            st.metric("Between them", ratio(factor), width="content")
+
+
+def _metric(label: str, row: Compared) -> None:
+    beside = f"{row.sharing}, {binary_bytes(row.bytes_per_token or 0)} for one more token"
+    st.metric(label, binary_bytes(row.state_bytes or 0), beside, delta_color="off", delta_arrow="off", width="content")
+
+
+def alt(rows: Sequence[Compared], context: int) -> str:
+    """The figure in words."""
+    sizes = ", ".join(f"{r.label} {binary_bytes(r.state_bytes)}" for r in rows if r.state_bytes is not None)
+    return f"Cache over the context, a line per model. At {context:,} tokens: {sizes or 'no model chosen'}."
+
+
+def notes(rows: Sequence[Compared], picture: Comparison) -> None:
+    """Why something is missing, and what the diamonds mean."""
+    for row in rows:
+        if row.note:
+            st.caption(f"**{row.label}**: {row.note}")
+    if picture.left_out and picture.view == "billion":
+        st.caption(f"Without a known parameter count: {', '.join(picture.left_out)}.")
+    if any(curve.outgrows for curve in picture.curves):
+        st.caption("◆ where the cache equals the weights in bf16.")
+
+
+def table(rows: Sequence[Compared]) -> None:
+    """All figures, sortable by a click on a heading, and to take away."""
+    st.subheader("Side by side", anchor=False)
+    if not rows:
+        st.caption("Choose models above; each becomes a row here.")
+        return
+    shown = {
+        "model": [r.label for r in rows],
+        "released": [r.released for r in rows],
+        "sharing": [r.sharing for r in rows],
+        "layers": [r.kinds for r in rows],
+        "heads": [f"{r.n_heads} / {r.n_kv_heads}" if r.n_heads else "" for r in rows],
+        "head size": [r.head_dim for r in rows],
+        "format": [r.kv_dtype for r in rows],
+        "KiB for one more token": [_over(r.bytes_per_token, _KIB) for r in rows],
+        "GiB needed": [_over(r.state_bytes, _GIB) for r in rows],
+        "GiB set aside per rank": [_over(r.bytes_per_rank, _GIB) for r in rows],
+        "equals weights at": [r.outgrows_at for r in rows],
+        "KiB per token and 10⁹ parameters": [_over(r.bytes_per_token_per_billion, _KIB) for r in rows],
+        "% of own MHA": [_over(r.of_own_mha, 0.01) for r in rows],
+    }
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        shown,
+        hide_index=True,
+        key="cmp_table",
+        column_config={
+            "heads": st.column_config.Column(help="Query heads / K/V heads of the most frequent layer with attention"),
+            "equals weights at": number(
+                format="localized", help="Tokens at which the caches equal the weights in bf16"
+            ),
+            **{name: number(format="%.4g") for name in shown if name.startswith(("KiB", "GiB", "%"))},
+        },
+    )
+    data = [row.as_row() for row in rows]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        downloads.buttons(data, "compare")
+        with st.popover("Markdown"):
+            st.code(tables.to_markdown(_markdown_rows(rows)), language="markdown")
+
+
+def _over(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
+
+
+def _markdown_rows(rows: Sequence[Compared]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": r.label,
+            "sharing": r.sharing,
+            "layers": r.kinds,
+            "format": r.kv_dtype,
+            "one more token": _size(r.bytes_per_token),
+            f"at {tokens(r.context)}, batch {r.batch}": _size(r.state_bytes),
+            "per rank": _size(r.bytes_per_rank),
+            "equals weights at": "" if r.outgrows_at is None else f"{r.outgrows_at:,}",
+            "of own MHA": "" if r.of_own_mha is None else f"{significant(100 * r.of_own_mha)} %",
+        }
+        for r in rows
+    ]
+
+
+def _size(n: int | None) -> str:
+    return "" if n is None else binary_bytes(n)
+
+
+def history(key: str, families: Sequence[str], context: int, kv: str) -> None:
+    """How one family came to share, by release."""
+    st.subheader("How sharing evolved", anchor=False)
+    family = st.pills("Family", families, key=key, required=True, label_visibility="collapsed") or families[0]
+    models = lineage.lineage(family, context, kv)
+    frame.chart(
+        figures.plot_lineage(models, family=family),
+        key="cmp_lineage",
+        filename=f"kv-cache-history-{family.lower()}",
+        alt=f"{family} by release, each model's cache as a share of full-length multi-head attention: "
+        + ", ".join(f"{m.label} ({m.released}) {significant(100 * m.share)} %" for m in models),
+    )
+    st.caption(
+        f"At {tokens(context)}, against multi-head attention over the whole context in every layer: shared heads, "
+        "windows, shared layers, latent vectors and recurrent layers all count. Larger markers, more parameters."
+    )

@@ -1,0 +1,132 @@
+"""Figures put together from plain dictionaries, because a moved slider redraws them.
+
+Plotly checks every property as it is set, which takes longer than all the rest of a redraw. Here a figure is
+made unchecked in one go; the tests hand every figure to Plotly's own checks (``checked``), which catches the
+same mistakes earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, floor, log2, log10
+from typing import Any
+
+import plotly.graph_objects as go
+
+from attention.units import binary_bytes, tokens
+from viz import theme
+
+Part = dict[str, Any]
+
+
+def figure(
+    traces: Sequence[Part],
+    *,
+    height: int,
+    x: Part,
+    y: Part,
+    annotations: Sequence[Part] = (),
+    shapes: Sequence[Part] = (),
+    **layout: Any,
+) -> go.Figure:
+    """A figure in Headshare's look from traces (each with its ``type``), two axes and what is written on it."""
+    whole = {"height": height, "xaxis": x, "yaxis": y, "annotations": list(annotations), "shapes": list(shapes)}
+    return go.Figure(
+        data=list(traces), layout={"template": theme.TEMPLATE, "showlegend": False, **whole, **layout}, _validate=False
+    )
+
+
+def checked(fig: go.Figure) -> go.Figure:
+    """The same figure through Plotly's checks.
+
+    Raises:
+        ValueError: a property that does not exist or has a value Plotly does not accept.
+    """
+    return go.Figure(fig.to_dict())
+
+
+def title(text: str) -> Part:
+    return {"text": text}
+
+
+def token_axis(low: int, high: int, name: str = "Context (tokens)") -> Part:
+    """Logarithmic axis of tokens from `low` to `high`, labelled 1k, 8k, 128k."""
+    ticks = _powers_of_two(low, high, 9, among=10)
+    return {
+        "type": "log",
+        "range": [log10(low), log10(max(high, low + 1))],
+        "tickvals": ticks,
+        "ticktext": [tokens(t) for t in ticks],
+        "title": title(name),
+    }
+
+
+def linear_token_axis(high: int, name: str = "Context (tokens)") -> Part:
+    """Axis of tokens from 0 to `high`."""
+    ticks = [high * i // 4 for i in range(5)]
+    return {"range": [0, high], "tickvals": ticks, "ticktext": [tokens(t) for t in ticks], "title": title(name)}
+
+
+def bytes_axis(low: float, high: float, name: str = "", *, log: bool = False) -> Part:
+    """Axis of bytes with ticks at round binary sizes; linear from 0, or logarithmic."""
+    if log:
+        ticks: list[float] = [float(t) for t in _powers_of_two(low, high, 7, among=30)]
+        where = [log10(low), log10(high)]
+    else:
+        step = 2.0 ** ceil(log2(max(high, 1) / 6))
+        ticks = [step * i for i in range(int(high / step) + 1)]
+        where = [0.0, high]
+    return {
+        "type": "log" if log else "linear",
+        "range": where,
+        "tickvals": ticks,
+        "ticktext": [_round_size(t) for t in ticks],
+        "title": title(name),
+    }
+
+
+def share_axis(low: float, name: str) -> Part:
+    """Logarithmic axis of a share of MHA, from `low` to a little above 1, labelled MHA, 1/2, 1/4 …"""
+    ticks = [2.0**-p for p in range(14) if 2.0**-p >= low]
+    names = ["MHA" if t == 1 else f"1/{round(1 / t)}" for t in ticks]
+    return {
+        "type": "log",
+        "range": [log10(low), log10(1.6)],
+        "tickvals": ticks,
+        "ticktext": names,
+        "title": title(name),
+    }
+
+
+def line_across(y: float) -> Part:
+    """A thin horizontal line over the whole width, e.g. the weights."""
+    return {
+        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": y, "y1": y,
+        "line": {"color": theme.NEUTRAL, "width": 1, "dash": "dash"},
+    }  # fmt: skip
+
+
+def line_down(x: float) -> Part:
+    """A thin vertical line over the whole height, e.g. the chosen context."""
+    return {
+        "type": "line", "yref": "paper", "y0": 0, "y1": 1, "xref": "x", "x0": x, "x1": x,
+        "line": {"color": theme.NEUTRAL, "width": 1, "dash": "dot"},
+    }  # fmt: skip
+
+
+def note(x: float | str, y: float, text: str, **options: Any) -> Part:
+    """Text at a point, in the axis's own coordinates (the logarithm on a logarithmic axis)."""
+    return {"x": x, "y": y, "text": text, "showarrow": False, **options}
+
+
+def _powers_of_two(low: float, high: float, most: int, among: int) -> list[int]:
+    """At most about `most` powers of two in [low, high], evenly spaced, with 2**among in their row."""
+    powers = range(max(0, ceil(log2(max(low, 1)))), floor(log2(max(high, 1))) + 1)
+    step = max(1, ceil(len(powers) / most))
+    return [2**p for p in powers if (p - among) % step == 0]
+
+
+def _round_size(n: float) -> str:
+    """A round size without the digits that say nothing: 8 GiB, not 8.00 GiB."""
+    number, _, unit = binary_bytes(n).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}" if n else "0"

@@ -1,0 +1,71 @@
+"""Several models' caches over the context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from attention.comparison import Comparison
+from attention.units import binary_bytes, significant, tokens
+from viz import build, theme
+from viz.end_labels import EndLabel, end_labels, margin_for
+
+_TOP, _BOTTOM = 16, 52
+_NAMES = {
+    "total": "Cache",
+    "token": "Cache per token held",
+    "billion": "Cache per token and 10⁹ parameters",
+    "mha": "Share of its own MHA",
+}
+
+
+def plot_over_context(numbers: Comparison, *, height: int = 400) -> go.Figure:
+    """One line per model on logarithmic axes, named at its end; a diamond where it equals the weights."""
+    if not numbers.curves:
+        return theme.empty("Cache over context", "Choose at least one model with published sizes.", height)
+    as_share = numbers.view == "mha"
+    values = [v for curve in numbers.curves for v in curve.y if v] or [1.0]
+    low, high = min(values) / 1.4, 1.6 if as_share else max(values) * 1.4
+    labels = [
+        EndLabel(numbers.x[-1], curve.y[-1], curve.label, theme.series_color(i))
+        for i, curve in enumerate(numbers.curves)
+        if curve.y[-1]
+    ]
+    traces: list[dict[str, Any]] = []
+    for i, curve in enumerate(numbers.curves):
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines", "x": numbers.x, "y": [v or None for v in curve.y],
+                "name": curve.label,
+                "line": {"color": theme.series_color(i), "width": 2.5, "dash": theme.series_dash(i)},
+                "customdata": [percent(v) if as_share else binary_bytes(v) for v in curve.y],
+                "hovertemplate": "%{customdata}",
+            }
+        )  # fmt: skip
+        if curve.outgrows is not None:
+            traces.append(_diamond(*curve.outgrows, theme.series_color(i)))
+    return build.figure(
+        traces,
+        height=height,
+        x=build.token_axis(numbers.x[0], numbers.x[-1]),
+        y=build.share_axis(low, _NAMES["mha"])
+        if as_share
+        else build.bytes_axis(low, high, _NAMES[numbers.view], log=True),
+        annotations=end_labels(labels, (low, high), height - _TOP - _BOTTOM),
+        shapes=[build.line_down(numbers.context)],
+        margin={"l": 8, "t": _TOP, "b": _BOTTOM, "r": margin_for(labels)},
+        hovermode="x unified",
+    )
+
+
+def percent(share: float) -> str:
+    return f"{significant(100 * share)} %"
+
+
+def _diamond(x: int, y: float, color: str) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "markers", "x": [x], "y": [y],
+        "marker": {"symbol": "diamond", "size": 11, "color": color, "line": {"width": 1.5, "color": "#fff"}},
+        "hovertemplate": f"equals the weights ({binary_bytes(y)}) at {tokens(x)} tokens<extra></extra>",
+    }  # fmt: skip

@@ -1,0 +1,70 @@
+"""Names written at the ends of lines, in place of a legend, moved apart where they would overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+from typing import Any, NamedTuple
+
+from viz import theme
+
+LINE_PX = 17
+"""Height of one label."""
+
+
+class EndLabel(NamedTuple):
+    """Text beside the last point (x, y) of a series."""
+
+    x: float
+    y: float
+    text: str
+    color: str = theme.NEUTRAL
+
+
+def dot(color: str, text: str) -> str:
+    """`text` after a dot in `color`; the page's style gives text its own colour, so the dot carries the series'."""
+    return f'<span style="color:{color}">●</span> {text}'
+
+
+def end_labels(
+    labels: Sequence[EndLabel], y_range: tuple[float, float], plot_height_px: float, *, log: bool = True
+) -> list[dict[str, Any]]:
+    """Annotations right of the plot, spread so that none lies on another.
+
+    Args:
+        y_range: lowest and highest y of the axis, as data (not logarithms).
+        plot_height_px: height of the plotting area, which `y_range` fills.
+        log: both axes are logarithmic, or both linear.
+    """
+    scale = log10 if log else float
+    low, high = scale(y_range[0]), scale(y_range[1])
+    per_px = (high - low) / plot_height_px or 1.0
+    rising = sorted(labels, key=lambda item: item.y)
+    placed: list[float] = []
+    for label in rising:
+        wanted = scale(label.y) / per_px
+        placed.append(max(wanted, placed[-1] + LINE_PX) if placed else wanted)
+    # pushed past the top: move the pile down, but only as far as it must
+    ceiling = high / per_px
+    for i in range(len(placed) - 1, -1, -1):
+        placed[i] = min(placed[i], ceiling)
+        ceiling = placed[i] - LINE_PX
+    return [
+        {
+            "x": scale(label.x),
+            "y": scale(label.y),
+            "text": dot(label.color, label.text),
+            "showarrow": False,
+            "xanchor": "left",
+            "xshift": 6,
+            "yshift": at - scale(label.y) / per_px,
+            "align": "left",
+        }
+        for label, at in zip(rising, placed, strict=True)
+    ]
+
+
+def margin_for(labels: Sequence[EndLabel], most: int = 220) -> int:
+    """Room right of the plot for the longest label, in pixels (about 7 to a character of 13 px text)."""
+    plain = [label.text.replace("<b>", "").replace("</b>", "") for label in labels]
+    return min(most, 28 + 7 * max((len(text) for text in plain), default=0))
