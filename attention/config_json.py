@@ -181,7 +181,7 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     _check_shape(config)
     part, prefix, model_type = decoder_part(config)
     adapter = adapters.find(model_type)
-    raw = check_fields(part, _stated_layers(part, prefix), prefix)
+    raw = check_fields(part, stated_layers(part, prefix), prefix, model_type)
     defaults = class_defaults(adapter.class_type or model_type, raw, prefix) if adapter.uses_class else None
     reader = Reader(model_type, raw, prefix, defaults)
     try:
@@ -201,7 +201,7 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     )
 
 
-def _stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:
+def stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:
     """The number of layers, needed before the per-layer lists can be cut; None if the file does not state it."""
     for name in LAYERS:
         if part.get(name) is not None:
@@ -245,6 +245,6 @@ def _note_quantised_cache(config: Mapping[str, Any], part: Mapping[str, Any], re
         for key in ("kv_cache_scheme", "kv_cache_quant_algo"):
             if quantised.get(key) is not None:
                 reader.note(
-                    f"quantization_config.{key} is stated: the cache is meant to be stored quantised; choose that format"
+                    f"quantization_config.{key} is stated: the cache is meant to be quantised, choose that format"
                 )
                 return

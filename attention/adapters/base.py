@@ -17,8 +17,16 @@ class Adapter:
         read: the layers from a reader.
         uses_class: whether transformers has a configuration class to draw defaults from.
         class_type: the type of that class where it differs from the file's (a published alias).
+        same_code: whether that class's modelling code is the model's own; a class may lend its defaults only.
     """
 
     read: Callable[[Reader], list[Layer]]
     uses_class: bool = True
     class_type: str | None = None
+    same_code: bool = True
+
+    def oracle_type(self, model_type: str) -> str | None:
+        """The type whose modelling code transformers has, None where it has none for these files."""
+        if not self.uses_class or not self.same_code:
+            return None
+        return self.class_type or model_type

@@ -51,11 +51,33 @@ def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
     for names in (LAYERS, HEADS):
         stated = next((raw[n] for n in names if raw.get(n) is not None), None)
         seen = getattr(made, names[0], None)
-        if stated is not None and isinstance(seen, int) and seen != stated and not isinstance(seen, bool):
-            # LongCat's layers hold two attention blocks each; its adapter counts them
-            if model_type != "longcat_flash" or names is not LAYERS:
-                raise ValueError(f"{prefix}{names[0]}: stated {stated}, but {model_type} would build {seen}")
+        # LongCat's layers hold two attention blocks each; its adapter counts them
+        counts_otherwise = model_type == "longcat_flash" and names is LAYERS
+        if stated is not None and isinstance(seen, int) and seen != stated and not counts_otherwise:
+            raise ValueError(f"{prefix}{names[0]}: stated {stated}, but {model_type} would build {seen}")
     return made
+
+
+def config_object(model_type: str, fields: Mapping[str, Any], prefix: str) -> Any:
+    """transformers' configuration object for a whole file, as its modelling code needs it.
+
+    Raises:
+        ValueError: transformers refuses the file.
+    """
+    from transformers import AutoConfig
+
+    given = {name: value for name, value in fields.items() if name not in _NOT_ARCHITECTURE}
+    try:
+        with quiet():
+            made = AutoConfig.for_model(model_type, **_canonical(given, AutoConfig.for_model(model_type)))
+    except Exception as error:  # whatever a class's checks raise, it is the file that does not fit
+        raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None
+    return made
+
+
+_NOT_ARCHITECTURE = frozenset(
+    ("model_type", "quantization_config", "auto_map", "dtype", "torch_dtype", "architectures", "transformers_version")
+)
 
 
 _NULL_MEANS = frozenset(("num_key_value_heads", "sliding_window", "head_dim", "layer_types", "mamba_d_ssm"))
@@ -78,16 +100,20 @@ def _canonical(given: dict[str, Any], blank: Any) -> dict[str, Any]:
 
 def nested_model_type(parent_type: str | None, part: str) -> str | None:
     """The type of a composite model's decoder when its part of the file leaves model_type out."""
-    if parent_type is None or parent_type not in known_types():
+    return getattr(composite_default(parent_type, part), "model_type", None) or None
+
+
+def composite_default(model_type: str | None, name: str) -> Any:
+    """The value of one field in transformers' untouched configuration of a type, None if there is none."""
+    if model_type is None or model_type not in known_types():
         return None
     from transformers import AutoConfig
 
     try:
         with quiet():
-            decoder = getattr(AutoConfig.for_model(parent_type), part, None)
+            return getattr(AutoConfig.for_model(model_type), name, None)
     except Exception:  # a class that cannot be made from its defaults has none to offer
         return None
-    return getattr(decoder, "model_type", None) or None
 
 
 def _one_line(error: Exception) -> str:

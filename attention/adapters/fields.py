@@ -16,7 +16,7 @@ MAX_LAYERS = 10_000
 """Most layers accepted; the deepest published decoders have a few hundred."""
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
 WIDTH = ("hidden_size", "n_embd", "n_embed", "d_model")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads", "kv_n_heads")
 CONTEXT = (
@@ -36,19 +36,26 @@ POSITIVE = frozenset(
         *WIDTH,
         *KV_HEADS,
         *CONTEXT,
-        *("num_decoder_layers", "head_dim", "kv_channels", "d_kv", "attention_head_dim", "v_head_dim"),
+        *("num_decoder_layers", "head_dim", "kv_channels", "d_kv", "attention_head_dim"),
         *("multi_query_group_num", "num_query_groups", "num_attention_groups", "global_head_dim"),
         *("num_global_key_value_heads", "swa_num_key_value_heads", "swa_num_attention_heads", "swa_head_dim"),
         *("swa_v_head_dim", "num_attn_heads_swa", "num_swa_attention_heads", "num_swa_key_value_heads"),
         *("num_sliding_attention_heads", "sliding_window_size", "attention_window_size", "window_size"),
-        *("qk_rope_head_dim", "qk_nope_head_dim", "index_head_dim", "attention_chunk_size", "local_attention"),
+        *("index_head_dim", "attention_chunk_size", "local_attention"),
         *("linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim"),
         *("linear_conv_kernel_dim", "linear_num_heads", "linear_head_dim", "short_conv_kernel_size"),
         *("full_attention_interval", "attn_layer_period", "layer_group_size", "conv_L_cache"),
         *("mamba_num_heads", "mamba_n_heads", "n_mamba_heads", "mamba_head_dim", "mamba_headdim"),
         *("mamba_n_groups", "mamba_ngroups", "n_groups", "ssm_state_size", "mamba_d_state", "state_size"),
         *("mamba_expand", "mamba_d_ssm", "mamba_d_conv", "conv_kernel", "expand", "conv1d_width", "lru_width"),
-        *("cla_share_factor", "sparse_index_dim", "n_shared_head", "compress_rate_csa", "compress_rate_hca"),
+        *(
+            "cla_share_factor",
+            "sparse_index_dim",
+            "n_shared_head",
+            "intermediate_size",
+            "compress_rate_csa",
+            "compress_rate_hca",
+        ),
     )
 )
 """Whole numbers of at least 1 (null counts as absent)."""
@@ -57,7 +64,7 @@ NATURAL = frozenset(
     (
         *("kv_lora_rank", "q_lora_rank", "sliding_window", "max_window_layers", "num_kv_shared_layers"),
         *("attn_layer_offset", "num_nextn_predict_layers", "no_rope_layer_interval"),
-        *("index_topk_freq", "index_skip_topk_offset"),
+        *("index_topk_freq", "index_skip_topk_offset", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"),
     )
 )
 """Whole numbers of at least 0."""
@@ -99,7 +106,7 @@ MIXED = frozenset(
 """Whole number in some files, text in others ("LLLG", "auto")."""
 
 
-def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str) -> dict[str, Any]:
+def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, model_type: str) -> dict[str, Any]:
     """The fields of `raw` named above, each of its right type; per-layer lists cut to `n_layers`.
 
     Raises:
@@ -112,6 +119,8 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str) -> d
                 out[name] = None
             continue
         label = prefix + name
+        if name == "intermediate_size" and model_type not in ("mamba", "falcon_mamba"):
+            continue  # weights only, and a list in some families
         if name in MIXED:
             out[name] = value if isinstance(value, str) and len(value) <= MAX_LAYERS else check_size(label, value)
         elif name in POSITIVE and not (name in KV_HEADS and isinstance(value, list)):

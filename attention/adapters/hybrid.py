@@ -34,7 +34,9 @@ def delta_rule(reader: Reader) -> Layer:
 
 def mamba1(reader: Reader) -> Layer:
     """Mamba (arXiv:2312.00752): convolution and state of the inner width."""
-    inner = reader.size("mamba_expand", "expand") * reader.width
+    inner = reader.stated("intermediate_size") if reader.model_type in ("mamba", "falcon_mamba") else None
+    if inner is None:  # Falcon-Mamba states both, and they differ: its code goes by intermediate_size
+        inner = reader.size("mamba_expand", "expand") * reader.width
     return _recurrent(
         inner * reader.size("mamba_d_conv", "conv_kernel"), inner * reader.size("mamba_d_state", "state_size"), inner
     )
@@ -232,7 +234,7 @@ def read_recurrent_gemma(reader: Reader) -> list[Layer]:
         reader.refuse("block_types", "is missing: the file does not state which layers have attention")
     width = reader.stated("lru_width") or reader.default("lru_width") or reader.width
     kernel = reader.size("conv1d_width")
-    block = _recurrent(width * kernel, width, 1)
+    block = _recurrent(width * (kernel - 1), width)
     attention = attention_layer(
         reader.n_heads, reader.n_kv_heads(), reader.head_dim(), reader.size("attention_window_size")
     )
@@ -277,5 +279,8 @@ ADAPTERS = {
     "kimi_linear": Adapter(read_kimi_linear),
     "recurrent_gemma": Adapter(read_recurrent_gemma),
     "minimax": Adapter(read_lightning),
-    **{name: Adapter(read_lightning, class_type="minimax") for name in ("minimax_text_01", "minimax_m1")},
+    **{
+        name: Adapter(read_lightning, class_type="minimax", same_code=False)
+        for name in ("minimax_text_01", "minimax_m1")
+    },
 }

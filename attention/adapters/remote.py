@@ -102,7 +102,9 @@ def read_hunyuan(reader: Reader) -> list[Layer]:
 def read_nemotron_nas(reader: Reader) -> list[Layer]:
     """Puzzle-searched Llama (Nemotron Super and Ultra): block_configs says per layer whether there is attention
     and how many query heads share a K/V head. DeciLM-7B lists its K/V heads per layer."""
-    n_layers, heads = reader.n_layers, reader.n_heads
+    if reader.n_layers != reader.stated("num_hidden_layers"):
+        reader.refuse("num_hidden_layers", "is missing: the per-layer lists are cut to it")
+    heads = reader.n_heads
     head_dim = reader.head_dim()
     listed = reader.raw.get("num_key_value_heads_per_layer")
     if listed:

@@ -32,7 +32,10 @@ def read_gemma3n(reader: Reader) -> list[Layer]:
 def read_gemma4(reader: Reader) -> list[Layer]:
     """Full layers have heads of global_head_dim, and num_global_key_value_heads of them where K equals V."""
     heads, kv, head_dim = reader.n_heads, reader.n_kv_heads(), reader.head_dim()
-    global_dim = reader.size("global_head_dim", default=head_dim)
+    global_dim = reader.stated("global_head_dim")
+    if global_dim is None:
+        global_dim = 512
+        reader.note(f"{reader.prefix}global_head_dim is not stated; {reader.model_type}'s class default 512 is used")
     global_kv = kv
     if reader.value("attention_k_eq_v", default=False):
         global_kv = reader.size("num_global_key_value_heads", default=kv)

@@ -1,0 +1,325 @@
+"""Ask a model's own code what it caches: its architecture on meta tensors, one forward, every tensor counted.
+
+transformers builds the architecture from the configuration without allocating a weight; one forward pass with a
+cache leaves tensors whose shapes and dtypes are the cache, byte for byte. `verify` sets them beside what
+``memory.py`` computes and explains each known difference (``oracle_differences.py``); anything else is reported
+as unexplained.
+
+Meant for the worker process: building a model sets torch's default dtype for the whole process meanwhile.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attention import adapters
+from attention.adapters.classes import composite_default, config_object
+from attention.adapters.fields import check_fields
+from attention.config_json import decoder_part, spec_from_config, stated_layers
+from attention.memory import check_context, layers_bytes
+from attention.oracle_differences import explain
+from attention.spec import DTYPE_BYTES, ModelSpec, check_size
+
+STEPWISE = frozenset(("jamba", "mamba", "falcon_mamba", "zamba", "rwkv", "recurrent_gemma"))
+"""Types whose code walks through the tokens one by one when its fused kernels are missing."""
+STEPWISE_CONTEXT = 1024
+STEPWISE_HINT = "its states do not depend on the context, and its K/V is checked at this length as well"
+
+TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCheck:
+    """One layer, one sequence: bytes as computed, bytes in the model's own cache, and why they differ if they do."""
+
+    index: int
+    kind: str
+    computed_bytes: int
+    allocated_bytes: int
+    explanation: str | None = None
+
+    @property
+    def difference(self) -> int:
+        return self.allocated_bytes - self.computed_bytes
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        model, model_type: name and type.
+        context, batch, kv_dtype: what was run.
+        layers: one check per layer.
+        computed_bytes, allocated_bytes: sums over layers, the batch.
+        unexplained_bytes: sum of the absolute differences that no rule explains; 0 means exact.
+        n_parameters: of the decoder (a composite model's vision tower is not built).
+        seconds, peak_rss: of the check, and of the process (bytes).
+        notes: what the reading of the configuration says.
+    """
+
+    model: str
+    model_type: str
+    context: int
+    batch: int
+    kv_dtype: str
+    layers: tuple[LayerCheck, ...]
+    computed_bytes: int
+    allocated_bytes: int
+    unexplained_bytes: int
+    n_parameters: int
+    seconds: float
+    peak_rss: int
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A model's cache as its own code leaves it: elements and bytes by layer, and its parameter count."""
+
+    layer_bytes: tuple[int, ...]
+    n_parameters: int
+
+
+def supported(config: Mapping[str, Any]) -> str | None:
+    """None if the model's own code can be asked; else the reason why not.
+
+    Raises:
+        ValueError: the configuration itself is refused.
+    """
+    _, _, model_type = decoder_part(config)
+    adapter = adapters.find(model_type)
+    if adapter.oracle_type(model_type) is None:
+        return f"transformers has no code of its own for {model_type}, and code that comes with weights is never run"
+    return None
+
+
+def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", batch: int = 1) -> Cache:
+    """Build the decoder on meta tensors, run `context` tokens through it, and count its cache.
+
+    Args:
+        config: a published configuration.
+        context: tokens.
+        dtype: of weights, and so of keys and values: bf16, fp16 or fp32.
+        batch: sequences.
+
+    Raises:
+        ValueError: transformers has no code for the type, or its code fails on this configuration.
+    """
+    reason = supported(config)
+    if reason is not None:
+        raise ValueError(reason)
+    part, prefix, model_type = decoder_part(config)
+    oracle_type = adapters.find(model_type).oracle_type(model_type)
+    assert oracle_type is not None
+    if oracle_type in STEPWISE and context > STEPWISE_CONTEXT:
+        raise ValueError(
+            f"context must be at most {STEPWISE_CONTEXT:,} for {model_type}, whose code walks through tokens one by "
+            f"one, got {context:,}; {STEPWISE_HINT}"
+        )
+    checked = check_fields(part, stated_layers(part, prefix), prefix, model_type)
+    fields = {**part, **{name: value for name, value in checked.items() if value is not None}}
+    with _LOCK:
+        return _run(oracle_type, fields, prefix, _is_tied(config, part), context, TORCH_DTYPES[dtype], batch)
+
+
+def _is_tied(config: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+    """Whether a composite model's output projection is its embedding: stated, else its class's default."""
+    for where in (part, config):
+        if isinstance(where.get("tie_word_embeddings"), bool):
+            return bool(where["tie_word_embeddings"])
+    return composite_default(config.get("model_type"), "tie_word_embeddings") is not False
+
+
+def _run(
+    model_type: str, fields: dict[str, Any], prefix: str, tied: bool, context: int, dtype: str, batch: int
+) -> Cache:
+    import torch
+    import torch.fx.experimental._config
+    from transformers import AutoModelForSeq2SeqLM, DynamicCache
+
+    previous = torch.get_default_dtype()
+    validate = torch.distributions.Distribution._validate_args
+    shapes = torch.fx.experimental._config
+    assume = shapes.meta_nonzero_assume_all_nonzero
+    # a router's choice of experts has no values on meta; whichever it is, the cache is the same
+    shapes.meta_nonzero_assume_all_nonzero = True
+    # Gemma-3n asks a distribution for a quantile; its argument check would need a value, which meta has none of
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        settings = config_object(model_type, fields, prefix)
+        _fill_in(settings)
+        encodes = bool(settings.is_encoder_decoder)
+        with torch.device("meta"), torch.no_grad():
+            if encodes:
+                model, n_parameters = _built(AutoModelForSeq2SeqLM, settings, dtype)
+            else:
+                model, n_parameters = _decoder(settings, dtype, tied)
+            tokens = torch.zeros(batch, context, dtype=torch.long)
+            more = {"decoder_input_ids": tokens} if encodes else _last_logits_only(model)
+            if model_type == "recurrent_gemma":  # it makes a cache of its own and does not return it
+                more["past_key_values"] = DynamicCache(config=settings)
+            out = model(input_ids=tokens, use_cache=True, **more)
+    except Exception as error:  # any failure of foreign code means the same: it cannot be asked
+        text = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"transformers' {model_type} cannot be run on meta tensors: {type(error).__name__}: {text}"
+        ) from error
+    finally:
+        torch.set_default_dtype(previous)
+        torch.distributions.Distribution.set_default_validate_args(validate)
+        shapes.meta_nonzero_assume_all_nonzero = assume
+    cache = more.get("past_key_values") or getattr(out, "past_key_values", None)
+    if cache is None:
+        cache = getattr(out, "cache_params", None)
+    if cache is None:
+        raise ValueError(f"transformers' {model_type} returned no cache")
+    n_layers = int(settings.num_hidden_layers)
+    return Cache(tuple(_layer_bytes(cache, n_layers, model)), n_parameters)
+
+
+def _fill_in(settings: Any) -> None:
+    """Write out what null means where some of transformers' modelling code trips on it (Nemotron, Hunyuan)."""
+
+    def is_null(name: str) -> bool:
+        try:
+            return getattr(settings, name, 0) is None
+        except RuntimeError:  # differs from layer to layer, so it is stated
+            return False
+
+    if is_null("num_key_value_heads"):
+        settings.num_key_value_heads = settings.num_attention_heads
+    if is_null("head_dim"):
+        settings.head_dim = settings.hidden_size // settings.num_attention_heads
+
+
+def _built(auto: Any, settings: Any, dtype: str) -> tuple[Any, int]:
+    import torch
+
+    model = auto.from_config(settings, dtype=getattr(torch, dtype)).eval()
+    return model, sum(p.numel() for p in model.parameters())
+
+
+def _decoder(settings: Any, dtype: str, tied: bool) -> tuple[Any, int]:
+    """The language model; for the decoder of a composite model its body, whose output projection is counted."""
+    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if settings.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return _built(AutoModelForCausalLM, settings, dtype)
+    model, n_parameters = _built(AutoModel, settings, dtype)
+    if not tied:
+        n_parameters += settings.vocab_size * settings.hidden_size
+    return model, n_parameters
+
+
+def _last_logits_only(model: Any) -> dict[str, Any]:
+    import inspect
+
+    names = inspect.signature(model.forward).parameters
+    return {"logits_to_keep": 1} if "logits_to_keep" in names else {}
+
+
+def _layer_bytes(cache: Any, n_layers: int, model: Any) -> list[int]:
+    """Bytes by layer; an encoder-decoder's two caches added up layer by layer."""
+    parts = [getattr(cache, name) for name in ("self_attention_cache", "cross_attention_cache") if hasattr(cache, name)]
+    held: list[tuple[int, Any]] = []
+    for part in parts or [cache]:
+        held += [(index, vars(layer)) for index, layer in enumerate(part.layers)]
+    # MiniMax keeps the matrices of its lightning layers in a list beside the layers
+    held += list(enumerate(getattr(cache, "linear_cache", ())))
+    if model.config.model_type == "recurrent_gemma":  # its recurrent blocks keep their states in the modules
+        for index, layer in enumerate(model.model.layers):
+            block = layer.temporal_block
+            held.append((index, [getattr(block, "conv1d_state", None)]))
+            held.append((index, [getattr(getattr(block, "rg_lru", None), "recurrent_states", None)]))
+    sums = [0] * max([n_layers, *(index + 1 for index, _ in held)])
+    seen: set[int] = set()
+    for index, value in held:
+        sums[index] += sum(t.numel() * t.element_size() for t in _tensors(value, seen))
+    return sums
+
+
+def _tensors(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Every tensor in `value`, once; counters (0-dimensional) are no cache."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if value.dim() and id(value) not in seen:
+            seen.add(id(value))
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item, seen)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item, seen)
+
+
+def verify(
+    config: Mapping[str, Any], context: int, name: str = "config.json", spec: ModelSpec | None = None
+) -> Verification:
+    """Computed against allocated, layer by layer, one sequence.
+
+    Args:
+        config: a published configuration.
+        context: tokens.
+        name: what to call the model.
+        spec: what was computed from; read from `config` if not given.
+
+    Raises:
+        ValueError: the configuration is refused, or the model's own code cannot be asked.
+    """
+    check_context(context)
+    check_size("context", context, 2, 2**24)
+    began = time.perf_counter()
+    if spec is None:
+        spec = spec_from_config(config, name)
+    # quantised or unstated weights: the check runs in 16 bits, and both sides count in them
+    dtype = spec.model_dtype if spec.model_dtype in TORCH_DTYPES else "bf16"
+    assert dtype is not None
+    cache = read_cache(config, context, dtype)
+    _, _, model_type = decoder_part(config)
+    computed = [layer.state_bytes for layer in layers_bytes(spec, context, dtype)]
+    allocated = list(cache.layer_bytes) + [0] * (len(computed) - len(cache.layer_bytes))
+    if len(allocated) > len(computed):
+        computed += [0] * (len(allocated) - len(computed))
+    checks = []
+    for index, (ours, theirs) in enumerate(zip(computed, allocated, strict=True)):
+        layer = spec.layers[index] if index < len(spec.layers) else None
+        why = None
+        if ours != theirs and layer is not None:
+            why = explain(layer, context, DTYPE_BYTES[dtype], theirs - ours, model_type)
+        checks.append(LayerCheck(index, str(layer.kind) if layer else "unknown", ours, theirs, why))
+    return Verification(
+        model=name,
+        model_type=model_type,
+        context=context,
+        batch=1,
+        kv_dtype=dtype,
+        layers=tuple(checks),
+        computed_bytes=sum(computed),
+        allocated_bytes=sum(allocated),
+        unexplained_bytes=sum(abs(c.difference) for c in checks if c.explanation is None),
+        n_parameters=cache.n_parameters,
+        seconds=time.perf_counter() - began,
+        peak_rss=peak_rss(),
+        notes=spec.notes,
+    )
+
+
+def peak_rss() -> int:
+    """Most memory this process has held, bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

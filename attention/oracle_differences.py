@@ -1,0 +1,80 @@
+"""The known differences between what is computed and what transformers' own code keeps, each with its exact size.
+
+A difference is explained only if its size in bytes is the one the rule predicts.
+"""
+
+from __future__ import annotations
+
+from attention.spec import Kind, Layer, PositionState, Role
+
+
+def explain(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
+    """Why the model's own cache of `layer` differs by `difference` bytes (allocated less computed); None if no
+    rule predicts that number."""
+    for rule in (_window, _broadcast, _compressed):
+        text = rule(layer, context, element_bytes, difference, model_type)
+        if text is not None:
+            return text
+    return None
+
+
+def _key_value_rows(layer: Layer) -> list[PositionState]:
+    return [s for s in layer.states if isinstance(s, PositionState) and s.role is Role.KEY_VALUE]
+
+
+def _window(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
+    """A dynamic cache keeps W - 1 positions between steps: the newest token joins when it is used."""
+    states = [s for s in _key_value_rows(layer) if s.window is not None and context >= s.window]
+    expected = -sum(s.elements_per_position for s in states) * element_bytes
+    if not states or difference != expected:
+        return None
+    return (
+        f"transformers keeps {states[0].window - 1:,} of the window's {states[0].window:,} positions between steps: "  # type: ignore[operator]
+        f"{-expected:,} bytes less"
+    )
+
+
+def _broadcast(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
+    """Falcon's new architecture repeats K and V to every query head before they are cached."""
+    if model_type not in ("falcon", "RefinedWeb", "RefinedWebModel"):
+        return None
+    expected = 0
+    for state in _key_value_rows(layer):
+        missing = (layer.n_heads - state.n_kv_heads) * (state.k_head_dim + state.v_head_dim)
+        expected += missing * state.positions(context) * element_bytes
+    if not expected or difference != expected:
+        return None
+    return (
+        f"transformers repeats each K/V head before caching and so stores {layer.n_heads} heads where the model has "
+        f"{layer.n_kv_heads}: {expected:,} bytes more"
+    )
+
+
+def _compressed(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
+    """DeepSeek-V4: the window less one, a second copy of it in layers that do not compress, and the buffers of the
+    block that is not full yet (keys and gates; doubled width and four overlapping rows at ratio 4)."""
+    if layer.kind is not Kind.COMPRESSED:
+        return None
+    states = [s for s in layer.states if isinstance(s, PositionState)]
+    window = states[0]
+    assert window.window is not None
+    held = min(context, window.window)
+    kept = min(context, window.window - 1)
+    elements = (kept - held) * window.k_head_dim
+    stride = max(s.stride for s in states)
+    words = []
+    if kept < held:
+        words.append("the window without its newest position")
+    if stride == 1:
+        elements += kept * window.k_head_dim
+        words.append("keys and values kept apart though equal")
+    else:
+        widths = sum(s.k_head_dim for s in states[1:])
+        factor = 2 if stride == 4 else 1
+        elements += 2 * (context % stride) * factor * widths
+        if stride == 4 and context >= stride:
+            elements += 2 * stride * widths
+        words.append("buffers of the block that is not full yet")
+    if difference != elements * element_bytes:
+        return None
+    return f"transformers differs by {', '.join(words)}: {difference:+,} bytes"
