@@ -1,15 +1,25 @@
-"""How query heads share key/value heads."""
+"""The first page: pick a model, see its heads, what its cache needs, and how fast it decodes here."""
 
 import streamlit as st
 
-from ui import controls, frame, params
-
-PARAMS = (params.integer("h_kv", 0, 0, 1024, per_model=True),)
+from attention.sharing import ways
+from ui import controls, explore_parts, frame
+from ui.head_map import head_map
 
 with frame.page(
-    "explore", title="Explore", lead="Move the slider and watch query heads share keys and values.", params=PARAMS
+    "explore",
+    title="See why models share keys and values",
+    lead="Pick a model: which heads share, what its cache needs, and how fast that is on this machine.",
 ):
-    model, load, (right,) = controls.compute_bar(2.4)
+    model, load, _ = controls.compute_bar()
+    layer = model.spec.attention_layer
+    rows = ways(model.spec, load.context, load.batch, load.kv)
+    left, right = st.columns([1.9, 1], gap="large")
+    with left:
+        head_map(layer or model.spec.layers[0], key="head_map")
     with right:
-        n_kv = controls.divisor_slider("h_kv", model.spec.n_heads, model.spec.n_kv_heads)
-    st.write(model.label, load, n_kv)
+        explore_parts.cache(model, load, rows)
+    with frame.details():
+        with frame.guard():
+            explore_parts.timing(layer, load)
+        explore_parts.examples()

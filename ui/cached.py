@@ -15,7 +15,7 @@ def catalogue() -> tuple[Any, ...]:
     from attention import catalog
 
     rows = catalog.models()
-    return tuple(sorted(rows, key=lambda row: (row.family, row.released, row.n_parameters or 0)))
+    return tuple(sorted(rows, key=lambda row: (row.family, row.released or "", row.n_parameters or 0)))
 
 
 @st.cache_resource(show_spinner=False, max_entries=1)

@@ -22,6 +22,10 @@ GRID = "rgba(128, 140, 150, 0.20)"
 GHOST = "rgba(128, 140, 150, 0.35)"
 """What would be there: counterfactuals, limits, empty slots."""
 ACCENT = "#0e7490"
+ACCENT_MID = "#1791a8"
+"""The accent as an area that shows on light and on dark."""
+QUIET = "#9AA5AD"
+"""An area that is only there to compare with."""
 FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
 
 _BASE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A1A", "#7B6BB5")

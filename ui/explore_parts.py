@@ -1,0 +1,114 @@
+"""The parts of the first page: the cache beside its counterfactuals, and the live timing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from urllib.parse import urlencode
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from attention import sharing
+from attention.cases import Case
+from attention.sharing import Way
+from attention.spec import Kind, Layer
+from attention.units import binary_bytes, ratio, tokens
+from attention.worker import Job
+from ui import frame, jobs
+from ui.controls import ChosenModel, Load
+from viz.sharing import plot_times, plot_ways
+
+JOB = "explore"
+EXAMPLES = (
+    (
+        "Llama 2 7B vs 3 8B",
+        "pages/compare.py",
+        {"cmp": ["meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B"], "context": "8192"},
+    ),
+    (
+        "Why Gemma 3 is small at 128k",
+        "pages/kv_cache.py",
+        {"model": "google/gemma-3-27b-pt", "context": "131072"},
+    ),
+    (
+        "MLA against GQA",
+        "pages/compare.py",
+        {"cmp": ["deepseek-ai/DeepSeek-V3", "meta-llama/Llama-3.1-405B"], "context": "131072"},
+    ),
+)
+"""(what to see, page, its address)."""
+
+
+def examples() -> None:
+    """Links to views that tell a story."""
+    with st.container(key="examples", horizontal=True, gap="small", vertical_alignment="center"):
+        st.html('<span class="hs-try">Try</span>', width="content")
+        for label, page, query in EXAMPLES:
+            if (frame.ROOT / page).exists():
+                # a page run by itself, as a test does, knows no other pages
+                with suppress(StreamlitAPIException):
+                    st.page_link(page, label=label, query_params=list(_pairs(query)))
+
+
+def _pairs(query: dict[str, str | list[str]]) -> list[tuple[str, str]]:
+    return [(key, v) for key, value in query.items() for v in ([value] if isinstance(value, str) else value)]
+
+
+def address(query: dict[str, str | list[str]]) -> str:
+    return urlencode(_pairs(query))
+
+
+def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
+    """The cache as one large number, and as bars beside MHA and MQA."""
+    own = next(row for row in rows if row.is_model)
+    mha = next((row for row in rows if row.label == "MHA"), own)
+    many = f", {load.batch:,} sequences" if load.batch > 1 else ""
+    st.metric(
+        f"KV cache of {model.label} at {tokens(load.context)} tokens{many}, {load.kv}",
+        binary_bytes(own.state_bytes),
+        "every head has its own" if own is mha else f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA",
+        delta_color="off",
+        delta_arrow="off",
+    )
+    text = ", ".join(f"{row.label} {binary_bytes(row.state_bytes)}" for row in rows)
+    frame.chart(plot_ways(rows), key="ways", filename="cache-mha-gqa-mqa", alt=f"Cache: {text}")
+
+
+def timing(layer: Layer | None, load: Load) -> None:
+    """Run, Stop, and the decode times of MHA, the model's sharing and MQA as they arrive."""
+    if layer is None or not layer.n_heads:
+        st.caption("There are no attention heads to time in this model.")
+        return
+    cases = sharing.timed_cases(layer, load.context)
+    payload = {"cases": [_wire(case) for case in cases], "seconds_per_case": 0.4}
+    left, right = st.columns([1, 4], vertical_alignment="center", gap="medium")
+    with left:
+        jobs.button(JOB, "bench", payload, label="Run", help="Times real PyTorch attention on this server.")
+    with right:
+        st.markdown("**" + _what(layer, cases[0]) + "**")
+    own = None if layer.kind is Kind.LATENT else layer.n_kv_heads
+    jobs.panel(JOB, lambda job: _draw(job, cases, own))
+
+
+def _wire(case: Case) -> dict[str, object]:
+    return {name: getattr(case, name) for name in case.__dataclass_fields__}
+
+
+def _what(layer: Layer, case: Case) -> str:
+    where = f"One decode step of one layer, {case.context:,} tokens, one sequence, {case.dtype}, on this machine"
+    return f"{where} (MLA itself is not timed)" if layer.kind is Kind.LATENT else where
+
+
+def _draw(job: Job | None, cases: tuple[Case, ...], own: int | None) -> None:
+    results = list(job.results) if job is not None else []
+    rows = sharing.times(cases, results, own)
+    known = [row for row in rows if row.median_s is not None]
+    if job is not None and results and not known:
+        st.caption("The last run timed other sizes; press Run for these.")
+    text = ", ".join(f"{row.label} {row.median_s:.3g} s" for row in known if row.median_s) or "nothing timed yet"
+    frame.chart(plot_times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=f"Decode time: {text}")
+    if known:
+        st.caption(
+            "Median of many runs, with the middle half as whiskers; the fastest of four implementations that read each "
+            "K/V head once, every one checked against float64. Timings has them all."
+        )

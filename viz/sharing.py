@@ -1,0 +1,75 @@
+"""MHA, the model and MQA side by side: bars of bytes, and bars of measured time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from attention.sharing import Way, WayTime
+from attention.units import binary_bytes, duration, ratio
+from viz.theme import ACCENT_MID, QUIET, apply, empty
+
+_ROW = 46
+
+
+def _bars(labels: list[str], values: list[float], texts: list[str], own: list[bool], spread: list[float] | None = None):
+    fig = go.Figure(
+        go.Bar(
+            x=values,
+            y=labels,
+            orientation="h",
+            marker={"color": [ACCENT_MID if mine else QUIET for mine in own], "cornerradius": 3},
+            error_x={"array": spread, "thickness": 1.2, "width": 3} if spread else None,
+            cliponaxis=False,
+            hoverinfo="skip",
+        )
+    )
+    apply(fig, height=_ROW * len(labels) + 12)
+    largest = max([*values, 1e-12])
+    for label, value, text, delta in zip(labels, values, texts, spread or [0.0] * len(values), strict=True):
+        fig.add_annotation(
+            x=value + delta, y=label, text=text, showarrow=False, xanchor="left", xshift=6, font={"size": 13}
+        )
+    # room for the text beside the longest bar
+    fig.update_xaxes(visible=False, range=[0, largest * 1.55])
+    fig.update_yaxes(autorange="reversed", showgrid=False, ticklen=6)
+    fig.update_layout(margin={"l": 8, "r": 4, "t": 4, "b": 4}, bargap=0.38)
+    return fig
+
+
+def plot_ways(rows: Sequence[Way]) -> go.Figure:
+    """Bars of cache bytes; the model's own bar has the accent."""
+    if not rows:
+        return empty("Cache")
+    return _bars(
+        [_label(row.label, row.is_model) for row in rows],
+        [float(row.state_bytes) for row in rows],
+        [binary_bytes(row.state_bytes) for row in rows],
+        [row.is_model for row in rows],
+    )
+
+
+def plot_times(rows: Sequence[WayTime]) -> go.Figure:
+    """Bars of measured time per decode step with their interquartile range; rows without a time yet stay empty."""
+    if not rows:
+        return empty("Decode time")
+    slowest = rows[0].median_s
+    texts = []
+    for row in rows:
+        if row.median_s is None:
+            texts.append("…")
+            continue
+        faster = f" · {ratio(slowest / row.median_s)} as fast" if slowest and row is not rows[0] else ""
+        texts.append(f"<b>{duration(row.median_s)}</b>{faster}")
+    return _bars(
+        [_label(row.label, row.is_model) for row in rows],
+        [row.median_s or 0.0 for row in rows],
+        texts,
+        [row.is_model for row in rows],
+        [(row.iqr_s or 0.0) / 2 for row in rows],
+    )
+
+
+def _label(label: str, is_model: bool) -> str:
+    return f"<b>{label}</b>" if is_model else label
