@@ -182,6 +182,8 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     part, prefix, model_type = decoder_part(config)
     adapter = adapters.find(model_type)
     raw = check_fields(part, stated_layers(part, prefix), prefix, model_type)
+    if adapter.prepare is not None:
+        raw = adapter.prepare(raw)
     defaults = class_defaults(adapter.class_type or model_type, raw, prefix) if adapter.uses_class else None
     reader = Reader(model_type, raw, prefix, defaults)
     try:

@@ -121,7 +121,8 @@ def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", bat
     if reason is not None:
         raise ValueError(reason)
     part, prefix, model_type = decoder_part(config)
-    oracle_type = adapters.find(model_type).oracle_type(model_type)
+    adapter = adapters.find(model_type)
+    oracle_type = adapter.oracle_type(model_type)
     assert oracle_type is not None
     if oracle_type in STEPWISE and context > STEPWISE_CONTEXT:
         raise ValueError(
@@ -129,6 +130,8 @@ def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", bat
             f"one, got {context:,}; {STEPWISE_HINT}"
         )
     checked = check_fields(part, stated_layers(part, prefix), prefix, model_type)
+    if adapter.prepare is not None:
+        checked = adapter.prepare(checked)
     fields = {**part, **{name: value for name, value in checked.items() if value is not None}}
     with _LOCK:
         return _run(oracle_type, fields, prefix, _is_tied(config, part), context, TORCH_DTYPES[dtype], batch)

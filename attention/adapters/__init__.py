@@ -1,36 +1,5 @@
-"""Who reads which ``model_type``: one adapter per family whose cache differs, one for ordinary attention.
+"""How published configurations are read: a registry of adapters by ``model_type`` and what they share."""
 
-`find` answers for every type: an adapter, or a ``ValueError`` with the reason (unknown, an encoder, remote code
-nobody has described).
-"""
+from attention.adapters.registry import ADAPTERS, find
 
-from __future__ import annotations
-
-from attention.adapters import hybrid, latent, ordinary, remote, seq2seq, windowed
-from attention.adapters.base import Adapter
-from attention.adapters.refused import REFUSED
-
-ADAPTERS: dict[str, Adapter] = {
-    **ordinary.ADAPTERS,
-    **windowed.ADAPTERS,
-    **latent.ADAPTERS,
-    **hybrid.ADAPTERS,
-    **remote.ADAPTERS,
-    **seq2seq.ADAPTERS,
-}
-
-
-def find(model_type: str) -> Adapter:
-    """The adapter of `model_type`.
-
-    Raises:
-        ValueError: the type is not one whose cache is described here.
-    """
-    adapter = ADAPTERS.get(model_type)
-    if adapter is not None:
-        return adapter
-    if model_type in REFUSED:
-        raise ValueError(f"model_type {model_type!r} is refused: {REFUSED[model_type]}")
-    raise ValueError(
-        f"model_type {model_type!r} is not known: how it caches is not described here, and a guess could be wrong"
-    )
+__all__ = ["ADAPTERS", "find"]

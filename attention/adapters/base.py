@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from attention.adapters.fields import Reader
 from attention.spec import Layer
@@ -18,15 +19,17 @@ class Adapter:
         uses_class: whether transformers has a configuration class to draw defaults from.
         class_type: the type of that class where it differs from the file's (a published alias).
         same_code: whether that class's modelling code is the model's own; a class may lend its defaults only.
+        prepare: rewrites checked fields into a spelling that the class understands.
     """
 
     read: Callable[[Reader], list[Layer]]
     uses_class: bool = True
     class_type: str | None = None
     same_code: bool = True
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def oracle_type(self, model_type: str) -> str | None:
         """The type whose modelling code transformers has, None where it has none for these files."""
-        if not self.uses_class or not self.same_code:
+        if not self.same_code or not (self.uses_class or self.class_type):
             return None
         return self.class_type or model_type

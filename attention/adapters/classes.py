@@ -32,6 +32,13 @@ def known_types() -> frozenset[str]:
     return frozenset(CONFIG_MAPPING_NAMES)
 
 
+def language_models() -> frozenset[str]:
+    """Every model_type that transformers can build as a causal language model."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
 def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
     """transformers' configuration object for `raw`.
 
@@ -88,13 +95,14 @@ def _canonical(given: dict[str, Any], blank: Any) -> dict[str, Any]:
     """`given` under the names the class knows: an alias that it does not know would be ignored silently."""
     out = dict(given)
     for names in (LAYERS, HEADS, WIDTH):
-        value = next((given[n] for n in names if given.get(n) is not None), None)
-        if value is None:
+        stated = [n for n in names if given.get(n) is not None]
+        if not stated:
             continue
+        fields = getattr(type(blank), "__dataclass_fields__", {})
+        own = next((n for n in stated if n in fields), blank.attribute_map.get(names[0], names[0]))
         for name in names:
             out.pop(name, None)
-        own = blank.attribute_map.get(names[0], names[0])
-        out[own if hasattr(blank, own) else names[0]] = value
+        out[own] = given[stated[0]]
     return out
 
 

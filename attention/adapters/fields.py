@@ -36,7 +36,16 @@ POSITIVE = frozenset(
         *WIDTH,
         *KV_HEADS,
         *CONTEXT,
-        *("num_decoder_layers", "head_dim", "kv_channels", "d_kv", "attention_head_dim"),
+        *(
+            "num_decoder_layers",
+            "num_transformer_layers",
+            "decoder_layers",
+            "decoder_attention_heads",
+            "head_dim",
+            "kv_channels",
+            "d_kv",
+            "attention_head_dim",
+        ),
         *("multi_query_group_num", "num_query_groups", "num_attention_groups", "global_head_dim"),
         *("num_global_key_value_heads", "swa_num_key_value_heads", "swa_num_attention_heads", "swa_head_dim"),
         *("swa_v_head_dim", "num_attn_heads_swa", "num_swa_attention_heads", "num_swa_key_value_heads"),
@@ -124,7 +133,7 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, mode
         if name in MIXED:
             out[name] = value if isinstance(value, str) and len(value) <= MAX_LAYERS else check_size(label, value)
         elif name in POSITIVE and not (name in KV_HEADS and isinstance(value, list)):
-            limit = MAX_LAYERS if name in LAYERS or name == "num_decoder_layers" else MAX_SIZE
+            limit = MAX_LAYERS if name.endswith("layers") or name in LAYERS else MAX_SIZE
             out[name] = check_size(label, value, 1, limit)
         elif name in NATURAL:
             out[name] = check_size(label, value, 0)
@@ -282,7 +291,7 @@ class Reader:
                 return heads
             if name not in self.raw and self.class_default("num_key_value_heads") is not None:
                 self.note(f"{self.prefix}{name} is not stated; {self.model_type}'s class default {known!r} is used")
-            return known  # type: ignore[no-any-return]
+            return int(known)
         if absent is not None:
             return absent
         self.refuse(name, f"is missing ({self.model_type} has no default for it)")

@@ -134,8 +134,8 @@ def read_nemotron_h(reader: Reader) -> list[Layer]:
     return [made[kind] for kind in kinds]
 
 
-def _plain(kind: object) -> object:
-    return {"full_attention": "attention", "linear_attention": "mamba"}.get(kind, kind)  # type: ignore[call-overload]
+def _plain(kind: object) -> str:
+    return {"full_attention": "attention", "linear_attention": "mamba"}.get(str(kind), str(kind))
 
 
 def read_falcon_h1(reader: Reader) -> list[Layer]:
@@ -181,6 +181,14 @@ def read_lfm2(reader: Reader) -> list[Layer]:
         reader.refuse("layer_types", "is missing, and so is full_attn_idxs: which layers have attention is not stated")
     conv = _recurrent(reader.width * reader.size("conv_L_cache"), None)
     kinds = reader.per_layer("layer_types", n_layers)
+    if kinds is not None and "sliding_attention" in kinds:  # LFM3
+        attention = _attention(reader)
+        window = reader.window()
+        sliding = attention_layer(reader.n_heads, attention.n_kv_heads, attention.k_head_dim, window)
+        made = {"full_attention": attention, "sliding_attention": sliding, "conv": conv}
+        if bad := [kind for kind in kinds if kind not in made]:
+            reader.refuse("layer_types", f"holds {bad[0]!r}, which {reader.model_type} does not have")
+        return [made[kind] for kind in kinds]
     if kinds is None:
         chosen = _indices(reader, "full_attn_idxs", n_layers)
         kinds = ["full_attention" if i in chosen else "conv" for i in range(n_layers)]
@@ -276,6 +284,8 @@ ADAPTERS = {
     "mamba2": Adapter(read_mamba2),
     "lfm2": Adapter(read_lfm2),
     "lfm2_moe": Adapter(read_lfm2),
+    "lfm3": Adapter(read_lfm2),
+    "kimi_k3": Adapter(read_kimi_linear, class_type="kimi_linear", same_code=False),
     "kimi_linear": Adapter(read_kimi_linear),
     "recurrent_gemma": Adapter(read_recurrent_gemma),
     "minimax": Adapter(read_lightning),

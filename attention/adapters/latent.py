@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attention.adapters.base import Adapter
 from attention.adapters.fields import Reader
-from attention.spec import Kind, Layer, PositionState, Role, latent_layer
+from attention.spec import Kind, Layer, PositionState, Role, attention_layer, latent_layer
 
 V4_LAYERS = {"sliding_attention": None, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 
@@ -23,6 +23,16 @@ def latent(reader: Reader, index_head_dim: int | None = None) -> Layer:
 
 def read(reader: Reader) -> list[Layer]:
     return [latent(reader)] * reader.n_layers
+
+
+def read_deepseek_v2(reader: Reader) -> list[Layer]:
+    """DeepSeek-V2; its small vision-language relatives state use_mla false and have ordinary attention."""
+    if reader.raw.get("use_mla", True):
+        return read(reader)
+    heads, width = reader.n_heads, reader.width
+    if width % heads:
+        reader.refuse("hidden_size", f"= {width} is not a multiple of {heads} query heads")
+    return [attention_layer(heads, reader.n_kv_heads(), width // heads)] * reader.n_layers
 
 
 def read_indexed(reader: Reader) -> list[Layer]:
@@ -46,9 +56,9 @@ def read_longcat(reader: Reader) -> list[Layer]:
 
 
 def read_longcat_native(reader: Reader) -> list[Layer]:
-    """`num_layers` counts layers of two blocks; transformers' `num_hidden_layers` counts the blocks."""
-    if reader.raw.get("num_layers") is None and reader.raw.get("num_hidden_layers") is not None:
-        return [latent(reader)] * reader.n_layers
+    """`num_layers` counts layers of two blocks; a `num_hidden_layers` alone would leave open what it counts."""
+    if reader.raw.get("num_layers") is None:
+        reader.refuse("num_layers", "is missing: the file does not state the number of layers")
     return read_longcat(reader)
 
 
@@ -85,15 +95,27 @@ def read_deepseek_v4(reader: Reader) -> list[Layer]:
     return [made[ratio] for ratio in ratios]
 
 
+def read_minimax_m3(reader: Reader) -> list[Layer]:
+    """MiniMax-M3: ordinary attention in every layer; sparse ones also cache an indexer's keys."""
+    n_layers = reader.n_layers
+    layer = attention_layer(reader.n_heads, reader.n_kv_heads(), reader.head_dim())
+    kinds = reader.per_layer("layer_types", n_layers) or ["full_attention"] * n_layers
+    if any(kind not in ("full_attention", "minimax_m3_sparse") for kind in kinds):
+        reader.refuse("layer_types", 'must hold "full_attention" and "minimax_m3_sparse" only')
+    indexer = PositionState(Role.INDEXER, 1, reader.default("index_head_dim"), 0)
+    sparse = Layer(Kind.FULL, (*layer.states, indexer), layer.n_heads, layer.k_head_dim, layer.v_head_dim)
+    return [sparse if kind == "minimax_m3_sparse" else layer for kind in kinds]
+
+
 ADAPTERS = {
-    **{
-        name: Adapter(read)
-        for name in ("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu", "axk1", "mistral4")
-    },
+    **{name: Adapter(read) for name in ("deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu", "axk1", "mistral4")},
+    "deepseek_v2": Adapter(read_deepseek_v2),
     "kimi_k2": Adapter(read, class_type="deepseek_v3"),
     "deepseek_v32": Adapter(read_indexed),
     "glm_moe_dsa": Adapter(read_indexed),
-    "axk2": Adapter(read_indexed),
+    **{name: Adapter(read_indexed) for name in ("axk2", "hy_v4", "mistral_large4_text")},
+    "minimax_m3_vl_text": Adapter(read_minimax_m3),
+    "minimax_m3": Adapter(read_minimax_m3, class_type="minimax_m3_vl_text", same_code=False),
     "longcat_flash": Adapter(read_longcat_native),
     "deepseek_v4": Adapter(read_deepseek_v4),
 }

@@ -6,8 +6,10 @@ The types named here were run with their own code on meta tensors and agree with
 
 from __future__ import annotations
 
+from typing import Any
+
 from attention.adapters.base import Adapter
-from attention.adapters.fields import Reader
+from attention.adapters.fields import LAYERS, Reader
 from attention.spec import Layer, attention_layer
 
 FULL = ("full_attention", "attention")
@@ -65,6 +67,11 @@ def read(reader: Reader) -> list[Layer]:
 def read_multi_head(reader: Reader) -> list[Layer]:
     """Families without K/V heads of their own: every query head has its K and V (GPT-2, OPT, BLOOM …)."""
     heads = reader.n_heads
+    if reader.raw.get("attention_head_type", "multihead") != "multihead":
+        # SantaCoder was first published as a GPT-2 with code of its own
+        if reader.raw["attention_head_type"] != "multiquery" or reader.width % heads:
+            reader.refuse("attention_head_type", f"= {reader.raw['attention_head_type']!r} is not known")
+        return layers_of(reader, heads, 1, reader.width // heads)
     stated = reader.stated("num_key_value_heads")
     if stated is not None and stated != heads:
         reader.refuse(
@@ -81,21 +88,61 @@ GROUPED_TYPES = (
     *("gemma", "gemma2", "gemma3_text", "vaultgemma", "phi", "phi3", "phimoe", "phi4_multimodal"),
     *("cohere", "cohere2", "cohere2_moe", "olmo", "olmo2", "olmo3", "olmoe", "flex_olmo", "granite", "granitemoe"),
     *("granitemoeshared", "granite_swa", "granitemoe_swa", "starcoder2", "stablelm", "smollm3", "seed_oss", "arcee"),
-    *("apertus", "afmoe", "ernie4_5", "ernie4_5_moe", "exaone4", "exaone_moe", "dots1", "glm", "glm4", "glm4_moe"),
+    *("apertus", "afmoe", "ernie4_5", "ernie4_5_moe", "dots1", "glm", "glm4", "glm4_moe"),
     *("gpt_oss", "helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm3", "iquestcoder"),
     *("jais2", "llama4_text", "mellum", "minimax_m2", "nanochat", "nemotron", "solar_open", "bitnet", "cwm"),
     *("diffllama", "doge", "aria_text", "laguna", "beam", "flint", "kolibri1", "modernbert-decoder"),
     *("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen2_5_omni_text"),
     *("qwen3_omni_moe_text", "glm4v_text", "glm4v_moe_text", "glm_ocr_text", "ernie4_5_vl_moe_text"),
     *("emu3_text_model", "hunyuan_vl_text", "paddleocr_vl_text", "molmo2_text", "cosmos3_edge_text"),
-    *("granite4_vision_text", "granite_docling_text", "deepseek_ocr2_text", "cohere_compass_text", "chameleon"),
+    *(
+        "granite4_vision_text",
+        "granite_docling_text",
+        "deepseek_ocr2_text",
+        "cohere_compass_text",
+        "jetmoe",
+        "muse_glimmer_text",
+    ),
+    *("muse_spark_text",),
 )
 MULTI_HEAD_TYPES = (
-    *("gpt2", "gpt-sw3", "openai-gpt", "gptj", "gpt_neox", "gpt_neox_japanese", "opt", "bloom", "codegen"),
+    *("gpt2", "gpt-sw3", "gptj", "gpt_neox", "gpt_neox_japanese", "opt", "bloom", "codegen"),
     *("biogpt", "xglm", "persimmon", "ctrl"),
 )
+
+
+def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
+    """Published EXAONE files write the pattern as text ("LLLG": three local layers, one global; the last layer is
+    global), which transformers' class cannot derive layers from, nor from a window of null."""
+    n_layers = next((raw[name] for name in LAYERS if raw.get(name) is not None), None)
+    if raw.get("layer_types") or n_layers is None:
+        return raw
+    pattern = raw.get("sliding_window_pattern")
+    if raw.get("sliding_window") is None and "sliding_window" in raw:
+        kinds = [FULL[0]] * n_layers
+    elif isinstance(pattern, str):
+        if not pattern or set(pattern) - {"L", "G"}:
+            raise ValueError(f"sliding_window_pattern must hold L and G only, got {pattern[:40]!r}")
+        kinds = [SLIDING[0] if pattern[i % len(pattern)] == "L" else FULL[0] for i in range(n_layers)]
+        kinds[-1] = FULL[0]
+    else:
+        return raw
+    rest = {name: value for name, value in raw.items() if name != "sliding_window_pattern"}
+    return {**rest, "layer_types": kinds}
+
 
 ADAPTERS = {
     **{name: Adapter(read) for name in GROUPED_TYPES},
     **{name: Adapter(read_multi_head) for name in MULTI_HEAD_TYPES},
+    **{name: Adapter(read, prepare=prepare_exaone) for name in ("exaone4", "exaone_moe")},
+    # composite models that were first published flat, and types whose own code is a known one with additions
+    **{
+        name: Adapter(read, class_type=class_type)
+        for name, class_type in (
+            ("qwen2_vl", "qwen2_vl_text"),
+            ("qwen2_5_vl", "qwen2_5_vl_text"),
+            ("phi3_v", "phi3"),
+            ("phi4mm", "phi3"),
+        )
+    },
 }

@@ -38,5 +38,14 @@ REFUSED: dict[str, str] = {
     ),
     "xlnet": "it caches hidden states of earlier segments (mems), not keys and values",
     "transfo-xl": "it caches hidden states of earlier segments (mems), not keys and values",
+    "openai-gpt": "its code keeps no cache",
+    **dict.fromkeys(
+        ("whisper", "speech_to_text", "moonshine", "seamless_m4t", "musicgen", "trocr", "donut"),
+        "it decodes speech, music or images, whose encoded length the file does not decide",
+    ),
+    **dict.fromkeys(
+        ("rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm", "retnet"),
+        "it has no keys and values at all, and its recurrent state is not described here",
+    ),
     "reformer": "its LSH attention caches hidden states by bucket, which is not described here",
 }

@@ -132,13 +132,17 @@ def read_nemotron_nas(reader: Reader) -> list[Layer]:
 
 def read_openelm(reader: Reader) -> list[Layer]:
     """OpenELM (arXiv:2404.14619): query and K/V heads grow from layer to layer."""
-    n_layers, head_dim = reader.stated("num_transformer_layers") or reader.n_layers, reader.head_dim()
+    n_layers, head_dim = reader.stated("num_transformer_layers") or reader.n_layers, reader.stated("head_dim")
+    if head_dim is None:
+        reader.refuse("head_dim", "is missing: heads differ from layer to layer")
     queries, keys = reader.raw.get("num_query_heads"), reader.raw.get("num_kv_heads")
     for name, value in (("num_query_heads", queries), ("num_kv_heads", keys)):
         if not isinstance(value, list) or len(value) < n_layers:
             reader.refuse(name, f"must list a number for each of the {n_layers} layers")
         for entry in value:
             check_size(name, entry)
+    assert isinstance(queries, list)
+    assert isinstance(keys, list)
     return [attention_layer(q, k, head_dim) for q, k in zip(queries[:n_layers], keys[:n_layers], strict=True)]
 
 
@@ -160,12 +164,59 @@ def read_step3(reader: Reader) -> list[Layer]:
     return [attention_layer(heads, kv, head_dim)] * reader.n_layers
 
 
+def read_olmo_original(reader: Reader) -> list[Layer]:
+    """OLMo in its first format: n_kv_heads, else one if multi_query_attention, else as many as query heads."""
+    heads = reader.n_heads
+    kv = reader.stated("n_kv_heads")
+    if kv is None:
+        kv = 1 if reader.raw.get("multi_query_attention") else heads
+    return [attention_layer(heads, kv, reader.head_dim())] * reader.n_layers
+
+
+def read_plamo(reader: Reader) -> list[Layer]:
+    """PLaMo: n_shared_head query heads share a K/V head."""
+    heads, group = reader.n_heads, reader.stated("n_shared_head")
+    if group is None or heads % group:
+        reader.refuse("n_shared_head", f"= {group!r} must be stated and divide {heads} query heads")
+    return [attention_layer(heads, heads // group, reader.head_dim())] * reader.n_layers
+
+
 GROUPED = (
     *("internlm2", "minicpm", "exaone", "bailing_moe", "bailing_moe_v2"),
-    *("arctic", "phi3small", "Yi", "orion", "skywork_moe", "telechat2", "molmo", "grok-1", "grok"),
+    *(
+        "arctic",
+        "phi3small",
+        "Yi",
+        "orion",
+        "skywork_moe",
+        "telechat2",
+        "molmo",
+        "grok-1",
+        "grok",
+        "dots_ocr",
+        "ernie4_5_moe_vl",
+        "llava_llama",
+        "llava_qwen",
+        "llava",
+        "minicpmo",
+        "pangu_embedded",
+        "hunyuan_v1",
+        "zhinao",
+    ),
 )
-GROUPED_OR_MULTI_HEAD = ("deepseek", "xverse", "aquila", "stablelm_epoch", "internlmxcomposer2", "minicpmv", "cogvlm2")
-MULTI_HEAD = ("qwen", "baichuan", "internlm", "phi-msft", "mixformer-sequential", "stablelm_alpha", "btlm", "jais")
+GROUPED_OR_MULTI_HEAD = (
+    "deepseek",
+    "xverse",
+    "aquila",
+    "stablelm_epoch",
+    "internlmxcomposer2",
+    "minicpmv",
+    "cogvlm2",
+    "phi-msft",
+    "skywork",
+    "telechat",
+)
+MULTI_HEAD = ("qwen", "baichuan", "internlm", "mixformer-sequential", "stablelm_alpha", "btlm", "jais")
 
 ADAPTERS = {
     **{name: Adapter(read_grouped, uses_class=False) for name in GROUPED},
@@ -181,5 +232,7 @@ ADAPTERS = {
     "deci_lm": Adapter(read_nemotron_nas, uses_class=False),
     "openelm": Adapter(read_openelm, uses_class=False),
     "codeshell": Adapter(read_codeshell, uses_class=False),
+    "hf_olmo": Adapter(read_olmo_original, uses_class=False),
+    "plamo": Adapter(read_plamo, uses_class=False),
     "step3_text": Adapter(read_step3, uses_class=False),
 }

@@ -27,4 +27,22 @@ def read_t5(reader: Reader) -> list[Layer]:
     return [_decoder_layer(reader.n_heads, head_dim)] * n_layers
 
 
-ADAPTERS = {name: Adapter(read_t5) for name in ("t5", "mt5", "umt5", "longt5", "switch_transformers")}
+def read_bart(reader: Reader) -> list[Layer]:
+    """BART and its relatives: decoder_layers and decoder_attention_heads of width d_model."""
+    for name in ("decoder_layers", "decoder_attention_heads", "d_model"):
+        if reader.raw.get(name) is None:
+            reader.refuse(name, "is missing: the file does not state the decoder's size")
+    heads, width = reader.raw["decoder_attention_heads"], reader.raw["d_model"]
+    if width % heads:
+        reader.refuse("d_model", f"= {width} is not a multiple of {heads} heads")
+    reader.note("decoder self-attention and cross-attention over the source are counted; the encoder keeps no cache")
+    return [_decoder_layer(heads, width // heads)] * reader.raw["decoder_layers"]
+
+
+T5_TYPES = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+BART_TYPES = ("bart", "mbart", "m2m_100", "pegasus", "marian", "blenderbot", "blenderbot-small", "plbart", "mvp")
+
+ADAPTERS = {
+    **{name: Adapter(read_t5) for name in T5_TYPES},
+    **{name: Adapter(read_bart, uses_class=False, class_type=name) for name in BART_TYPES},
+}

@@ -1,0 +1,42 @@
+"""Who reads which ``model_type``: one adapter per family whose cache differs, one for ordinary attention.
+
+`find` answers for every type: an adapter, or a ``ValueError`` with the reason (unknown, an encoder, remote code
+nobody has described).
+"""
+
+from __future__ import annotations
+
+from attention.adapters import hybrid, latent, ordinary, remote, seq2seq, windowed
+from attention.adapters.base import Adapter
+from attention.adapters.classes import composite_default, known_types, language_models
+from attention.adapters.refused import REFUSED
+
+ADAPTERS: dict[str, Adapter] = {
+    **ordinary.ADAPTERS,
+    **windowed.ADAPTERS,
+    **latent.ADAPTERS,
+    **hybrid.ADAPTERS,
+    **remote.ADAPTERS,
+    **seq2seq.ADAPTERS,
+}
+
+
+def find(model_type: str) -> Adapter:
+    """The adapter of `model_type`.
+
+    Raises:
+        ValueError: the type is not one whose cache is described here.
+    """
+    adapter = ADAPTERS.get(model_type)
+    if adapter is not None:
+        return adapter
+    if model_type in REFUSED:
+        raise ValueError(f"model_type {model_type!r} is refused: {REFUSED[model_type]}")
+    known = known_types()
+    if model_type in known and composite_default(model_type, "text_config") is not None:
+        raise ValueError(f"text_config is missing: the decoder of a {model_type} model is described there")
+    if model_type in known and model_type not in language_models():
+        raise ValueError(f"model_type {model_type!r} is refused: transformers has no language model of this type")
+    raise ValueError(
+        f"model_type {model_type!r} is not known: how it caches is not described here, and a guess could be wrong"
+    )
