@@ -21,7 +21,6 @@ STEPS: dict[str, tuple[str | None, str]] = {
     "MHA": (None, MHA),
     "MHA → MQA": (MHA, MQA),
     "MQA → GQA": (MQA, GQA),
-    "MHA → GQA": (MHA, GQA),
 }
 """The lesson's steps: (class we come from, class we show)."""
 

@@ -160,12 +160,15 @@ def distance_profile(attentions: Sequence[np.ndarray]) -> np.ndarray:
     far back."""
     n_layers, n_heads = attentions[0].shape[:2]
     longest = max(a.shape[-1] for a in attentions)
-    total, rows = np.zeros((n_layers, n_heads, longest)), np.zeros(longest)
+    total, rows = np.zeros((n_layers * n_heads, longest)), np.zeros(longest)
     for a in attentions:
-        for distance in range(a.shape[-1]):
-            total[..., distance] += np.trace(a, offset=-distance, axis1=-2, axis2=-1)
-            rows[distance] += a.shape[-1] - distance
-    return total / rows
+        length = a.shape[-1]
+        t, back = np.tril_indices(length)
+        distance = t - back
+        for head, weights in enumerate(a.reshape(-1, length, length)):
+            total[head] += np.bincount(distance, weights=weights[t, back], minlength=longest)
+        rows[:length] += np.arange(length, 0, -1)
+    return (total / rows).reshape(n_layers, n_heads, longest)
 
 
 def _profile_rows(profile: np.ndarray, length: int) -> np.ndarray:
@@ -189,22 +192,26 @@ def score_roles(
     score = {role.key: np.zeros(shape) for role in ROLES}
     by_distance = {role.key: np.zeros(shape) for role in ROLES}
     uniform, count = dict.fromkeys(score, 0.0), dict.fromkeys(score, 0)
+    by_length: dict[int, np.ndarray] = {}
     for text, attention in zip(texts, attentions, strict=True):
-        expected = _profile_rows(profile, len(text))
+        if len(text) not in by_length:
+            by_length[len(text)] = _profile_rows(profile, len(text))
+        expected = by_length[len(text)]
         visible = np.arange(1, len(text) + 1)
         for role in ROLES:
             places = role.places(text)
             taking_part = places.any(axis=-1)
-            score[role.key] += np.einsum("lhts,ts->lh", attention, places)
-            by_distance[role.key] += np.einsum("lhts,ts->lh", expected, places)
+            t, back = np.nonzero(places)
+            score[role.key] += attention[:, :, t, back].sum(axis=-1, dtype=np.float64)
+            by_distance[role.key] += expected[:, :, t, back].sum(axis=-1)
             uniform[role.key] += float((places.sum(axis=-1) / visible)[taking_part].sum())
             count[role.key] += int(taking_part.sum())
     out = {}
     for role in ROLES:
         key, n = role.key, count[role.key] or float("nan")
         # a role made of distances is what the profile describes, so the profile cannot judge it
-        expected = np.full(shape, uniform[key] / n) if role.positional else by_distance[key] / n
-        out[key] = RoleScore(score[key] / n, uniform[key] / n, expected, count[key])
+        chance = np.full(shape, uniform[key] / n) if role.positional else by_distance[key] / n
+        out[key] = RoleScore(score[key] / n, uniform[key] / n, chance, count[key])
     return out
 
 
@@ -294,3 +301,29 @@ def recorded_roles() -> dict[str, Any]:
     """The scores recorded for the shipped models."""
     record: dict[str, Any] = json.loads((DATA / "roles.json").read_text())
     return record
+
+
+CLEARLY = 2.0
+"""A head is called by a role if its score is so many times the larger chance level …"""
+NOTABLE = 0.1
+"""… and at least this share of its attention goes there."""
+
+
+class Named(NamedTuple):
+    """The role a head plays most clearly, with its recorded score and the larger of its chance levels."""
+
+    role: HeadRole
+    score: float
+    chance: float
+
+
+def named(model: dict[str, Any], layer: int, head: int) -> Named | None:
+    """The role that stands out most for a head of a model of roles.json, or None if none does."""
+    found = []
+    for role in ROLES:
+        entry = model["roles"][role.key]
+        chance = max(entry["uniform"], entry["by_distance"][layer][head])
+        score = entry["score"][layer][head]
+        if score >= NOTABLE and score >= CLEARLY * chance:
+            found.append(Named(role, score, chance))
+    return max(found, key=lambda n: n.score / n.chance, default=None)

@@ -157,6 +157,7 @@ def store(trained: Trained, recipe: Recipe, corpus: Corpus, name: str, folder: P
     aside = weights.with_suffix(".partial")
     state = {key: value.half().contiguous() for key, value in trained.model.state_dict().items()}
     save_file(state, aside, metadata={"format": "pt"})
+    aside.chmod(0o644)  # safetensors writes for the owner alone
     os.replace(aside, weights)
     model = load(weights, trained.model.config)
     record = {

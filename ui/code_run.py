@@ -1,4 +1,4 @@
-"""What the code page runs and shows for a configuration: checks in the worker, the trap's timings, numbers of the text."""
+"""What the code page runs and shows for a configuration: checks and timings in the worker, and its numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ STEP_LESSONS = {
     "MHA": "code_step_mha",
     "MHA → MQA": "code_step_mqa",
     "MQA → GQA": "code_step_gqa",
-    "MHA → GQA": "code_step_gqa",
 }
 TRAP_IMPLEMENTATIONS = ("repeat_sdpa", "enable_gqa", "folded_matmul")
 TRAP_BYTES = 2**28
@@ -66,8 +65,8 @@ def shape_rows(sizes: Sizes) -> list[dict[str, str]]:
         {
             "Tensor": shape.name,
             "Shape": "[" + ", ".join(f"{n:,}" for n in shape.sizes) + "]",
-            "Axes": shape.names,
             "What it is": shape.meaning,
+            "Axes": shape.names,
         }
         for shape in shapes(sizes)
     ]
@@ -145,6 +144,8 @@ def trap(sizes: Sizes) -> None:
 def _draw_trap(job: Job | None) -> None:
     results = [Result.from_json(row) for row in job.results] if job else []
     timed = [r for r in results if r.median_s is not None]
+    if not timed:
+        return
     fig = trap_figure.plot_trap(timed)
     frame.chart(
         fig, key="code_trap_chart", filename="repeat-interleave-trap", alt=trap_figure.describe_trap(timed), height=300

@@ -47,7 +47,7 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
     )
     fig.add_scatter(
         y=labels,
-        x=[1e3 * r.floor_s for r in shown],
+        x=[1e3 * (r.floor_s or 0) for r in shown],
         mode="markers",
         marker={"symbol": "line-ns-open", "size": 22, "line": {"width": 3}, "color": theme.NEUTRAL},
         name="least possible on this host",

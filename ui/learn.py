@@ -1,0 +1,154 @@
+"""The heads page's texts, models and numbers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from attention.head_roles import ROLES, group_similarity, named, recorded_roles
+from attention.tiny_config import DATA, MODELS
+from attention.tiny_maps import Maps, TinyWeights, load_named, maps
+from attention.tiny_view import EXAMPLES, MAX_BYTES, MAX_TYPED, Cleaned, clean, held_out_sample
+from ui.params import Param
+from viz.head_roles import Curve, RoleTable
+
+OWN, HELD_OUT = "Your own text …", "From a held-out file"
+CHOICES = (*EXAMPLES, HELD_OUT, OWN)
+LABELS = {name: "MHA" if k == 8 else "MQA" if k == 1 else f"GQA-{k}" for name, k in MODELS.items()}
+
+
+def _own(text: str) -> str:
+    if not text.strip() or len(text) > MAX_TYPED:
+        raise ValueError(f"{len(text):,} characters")
+    return text
+
+
+OWN_TEXT = Param("learn_own", "for i in range(10):\n    print(i)\n", _own, f"text of 1 to {MAX_TYPED:,} characters")
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def weights(name: str) -> TinyWeights:
+    return load_named(name)
+
+
+@st.cache_data(show_spinner=False, max_entries=24)
+def _maps(name: str, text: bytes) -> tuple[Any, Any]:
+    found = maps(weights(name), text)
+    return found.attention, found.log_probabilities
+
+
+def maps_of(name: str, text: bytes) -> Maps:
+    """A model's maps of a text; the last few are kept."""
+    return Maps(*_maps(name, text))
+
+
+@st.cache_data(show_spinner=False, max_entries=1)
+def _sample() -> tuple[str, bytes]:
+    return held_out_sample()
+
+
+@st.cache_data(show_spinner=False, max_entries=1)
+def roles() -> dict[str, Any]:
+    return recorded_roles()
+
+
+@st.cache_data(show_spinner=False, max_entries=1)
+def records() -> dict[str, Any]:
+    """NAME.json of each shipped model."""
+    return {name: json.loads((DATA / f"{name}.json").read_text()) for name in MODELS}
+
+
+def chosen_text(choice: str, box: Any) -> Cleaned:
+    """The text of a choice; the visitor's own is typed into `box`.
+
+    Raises:
+        ValueError: their text is empty or far too long.
+    """
+    if choice == OWN:
+        with box:
+            typed = st.text_area(f"Text, at most {MAX_BYTES} bytes", key=OWN_TEXT.key, height=110, max_chars=MAX_TYPED)
+        return clean(typed or "")
+    if choice == HELD_OUT:
+        name, text = _sample()
+        return Cleaned(text, f"from {name} of this server's Python, which no model was trained on")
+    return clean(EXAMPLES[choice])
+
+
+def head_names(model: str, layer: int) -> list[str]:
+    """Per head the role it plays most clearly on held-out text, or ""."""
+    record = roles()["models"][model]
+    found = [named(record, layer, head) for head in range(len(record["roles"]["previous"]["score"][layer]))]
+    return [f"{n.role.key} {100 * n.score:.0f} %" if n else "" for n in found]
+
+
+def shown_at_first(model: str, layer: int) -> list[int]:
+    """The heads worth seeing first: of each K/V head, or of all if every head has its own, the most clearly named."""
+    record = roles()["models"][model]
+    n_heads, n_kv_heads = len(record["roles"]["previous"]["score"][layer]), MODELS[model]
+    found = [(named(record, layer, head), head) for head in range(n_heads)]
+    order = [h for n, h in sorted(found, key=lambda f: -(f[0].score / f[0].chance if f[0] else 0))]
+    if not 1 < n_kv_heads < n_heads:
+        return sorted(order[:2])
+    size = n_heads // n_kv_heads
+    return [next(h for h in order if h // size == kv) for kv in range(n_kv_heads)]
+
+
+def role_table(model: str, layer: int) -> RoleTable:
+    record = roles()["models"][model]["roles"]
+    scores, chances = [], []
+    for role in ROLES:
+        entry = record[role.key]
+        scores.append(entry["score"][layer])
+        chances.append([max(entry["uniform"], by_distance) for by_distance in entry["by_distance"][layer]])
+    return RoleTable([role.label for role in ROLES], scores, chances)
+
+
+def definitions() -> str:
+    return "\n".join(f"- **{role.label}**: {role.definition}" for role in ROLES)
+
+
+def layer_similarity(model: str, layer: int) -> list[list[float]]:
+    """[n_heads][n_heads] of one layer."""
+    record = roles()["models"][model]
+    n = len(record["roles"]["previous"]["score"][layer])
+    rows = record["similarity"][layer * n : (layer + 1) * n]
+    return [row[layer * n : (layer + 1) * n] for row in rows]
+
+
+def similarity_finding(model: str, layer: int) -> str:
+    """What the matrix shows, in a sentence."""
+    import numpy as np
+
+    within, between = group_similarity(np.array(layer_similarity(model, layer)), MODELS[model])
+    if within is None:
+        return f"In this layer, heads with a K/V head each have a mean likeness of {between:.2f}."
+    if between is None:
+        return (
+            f"All heads of this layer read one K/V head, and their mean likeness is {within:.2f}, not 1: the keys are "
+            "the same, the questions are not."
+        )
+    return (
+        f"In this layer, heads that share a K/V head have a mean likeness of {within:.2f}, heads that do not "
+        f"{between:.2f}. Sharing keys does not make heads the same: each still asks its own question."
+    )
+
+
+def curves() -> list[Curve]:
+    out = []
+    for name, record in records().items():
+        points = record["curve"]
+        out.append(Curve(LABELS[name], [p["step"] for p in points], [p["validation_loss"] for p in points]))
+    return out
+
+
+def losses() -> str:
+    """The stored models' validation losses as a Markdown table."""
+    rows = ["| Model | K/V heads | Parameters | Validation loss, nats per byte |", "|---|---|---|---|"]
+    for name, record in records().items():
+        rows.append(
+            f"| {LABELS[name]} | {record['config']['n_kv_heads']} | {record['n_parameters']:,} "
+            f"| {record['validation']['loss']:.3f} |"
+        )
+    return "\n".join(rows)
