@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from attention import settings as settings_module
-from attention.runs import MAX_BYTES, Run, parse, recorded
+from attention.cases import Result
+from attention.runs import MAX_BYTES, Run, new, parse, recorded
 from attention.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -207,3 +208,24 @@ def store() -> Store:
         if _store is None:
             _store = Store(settings_module.load())
         return _store
+
+
+def link(run: Run) -> str:
+    """The address of a kept run, without the server's own part."""
+    return f"/timings?run={run.id}"
+
+
+def save_results(results: Sequence[Result]) -> str:
+    """Keep timings taken in this process, with its host and calibration; returns their link.
+
+    Raises:
+        StoreError: the store can't be written.
+        ValueError: there is nothing to keep.
+    """
+    from attention.host import calibrate
+
+    if not results:
+        raise ValueError("nothing was timed, so there is no run to keep")
+    # measured already while these were timed
+    calibration = calibrate(results[0].device).to_json()
+    return link(store().save(new(results, calibration=calibration, source="command line")))

@@ -1,0 +1,169 @@
+"""Runs of timings on a page: the one being taken, the kept ones that the address names, uploads, downloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from attention import runs
+from attention.cases import Result
+from attention.runs import Run
+from attention.settings import load
+from attention.store import StoreError, store
+from attention.worker import Job
+from ui import jobs, state
+from ui.params import Param
+
+KEY = "run"
+"""Address key: tokens of the runs shown, the first one in full, all of them in comparison."""
+MOST = 6
+
+PARAM = Param(KEY, [], lambda token: _checked(token), "the token of a kept run", many=True)
+
+
+@dataclass
+class _Kept:
+    """What this session has kept: token by job, and what could not be kept."""
+
+    tokens: dict[int, str] = field(default_factory=dict)
+    runs: dict[int, Run] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    uploads: set[str] = field(default_factory=set)
+    saved: int = 0
+
+
+@st.cache_resource(scope="session", show_spinner=False)
+def _kept() -> _Kept:
+    return _Kept()
+
+
+def _checked(token: str) -> str:
+    from attention.store import TOKEN
+
+    if not TOKEN.fullmatch(token):
+        raise ValueError("no token of a run")
+    return token
+
+
+def keep_finished(key: str) -> None:
+    """If the job under `key` has ended with results, keep them and put their link into the address. Once per job."""
+    job, kept = jobs.current(key), _kept()
+    if job is None or not job.done or not job.results or id(job) in kept.runs:
+        return
+    run = kept.runs[id(job)] = of_job(job)
+    try:
+        kept.tokens[id(job)] = _save(run).id
+    except StoreError as problem:
+        kept.problems[id(job)] = str(problem)
+        state.put(**{KEY: []})
+    else:
+        state.put(**{KEY: [kept.tokens[id(job)]]})
+
+
+def of_job(job: Job) -> Run:
+    """The results of a job as a run; a job that ended early has them too."""
+    summary = job.summary or {}
+    return runs.new(
+        (Result.from_json(result) for result in job.results),
+        host=summary.get("host"),
+        calibration=summary.get("calibration"),
+    )
+
+
+def _save(run: Run) -> Run:
+    kept = _kept()
+    most = load().session_saves
+    if kept.saved >= most:
+        raise StoreError(f"this session has kept {most} runs already; download this one as JSON to keep it")
+    saved = store().save(run)
+    kept.saved += 1
+    return saved
+
+
+def shown(key: str) -> tuple[list[Run], list[str]]:
+    """The runs to draw, most important first, and what was wrong with the others.
+
+    A job's results that could not be kept are shown all the same; without anything else, a run that ships with the
+    program.
+    """
+    found: list[Run] = []
+    job, kept = jobs.current(key), _kept()
+    problems = [] if job is None or id(job) not in kept.problems else [kept.problems[id(job)]]
+    tokens = list(st.session_state[KEY])[:MOST]
+    if problems and not tokens:
+        assert job is not None
+        found.append(kept.runs[id(job)])
+    for token in tokens:
+        try:
+            found.append(_load(token))
+        except StoreError as problem:
+            problems.append(str(problem))
+    return found or list(runs.recorded()[:1]), problems
+
+
+@st.cache_data(max_entries=64, ttl=3600, show_spinner=False)
+def _load(token: str) -> Run:
+    # a kept run never changes; an error is not cached
+    return store().load(token)
+
+
+def take_upload(key: str) -> None:
+    """Callback of the uploader `key`: check the file, keep it, show it beside the run in view."""
+    for file in st.session_state.get(key) or []:
+        try:
+            run = _save(runs.uploaded(file.getvalue()))
+        except ValueError as problem:
+            st.session_state["_upload_problem"] = f"{file.name[:60]}: {problem}"
+            return
+        tokens = [*(st.session_state[KEY] or [r.id for r in runs.recorded()[:1]]), run.id]
+        state.put(**{KEY: tokens[-MOST:]})
+    st.session_state.pop("_upload_problem", None)
+
+
+def add(key: str) -> None:
+    """Callback of the text field `key`: show the run whose link or token was typed beside the one in view."""
+    typed = str(st.session_state.get(key, "")).strip()
+    token = typed.rpartition("run=")[2].partition("&")[0]
+    try:
+        run = _load(_checked(token)) if typed else None
+    except ValueError as problem:
+        st.session_state["_upload_problem"] = str(problem)
+        return
+    if run is not None:
+        first = st.session_state[KEY] or [r.id for r in runs.recorded()[:1]]
+        state.put(**{KEY: list(dict.fromkeys([*first, run.id]))[-MOST:]})
+    st.session_state.pop("_upload_problem", None)
+
+
+def only(token: str) -> None:
+    """Callback: show one run alone."""
+    state.put(**{KEY: [token]})
+
+
+def upload_problem() -> str | None:
+    """What was wrong with the last upload, if anything."""
+    return st.session_state.get("_upload_problem")
+
+
+def downloads(run: Run) -> None:
+    """CSV and JSON of a run, stamped with its machine."""
+    name = f"headshare-{run.id or 'run'}"
+    with st.container(horizontal=True):
+        st.download_button("CSV", run.to_csv(), f"{name}.csv", "text/csv", on_click="ignore", key=f"csv_{run.id}")
+        st.download_button(
+            "JSON", run.dumps(), f"{name}.json", "application/json", on_click="ignore", key=f"json_{run.id}"
+        )
+
+
+def provenance(run: Run) -> str:
+    """Where a run comes from, in one line of Markdown; text of an upload is shown as code."""
+    how = {
+        "recorded": "Recorded run, shipped with Headshare",
+        "server": "Measured on this server",
+        "command line": "Measured by the command line",
+        "uploaded": "Uploaded by a visitor, not checked",
+    }[run.source]
+    torch = run.versions.get("torch", "unknown")
+    when = run.created[:16].replace("T", " ")
+    return f"{how} · {state.quoted(run.label, 80)} · torch {state.quoted(torch, 30)} · {when} UTC"

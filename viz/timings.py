@@ -1,0 +1,154 @@
+"""Timings as pictures: bars of one shape, curves over the context, machines side by side. Floors are marked in all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from attention.timing_views import Bar, Curve, sharing
+from attention.units import duration, ratio, tokens
+from viz import theme
+
+ROW_PX = 21
+"""Height of one bar, room for its label included."""
+
+
+def _color(name: str) -> str:
+    return theme.SHARING_COLORS[name.partition("-")[0]]
+
+
+def _gqa_colors(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each way to share; a second GQA takes the next colour of the series."""
+    colors: dict[str, str] = {}
+    spare = iter(("#56B4E9", "#009E73", "#7B6BB5", "#8C7A1A", "#CC79A7"))
+    for name in names:
+        taken = any(other.startswith("GQA") for other in colors)
+        colors[name] = next(spare, "#56B4E9") if name.startswith("GQA") and taken else _color(name)
+    return colors
+
+
+def _powers_of_ten(low: float, high: float) -> list[float]:
+    """Ticks 1, 2, 5 per decade of seconds between two times."""
+    marks = [m * 10.0**e for e in range(-7, 4) for m in (1, 2, 5)]
+    inside = [m for m in marks if low <= m <= high]
+    return inside if len(inside) <= 8 else [m for m in inside if f"{m:e}"[0] == "1"]
+
+
+def _time_axis(fig: go.Figure, low: float, high: float, axis: str) -> None:
+    ticks = _powers_of_ten(low, high)
+    update = fig.update_xaxes if axis == "x" else fig.update_yaxes
+    update(type="log", tickvals=ticks, ticktext=[duration(t) for t in ticks], title_text="Time of one step (median)")
+
+
+def plot_bars(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementation") -> go.Figure:
+    """One bar per timing: rows are implementations or machines, colours ways to share, a line marks each floor.
+
+    Args:
+        bars: of one shape; an empty sequence gives an empty figure.
+        title: what was timed.
+        rows: what a row is, for the hover text.
+    """
+    if not bars:
+        return theme.empty(title or "Timings", "No timing of this shape yet.")
+    names = list(dict.fromkeys(bar.name for bar in bars))
+    shared = sorted({(bar.n_kv_heads, sharing(bar)) for bar in bars}, reverse=True)
+    colors = _gqa_colors([name for _, name in shared])
+    low = min(min(b.median_s, b.floor_s or b.median_s) for b in bars) / 1.6
+    high = max(b.median_s + b.iqr_s for b in bars) * 2.2
+    fig = go.Figure()
+    for n_kv_heads, way in shared:
+        own = [bar for bar in bars if bar.n_kv_heads == n_kv_heads]
+        fig.add_bar(
+            orientation="h",
+            name=way,
+            y=[bar.name for bar in own],
+            x=[bar.median_s for bar in own],
+            marker_color=colors[way],
+            error_x={"array": [bar.iqr_s / 2 for bar in own], "thickness": 1, "width": 0, "color": theme.NEUTRAL},
+            text=[_label(bar) for bar in own],
+            textposition="outside",
+            cliponaxis=False,
+            textfont={"size": 12},
+            offsetgroup=way,
+            customdata=[[duration(b.median_s), duration(b.iqr_s), _floor_text(b), b.name] for b in own],
+            hovertemplate=f"{rows}: %{{customdata[3]}}<br>{way}: %{{customdata[0]}} ± %{{customdata[1]}}"
+            "<br>%{customdata[2]}<extra></extra>",
+        )
+        # a bar that is as long as the floor, in outline: its end is the floor's mark, at the bar's own height
+        fig.add_bar(
+            orientation="h",
+            name="floor",
+            y=[bar.name for bar in own],
+            x=[bar.floor_s or None for bar in own],
+            marker={"color": "rgba(0,0,0,0)", "line": {"color": theme.NEUTRAL, "width": 1.5}},
+            offsetgroup=way,
+            showlegend=n_kv_heads == shared[-1][0],
+            hoverinfo="skip",
+        )
+    fig.update_layout(
+        barmode="group",
+        height=max(300, 110 + ROW_PX * len(bars) + 10 * len(names)),
+        title_text=title,
+        legend={"y": 1.0, "yanchor": "bottom"},
+        bargap=0.25,
+        bargroupgap=0.12,
+    )
+    fig.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names, showgrid=False)
+    _time_axis(fig, low, high, "x")
+    from math import log10
+
+    fig.update_xaxes(range=[log10(low), log10(high)])
+    return fig
+
+
+def _label(bar: Bar) -> str:
+    floor = f" · {ratio(bar.median_s / bar.floor_s)} floor" if bar.floor_s else ""
+    # the spaces keep it clear of the spread's line
+    return f"\u2003{duration(bar.median_s)}{floor}"
+
+
+def _floor_text(bar: Bar) -> str:
+    if not bar.floor_s:
+        return "no floor measured"
+    return f"floor {duration(bar.floor_s)}, {bar.bound} binds"
+
+
+def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
+    """Time over context for each way to share, the fastest implementation of each; dotted: the floors."""
+    curves = [curve for curve in curves if curve.context]
+    if not curves:
+        return theme.empty(title or "Timings over the context", "No timing of this shape yet.")
+    colors = _gqa_colors([sharing(curve) for curve in curves])
+    fig = go.Figure()
+    for curve in curves:
+        way = sharing(curve)
+        fig.add_scatter(
+            x=curve.context,
+            y=curve.median_s,
+            name=way,
+            mode="lines+markers",
+            line={"color": colors[way], "width": 2.5},
+            marker={"size": 8},
+            customdata=[
+                [tokens(c), duration(t), name]
+                for c, t, name in zip(curve.context, curve.median_s, curve.implementation, strict=True)
+            ],
+            hovertemplate=f"{way} at %{{customdata[0]}}: %{{customdata[1]}}<br>%{{customdata[2]}}<extra></extra>",
+        )
+        fig.add_scatter(
+            x=curve.context,
+            y=[f or None for f in curve.floor_s],
+            name=f"floor of {way}",
+            mode="lines",
+            line={"color": colors[way], "width": 1.5, "dash": "dot"},
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        theme.label_end(fig, curve.context[-1], curve.median_s[-1], way, log_x=True, log_y=True)
+    times = [t for curve in curves for t in (*curve.median_s, *curve.floor_s) if t > 0]
+    contexts = [c for curve in curves for c in curve.context]
+    theme.token_axis(fig, min(contexts), max(contexts))
+    _time_axis(fig, min(times) / 2, max(times) * 2, "y")
+    fig.update_layout(height=400, title_text=title, showlegend=False, margin={"r": 70})
+    return fig
