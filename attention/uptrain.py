@@ -183,7 +183,7 @@ def _load(source: Path, settings: Settings) -> Any:
     except (OSError, KeyError) as error:
         raise ValueError(f"transformers cannot load {source}: {error}") from error
     if settings.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable()
     return model.train()
 
 

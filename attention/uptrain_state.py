@@ -28,14 +28,16 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """All weights on the CPU of the first process; empty elsewhere. A collective call."""
-    return get_model_state_dict(model, options=_GATHER)
+    """All weights on the CPU of the first process, tied ones once; empty elsewhere. A collective call."""
+    state = get_model_state_dict(model, options=_GATHER)
+    return {name: tensor.contiguous() for name, tensor in state.items() if name not in tied(model)}
 
 
-def without_aliases(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tied weights once: safetensors stores no memory twice."""
-    seen: dict[int, str] = {}
-    return {n: t.contiguous() for n, t in state.items() if seen.setdefault(t.data_ptr(), n) == n or not t.numel()}
+def tied(model: nn.Module) -> dict[str, str]:
+    """Names of weights that are another weight, and that other one's name: it alone is stored."""
+    first: dict[int, str] = {}
+    names = ((name, first.setdefault(id(p), name)) for name, p in model.named_parameters(remove_duplicate=False))
+    return {name: other for name, other in names if name != other}
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, Any]) -> None:
@@ -48,7 +50,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step:
     staging, final = folder / ".saving", folder / f"step-{step:08d}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    save_file(without_aliases(weights), staging / "model.safetensors")
+    save_file(weights, staging / "model.safetensors")
     save_file({n: t.contiguous() for n, t in flat.items()}, staging / "optimizer.safetensors")
     (staging / "state.json").write_text(json.dumps({"step": step, **facts}, indent=2) + "\n")
     for path in staging.iterdir():
@@ -85,10 +87,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts
     distributed = torch.distributed.is_initialized()
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=distributed, cpu_offload=not distributed)
     if main:
-        # weights tied to one that was stored are not in the file
-        for name, tensor in model.state_dict().items():
-            if name not in weights:
-                weights[name] = _alias(name, tensor, model, weights)
+        weights |= {name: weights[other] for name, other in tied(model).items()}
     set_model_state_dict(model, weights, options=options)
     state: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in flat.items():
@@ -99,11 +98,3 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts
         model, optimizer, {"state": state, "param_groups": groups} if main else {}, options=options
     )
     return int(stored["step"])
-
-
-def _alias(name: str, tensor: torch.Tensor, model: nn.Module, weights: dict[str, torch.Tensor]) -> torch.Tensor:
-    everything = dict(model.named_parameters(remove_duplicate=False))
-    for other, parameter in everything.items():
-        if other in weights and parameter is everything.get(name):
-            return weights[other]
-    raise ValueError(f"the state has no tensor {name}")

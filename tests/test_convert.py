@@ -138,8 +138,11 @@ def test_family(family: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("n_kv", "k"), [(12, 4), (6, 1)])
+@pytest.mark.parametrize(
+    ("family", "n_kv", "k"),
+    [(family, 12, 4) for family in FAMILIES]
+    + [(family, 6, 1) for family in ("llama", "phi3", "olmo2", "cohere", "stablelm", "dbrx")],
+)
 def test_equal_heads_give_equal_logits(family: str, n_kv: int, k: int, tmp_path: Path) -> None:
     model = make_model(family, n_kv)
     head_dim, share = head_dim_of(model.config), n_kv // k
