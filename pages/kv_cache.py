@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attention import allocation, breakdown, fit, memory
-from ui import cache_details, frame, params
+from ui import cache_details, cache_verify, frame, params
 from viz import kv_cache as figures
 
 AXES = ("log", "linear", "batch")
@@ -44,5 +44,7 @@ with frame.page(
             cache_details.engine(spec, load)
         with frame.guard():
             cache_details.formula(spec, load)
+        with frame.guard():
+            cache_verify.verify(model, load)
         with frame.guard():
             cache_details.layer_table(model, load)

@@ -114,11 +114,11 @@ def table(rows: Sequence[Compared]) -> None:
         "heads": [f"{r.n_heads} / {r.n_kv_heads}" if r.n_heads else "" for r in rows],
         "head size": [r.head_dim for r in rows],
         "format": [r.kv_dtype for r in rows],
-        "KiB for one more token": [_over(r.bytes_per_token, _KIB) for r in rows],
-        "GiB needed": [_over(r.state_bytes, _GIB) for r in rows],
-        "GiB set aside per rank": [_over(r.bytes_per_rank, _GIB) for r in rows],
+        "KiB / token": [_over(r.bytes_per_token, _KIB) for r in rows],
+        "GiB": [_over(r.state_bytes, _GIB) for r in rows],
+        "GiB / rank": [_over(r.bytes_per_rank, _GIB) for r in rows],
         "equals weights at": [r.outgrows_at for r in rows],
-        "KiB per token and 10⁹ parameters": [_over(r.bytes_per_token_per_billion, _KIB) for r in rows],
+        "KiB / token / 10⁹": [_over(r.bytes_per_token_per_billion, _KIB) for r in rows],
         "% of own MHA": [_over(r.of_own_mha, 0.01) for r in rows],
     }
     number = st.column_config.NumberColumn
@@ -128,10 +128,14 @@ def table(rows: Sequence[Compared]) -> None:
         key="cmp_table",
         column_config={
             "heads": st.column_config.Column(help="Query heads / K/V heads of the most frequent layer with attention"),
+            "KiB / token": number(format="%.4g", help="For one more token at this context"),
+            "GiB": number(format="%.4g", help="What the states of the batch need"),
+            "GiB / rank": number(format="%.4g", help="What an engine sets aside on each rank, in pages of 16 tokens"),
+            "KiB / token / 10⁹": number(format="%.4g", help="Average per token held and 10⁹ parameters"),
+            "% of own MHA": number(format="%.4g", help="Against the same model with one K/V head per query head"),
             "equals weights at": number(
                 format="localized", help="Tokens at which the caches equal the weights in bf16"
             ),
-            **{name: number(format="%.4g") for name in shown if name.startswith(("KiB", "GiB", "%"))},
         },
     )
     data = [row.as_row() for row in rows]

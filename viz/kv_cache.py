@@ -113,20 +113,14 @@ def _marker(x: int | None, y: int | None, color: str, symbol: str) -> dict[str, 
 
 def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool) -> list[dict[str, Any]]:
     scale = log10 if log else float
-    notes = [
-        build.note(
-            scale(numbers.context), scale(max(numbers.state_bytes, 1)),
-            f"<b>{binary_bytes(numbers.state_bytes)}</b> at {tokens(numbers.context)}",
-            showarrow=True, arrowcolor=theme.ACCENT, arrowhead=0, ax=26, ay=34, xanchor="left",
-        )
-    ]  # fmt: skip
+    chosen = f"<b>{binary_bytes(numbers.state_bytes)}</b> at {tokens(numbers.context)}"
+    at = scale(numbers.context), scale(max(numbers.state_bytes, 1))
+    notes = [build.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
+        if crossing and numbers.outgrows_at:
+            text += f", outgrown at {tokens(numbers.outgrows_at)} tokens"
         notes.append(build.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom"))
-    if crossing and numbers.weights and numbers.outgrows_at:
-        text = f"outgrows the weights at {tokens(numbers.outgrows_at)} tokens"
-        arrow = {"showarrow": True, "arrowcolor": _WARN, "arrowhead": 0, "ax": -16, "ay": -30, "xanchor": "right"}
-        notes.append(build.note(scale(numbers.outgrows_at), scale(numbers.weights), text, **arrow))
     return notes
 
 

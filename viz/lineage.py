@@ -20,9 +20,7 @@ def plot_lineage(models: Sequence[Ancestor], *, family: str, height: int = 380) 
         name = f"{family}: cache as a share of multi-head attention"
         return theme.empty(name, "No published sizes in this family.", height)
     traces = [_markers(name, models) for name in ("MHA", "GQA", "MQA", "MLA")]
-    notes = [
-        build.note(m.released, log10(m.share), m.label, yanchor="bottom", yshift=9) for m in _one_per_generation(models)
-    ]
+    notes = [build.note(m.released, log10(m.share), m.label, yanchor="bottom", yshift=9) for m in _named(models)]
     return build.figure(
         [trace for trace in traces if trace["x"]],
         height=height,
@@ -62,10 +60,20 @@ def _size(n_parameters: int | None) -> float:
     return 8.0 if not n_parameters else min(26.0, max(8.0, 8 + 5 * log10(n_parameters / 1e9)))
 
 
-def _one_per_generation(models: Sequence[Ancestor]) -> list[Ancestor]:
-    """The model of each generation with the smallest share: the lowest point carries the name."""
+def _named(models: Sequence[Ancestor], months: int = 4) -> list[Ancestor]:
+    """Who carries a name: the smallest share of each generation, unless its name would lie on another's."""
     best: dict[int, Ancestor] = {}
     for model in models:
         if model.lineage not in best or model.share < best[model.lineage].share:
             best[model.lineage] = model
-    return list(best.values())
+    kept: list[Ancestor] = []
+    for model in best.values():
+        near = [m for m in kept if abs(_month(m) - _month(model)) < months and 0.75 < m.share / model.share < 1.33]
+        if not near:
+            kept.append(model)
+    return kept
+
+
+def _month(model: Ancestor) -> int:
+    year, month = model.released.split("-")[:2]
+    return 12 * int(year) + int(month)

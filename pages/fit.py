@@ -1,0 +1,42 @@
+"""What fits on which accelerators, and how fast a decode step can be at best."""
+
+from attention import catalog, serving
+from attention.allocation import PAGE_TOKENS, WINDOW_POOLS
+from attention.fit import MAX_COUNT, WEIGHT_BITS, Setup
+from ui import fit_parts, frame, params
+from viz import fit as figures
+
+ACCELERATORS = [row.id for row in catalog.accelerators()]
+PARAMS = (
+    params.choice("f_acc", ACCELERATORS, "h100-sxm"),
+    params.integer("f_count", 1, 1, MAX_COUNT),
+    params.choice("f_weights", list(WEIGHT_BITS), "bf16"),
+    params.integer("f_util", 90, 50, 100),
+    params.number("f_reserve", 1.0, 0, 64),
+    params.integer("f_page", PAGE_TOKENS, 1, 2**16),
+    params.choice("f_pool", WINDOW_POOLS, "own"),
+    params.number("f_params", 7.0, 0.001, 100_000, per_model=True),
+)
+
+with frame.page(
+    "fit",
+    title="What fits",
+    lead="Choose accelerators and see the longest context, the largest batch and the fewest you need.",
+    params=PARAMS,
+):
+    model, spec, chosen, context, batch = fit_parts.choose()
+    setup = Setup(**chosen, **fit_parts.current_assumptions())
+    plan = serving.plan(spec, setup, context, batch)
+    fit_parts.metrics(plan, spec, setup, context, batch)
+    frame.chart(
+        figures.plot_fit_map(serving.fit_map(spec, setup, context, batch)),
+        key="fit_map",
+        filename="what-fits",
+        alt=fit_parts.alt(plan, setup, context, batch),
+    )
+    with frame.details():
+        fit_parts.assumptions()
+        fit_parts.memory(plan, setup)
+        fit_parts.step(plan, setup)
+        with frame.guard():
+            fit_parts.others(spec, setup, context, batch)

@@ -1,0 +1,25 @@
+"""What the about page says of this installation."""
+
+from __future__ import annotations
+
+import platform
+import tomllib
+from importlib.metadata import version
+
+from attention import catalog
+from ui.frame import ROOT
+
+
+def facts() -> dict[str, str]:
+    """Counts and versions, by the names the text uses; read without importing what they describe."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        own = str(tomllib.load(file)["project"]["version"])
+    packages = ("torch", "transformers", "streamlit", "plotly")
+    return {
+        "models": f"{len(catalog.models()):,}",
+        "families": f"{len(catalog.families()):,}",
+        "accelerators": f"{len(catalog.accelerators()):,}",
+        "version": own,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

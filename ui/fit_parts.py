@@ -1,0 +1,189 @@
+"""Pieces of the page on what fits: its controls, its numbers, the other accelerators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from attention import catalog, serving
+from attention.fit import MAX_COUNT, WEIGHT_BITS, Setup
+from attention.serving import Plan
+from attention.spec import ModelSpec
+from attention.units import binary_bytes, decimal, duration, significant, tokens
+from ui import controls, downloads, frame
+from ui.controls import ChosenModel
+from viz import fit as figures
+
+_GIB = 2**30
+
+
+def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
+    """The row of controls: the model with its parameter count, the accelerators, the load."""
+    columns = frame.bar(2.3, 2.3, 0.9, 1.2, 2.2, 1, 0.9)
+    with columns[6], frame.more():
+        kv = controls.kv_format()
+        controls.exact_context()
+    with columns[0]:
+        model = controls.model_picker()
+    labels = {row.id: row.label for row in catalog.accelerators()}
+    accelerator = columns[1].selectbox(
+        "Accelerator", list(labels), key="f_acc", format_func=labels.__getitem__, help="Data-sheet figures, see below."
+    )
+    columns[2].number_input("Count", 1, MAX_COUNT, key="f_count", help="Ranks of tensor parallelism.")
+    columns[3].selectbox("Weights", list(WEIGHT_BITS), key="f_weights", help="How the weights are stored.")
+    with columns[4]:
+        context = controls.context(model)
+    with columns[5]:
+        batch = controls.batch()
+    spec = _with_parameters(model.spec)
+    chosen = {
+        "accelerator": catalog.accelerator(str(accelerator)), "count": int(st.session_state["f_count"]),
+        "weight_dtype": st.session_state["f_weights"], "kv_dtype": kv,
+    }  # fmt: skip
+    return model, spec, chosen, context, batch
+
+
+def _with_parameters(spec: ModelSpec) -> ModelSpec:
+    """The model with its parameter count, typed in where it is not known."""
+    if spec.n_parameters is not None:
+        return spec
+    with frame.below_bar():
+        billions = st.number_input(
+            "Parameters, 10⁹ (not known for this model)", 0.001, 100_000.0, key="f_params", format="%.3f",
+            help="What fits depends on the weights; state how many parameters there are.",
+        )  # fmt: skip
+    return replace(spec, n_parameters=round(billions * 1e9))
+
+
+def assumptions() -> None:
+    """What is assumed about memory, as controls beside the bar they change."""
+    columns = st.columns(4, gap="medium", vertical_alignment="bottom")
+    columns[0].slider(
+        "Memory to use, %", 50, 100, key="f_util", help="vLLM calls it gpu_memory_utilization; its default is 90 %."
+    )
+    columns[1].number_input(
+        "Reserve, GiB", 0.0, 64.0, key="f_reserve", step=0.5, format="%.1f",
+        help="Kept free on each accelerator for activations, graphs and fragmentation.",
+    )  # fmt: skip
+    columns[2].number_input("Page, tokens", 1, 2**16, key="f_page", help="Engines give out whole pages.")
+    columns[3].selectbox(
+        "Windows", ("own", "shared"), key="f_pool", format_func=lambda pool: f"{pool} pool",
+        help="Whether windowed layers keep short pages of their own, or share a pool with layers of full length.",
+    )  # fmt: skip
+
+
+def current_assumptions() -> dict[str, Any]:
+    """What those controls say; read before they are drawn, since they stand below the figure."""
+    state = st.session_state
+    return {
+        "utilisation": state["f_util"] / 100,
+        "reserve_bytes": round(state["f_reserve"] * _GIB),
+        "page_tokens": state["f_page"],
+        "window_pool": state["f_pool"],
+    }
+
+
+def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
+    """The three solved numbers, and the bound of a step."""
+    count = f"{setup.count} × {setup.accelerator.label}" if setup.count > 1 else setup.accelerator.label
+    with frame.numbers():
+        _metric(f"Longest context at batch {batch:,}", _context(plan.largest_context), _limit(plan, spec))
+        _metric(f"Largest batch at {tokens(context)}", f"{plan.largest_batch:,}", f"on {count}")
+        fewest = "none" if plan.smallest_count is None else f"{plan.smallest_count:,}"
+        _metric("Fewest accelerators", fewest, f"for {batch:,} × {tokens(context)}")
+        step = plan.floor
+        _metric(
+            "One decode step takes at least",
+            duration(step.floor.time_s),
+            f"at most {significant(step.tokens_per_s)} tokens/s; bound, not a promise",
+        )
+
+
+def _metric(label: str, value: str, beside: str) -> None:
+    st.metric(label, value, beside, delta_color="off", delta_arrow="off", width="content")
+
+
+def _context(longest: int | None) -> str:
+    return "no limit" if longest is None else "none" if longest == 0 else f"{longest:,}"
+
+
+def _limit(plan: Plan, spec: ModelSpec) -> str:
+    if spec.max_context is None:
+        return "tokens that fit"
+    beyond = plan.largest_context is None or plan.largest_context >= spec.max_context
+    return f"the model goes to {tokens(spec.max_context)}" if beyond else f"of the model's {tokens(spec.max_context)}"
+
+
+def memory(plan: Plan, setup: Setup) -> None:
+    """One accelerator's memory."""
+    bar = serving.memory_bar(plan.room, plan.state_bytes)
+    st.subheader(f"Memory of one {setup.accelerator.label}", anchor=False)
+    if bar.over:
+        st.warning(f"This load does not fit: {binary_bytes(bar.over)} too much on each accelerator.")
+    frame.chart(
+        figures.plot_memory(bar), key="fit_memory", filename="accelerator-memory",
+        alt=f"Of {binary_bytes(bar.memory)}: weights {binary_bytes(bar.weights)}, cache {binary_bytes(bar.states)}, "
+        f"reserve {binary_bytes(bar.reserve)}, free {binary_bytes(bar.free)}, over {binary_bytes(bar.over)}.",
+    )  # fmt: skip
+
+
+def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
+    """The map in words."""
+    return (
+        f"What fits on {setup.count} × {setup.accelerator.label} over context and batch. At batch {batch:,} up to "
+        f"{_context(plan.largest_context)} tokens; at {context:,} tokens up to {plan.largest_batch:,} sequences."
+    )
+
+
+def step(plan: Plan, setup: Setup) -> None:
+    """Where the time of a decode step goes, as the roofline bounds it."""
+    bound, floor = plan.floor, plan.floor.floor
+    st.subheader("One decode step, as a bound", anchor=False)
+    binds = "reading memory" if floor.binds == "memory" else "arithmetic"
+    compute = "" if floor.compute_s is None else f", its {decimal(floor.flops, 'FLOP')} {duration(floor.compute_s)}"
+    lines = [
+        f"Each accelerator reads {binary_bytes(bound.weight_bytes)} of weights and {binary_bytes(bound.cache_bytes)} "
+        f"of cache: {duration(floor.memory_s)} at {decimal(setup.accelerator.bytes_per_s, 'B/s')}{compute}. "
+        f"What binds is **{binds}**.",
+        f"Each sequence gets at most **{significant(bound.sequence_tokens_per_s)} tokens/s**, all together "
+        f"**{significant(bound.tokens_per_s)} tokens/s**.",
+    ]
+    if plan.overtakes_at is not None:
+        lines.append(f"From **{tokens(plan.overtakes_at)} tokens** on, a step reads more cache than weights.")
+    if plan.compute_binds_at is not None:
+        lines.append(
+            f"From a batch of {plan.compute_binds_at:,} on, multiplying the weights takes longer than reading them."
+        )
+    lines += [f"Note: {note}." for note in bound.notes]
+    lines.append("A bound, not a promise: communication, launches and sampling only add to it.")
+    st.markdown("  \n".join(lines))
+
+
+def others(spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
+    """The same load on every accelerator of the catalogue."""
+    st.subheader("The same load on other accelerators", anchor=False)
+    rows = serving.every_accelerator(spec, setup, context, batch)
+    st.dataframe(
+        {
+            "accelerator": [row["accelerator"] for row in rows],
+            "memory": [binary_bytes(row["memory_bytes"]) for row in rows],
+            "bandwidth": [decimal(row["bytes_per_s"], "B/s") for row in rows],
+            "fewest": [row["count"] for row in rows],
+            "step, ms at least": [None if row["step_s"] is None else row["step_s"] * 1e3 for row in rows],
+            "tokens/s at most": [row["tokens_per_s"] for row in rows],
+            "source": [row["source"] for row in rows],
+        },
+        hide_index=True,
+        key="fit_others",
+        column_config={
+            "fewest": st.column_config.NumberColumn(help=f"Powers of two up to {MAX_COUNT}; empty: no such count."),
+            "step, ms at least": st.column_config.NumberColumn(format="%.3g"),
+            "tokens/s at most": st.column_config.NumberColumn(format="%.4g"),
+        },
+    )
+    downloads.buttons(
+        rows, "what_fits", model=spec.name, context=context, batch=batch, kv_dtype=setup.kv_dtype,
+        weight_dtype=setup.weight_dtype, utilisation=setup.utilisation, reserve_bytes=setup.reserve_bytes,
+    )  # fmt: skip

@@ -1,0 +1,133 @@
+"""What fits: a map of context and batch with its frontier, and one accelerator's memory as a bar."""
+
+from __future__ import annotations
+
+from math import log2
+from typing import Any
+
+import plotly.graph_objects as go
+
+from attention.serving import FitMap, MemoryBar
+from attention.units import binary_bytes, tokens
+from viz import build, theme
+
+_FULL, _EMPTY = "rgba(14, 116, 144, 0.75)", "rgba(14, 116, 144, 0.12)"
+"""Translucent, so that the text on them follows the page's theme."""
+_WARN = "#D55E00"
+
+
+def plot_fit_map(numbers: FitMap, *, height: int = 400) -> go.Figure:
+    """Share of the usable memory in every cell that fits; the line is the largest batch at each context.
+
+    Both axes run in powers of two, so cells are equal squares of a doubling each.
+    """
+    grid = numbers.grid
+    if not grid.contexts or not grid.batches:
+        return theme.empty("What fits", height=height)
+    usable = max(grid.usable_bytes, 1)
+    shares = [
+        [used / usable if ok else None for used, ok in zip(row, oks, strict=True)]
+        for row, oks in zip(grid.used_bytes, grid.fits, strict=True)
+    ]
+    x, y = [log2(c) for c in grid.contexts], [log2(b) for b in grid.batches]
+    cells = {
+        "type": "heatmap", "x": x, "y": y, "z": shares, "zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2,
+        "colorscale": [[0, _EMPTY], [1, _FULL]], "showscale": False,
+        "text": [["" if s is None else f"{100 * s:.0f} %" for s in row] for row in shares],
+        "texttemplate": "%{text}", "textfont": {"size": 12},
+        "customdata": _hover(numbers), "hovertemplate": "%{customdata}<extra></extra>", "hoverongaps": True,
+    }  # fmt: skip
+    return build.figure(
+        [cells, *_frontier(numbers), _chosen(numbers)],
+        height=height,
+        x=_axis(x, [tokens(c) for c in grid.contexts], "Context (tokens)"),
+        y=_axis(y, [f"{b:,}" for b in grid.batches], "Batch (sequences)"),
+        annotations=_notes(numbers, x, y),
+        plot_bgcolor="rgba(128, 140, 150, 0.08)",
+        margin={"l": 8, "r": 16, "t": 8, "b": 52},
+    )
+
+
+def _axis(at: list[float], names: list[str], name: str) -> dict[str, Any]:
+    return {
+        "range": [at[0] - 0.5, at[-1] + 0.5], "tickvals": at, "ticktext": names, "showgrid": False,
+        "title": build.title(name),
+    }  # fmt: skip
+
+
+def _hover(numbers: FitMap) -> list[list[str]]:
+    grid = numbers.grid
+    usable = binary_bytes(grid.usable_bytes)
+    return [
+        [
+            f"{b:,} × {tokens(c)}: {binary_bytes(used)} of {usable}" + ("" if ok else ", does not fit")
+            for c, used, ok in zip(grid.contexts, row, oks, strict=True)
+        ]
+        for b, row, oks in zip(grid.batches, grid.used_bytes, grid.fits, strict=True)
+    ]
+
+
+def _frontier(numbers: FitMap) -> list[dict[str, Any]]:
+    # below one sequence there is no batch; the line ends at the map's lower edge
+    points = [(c, max(b, 0.5)) for c, b in zip(numbers.contexts, numbers.frontier, strict=True)]
+    if not any(b >= 1 for _, b in points):
+        return []
+    return [
+        {
+            "type": "scatter", "mode": "lines", "x": [log2(c) for c, _ in points], "y": [log2(b) for _, b in points],
+            "line": {"color": _WARN, "width": 3, "shape": "hv"},
+            "customdata": [f"at {tokens(c)} at most {int(b):,} sequences" for c, b in points],
+            "hovertemplate": "%{customdata}<extra></extra>",
+        }
+    ]  # fmt: skip
+
+
+def _chosen(numbers: FitMap) -> dict[str, Any]:
+    return {
+        "type": "scatter", "mode": "markers", "x": [log2(numbers.context)], "y": [log2(numbers.batch)],
+        "marker": {"size": 28, "symbol": "circle-open", "color": "#E69F00", "line": {"width": 4}},
+        "hovertemplate": f"chosen: {numbers.batch:,} × {tokens(numbers.context)}<extra></extra>",
+    }  # fmt: skip
+
+
+def _notes(numbers: FitMap, x: list[float], y: list[float]) -> list[dict[str, Any]]:
+    if not any(map(any, numbers.grid.fits)):
+        text = "Nothing fits: the weights and the reserve alone fill the memory."
+        return [build.note((x[0] + x[-1]) / 2, (y[0] + y[-1]) / 2, text, font={"size": 16})]
+    if numbers.grid.fits[-1][-1]:
+        return []
+    return [build.note(x[-1] + 0.4, y[-1], "does not fit", xanchor="right")]
+
+
+def plot_memory(bar: MemoryBar, *, height: int = 120) -> go.Figure:
+    """One accelerator's memory as one stacked bar, named in its parts."""
+    parts = [
+        ("weights", bar.weights, "rgba(0, 114, 178, 0.55)"),
+        ("cache", bar.states, "rgba(230, 159, 0, 0.65)"),
+        ("reserve", bar.reserve, "rgba(123, 107, 181, 0.55)"),
+        ("free", bar.free, theme.GHOST),
+        ("not to be used", bar.unused if not bar.over else 0, "rgba(128, 140, 150, 0.15)"),
+    ]
+    traces = [
+        {
+            "type": "bar", "orientation": "h", "x": [size], "y": [""], "name": name, "marker": {"color": color},
+            "text": [f"{name}<br>{binary_bytes(size)}"], "textposition": "inside", "insidetextanchor": "middle",
+            "textangle": 0, "hovertemplate": f"{name}: {binary_bytes(size)}<extra></extra>",
+        }
+        for name, size, color in parts
+        if size
+    ]  # fmt: skip
+    end = max(bar.memory, bar.weights + bar.states + bar.reserve)
+    limit = bar.memory - bar.unused
+    return build.figure(
+        traces,
+        height=height,
+        x={**build.bytes_axis(0, end), "range": [0, end * 1.01], "showgrid": False},
+        y={"visible": False},
+        shapes=[{**build.line_down(limit), "line": {"color": _WARN, "width": 2}}],
+        annotations=[build.note(limit, 1, f"limit {binary_bytes(limit)}", yref="paper", yanchor="bottom")],
+        barmode="stack",
+        margin={"l": 8, "r": 8, "t": 22, "b": 28},
+        bargap=0.1,
+        uniformtext={"mode": "hide", "minsize": 11},
+    )
