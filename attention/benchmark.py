@@ -211,7 +211,7 @@ def _time_shape(cases: list[Case], should_stop: Callable[[], bool], seconds_per_
                 return
             assert entry.run
             start = time.perf_counter()
-            flushes.append(clock.time(buffer.sum))
+            flushes.append(clock.time(lambda: host.read_once(buffer)))
             entry.times.append(clock.time(entry.run))
             entry.spent += time.perf_counter() - start
     bandwidth = calibration.buffer_bytes / median(flushes) if flushes else calibration.read_bytes_per_s

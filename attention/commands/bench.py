@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.seconds <= 60:
         raise ValueError(f"seconds must be above 0 and at most 60, got {args.seconds}")
     cases = list(_cases(args))
-    results = []
+    results: list[Result] = []
     for result in benchmark.run_cases(cases, seconds_per_case=args.seconds):
         if not results and not args.json:
             print(_HEADER)

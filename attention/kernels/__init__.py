@@ -6,11 +6,14 @@ All are tested against ``attention.reference``.
 
 from __future__ import annotations
 
-from attention.cases import Case
-from attention.kernels import plain, prefill
+from collections.abc import Iterable
+
+from attention.cases import Case, Result
+from attention.kernels import compiled, fused, plain, prefill
+from attention.kernels.choice import Choice, pick
 from attention.kernels.implementation import Implementation
 
-__all__ = ["IMPLEMENTATIONS", "PREFILL", "Implementation", "implementation", "suited"]
+__all__ = ["IMPLEMENTATIONS", "PREFILL", "Choice", "Implementation", "fastest", "implementation", "suited"]
 
 _DECODE = (
     Implementation(
@@ -50,6 +53,57 @@ _DECODE = (
         "Split context",
         "Chunks of the context attend alone and are combined by log-sum-exp: work for every core at one K/V head.",
         plain.split_matmul,
+    ),
+    Implementation(
+        "split_compiled",
+        "Split context, compiled",
+        "The split context with all between its products fused into one pass: partial scores stay in the core.",
+        compiled.split,
+        unavailable=compiled.unavailable,
+        compiled=True,
+    ),
+    Implementation(
+        "blocked_compiled",
+        "Blocked cache, compiled",
+        "K and V stored in the order the processor reads them, one pass for a whole group: memory is the limit.",
+        compiled.blocked,
+        layout=compiled.blocked_layout,
+        layout_copies=2.0,
+        unavailable=compiled.unavailable,
+        unsuited=compiled.suits_blocks,
+        compiled=True,
+    ),
+    Implementation(
+        "flex",
+        "FlexAttention",
+        "PyTorch's compiled attention with its decoding kernel.",
+        fused.flex,
+        unavailable=fused.flex_unavailable,
+        unsuited=fused.flex_unsuited,
+        compiled=True,
+    ),
+    Implementation(
+        "flash",
+        "Folded, flash",
+        "FlashAttention by name on the folded query: it reads each K/V head once, or says why it cannot.",
+        fused.flash,
+        unavailable=fused.cuda_only,
+        unsuited=fused.half_only,
+    ),
+    Implementation(
+        "cudnn",
+        "Folded, cuDNN",
+        "NVIDIA's own fused kernel by name, on the folded query.",
+        fused.cudnn,
+        unavailable=fused.cuda_only,
+        unsuited=fused.half_only,
+    ),
+    Implementation(
+        "efficient",
+        "Folded, memory-efficient",
+        "The fused kernel that also takes float32, on the folded query.",
+        fused.efficient,
+        unavailable=fused.cuda_only,
     ),
 )
 
@@ -105,3 +159,9 @@ def suited(case: Case) -> tuple[str, ...]:
     """
     known = IMPLEMENTATIONS if case.phase == "decode" else PREFILL
     return tuple(n for n, i in known.items() if not i.unavailable(case.device) and not i.unsuited(case))
+
+
+def fastest(case: Case, timed: Iterable[Result] = ()) -> Choice:
+    """The implementation to use for a case's shape, and why: the fastest of `timed` results of that very shape, or by
+    rule where none was timed. ``case.device`` must be resolved; its implementation is not looked at."""
+    return pick(case, suited(case), timed)

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from attention.cases import Case
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(q [batch, n_heads, query, head_dim], k, v [batch, n_kv_heads, context, head_dim]) -> like q."""
+Attention = Callable[..., Tensor]
+"""(q [batch, n_heads, query, head_dim], *cache) -> like q.
+
+A plain cache is k, v, both [batch, n_kv_heads, context, head_dim]."""
 
 
 def _as_it_lies(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +46,7 @@ class Implementation:
     label: str
     why: str
     attend: Attention
-    layout: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = _as_it_lies
+    layout: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = _as_it_lies
     layout_copies: float = 0.0
     copies: Callable[[int], float] = lambda group_size: 0.0
     holds_scores: bool = True
