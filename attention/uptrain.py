@@ -193,7 +193,7 @@ def shard(model: Any, accelerator: Accelerator, settings: Settings) -> Any:
     if accelerator.num_processes == 1:
         return model.to(device)
     low = torch.bfloat16 if settings.precision == "bf16" else None
-    options = {
+    options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (accelerator.num_processes,)),
         "mp_policy": MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32),
     }

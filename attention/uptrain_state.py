@@ -29,7 +29,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """All weights on the CPU of the first process, tied ones once; empty elsewhere. A collective call."""
-    state = get_model_state_dict(model, options=_GATHER)
+    state: dict[str, Any] = get_model_state_dict(model, options=_GATHER)
     return {name: tensor.contiguous() for name, tensor in state.items() if name not in tied(model)}
 
 
@@ -43,7 +43,7 @@ def tied(model: nn.Module) -> dict[str, str]:
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, Any]) -> None:
     """Write ``folder/step-N``, whole or not at all, and remove older ones. A collective call."""
     weights = full_state(model)
-    moments = get_optimizer_state_dict(model, optimizer, options=_GATHER)
+    moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_GATHER)
     if not weights:
         return
     flat = {f"{name}.{key}": state[key] for name, state in moments["state"].items() for key in _MOMENTS if key in state}
@@ -89,7 +89,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts
     if main:
         weights |= {name: weights[other] for name, other in tied(model).items()}
     set_model_state_dict(model, weights, options=options)
-    state: dict[str, dict[str, torch.Tensor]] = {}
+    state: dict[str, Any] = {}
     for key, tensor in flat.items():
         name, _, moment = key.rpartition(".")
         state.setdefault(name, {})[moment] = tensor
