@@ -231,8 +231,9 @@ def attainable_flops_per_s(intensity: float, bytes_per_s: float, flops_per_s: fl
     return slope if flops_per_s is None else min(slope, flops_per_s)
 
 
-def batch_where_compute_binds(spec: ModelSpec, accelerator: Accelerator, weight_dtype: str = "bf16") -> int | None:
-    """Smallest batch at which multiplying the weights takes longer than reading them, the cache aside."""
+def batch_where_compute_binds(accelerator: Accelerator, weight_dtype: str = "bf16") -> int | None:
+    """Smallest batch at which multiplying the weights takes longer than reading them, the cache aside; None
+    where the device's peak is not known."""
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
     if peak is None:
         return None

@@ -45,7 +45,7 @@ def test_calibrated_scales_do_not_grow() -> None:
 
 @pytest.mark.parametrize("name", ["bf17", "", "BF16", None, ["bf16"]])
 def test_an_unknown_format_is_refused_with_the_known_ones(name: object) -> None:
-    with pytest.raises(ValueError, match="kv_dtype must be one of bf16, .*; got"):
+    with pytest.raises(ValueError, match=r"kv_dtype must be one of bf16, .*; got"):
         cache_format(name)  # type: ignore[arg-type]
 
 

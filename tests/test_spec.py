@@ -63,7 +63,7 @@ def test_a_shared_layer_names_an_earlier_layer_with_a_cache() -> None:
 def test_a_model_has_layers_and_known_dtypes() -> None:
     with pytest.raises(ValueError, match="at least one layer"):
         ModelSpec("m", ())
-    with pytest.raises(ValueError, match="model_dtype must be one of .*, got 'float99'"):
+    with pytest.raises(ValueError, match=r"model_dtype must be one of .*, got 'float99'"):
         ModelSpec("m", (attention_layer(2, 1, 3),), model_dtype="float99")
 
 
@@ -81,7 +81,8 @@ def test_the_layer_that_stands_for_the_model_is_the_most_frequent_with_a_cache()
 def test_a_latent_layer_keeps_one_vector_for_all_heads() -> None:
     layer = latent_layer(17, 31, 7, 11, 13, index_head_dim=5)
     latent, indexer = layer.states
-    assert isinstance(latent, PositionState) and isinstance(indexer, PositionState)
+    assert isinstance(latent, PositionState)
+    assert isinstance(indexer, PositionState)
     assert (latent.role, latent.n_kv_heads, latent.elements_per_position) == (Role.LATENT, 1, 31 + 7)
     assert (indexer.role, indexer.elements_per_position) == (Role.INDEXER, 5)
     assert (layer.n_heads, layer.k_head_dim, layer.v_head_dim, layer.group_size) == (17, 11 + 7, 13, 17)
