@@ -60,7 +60,7 @@ def plan(spec: ModelSpec, setup: Setup, context: int, batch: int) -> Plan:
             count=setup.count, weight_dtype=setup.weight_dtype, kv_dtype=setup.kv_dtype,
         ),
         roofline.traffic_crossover(spec, setup.weight_dtype, setup.kv_dtype, batch),
-        roofline.batch_where_compute_binds(spec, setup.accelerator, setup.weight_dtype),
+        roofline.batch_where_compute_binds(setup.accelerator, setup.weight_dtype),
     )  # fmt: skip
 
 

@@ -119,8 +119,10 @@ def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool)
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
         if crossing and numbers.outgrows_at:
-            text += f", outgrown at {tokens(numbers.outgrows_at)} tokens"
-        notes.append(build.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom"))
+            text += f",<br>outgrown at {tokens(numbers.outgrows_at)}"
+        notes.append(
+            build.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
+        )
     return notes
 
 
@@ -164,7 +166,7 @@ def plot_over_batch(curves: KindCurves, *, chosen: int, weights: int | None = No
     ]
     if shown and weights:
         text = f"weights {binary_bytes(weights)}"
-        notes.append(build.note(0, weights, text, xref="paper", xanchor="left", yanchor="bottom"))
+        notes.append(build.note(0, weights, text, xref="paper", xanchor="left", yanchor="bottom", align="left"))
     return build.figure(
         traces,
         height=height,
