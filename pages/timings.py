@@ -31,11 +31,11 @@ def draw(job: Job | None) -> None:
                 help="Median of the fastest implementation; the floor is the least time this machine could take.",
             )
     if len(views) > 1:
-        figure = timings.plot_bars(timing_views.host_bars(views, shape), rows="Machine")
+        figure = timings.plot_dots(timing_views.host_bars(views, shape), rows="Machine")
     elif st.session_state["t_view"] == timing_parts.OVER:
         figure = timings.plot_curves(timing_views.curves(views[0].results, shape))
     else:
-        figure = timings.plot_bars(timing_views.bars(views[0].results, shape))
+        figure = timings.plot_dots(timing_views.bars(views[0].results, shape))
     frame.chart(
         figure,
         key="t_figure",

@@ -141,18 +141,18 @@ def view_controls(shapes: Sequence[Shape], *, single: bool) -> None:
         return
     st.session_state["t_shape"] = min(st.session_state["t_shape"], len(shapes) - 1)
     with frame.below_bar():
-        left, right = st.columns([2, 1], vertical_alignment="bottom")
+        left, right = st.columns([2, 1], vertical_alignment="center")
     order = shapes[::-1]
     left.selectbox(
         "Show",
         range(len(order)),
         key="t_shape",
         format_func=lambda i: describe(order[i]),
-        help="One of the shapes this run has timed.",
+        label_visibility="collapsed",
     )
     if single:
         with right:
-            st.segmented_control("View", [ONE, OVER], key="t_view", required=True)
+            st.segmented_control("View", [ONE, OVER], key="t_view", required=True, label_visibility="collapsed")
 
 
 def kept(found: Sequence[Run]) -> None:

@@ -1,8 +1,9 @@
-"""Timings as pictures: bars of one shape, curves over the context, machines side by side. Floors are marked in all."""
+"""Timings as pictures: dots of one shape, curves over the context, machines side by side. Floors are marked in all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log10
 
 import plotly.graph_objects as go
 
@@ -10,8 +11,8 @@ from attention.timing_views import Bar, Curve, sharing
 from attention.units import duration, ratio, tokens
 from viz import theme
 
-ROW_PX = 21
-"""Height of one bar, room for its label included."""
+ROW_PX = 34
+"""Height of a row, room for a label above its dots included."""
 
 
 def _color(name: str) -> str:
@@ -41,8 +42,8 @@ def _time_axis(fig: go.Figure, low: float, high: float, axis: str) -> None:
     update(type="log", tickvals=ticks, ticktext=[duration(t) for t in ticks], title_text="Time of one step (median)")
 
 
-def plot_bars(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementation") -> go.Figure:
-    """One bar per timing: rows are implementations or machines, colours ways to share, a line marks each floor.
+def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementation") -> go.Figure:
+    """One row per implementation or machine, one dot per way to share, a tick in its colour at its floor.
 
     Args:
         bars: of one shape; an empty sequence gives an empty figure.
@@ -54,64 +55,65 @@ def plot_bars(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
     names = list(dict.fromkeys(bar.name for bar in bars))
     shared = sorted({(bar.n_kv_heads, sharing(bar)) for bar in bars}, reverse=True)
     colors = _gqa_colors([name for _, name in shared])
-    low = min(min(b.median_s, b.floor_s or b.median_s) for b in bars) / 1.6
-    high = max(b.median_s + b.iqr_s for b in bars) * 2.2
     fig = go.Figure()
-    for n_kv_heads, way in shared:
-        own = [bar for bar in bars if bar.n_kv_heads == n_kv_heads]
-        fig.add_bar(
-            orientation="h",
-            name=way,
-            y=[bar.name for bar in own],
-            x=[bar.median_s for bar in own],
-            marker_color=colors[way],
-            error_x={"array": [bar.iqr_s / 2 for bar in own], "thickness": 1, "width": 0, "color": theme.NEUTRAL},
-            text=[_label(bar) for bar in own],
-            textposition="outside",
-            cliponaxis=False,
-            textfont={"size": 12},
-            offsetgroup=way,
-            customdata=[[duration(b.median_s), duration(b.iqr_s), _floor_text(b), b.name] for b in own],
-            hovertemplate=f"{rows}: %{{customdata[3]}}<br>{way}: %{{customdata[0]}} ± %{{customdata[1]}}"
-            "<br>%{customdata[2]}<extra></extra>",
-        )
-        # a bar that is as long as the floor, in outline: its end is the floor's mark, at the bar's own height
-        fig.add_bar(
-            orientation="h",
-            name="floor",
-            y=[bar.name for bar in own],
-            x=[bar.floor_s or None for bar in own],
-            marker={"color": "rgba(0,0,0,0)", "line": {"color": theme.NEUTRAL, "width": 1.5}},
-            offsetgroup=way,
-            showlegend=n_kv_heads == shared[-1][0],
+    for name in names:
+        times = [bar.median_s for bar in bars if bar.name == name]
+        fig.add_scatter(
+            x=[min(times), max(times)],
+            y=[name, name],
+            mode="lines",
+            line={"color": theme.GHOST, "width": 3},
+            showlegend=False,
             hoverinfo="skip",
         )
-    fig.update_layout(
-        barmode="group",
-        height=max(300, 110 + ROW_PX * len(bars) + 10 * len(names)),
-        title_text=title,
-        legend={"y": 1.0, "yanchor": "bottom"},
-        bargap=0.25,
-        bargroupgap=0.12,
+    for n_kv_heads, way in shared:
+        own = [bar for bar in bars if bar.n_kv_heads == n_kv_heads]
+        best = min(own, key=lambda bar: bar.median_s)
+        fig.add_scatter(
+            x=[bar.floor_s or None for bar in own],
+            y=[bar.name for bar in own],
+            mode="markers",
+            marker={"symbol": "line-ns", "size": 16, "line": {"color": colors[way], "width": 2.5}},
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        fig.add_scatter(
+            name=way,
+            x=[bar.median_s for bar in own],
+            y=[bar.name for bar in own],
+            mode="markers+text",
+            marker={"color": colors[way], "size": 13},
+            error_x={"array": [bar.iqr_s / 2 for bar in own], "thickness": 1.2, "width": 0, "color": colors[way]},
+            text=[duration(bar.median_s) if bar is best or len(names) == 1 else "" for bar in own],
+            textposition="top center",
+            textfont={"size": 12},
+            cliponaxis=False,
+            customdata=[[duration(b.median_s), duration(b.iqr_s), _floor_text(b), b.name] for b in own],
+            hovertemplate=f"{rows}: %{{customdata[3]}}<br>{way}: %{{customdata[0]}}, spread %{{customdata[1]}}"
+            "<br>%{customdata[2]}<extra></extra>",
+        )
+    # a legend entry in a neutral colour: each way has its own floor
+    fig.add_scatter(
+        x=[None],
+        y=[names[0]],
+        name="floor",
+        mode="markers",
+        marker={"symbol": "line-ns", "size": 13, "line": {"color": theme.NEUTRAL, "width": 2.5}},
     )
-    fig.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names, showgrid=False)
+    fig.update_layout(
+        height=max(240, 120 + ROW_PX * len(names)), title_text=title, legend={"y": 1.0, "yanchor": "bottom"}
+    )
+    fig.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names)
+    low = min(min(b.median_s, b.floor_s or b.median_s) for b in bars) / 1.4
+    high = max(b.median_s + b.iqr_s / 2 for b in bars) * 1.4
     _time_axis(fig, low, high, "x")
-    from math import log10
-
-    fig.update_xaxes(range=[log10(low), log10(high)])
-    return fig
-
-
-def _label(bar: Bar) -> str:
-    floor = f" · {ratio(bar.median_s / bar.floor_s)} floor" if bar.floor_s else ""
-    # the spaces keep it clear of the spread's line
-    return f"\u2003{duration(bar.median_s)}{floor}"
+    return fig.update_xaxes(range=[log10(low), log10(high)])
 
 
 def _floor_text(bar: Bar) -> str:
     if not bar.floor_s:
         return "no floor measured"
-    return f"floor {duration(bar.floor_s)}, {bar.bound} binds"
+    return f"{ratio(bar.median_s / bar.floor_s)} the floor of {duration(bar.floor_s)}, where {bar.bound} binds"
 
 
 def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:

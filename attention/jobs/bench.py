@@ -24,9 +24,12 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
         raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
     cases = [Case.from_json(case) for case in raw]
-    for result in benchmark.run_cases(
+    timed = benchmark.run_cases(
         cases, should_stop=should_stop, seconds_per_case=seconds, memory_bytes=payload.get("memory_bytes")
-    ):
+    )
+    emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
+    for number, result in enumerate(timed, 1):
         emit(result.to_json())
+        emit({"progress": number / len(cases), "message": f"{number} of {len(cases)} timed"})
     device = benchmark.resolve_device(cases[0].device)
     return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}
