@@ -15,6 +15,7 @@ WAYS = {
     "enable_gqa": "SDPA, enable_gqa=True",
     "folded_sdpa": "shared reads, SDPA",
     "folded_matmul": "shared reads",
+    "split_matmul": "shared reads, context split",
 }
 
 

@@ -1,0 +1,46 @@
+"""Every catalogue model as one point: its size, its cache, how it shares."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attention.catalog import ModelRow, models
+from attention.memory import sequence_bytes
+from attention.spec import Kind, ModelSpec
+
+
+class ModelPoint(NamedTuple):
+    """One model: one sequence's bytes at the chosen context, 16-bit cache."""
+
+    id: str
+    label: str
+    sharing: str
+    n_parameters: int
+    cache_bytes: int
+    released: str
+
+
+def sharing_of(spec: ModelSpec) -> str:
+    """ "MHA", "GQA", "MQA" or "MLA": of the layer that stands for the model; "none" without attention."""
+    layer = spec.attention_layer
+    if layer is None:
+        return "none"
+    if layer.kind is Kind.LATENT:
+        return "MLA"
+    if layer.n_kv_heads == layer.n_heads:
+        return "MHA"
+    return "MQA" if layer.n_kv_heads == 1 else "GQA"
+
+
+def model_points(context: int) -> tuple[ModelPoint, ...]:
+    """All models whose sizes are published, in the catalogue's order."""
+    return tuple(p for row in models() if (p := _point(row, context)) is not None)
+
+
+def _point(row: ModelRow, context: int) -> ModelPoint | None:
+    spec = row.spec
+    if spec is None or not row.n_parameters:
+        return None
+    return ModelPoint(
+        row.id, row.label, sharing_of(spec), row.n_parameters, sequence_bytes(spec, context, "bf16"), row.released
+    )

@@ -1,0 +1,67 @@
+"""The two papers' tables as printed: data with their source, nothing recomputed."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PAPERS = Path(__file__).parent / "catalog" / "papers.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A printed table: cells are text, exactly as printed ("" where the paper left one empty)."""
+
+    paper: str
+    number: int
+    title: str
+    authors: str
+    arxiv: str
+    caption: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def citation(self) -> str:
+        """E.g. "Ainslie et al. 2023, Table 1" as a Markdown link."""
+        return f"[{self.authors}](https://arxiv.org/abs/{self.arxiv}), Table {self.number}"
+
+    def value(self, model: str, column: str) -> float:
+        """A printed number.
+
+        Raises:
+            KeyError: no such row or column.
+        """
+        found = dict(self.rows)[model][self.columns.index(column)] if column in self.columns else None
+        if found is None:
+            raise KeyError(column)
+        return float(found)
+
+    def records(self) -> list[dict[str, str]]:
+        """Rows as dictionaries of text, for showing."""
+        return [{"Model": model, **dict(zip(self.columns, values, strict=True))} for model, values in self.rows]
+
+
+@cache
+def table(paper: str, number: int) -> Table:
+    """Table `number` of "gqa" or "mqa".
+
+    Raises:
+        KeyError: not one of those recorded.
+    """
+    entry = tomllib.loads(PAPERS.read_text(encoding="utf-8"))[paper]
+    found = entry[f"table{number}"]
+    return Table(
+        paper,
+        number,
+        entry["title"],
+        entry["authors"],
+        entry["arxiv"],
+        found["caption"],
+        found.get("note", ""),
+        tuple(found["columns"]),
+        tuple((row["model"], tuple(row["values"])) for row in found["row"]),
+    )

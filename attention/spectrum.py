@@ -1,0 +1,72 @@
+"""From MHA to MQA: what each number of K/V heads would mean for one model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from attention.catalog import Accelerator
+from attention.memory import divisors, sequence_bytes, with_n_kv_heads
+from attention.roofline import attention_floor
+from attention.spec import ModelSpec, PositionState, Role
+
+
+class Point(NamedTuple):
+    """One number of K/V heads.
+
+    Attributes:
+        cache_bytes: the whole batch.
+        attention_parameters: weights of the Q, K, V and output projections, all layers; None if the model's width
+            is not known.
+        floor_s: least time of one attention layer's step on the accelerator.
+    """
+
+    n_kv_heads: int
+    cache_bytes: int
+    attention_parameters: int | None
+    floor_s: float
+
+
+def attention_parameters(spec: ModelSpec, n_kv_heads: int) -> int | None:
+    """Weights of the attention projections with so many K/V heads, biases aside: per layer
+    width · (k + v head size) · (n_heads + n_kv_heads)."""
+    if spec.hidden_size is None:
+        return None
+    total = 0
+    for layer, n in with_n_kv_heads(spec, n_kv_heads).groups:
+        for state in layer.states:
+            if isinstance(state, PositionState) and state.role is Role.KEY_VALUE:
+                heads = layer.n_heads + state.n_kv_heads
+                total += n * heads * (state.k_head_dim + state.v_head_dim) * spec.hidden_size
+    return total
+
+
+def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int, kv_dtype: str) -> tuple[Point, ...]:
+    """A point for each divisor of the query heads, from 1 (MQA) to all (MHA).
+
+    Raises:
+        ValueError: the model has no attention layer, or an argument is out of range.
+    """
+    if not spec.n_heads:
+        raise ValueError(f"{spec.name} has no attention layer: choose another model")
+    peak = accelerator.flops_per_s.get("bf16") or accelerator.flops_per_s.get("fp16")
+    points = []
+    for k in _possible(spec):
+        held = with_n_kv_heads(spec, k)
+        floor = attention_floor(spec.n_heads, k, held.head_dim, context, batch, "bf16", accelerator.bytes_per_s, peak)
+        points.append(
+            Point(k, batch * sequence_bytes(held, context, kv_dtype), attention_parameters(spec, k), floor.time_s)
+        )
+    return tuple(points)
+
+
+def _possible(spec: ModelSpec) -> tuple[int, ...]:
+    """Numbers that divide the query heads of every layer with a cache of its own."""
+    heads = [layer.n_heads for layer, _ in spec.groups if layer.n_kv_heads]
+    return tuple(k for k in divisors(min(heads)) if all(h % k == 0 for h in heads))
+
+
+def nearest_published(n_heads: int, n_kv_heads: int) -> str:
+    """The model of the GQA paper's Table 1 that shares as this one does: none (MHA-XXL), all (MQA-XXL), or in part."""
+    if n_kv_heads == n_heads:
+        return "MHA-XXL"
+    return "MQA-XXL" if n_kv_heads == 1 else "GQA-8-XXL"

@@ -1,0 +1,82 @@
+"""What was published: the papers' tables as printed, real models' caches, and this host's own timing beside them."""
+
+import streamlit as st
+
+from attention import papers
+from attention.model_points import model_points
+from attention.units import significant
+from ui import controls, frame, jobs, lesson, params, quiz, spectrum_parts
+from viz.model_points import plot_models
+from viz.spectrum import plot_quality, plot_token_cost
+
+TABLES = {"GQA paper, Table 1": ("gqa", 1), "MQA paper, Table 1": ("mqa", 1), "MQA paper, Table 2": ("mqa", 2)}
+TABLES["MQA paper, Table 3"] = ("mqa", 3)
+ONE = papers.table("gqa", 1)
+TWO = papers.table("mqa", 2)
+ROWS = {q.model: (q.seconds, q.average) for q in spectrum_parts.published()}
+PARAMS = (
+    params.choice("pub_pick", list(ROWS), "GQA-8-XXL"),
+    params.choice("pub_table", list(TABLES), "GQA paper, Table 1"),
+)
+LEAD = "What sharing costs and saves in print, in real models, and on this machine."
+
+with frame.page("published", title="Published results", lead=LEAD, params=PARAMS):
+    left, middle, right = frame.bar(3.4, 2, 2)
+    with left:
+        picked = controls.segmented("Mark a model of Table 1", list(ROWS), "pub_pick")
+    with middle:
+        model = controls.model_picker("Mark a model of the catalogue")
+    with right:
+        held = controls.context()
+    first, second = st.columns(2, gap="large")
+    with first:
+        frame.chart(
+            plot_quality(spectrum_parts.published(), picked),
+            key="pub_quality",
+            filename="gqa-paper-table-1",
+            alt="; ".join(f"{name}: {t} s per sample, average {a}" for name, (t, a) in ROWS.items()),
+        )
+        st.caption(f"{ONE.citation}, as printed. {ONE.note}")
+    with second:
+        costs = spectrum_parts.token_costs()
+        frame.chart(
+            plot_token_cost(costs),
+            key="pub_tokens",
+            filename="mqa-paper-table-2",
+            alt="; ".join(f"{c.model}: greedy {c.greedy} µs, beam-4 {c.beam} µs per token" for c in costs),
+        )
+        st.caption(f"{TWO.citation}, decoder part, as printed: WMT14 EN-DE, length 128, TPUv2.")
+
+    with frame.details():
+        one, two = st.columns(2, gap="large")
+        with one:
+            lesson.show("published_gqa", **spectrum_parts.table_one_values())
+        with two:
+            lesson.show(
+                "published_mqa",
+                greedy_mha=significant(TWO.value("multi-head", "Greedy dec"), 2),
+                greedy_mqa=significant(TWO.value("multi-query", "Greedy dec"), 2),
+            )
+            jobs.button(
+                "published",
+                "bench",
+                {"cases": spectrum_parts.table_one_cases(), "seconds_per_case": 0.3},
+                label="Time the same sharing here",
+            )
+            jobs.panel(
+                "published",
+                spectrum_parts.draw_table_one,
+                idle="Attention of one decode step with the XXL model's heads (64 of size 64), 2,048 tokens, batch 4.",
+            )
+        frame.chart(
+            plot_models(model_points(held), held, model.key),
+            key="pub_models",
+            filename="cache-of-real-models",
+            alt=f"Cache of one sequence at {held:,} tokens against parameters, for every model of the catalogue.",
+        )
+        st.caption("Computed from each model's published configuration. Colour: how the model's main layers share.")
+        shown = controls.segmented("Table", list(TABLES), "pub_table")
+        table = papers.table(*TABLES[shown])
+        st.dataframe(table.records(), hide_index=True, width="stretch")
+        st.caption(f"{table.citation}: {table.caption}. {table.note}")
+        quiz.show("published", rows=ROWS, picked=picked)

@@ -1,0 +1,59 @@
+"""One slider from MHA over GQA to MQA, and everything that moves with it."""
+
+import streamlit as st
+
+from attention import catalog, papers
+from attention.spectrum import nearest_published, spectrum
+from ui import controls, frame, lesson, params, quiz, spectrum_parts
+from ui.head_map import head_map
+from viz.spectrum import plot_quality
+
+ACCELERATOR = catalog.accelerator("h100-sxm")
+PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True),)
+LEAD = "Move one slider: heads, cache, weights, time and published quality move with it."
+
+with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAMS):
+    model, load, (right,) = controls.compute_bar(2.4)
+    spec = model.spec
+    points = spectrum(spec, ACCELERATOR, load.context, load.batch, load.kv)
+    with right:
+        chosen = controls.divisor_slider("spec_kv", spec.n_heads, spec.n_kv_heads)
+    by_heads = {p.n_kv_heads: p for p in points}
+    if chosen not in by_heads:
+        raise ValueError(f"{chosen} K/V heads do not divide the query heads of all of {model.label}'s layers")
+
+    assert spec.attention_layer is not None  # spectrum() refused a model without attention
+    left, side = st.columns([3.4, 1], gap="large")
+    with left:
+        head_map(spec.attention_layer, key="spectrum_map", n_kv_heads=chosen)
+    with side:
+        spectrum_parts.metrics(by_heads[chosen], points[-1], load)
+    with frame.details():
+        first, second = st.columns(2, gap="large")
+        with first:
+            spectrum_parts.cost_chart(spec, points, chosen, load)
+        with second:
+            near = nearest_published(spec.n_heads, chosen)
+            table = papers.table("gqa", 1)
+            alt = "; ".join(f"{q.model} {q.seconds} s, average {q.average}" for q in spectrum_parts.published())
+            frame.chart(
+                plot_quality(spectrum_parts.published(), near),
+                key="spectrum_quality",
+                filename="gqa-paper-table-1",
+                alt=f"Published quality against inference time: {alt}.",
+            )
+            st.caption(f"{table.citation}, as printed. {table.note}")
+        lesson.show(
+            "spectrum",
+            n_heads=spec.n_heads,
+            n_kv_heads=chosen,
+            group_size=spec.n_heads // chosen,
+            quality=f"The paper's model that shares in the same way is **{near}**: "
+            f"{table.value(near, 'T_infer (s)')} s per sample at an average score of {table.value(near, 'Average')}, "
+            f"where MHA-XXL has {table.value('MHA-XXL', 'T_infer (s)')} s and {table.value('MHA-XXL', 'Average')}.",
+        )
+        st.caption(
+            f"Least times are computed for {ACCELERATOR.label} from its data sheet, one layer, 16 bit: every key and "
+            "value read once."
+        )
+        quiz.show("spectrum", spec=spec, n_kv_heads=chosen, load=load)

@@ -1,0 +1,184 @@
+"""What the spectrum page shows beside its head map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from attention import papers
+from attention.cases import Result
+from attention.spec import ModelSpec
+from attention.spectrum import Point
+from attention.units import binary_bytes, duration, parameters, ratio, significant
+from attention.worker import Job, Limits
+from ui import frame, jobs
+from ui.controls import Load, sharing_name
+from viz import spectrum as figures
+from viz.trap import describe_trap, plot_trap
+
+TIMED_WAYS = ("folded_matmul", "split_matmul")
+"""Both read each K/V head once; the faster one counts."""
+MOST_BYTES = 2**28
+"""Keys and values of MHA that are timed at most, float32."""
+
+
+def metrics(point: Point, mha: Point, load: Load) -> None:
+    """The numbers of the chosen place on the spectrum, against MHA."""
+    st.metric(
+        f"KV cache, {load.context:,} tokens × {load.batch:,}",
+        binary_bytes(point.cache_bytes),
+        _smaller(point.cache_bytes, mha.cache_bytes),
+        delta_color="off",
+        delta_arrow="off",
+    )
+    if point.attention_parameters is not None and mha.attention_parameters:
+        share = 100 * point.attention_parameters / mha.attention_parameters
+        st.metric(
+            "Attention's weights",
+            parameters(point.attention_parameters),
+            f"{significant(share)} % of MHA's",
+            delta_color="off",
+            delta_arrow="off",
+        )
+    st.metric(
+        "One layer's step, at least",
+        duration(point.floor_s),
+        _smaller(point.floor_s, mha.floor_s, "faster"),
+        delta_color="off",
+        delta_arrow="off",
+    )
+
+
+def _smaller(own: float, most: float, word: str = "smaller") -> str:
+    return "as MHA" if own == most else f"{ratio(most / own)} {word} than MHA"
+
+
+def timed_context(spec: ModelSpec, load: Load) -> int:
+    """The chosen context, halved until MHA's keys and values of one layer fit MOST_BYTES."""
+    context = load.context
+    while context > 1 and 8 * spec.n_heads * spec.head_dim * context > MOST_BYTES:
+        context //= 2
+    return context
+
+
+def cases(spec: ModelSpec, points: tuple[Point, ...], load: Load) -> list[dict[str, Any]]:
+    """Cases of the bench job: every number of K/V heads, one sequence, one layer."""
+    shared = {
+        "n_heads": spec.n_heads,
+        "head_dim": spec.head_dim,
+        "context": timed_context(spec, load),
+        "batch": 1,
+        "dtype": "float32",
+        "device": "auto",
+    }
+    return [{**shared, "implementation": way, "n_kv_heads": p.n_kv_heads} for p in points for way in TIMED_WAYS]
+
+
+def best_times(job: Job | None, spec: ModelSpec) -> dict[int, float]:
+    """Measured seconds by number of K/V heads, of this model's heads only."""
+    best: dict[int, float] = {}
+    for row in job.results if job else []:
+        result = Result.from_json(row)
+        if result.median_s and (result.n_heads, result.head_dim) == (spec.n_heads, spec.head_dim):
+            best[result.n_kv_heads] = min(result.median_s, best.get(result.n_kv_heads, result.median_s))
+    return best
+
+
+def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Job | None) -> figures.Costs:
+    """The figure's numbers: everything as a share of MHA's."""
+    mha = points[-1]
+    times = best_times(job, spec)
+    base = times.get(mha.n_kv_heads)
+    whole = mha.attention_parameters
+    return figures.Costs(
+        [p.n_kv_heads for p in points],
+        [f"{p.n_kv_heads}<br>{sharing_name(spec.n_heads, p.n_kv_heads).split('-')[0]}" for p in points],
+        [p.cache_bytes / mha.cache_bytes for p in points],
+        [p.attention_parameters / whole if whole and p.attention_parameters else None for p in points],
+        [p.floor_s / mha.floor_s for p in points],
+        {k: t / base for k, t in times.items()} if base else {},
+        chosen,
+        {
+            "KV cache": [binary_bytes(p.cache_bytes) for p in points],
+            "attention's weights": [parameters(p.attention_parameters) for p in points],
+            "time per step, at least": [duration(p.floor_s) for p in points],
+            "measured": [duration(times[p.n_kv_heads]) if p.n_kv_heads in times else "" for p in points],
+        },
+    )
+
+
+def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Load) -> None:
+    """The figure with its Run button; measured times join the lines as they arrive."""
+
+    def draw(job: Job | None) -> None:
+        numbers = costs(spec, points, chosen, job)
+        frame.chart(
+            figures.plot_costs(numbers),
+            key="spectrum_costs",
+            filename="mha-gqa-mqa",
+            alt=f"Cost against MHA: with {chosen} K/V heads the cache is "
+            f"{significant(100 * numbers.cache[list(numbers.n_kv_heads).index(chosen)])} % of MHA's.",
+        )
+
+    jobs.panel("spectrum", draw)
+    jobs.button(
+        "spectrum",
+        "bench",
+        {"cases": cases(spec, points, load), "seconds_per_case": 0.25},
+        label="Time every step of the slider here",
+        limits=Limits(seconds=90),
+        help=f"One decode step of one layer, one sequence, {timed_context(spec, load):,} tokens, float32, on this "
+        "server; the faster of two implementations that read each K/V head once.",
+    )
+
+
+def table_one_cases() -> list[dict[str, Any]]:
+    """Decode attention of T5.1.1-XXL's heads (64 of size 64) at the paper's 2,048 input tokens, shared as in Table 1."""
+    shared = {"n_heads": 64, "head_dim": 64, "context": 2048, "batch": 4, "dtype": "float32", "device": "auto"}
+    return [{**shared, "implementation": way, "n_kv_heads": k} for k in (64, 8, 1) for way in TIMED_WAYS]
+
+
+def draw_table_one(job: Job | None) -> None:
+    """This host's times of those cases, the faster implementation of each."""
+    best: dict[int, Result] = {}
+    for row in job.results if job else []:
+        result = Result.from_json(row)
+        known = best.get(result.n_kv_heads)
+        if result.median_s and (known is None or result.median_s < (known.median_s or 0)):
+            best[result.n_kv_heads] = result
+    results = [best[k] for k in sorted(best, reverse=True)]
+    if results:
+        frame.chart(
+            plot_trap(results), key="published_here", filename="measured-here", alt=describe_trap(results), height=260
+        )
+
+
+def published() -> list[figures.Quality]:
+    """Table 1 of the GQA paper."""
+    table = papers.table("gqa", 1)
+    return [
+        figures.Quality(model, table.value(model, "T_infer (s)"), table.value(model, "Average"))
+        for model, _ in table.rows
+    ]
+
+
+def token_costs() -> list[figures.TokenCost]:
+    """Table 2 of the MQA paper, decoder."""
+    table = papers.table("mqa", 2)
+    return [
+        figures.TokenCost(model, table.value(model, "Greedy dec"), table.value(model, "Beam-4 dec"))
+        for model, _ in table.rows
+    ]
+
+
+def table_one_values() -> dict[str, str]:
+    """For ``published_gqa.md``: ratios and differences of printed figures."""
+    rows = {q.model: q for q in published()}
+    mha, mqa, gqa = rows["MHA-XXL"], rows["MQA-XXL"], rows["GQA-8-XXL"]
+    return {
+        "mqa_speedup": significant(mha.seconds / mqa.seconds, 2),
+        "gqa_speedup": significant(mha.seconds / gqa.seconds, 2),
+        "mqa_loss": f"{mha.average - mqa.average:.1f}",
+        "gqa_loss": f"{mha.average - gqa.average:.1f}",
+    }
