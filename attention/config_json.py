@@ -8,13 +8,16 @@ nobody has described, or contradicts itself raises ``ValueError`` naming the fie
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from attention import adapters
+from attention.adapters.base import Adapter
 from attention.adapters.classes import class_defaults, nested_model_type
 from attention.adapters.fields import CONTEXT, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
 from attention.spec import ModelSpec, check_size
@@ -184,8 +187,9 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     raw = check_fields(part, stated_layers(part, prefix), prefix, model_type)
     if adapter.prepare is not None:
         raw = adapter.prepare(raw)
-    defaults = class_defaults(adapter.class_type or model_type, raw, prefix) if adapter.uses_class else None
-    reader = Reader(model_type, raw, prefix, defaults)
+    reader = Reader(model_type, raw, prefix)
+    if adapter.uses_class:
+        reader.defaults = _defaults(adapter, reader)
     try:
         layers = adapter.read(reader)
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
@@ -201,6 +205,17 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
         model_type=model_type,
         notes=tuple(reader.notes),
     )
+
+
+def _defaults(adapter: Adapter, reader: Reader) -> Any:
+    """The class's view of the file; where the class refuses it, our own reason comes first: it names the field."""
+    model_type = adapter.class_type or reader.model_type
+    try:
+        return class_defaults(model_type, reader.raw, reader.prefix)
+    except ValueError:
+        with contextlib.suppress(ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError):
+            adapter.read(replace(reader, defaults=class_defaults(model_type, {}, ""), notes=[]))
+        raise
 
 
 def stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:

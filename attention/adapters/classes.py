@@ -51,7 +51,7 @@ def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
     try:
         with quiet():
             blank = AutoConfig.for_model(model_type)
-            canonical = _canonical(given, blank)
+            canonical = _canonical(_even_width(given), blank)
             made = AutoConfig.for_model(model_type, **canonical)
     except Exception as error:  # whatever a class's checks raise, it is the file that does not fit
         raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None
@@ -89,6 +89,16 @@ _NOT_ARCHITECTURE = frozenset(
 
 _NULL_MEANS = frozenset(("num_key_value_heads", "sliding_window", "head_dim", "layer_types", "mamba_d_ssm"))
 """Fields whose null differs from being absent."""
+
+
+def _even_width(given: dict[str, Any]) -> dict[str, Any]:
+    """Some classes insist on a width that heads divide, although a stated head_dim makes it irrelevant; the readers
+    take the width from the file."""
+    heads, width = (next((n for n in names if given.get(n) is not None), None) for names in (HEADS, WIDTH))
+    head_dim = given.get("head_dim")
+    if heads is None or width is None or head_dim is None or given[width] % given[heads] == 0:
+        return given
+    return {**given, width: given[heads] * head_dim}
 
 
 def _canonical(given: dict[str, Any], blank: Any) -> dict[str, Any]:

@@ -84,12 +84,12 @@ FLAGS = frozenset(
         *("attention_k_eq_v", "is_encoder_decoder", "use_mla", "use_cla", "is_decoder", "add_cross_attention"),
     )
 )
-TEXTS = frozenset(("hybrid_override_pattern", "mamba_ssm_cache_dtype"))
+TEXTS = frozenset(("hybrid_override_pattern", "attention_head_type"))
 PER_LAYER = frozenset(
     (
         *("layer_types", "layers_block_type", "attn_type_list", "no_rope_layers", "compress_ratios"),
         *("hybrid_layer_pattern", "indexer_types", "block_configs", "num_key_value_heads_per_layer"),
-        *("attention_layers", "decoder_attention_types", "sparse_attention_layers"),
+        *("attention_layers", "num_attention_heads_per_layer", "sparse_attention_layers"),
     )
 )
 """Lists with one entry per layer; longer ones (next-token-prediction layers at the end) are cut."""
@@ -115,6 +115,13 @@ MIXED = frozenset(
 """Whole number in some files, text in others ("LLLG", "auto")."""
 
 
+def whole(label: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+    """`check_size` with a message that stays short whatever the value."""
+    if not isinstance(value, int) or abs(value) > 2**64:
+        raise ValueError(f"{label} must be a whole number up to {maximum:,}, got {_short(value)}")
+    return check_size(label, value, minimum, maximum)
+
+
 def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, model_type: str) -> dict[str, Any]:
     """The fields of `raw` named above, each of its right type; per-layer lists cut to `n_layers`.
 
@@ -131,12 +138,12 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, mode
         if name == "intermediate_size" and model_type not in ("mamba", "falcon_mamba"):
             continue  # weights only, and a list in some families
         if name in MIXED:
-            out[name] = value if isinstance(value, str) and len(value) <= MAX_LAYERS else check_size(label, value)
+            out[name] = value if isinstance(value, str) and len(value) <= MAX_LAYERS else whole(label, value)
         elif name in POSITIVE and not (name in KV_HEADS and isinstance(value, list)):
             limit = MAX_LAYERS if name.endswith("layers") or name in LAYERS else MAX_SIZE
-            out[name] = check_size(label, value, 1, limit)
+            out[name] = whole(label, value, 1, limit)
         elif name in NATURAL:
-            out[name] = check_size(label, value, 0)
+            out[name] = whole(label, value, 0)
         elif name in FLAGS:
             if not isinstance(value, bool):
                 raise ValueError(f"{label} must be true or false, got {value!r}")

@@ -111,11 +111,15 @@ ADAPTERS = {
     **{name: Adapter(read) for name in ("deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu", "axk1", "mistral4")},
     "deepseek_v2": Adapter(read_deepseek_v2),
     "kimi_k2": Adapter(read, class_type="deepseek_v3"),
+    "kimi_k25": Adapter(read, class_type="deepseek_v3"),
     "deepseek_v32": Adapter(read_indexed),
     "glm_moe_dsa": Adapter(read_indexed),
     **{name: Adapter(read_indexed) for name in ("axk2", "hy_v4", "mistral_large4_text")},
     "minimax_m3_vl_text": Adapter(read_minimax_m3),
-    "minimax_m3": Adapter(read_minimax_m3, class_type="minimax_m3_vl_text", same_code=False),
+    **{
+        name: Adapter(read_minimax_m3, class_type="minimax_m3_vl_text", same_code=False)
+        for name in ("minimax_m3", "minimax_m3_text")
+    },
     "longcat_flash": Adapter(read_longcat_native),
     "deepseek_v4": Adapter(read_deepseek_v4),
 }

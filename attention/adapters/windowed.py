@@ -185,6 +185,19 @@ def read_mllama(reader: Reader) -> list[Layer]:
     return [empty if i in chosen else layer for i, layer in enumerate(layers)]
 
 
+def read_laguna(reader: Reader) -> list[Layer]:
+    """Laguna: query heads may differ from layer to layer, K/V heads do not."""
+    heads = reader.raw.get("num_attention_heads_per_layer")
+    layers = ordinary.read(reader)
+    if not heads:
+        return layers
+    out = []
+    for layer, n_heads in zip(layers, heads, strict=True):
+        window = layer.key_value.window if layer.key_value else None
+        out.append(attention_layer(n_heads, layer.n_kv_heads, layer.k_head_dim, window))
+    return out
+
+
 ADAPTERS = {
     "gemma3n_text": Adapter(read_gemma3n),
     "gemma4_text": Adapter(read_gemma4),
@@ -197,6 +210,9 @@ ADAPTERS = {
     "dbrx": Adapter(read_dbrx, uses_class=False),
     "gpt_neo": Adapter(read_gpt_neo),
     "step3p5": Adapter(read_step3p5, uses_class=False),
+    "laguna": Adapter(read_laguna),
+    "mimo_v2": Adapter(read_mimo_v2, class_type="mimo_v2_flash", same_code=False),
+    "step3p7": Adapter(read_step3p5, uses_class=False),
     "step3p7_text": Adapter(read_step3p5, uses_class=False),
     "mimo_v2_flash": Adapter(read_mimo_v2),
     "mllama_text_model": Adapter(read_mllama),
