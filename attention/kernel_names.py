@@ -25,10 +25,12 @@ DECODE: dict[str, KernelName] = {
         "PyTorch's own switch: no copy on this path, but each K/V head is still read once per query head.",
     ),
     "folded_sdpa": KernelName(
-        "Folded, SDPA", "A group's query heads become rows of one query, so each K/V head is read once."
+        "Folded, SDPA",
+        "A group's query heads become rows of one query, so each K/V head is read once.",
     ),
     "folded_matmul": KernelName(
-        "Folded, matmul", "The same folding with two matrix products and a softmax: exact, and three lines."
+        "Folded, matmul",
+        "The same folding with two matrix products and a softmax: exact, and three lines.",
     ),
     "tall_matmul": KernelName(
         "Folded, K·qᵀ",
@@ -38,9 +40,57 @@ DECODE: dict[str, KernelName] = {
         "Split context",
         "Chunks of the context attend alone and are combined by log-sum-exp: work for every core at one K/V head.",
     ),
+    "split_compiled": KernelName(
+        "Split context, compiled",
+        "The split context with all between its products fused into one pass: partial scores stay in the core.",
+    ),
+    "blocked_compiled": KernelName(
+        "Blocked cache, compiled",
+        "K and V stored in the order the processor reads them, one pass for a whole group: memory is the limit.",
+    ),
+    "flex": KernelName(
+        "FlexAttention",
+        "PyTorch's compiled attention with its decoding kernel.",
+    ),
+    "flash": KernelName(
+        "Folded, flash",
+        "FlashAttention by name on the folded query: it reads each K/V head once, or says why it cannot.",
+    ),
+    "cudnn": KernelName(
+        "Folded, cuDNN",
+        "NVIDIA's own fused kernel by name, on the folded query.",
+    ),
+    "efficient": KernelName(
+        "Folded, memory-efficient",
+        "The fused kernel that also takes float32, on the folded query.",
+    ),
 }
 
-PREFILL: dict[str, KernelName] = {}
+PREFILL: dict[str, KernelName] = {
+    "repeat_sdpa": KernelName(
+        "Repeat K/V, then SDPA",
+        "Copies each K/V head once per query head; beside a prefill's arithmetic the copy costs little.",
+    ),
+    "enable_gqa": KernelName(
+        "SDPA, enable_gqa=True",
+        "PyTorch's own switch, fused: the scores never reach memory.",
+    ),
+    "expanded_sdpa": KernelName(
+        "Expanded view, SDPA",
+        "Query heads see their K/V head through a view of stride 0: fused, and nothing is copied.",
+    ),
+}
+
+USUAL = {
+    "decode": ("repeat_sdpa", "enable_gqa", "folded_sdpa", "folded_matmul", "split_compiled", "blocked_compiled"),
+    "prefill": tuple(PREFILL),
+}
+"""Those that are timed unless others are chosen: the two that waste, the two that do not, the two at the limit."""
+
+
+def table(phase: str) -> dict[str, KernelName]:
+    """The implementations of "decode" or "prefill"."""
+    return PREFILL if phase == "prefill" else DECODE
 
 
 def label(name: str) -> str:

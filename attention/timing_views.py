@@ -55,12 +55,12 @@ def shapes(results: Iterable[Result]) -> tuple[Shape, ...]:
 
 
 def describe(shape: Shape) -> str:
-    """A shape in words: "decode at context 4k, 32 query heads of 128, float32"."""
+    """A shape in words: "Decode at context 4k, 32 query heads of 128, float32"."""
     from attention.units import tokens
 
     batch = f"batch {shape.batch}, " if shape.batch > 1 else ""
     heads = f"{shape.n_heads} query heads of {shape.head_dim}"
-    return f"{shape.phase} at context {tokens(shape.context)}, {batch}{heads}, {shape.dtype}"
+    return f"{shape.phase.capitalize()} at context {tokens(shape.context)}, {batch}{heads}, {shape.dtype}"
 
 
 def sharing_name(n_heads: int, n_kv_heads: int) -> str:

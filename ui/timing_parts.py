@@ -17,8 +17,8 @@ from ui import frame, kept_runs, params, state
 
 CONTEXTS = [2**power for power in range(8, 18)]
 ONE, OVER = "One context", "Over context"
-NAMES = {"decode": list(kernel_names.DECODE), "prefill": list(kernel_names.PREFILL)}
-PHASES = [phase for phase, names in NAMES.items() if names]
+PHASES = ["decode", "prefill"]
+NAMES = list(dict.fromkeys([*kernel_names.DECODE, *kernel_names.PREFILL]))
 
 PARAMS = (
     params.integer("t_heads", 32, 1, 128),
@@ -29,7 +29,7 @@ PARAMS = (
     params.choice("t_dtype", list(DTYPES), "float32"),
     params.choice("t_device", ["auto", "cpu", "cuda"], "auto"),
     params.choice("t_phase", PHASES, "decode"),
-    params.choices("t_impl", [name for names in NAMES.values() for name in names], list(NAMES["decode"])),
+    params.choices("t_impl", NAMES, kernel_names.USUAL["decode"]),
     params.choice("t_view", [ONE, OVER], ONE),
     params.integer("t_shape", 0, 0, 999),
 )
@@ -73,13 +73,11 @@ def controls() -> tuple[dict[str, Any] | None, Any]:
 
 
 def _rare() -> tuple[list[str], dict[str, Any]]:
-    phase = st.session_state["t_phase"]
-    if len(PHASES) > 1:
-        phase = st.segmented_control("Phase", PHASES, key="t_phase", required=True) or phase
-    own = NAMES[phase]
-    if not set(st.session_state["t_impl"]) & set(own):
-        st.session_state["t_impl"] = own
-    st.session_state["t_impl"] = [name for name in st.session_state["t_impl"] if name in own]
+    phase = st.segmented_control("Phase", PHASES, key="t_phase", required=True) or PHASES[0]
+    own = list(kernel_names.table(phase))
+    chosen = [name for name in st.session_state["t_impl"] if name in own] or list(kernel_names.USUAL[phase])
+    if chosen != st.session_state["t_impl"]:
+        st.session_state["t_impl"] = chosen
     names = st.multiselect(
         "Implementations",
         own,
@@ -188,6 +186,6 @@ def kept(found: Sequence[Run]) -> None:
 
 def explanations(results: Iterable[Result]) -> None:
     """What is to be learnt from each implementation that was timed."""
-    known = {**kernel_names.DECODE, **kernel_names.PREFILL}
-    names = dict.fromkeys(r.implementation for r in results)
-    st.markdown("\n".join(f"- **{known[name].label}** — {known[name].why}" for name in names if name in known))
+    timed = dict.fromkeys((r.phase, r.implementation) for r in results)
+    known = [kernel_names.table(phase)[name] for phase, name in timed if name in kernel_names.table(phase)]
+    st.markdown("\n".join(f"- **{name.label}** — {name.why}" for name in known))

@@ -1,0 +1,100 @@
+"""Timings arranged for figures: nothing incomparable side by side, nothing lost."""
+
+import subprocess
+import sys
+
+import pytest
+
+from attention import kernel_names, timing_views
+from attention.timing_views import Shape
+from tests.timing_samples import result, run
+from viz import timings
+
+RESULTS = (
+    result("repeat_sdpa", n_kv_heads=77, context=1024, median_s=0.11),
+    result("repeat_sdpa", n_kv_heads=7, context=1024, median_s=0.13),
+    result("folded_sdpa", n_kv_heads=77, context=1024, median_s=0.17),
+    result("folded_sdpa", n_kv_heads=7, context=1024, median_s=0.019),
+    result("folded_sdpa", n_kv_heads=1, context=1024, median_s=None),
+    result("folded_sdpa", n_kv_heads=7, context=2048, median_s=0.041),
+)
+SHAPE = Shape(77, 19, 1024, 1, "float32", "decode")
+
+
+def test_shapes_are_told_apart_by_all_that_matters():
+    assert timing_views.shapes(RESULTS) == (SHAPE, SHAPE._replace(context=2048))
+    other = result(batch=3)
+    assert timing_views.shape_of(other) != timing_views.shape_of(result())
+
+
+def test_rows_follow_the_lesson_and_leave_out_what_was_not_timed():
+    rows = timing_views.bars(reversed(RESULTS), SHAPE)
+    assert [(b.implementation, b.n_kv_heads) for b in rows] == [
+        ("repeat_sdpa", 77),
+        ("repeat_sdpa", 7),
+        ("folded_sdpa", 77),
+        ("folded_sdpa", 7),
+    ]
+
+
+def test_the_fastest_of_each_way_to_share():
+    best = timing_views.fastest(RESULTS, SHAPE)
+    assert {n: (r.implementation, r.median_s) for n, r in best.items()} == {
+        77: ("repeat_sdpa", 0.11),
+        7: ("folded_sdpa", 0.019),
+    }
+    rows = timing_views.speedups(RESULTS, SHAPE)
+    assert [(name, median) for name, median, _, _ in rows] == [("MHA", 0.11), ("GQA-7", 0.019)]
+    assert rows[0][2] is None
+    assert rows[1][2] == pytest.approx(0.11 / 0.019)
+
+
+def test_curves_join_contexts_of_an_otherwise_equal_shape():
+    mha, gqa = timing_views.curves((*RESULTS, result(batch=3, n_kv_heads=7)), SHAPE)
+    assert (mha.n_kv_heads, mha.context) == (77, (1024,))
+    assert (gqa.n_kv_heads, gqa.context, gqa.median_s) == (7, (1024, 2048), (0.019, 0.041))
+
+
+def test_machines_of_one_name_stay_apart():
+    rows = timing_views.host_bars([run(), run(), run(calibration={"name": "Other"})], timing_views.shape_of(result()))
+    names = list(dict.fromkeys(b.name for b in rows))
+    assert names == ["Test 3000, 2 threads", "Test 3000, 2 threads (2)", "Other, 2 threads"]
+
+
+def test_only_shapes_of_all_machines_are_compared():
+    longer = run(result(context=2048), result(context=1024))
+    assert timing_views.common_shapes([run(), longer]) == (SHAPE,)
+    assert timing_views.common_shapes([run(), run(result(context=2048))]) == ()
+    assert timing_views.common_shapes([]) == ()
+
+
+def test_figures_show_every_timing_and_its_floor():
+    rows = timing_views.bars(RESULTS, SHAPE)
+    figure = timings.plot_dots(rows, "Title")
+    dots = {(trace.name, y): x for trace in figure.data if trace.text for x, y in zip(trace.x, trace.y, strict=True)}
+    assert dots[("GQA-7", "Folded, SDPA")] == 0.019
+    assert len(dots) == len(rows)
+    floors = [x for trace in figure.data if trace.marker.symbol == "line-ns" and trace.name is None for x in trace.x]
+    assert floors == [row.floor_s for n in (77, 7) for row in rows if row.n_kv_heads == n]
+    assert figure.layout.xaxis.type == "log"
+    curve = timings.plot_curves(timing_views.curves(RESULTS, SHAPE))
+    assert [tuple(trace.y) for trace in curve.data if trace.name == "GQA-7"] == [(0.019, 0.041)]
+
+
+def test_empty_figures_are_titled():
+    for figure in (timings.plot_dots((), "Nothing"), timings.plot_curves((), "Nothing")):
+        assert figure.layout.title.text == "Nothing"
+        assert not figure.data
+
+
+def test_names_agree_with_the_kernels():
+    # in a process of its own: torch shall not slow the other tests
+    code = (
+        "from attention import kernel_names as n, kernels as k\n"
+        "for names, table in ((n.DECODE, k.IMPLEMENTATIONS), (n.PREFILL, k.PREFILL)):\n"
+        "    assert {a: (b.label, b.why) for a, b in table.items()} == {a: tuple(b) for a, b in names.items()}\n"
+        "assert set(n.USUAL['decode']) <= set(k.IMPLEMENTATIONS)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert kernel_names.label("some_new_one") == "some new one"
