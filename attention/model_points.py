@@ -17,7 +17,7 @@ class ModelPoint(NamedTuple):
     sharing: str
     n_parameters: int
     cache_bytes: int
-    released: str
+    released: str | None
 
 
 def sharing_of(spec: ModelSpec) -> str:

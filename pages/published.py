@@ -15,7 +15,7 @@ ONE = papers.table("gqa", 1)
 TWO = papers.table("mqa", 2)
 ROWS = {q.model: (q.seconds, q.average) for q in spectrum_parts.published()}
 PARAMS = (
-    params.choice("pub_pick", list(ROWS), "GQA-8-XXL"),
+    params.choice("pub_pick", list(ROWS), "MHA-XXL"),
     params.choice("pub_table", list(TABLES), "GQA paper, Table 1"),
 )
 LEAD = "What sharing costs and saves in print, in real models, and on this machine."

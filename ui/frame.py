@@ -30,7 +30,7 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("heads", "pages/heads.py", "Heads"),
             ("why", "pages/why.py", "Why share?"),
             ("spectrum", "pages/spectrum.py", "MHA – GQA – MQA"),
-            ("published", "pages/published.py", "Published models"),
+            ("published", "pages/published.py", "Published results"),
             ("heads_learn", "pages/heads_learn.py", "What heads learn"),
             ("code", "pages/code.py", "The code"),
         ),
@@ -82,7 +82,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
     st.html(ROOT / "ui" / "style.css")
     replaced = state.restore(key, params)
     if embedded():
-        st.html("<style>.st-key-bar, .st-key-below-bar, .st-key-details, .st-key-numbers {display: none}</style>")
+        st.html("<style>.st-key-bar, .st-key-below-bar, .st-key-examples, .st-key-details, .st-key-numbers {display: none}</style>")
     else:
         _navigation()
         _header(title, lead)

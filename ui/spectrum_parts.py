@@ -134,7 +134,7 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
 
 
 def table_one_cases() -> list[dict[str, Any]]:
-    """Decode attention of T5.1.1-XXL's heads (64 of size 64) at the paper's 2,048 input tokens, shared as in Table 1."""
+    """Decode attention with T5.1.1-XXL's heads (64 of size 64) over the paper's 2,048 tokens, shared as in Table 1."""
     shared = {"n_heads": 64, "head_dim": 64, "context": 2048, "batch": 4, "dtype": "float32", "device": "auto"}
     return [{**shared, "implementation": way, "n_kv_heads": k} for k in (64, 8, 1) for way in TIMED_WAYS]
 

@@ -8,6 +8,7 @@ from math import log10
 import plotly.graph_objects as go
 
 from attention.model_points import ModelPoint
+from attention.spec import Kind
 from attention.units import binary_bytes, parameters
 from viz import theme
 
@@ -28,7 +29,11 @@ def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None =
             y=[p.cache_bytes for p in mine],
             mode="markers",
             name=sharing if sharing != "none" else "no attention",
-            marker={"size": 9, "color": theme.SHARING_COLORS.get(sharing, theme.NEUTRAL), "opacity": 0.8},
+            marker={
+                "size": 9,
+                "color": {**theme.SHARING_COLORS, "none": theme.KIND_COLORS[Kind.RECURRENT]}[sharing],
+                "opacity": 0.8,
+            },
             customdata=[[p.label, parameters(p.n_parameters), binary_bytes(p.cache_bytes), p.released] for p in mine],
             hovertemplate="%{customdata[0]} (%{customdata[3]})<br>%{customdata[1]} parameters, %{customdata[2]}"
             "<extra>" + sharing + "</extra>",
