@@ -196,8 +196,8 @@ def _time_shape(cases: list[Case], should_stop: Callable[[], bool], seconds_per_
             return
         _prepare(entry, q, k, v, expected)
     runnable = [entry for entry in entries if entry.run]
-    flushes: list[float] = []
-    buffer = torch.ones(host.flush_bytes(device) // 4, device=device)
+    pace = _Pace(device, case.dtype, calibration)
+    load = host.OtherLoad()
     for entry in runnable:
         assert entry.run
         clock.time(entry.run)
@@ -205,27 +205,30 @@ def _time_shape(cases: list[Case], should_stop: Callable[[], bool], seconds_per_
         waiting = [e for e in runnable if len(e.times) < MIN_REPEATS or e.spent < seconds_per_case]
         if not waiting:
             break
+        pace.multiply(clock)
         # forth and back, so that none always follows the same one
         for entry in waiting if turn % 2 == 0 else reversed(waiting):
             if should_stop():
                 return
             assert entry.run
             start = time.perf_counter()
-            flushes.append(clock.time(lambda: host.read_once(buffer)))
+            pace.read(clock)
             entry.times.append(clock.time(entry.run))
             entry.spent += time.perf_counter() - start
-    bandwidth = calibration.buffer_bytes / median(flushes) if flushes else calibration.read_bytes_per_s
+    others = load.share()
     for entry in entries:
-        yield _result(entry, bandwidth, calibration)
+        if others > 0.1 and entry.times:
+            entry.notes.append(f"other processes took {others:.0%} of the processor meanwhile")
+        yield _result(entry, pace, calibration.cache_bytes)
 
 
-def _result(entry: _Entry, bandwidth: float, calibration: host.Calibration) -> Result:
+def _result(entry: _Entry, pace: _Pace, cache: int | None) -> Result:
     case = entry.case
-    memory_s, arithmetic_s = case_bytes(case) / bandwidth, case_flops(case) / calibration.flops_per_s[case.dtype]
+    bandwidth, flops_per_s = pace.bytes_per_s, pace.flops_per_s
+    memory_s, arithmetic_s = case_bytes(case) / bandwidth, case_flops(case) / flops_per_s
     floor_s = max(memory_s, arithmetic_s)
     median_s = median(entry.times) if entry.times else None
     low, _, high = quantiles(entry.times, n=4) if len(entry.times) > 1 else (0.0, 0.0, 0.0)
-    cache = calibration.cache_bytes
     if median_s is not None and cache and case.cache_bytes < cache:
         entry.notes.append(f"K/V would fit the last-level cache ({binary_bytes(cache)}): flushed before each run")
     return Result(
@@ -250,8 +253,39 @@ def _result(entry: _Entry, bandwidth: float, calibration: host.Calibration) -> R
         repeats=len(entry.times),
         tolerance=tolerance(case.dtype, case.context),
         read_bytes_per_s=bandwidth,
-        flops_per_s=calibration.flops_per_s[case.dtype],
+        flops_per_s=flops_per_s,
     )
+
+
+class _Pace:
+    """What the machine can do while a case is timed: it reads and multiplies in between, so that a floor and the times
+    set against it saw the same machine, and the K/V cache is read from memory each time."""
+
+    def __init__(self, device: str, dtype: str, calibration: host.Calibration) -> None:
+        self.buffer = torch.ones(host.flush_bytes(device) // 4, device=device)
+        rate = calibration.flops_per_s[dtype]
+        # about ten milliseconds' worth on a processor, and large enough to reach the rate
+        n = 4096 if device == "cuda" else min(1024, max(128, int((rate * 0.005) ** (1 / 3)) // 64 * 64))
+        self.a = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
+        self.out = torch.empty_like(self.a)
+        self.reads: list[float] = []
+        self.products: list[float] = []
+        self.calibration, self.rate = calibration, rate
+
+    def read(self, clock: _Clock) -> None:
+        self.reads.append(clock.time(lambda: host.read_once(self.buffer)))
+
+    def multiply(self, clock: _Clock) -> None:
+        self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.buffer.nbytes / median(self.reads) if self.reads else self.calibration.read_bytes_per_s
+
+    @property
+    def flops_per_s(self) -> float:
+        """The first product warms up."""
+        return 2 * self.a.shape[0] ** 3 / median(self.products[1:]) if len(self.products) > 1 else self.rate
 
 
 class _Clock:

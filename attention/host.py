@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -166,8 +165,8 @@ def _calibrate(device: str) -> Calibration:
     size = flush_bytes(device)
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
-    read = _median_time(lambda: read_once(source), device)
-    copied = _median_time(lambda: target.copy_(source), device)
+    read = best_time(lambda: read_once(source), device)
+    copied = best_time(lambda: target.copy_(source), device)
     del source, target
     return Calibration(
         device=device,
@@ -210,25 +209,27 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _matmul_rate(dtype_name: str, device: str) -> float:
+def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 7) -> float:
+    """Best rate of an n × n matrix product over some repeats, a multiply-add counted as two."""
     import torch
 
     dtype: torch.dtype = getattr(torch, dtype_name)
+    a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
+    # the result is written into place, so that the allocator's page faults are not measured
+    out = torch.empty_like(a)
+    return 2 * n**3 / best_time(lambda: torch.matmul(a, b, out=out), device, repeats)
 
-    def rate(n: int, repeats: int) -> float:
-        a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
-        # the result is written into place, so that the allocator's page faults are not measured
-        out = torch.empty_like(a)
-        return 2 * n**3 / _median_time(lambda: torch.matmul(a, b, out=out), device, repeats)
 
+def _matmul_rate(dtype_name: str, device: str) -> float:
     if device == "cuda":
-        return rate(8192, 5)
-    small = rate(256, 1)
+        return matmul_flops(dtype_name, device, 8192)
+    small = matmul_flops(dtype_name, device, 256, repeats=3)
     # A dtype the processor has no multiplier for is emulated: hundreds of times slower, so a small product suffices.
-    return rate(1536, 5) if small > 2e10 else small
+    return matmul_flops(dtype_name, device, 1536) if small > 1e10 else small
 
 
-def _median_time(run: Callable[[], object], device: str, repeats: int = 9) -> float:
+def best_time(run: Callable[[], object], device: str, repeats: int = 11) -> float:
+    """Shortest of some runs in seconds, after two to warm up: a limit is what the device can do undisturbed."""
     times = []
     for attempt in range(repeats + 2):
         synchronize(device)
@@ -237,7 +238,27 @@ def _median_time(run: Callable[[], object], device: str, repeats: int = 9) -> fl
         synchronize(device)
         if attempt >= 2:
             times.append(time.perf_counter() - start)
-    return median(times)
+    return min(times)
+
+
+class OtherLoad:
+    """How busy other processes (and other guests of the same machine) kept the processor since this was made."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        system, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        idle = system.idle + getattr(system, "iowait", 0.0)
+        # guest time is contained in user time
+        total = sum(system) - getattr(system, "guest", 0.0) - getattr(system, "guest_nice", 0.0)
+        return total, total - idle, own.user + own.system
+
+    def share(self) -> float:
+        """From 0 to 1; 0 where the clock has not ticked."""
+        total, busy, own = (now - before for now, before in zip(self._now(), self._start, strict=True))
+        return min(1.0, max(0.0, (busy - own) / total)) if total > 0 else 0.0
 
 
 def _cpuinfo() -> dict[str, str]:
