@@ -30,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
         for row in rows:
             print(json.dumps(_facts(row), ensure_ascii=False))
         return 0
-    table = [("model", "id", "released", "parameters", "layers", "heads", "K/V heads", "per token (16 bit)")]
+    table: list[tuple[str, ...]] = [
+        ("model", "id", "released", "parameters", "layers", "heads", "K/V heads", "per token (16 bit)")
+    ]
     for row in rows:
         if row.spec is None:
             table.append((row.label, row.id, row.released or "–", "unpublished", "–", "–", "–", "–"))
