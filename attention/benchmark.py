@@ -20,6 +20,7 @@ from torch import Tensor
 from attention import host, reference
 from attention.cases import Case, Result, case_bytes, case_flops
 from attention.kernels import Implementation, implementation
+from attention.pace import Clock, Pace
 from attention.units import binary_bytes
 
 __all__ = ["Case", "Result", "case_bytes", "case_flops", "memory_needed", "run_cases", "tolerance"]
@@ -187,7 +188,7 @@ def _time_shape(cases: list[Case], should_stop: Callable[[], bool], seconds_per_
     case = cases[0]
     device = case.device
     calibration = host.calibrate(device)
-    clock = _Clock(device)
+    clock = Clock(device)
     q, k, v = make_inputs(case)
     expected = reference.attention(q, k, v)
     entries = [_Entry(c, implementation(c.implementation, c.phase)) for c in cases]
@@ -196,7 +197,7 @@ def _time_shape(cases: list[Case], should_stop: Callable[[], bool], seconds_per_
             return
         _prepare(entry, q, k, v, expected)
     runnable = [entry for entry in entries if entry.run]
-    pace = _Pace(device, case.dtype, calibration)
+    pace = Pace(device, case.dtype, calibration)
     load = host.OtherLoad()
     for entry in runnable:
         assert entry.run
@@ -222,7 +223,7 @@ def _time_shape(cases: list[Case], should_stop: Callable[[], bool], seconds_per_
         yield _result(entry, pace, calibration.cache_bytes)
 
 
-def _result(entry: _Entry, pace: _Pace, cache: int | None) -> Result:
+def _result(entry: _Entry, pace: Pace, cache: int | None) -> Result:
     case = entry.case
     bandwidth, flops_per_s = pace.bytes_per_s, pace.flops_per_s
     memory_s, arithmetic_s = case_bytes(case) / bandwidth, case_flops(case) / flops_per_s
@@ -255,57 +256,3 @@ def _result(entry: _Entry, pace: _Pace, cache: int | None) -> Result:
         read_bytes_per_s=bandwidth,
         flops_per_s=flops_per_s,
     )
-
-
-class _Pace:
-    """What the machine can do while a case is timed: it reads and multiplies in between, so that a floor and the times
-    set against it saw the same machine, and the K/V cache is read from memory each time."""
-
-    def __init__(self, device: str, dtype: str, calibration: host.Calibration) -> None:
-        self.buffer = torch.ones(host.flush_bytes(device) // 4, device=device)
-        rate = calibration.flops_per_s[dtype]
-        # about ten milliseconds' worth on a processor, and large enough to reach the rate
-        n = 4096 if device == "cuda" else min(1024, max(128, int((rate * 0.005) ** (1 / 3)) // 64 * 64))
-        self.a = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
-        self.out = torch.empty_like(self.a)
-        self.reads: list[float] = []
-        self.products: list[float] = []
-        self.calibration, self.rate = calibration, rate
-
-    def read(self, clock: _Clock) -> None:
-        self.reads.append(clock.time(lambda: host.read_once(self.buffer)))
-
-    def multiply(self, clock: _Clock) -> None:
-        self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))
-
-    @property
-    def bytes_per_s(self) -> float:
-        return self.buffer.nbytes / median(self.reads) if self.reads else self.calibration.read_bytes_per_s
-
-    @property
-    def flops_per_s(self) -> float:
-        """The first product warms up."""
-        return 2 * self.a.shape[0] ** 3 / median(self.products[1:]) if len(self.products) > 1 else self.rate
-
-
-class _Clock:
-    """Times one call on a device: wall time on the CPU, events on a CUDA stream."""
-
-    def __init__(self, device: str) -> None:
-        self.cuda = device == "cuda"
-        if not self.cuda:
-            torch.set_num_threads(host.worker_threads())
-
-    def time(self, run: Callable[[], object]) -> float:
-        """Seconds of one call."""
-        if not self.cuda:
-            start = time.perf_counter()
-            run()
-            return time.perf_counter() - start
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        begin.record()
-        run()
-        end.record()
-        torch.cuda.synchronize()
-        return float(begin.elapsed_time(end)) / 1000

@@ -16,13 +16,13 @@ HELP = "Time one step of attention on this machine, each case checked against fl
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--n-heads", type=_numbers, default=(32,), metavar="N[,N…]", help="query heads (32)")
-    parser.add_argument("--n-kv-heads", type=_numbers, default=(32, 8, 1), metavar="N[,N…]", help="K/V heads (32,8,1)")
-    parser.add_argument("--head-dim", type=_numbers, default=(128,), metavar="N[,N…]", help="size of a head (128)")
+    parser.add_argument("--n-heads", type=numbers, default=(32,), metavar="N[,N…]", help="query heads (32)")
+    parser.add_argument("--n-kv-heads", type=numbers, default=(32, 8, 1), metavar="N[,N…]", help="K/V heads (32,8,1)")
+    parser.add_argument("--head-dim", type=numbers, default=(128,), metavar="N[,N…]", help="size of a head (128)")
     parser.add_argument(
-        "--context", type=_numbers, default=(1024, 4096), metavar="N[,N…]", help="tokens held (1024,4096)"
+        "--context", type=numbers, default=(1024, 4096), metavar="N[,N…]", help="tokens held (1024,4096)"
     )
-    parser.add_argument("--batch", type=_numbers, default=(1,), metavar="N[,N…]", help="sequences (1)")
+    parser.add_argument("--batch", type=numbers, default=(1,), metavar="N[,N…]", help="sequences (1)")
     parser.add_argument("--dtype", type=_words, default=("float32",), metavar="|".join(DTYPES), help="dtypes (float32)")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: CUDA where there is one")
     parser.add_argument("--phase", choices=PHASES, default="decode", help="decode one token, or prefill all (decode)")
@@ -112,7 +112,8 @@ def _row(r: Result) -> str:
     return _line(cells) + ("" if timed or not r.note else f"  {r.note}")
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers separated by commas, as an argument's type."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:

@@ -1,0 +1,32 @@
+"""Worker job "model_step": time a decoder layer with a model's real sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attention import host, model_step
+from attention.benchmark import resolve_device
+
+
+def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """payload: {"cases": [StepCase fields …], "seconds_per_case": 1.5, "memory_bytes": null}; emits a StepResult each.
+
+    Returns the host and its calibration.
+
+    Raises:
+        ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
+    """
+    raw = payload.get("cases")
+    if not isinstance(raw, list) or not 1 <= len(raw) <= 200 or not all(isinstance(case, dict) for case in raw):
+        raise ValueError("cases must be a list of 1 to 200 cases")
+    seconds = payload.get("seconds_per_case", 1.5)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
+        raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
+    cases = [model_step.StepCase.from_json(case) for case in raw]
+    for result in model_step.run_steps(
+        cases, should_stop=should_stop, seconds_per_case=seconds, memory_bytes=payload.get("memory_bytes")
+    ):
+        emit(result.to_json())
+    device = resolve_device(cases[0].device)
+    return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}

@@ -1,0 +1,65 @@
+"""The stopwatch of a device, and what the device can do while something is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from attention import host
+
+
+class Clock:
+    """Times one call on a device: wall time on the CPU, events on a CUDA stream."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device == "cuda"
+        if not self.cuda:
+            torch.set_num_threads(host.worker_threads())
+
+    def time(self, run: Callable[[], object]) -> float:
+        """Seconds of one call."""
+        if not self.cuda:
+            start = time.perf_counter()
+            run()
+            return time.perf_counter() - start
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        begin.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        return float(begin.elapsed_time(end)) / 1000
+
+
+class Pace:
+    """What the machine can do while a case is timed: it reads and multiplies in between, so that a floor and the times
+    set against it saw the same machine, and the K/V cache is read from memory each time."""
+
+    def __init__(self, device: str, dtype: str, calibration: host.Calibration) -> None:
+        self.buffer = torch.ones(host.flush_bytes(device) // 4, device=device)
+        rate = calibration.flops_per_s[dtype]
+        # about ten milliseconds' worth on a processor, and large enough to reach the rate
+        n = 4096 if device == "cuda" else min(1024, max(128, int((rate * 0.005) ** (1 / 3)) // 64 * 64))
+        self.a = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
+        self.out = torch.empty_like(self.a)
+        self.reads: list[float] = []
+        self.products: list[float] = []
+        self.calibration, self.rate = calibration, rate
+
+    def read(self, clock: Clock) -> None:
+        self.reads.append(clock.time(lambda: host.read_once(self.buffer)))
+
+    def multiply(self, clock: Clock) -> None:
+        self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.buffer.nbytes / median(self.reads) if self.reads else self.calibration.read_bytes_per_s
+
+    @property
+    def flops_per_s(self) -> float:
+        """The first product warms up."""
+        return 2 * self.a.shape[0] ** 3 / median(self.products[1:]) if len(self.products) > 1 else self.rate
