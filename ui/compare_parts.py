@@ -51,17 +51,19 @@ def more(key: str, tp_key: str) -> int:
     st.number_input("Ranks (TP), all models", 1, MAX_TP, key=tp_key, help="Ranks of tensor parallelism.")
     st.markdown("**Add a column with its own settings**")
     labels = cached.catalogue_labels()
-    model = st.selectbox("Model", list(labels), format_func=labels.__getitem__, key="cmp_add_model")
-    kv = st.selectbox("Cache format", list(FORMATS), index=list(FORMATS).index("fp8"), key="cmp_add_kv")
-    tp = st.number_input("Ranks (TP)", 1, MAX_TP, 1, key="cmp_add_tp")
-    text = Column(str(model), str(kv), int(tp) if tp > 1 else None).write()
-    st.button("Add column", on_click=_add, args=(key, text), width="stretch", key="cmp_add")
+    st.selectbox("Model", list(labels), format_func=labels.__getitem__, key="cmp_add_model")
+    st.selectbox("Cache format", list(FORMATS), index=list(FORMATS).index("fp8"), key="cmp_add_kv")
+    st.number_input("Ranks (TP)", 1, MAX_TP, 1, key="cmp_add_tp")
+    st.button("Add column", on_click=_add, args=(key,), width="stretch", key="cmp_add")
     return int(st.session_state[tp_key])
 
 
-def _add(key: str, text: str) -> None:
-    if text not in st.session_state[key] and len(st.session_state[key]) < comparison.MAX_COLUMNS:
-        st.session_state[key] = [*st.session_state[key], text]
+def _add(key: str) -> None:
+    state = st.session_state
+    tp = int(state["cmp_add_tp"])
+    text = Column(state["cmp_add_model"], state["cmp_add_kv"], tp if tp > 1 else None).write()
+    if text not in state[key] and len(state[key]) < comparison.MAX_COLUMNS:
+        state[key] = [*state[key], text]
 
 
 def metrics(rows: Sequence[Compared], context: int) -> None:

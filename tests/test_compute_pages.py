@@ -1,0 +1,176 @@
+"""The computing pages through AppTest: their numbers are attention's, and bad input becomes a message."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attention import allocation, breakdown, catalog, comparison, fit, lineage, memory, serving
+from attention.units import binary_bytes, tokens
+
+ROOT = Path(__file__).resolve().parent.parent
+LLAMA = "meta-llama/Llama-3.1-8B"
+GEMMA = "google/gemma-3-27b-pt"
+
+
+def open_page(name: str, **query: str | list[str]) -> AppTest:
+    at = AppTest.from_file(ROOT / "app.py", default_timeout=60)
+    at.switch_page(f"pages/{name}.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    return at
+
+
+def sound(at: AppTest) -> AppTest:
+    assert not at.exception
+    assert not [error.value for error in at.error]
+    return at
+
+
+def metrics(at: AppTest) -> dict[str, str]:
+    return {metric.label: str(metric.value) for metric in at.metric}
+
+
+def chart(at: AppTest, index: int = 0) -> dict:  # type: ignore[type-arg]
+    return json.loads(at.get("plotly_chart")[index].proto.spec)
+
+
+@pytest.mark.parametrize(("model", "context", "batch", "kv"), [(LLAMA, 5003, 3, "bf16"), (GEMMA, 32_768, 1, "q8_0")])
+def test_kv_cache_shows_the_memory_modules_numbers(model: str, context: int, batch: int, kv: str) -> None:
+    at = sound(open_page("kv_cache", model=model, context=str(context), batch=str(batch), kv=kv))
+    spec = catalog.model(model).spec
+    assert spec is not None
+    cache = memory.cache_bytes(spec, context, batch, kv)
+    shown = metrics(at)
+    assert binary_bytes(cache.state_bytes) in shown.values()
+    assert shown["For one more token"] == binary_bytes(cache.bytes_per_token)
+    at_tokens = breakdown.outgrows_weights_at(spec, fit.weight_bytes(spec.n_parameters or 0, "bf16"), kv, batch)
+    assert shown["Outgrows the weights at"] == f"{tokens(at_tokens or 0)} tokens"
+    assert f"{cache.state_bytes:,}".replace(",", "{,}") in at.latex[0].value
+    table = at.dataframe[0].value
+    assert table["bytes, one sequence"].sum() == cache.sequence_bytes
+    assert len(table) == spec.n_layers
+
+
+def test_kv_cache_redraws_when_a_control_moves() -> None:
+    at = sound(open_page("kv_cache", model=LLAMA, context="8192"))
+    before = metrics(at)
+    at.number_input(key="batch").set_value(7).run()
+    assert metrics(sound(at)) != before
+    at.selectbox(key="k_axes").set_value("batch").run()
+    assert {trace["type"] for trace in chart(sound(at))["data"]} == {"bar"}
+    at.selectbox(key="k_axes").set_value("linear").run()
+    assert all(trace.get("stackgroup") for trace in chart(sound(at))["data"] if trace["mode"] == "lines")
+
+
+def test_kv_cache_shows_what_an_engine_sets_aside() -> None:
+    at = sound(open_page("kv_cache", model=LLAMA, context="8192", k_tp="16", k_page="32", k_static="10000"))
+    spec = catalog.model(LLAMA).spec
+    assert spec is not None
+    aside = allocation.allocate(spec, 8192, tp=16, page_tokens=32, max_context=10_000)
+    bars = next(c for c in (chart(at, i) for i in range(3)) if c["data"][0]["type"] == "waterfall")
+    assert bars["data"][0]["x"][-1] == aside.allocated_bytes
+    assert any(binary_bytes(aside.bytes_per_rank) in caption.value for caption in at.caption)
+
+
+def test_ranks_that_the_heads_do_not_allow_are_a_message_and_the_rest_stays() -> None:
+    at = sound(open_page("kv_cache", model=LLAMA, k_tp="7"))
+    assert [warning.value for warning in at.warning] == ["tp must divide n\\_heads = 32, got 7"]
+    assert at.latex
+    assert at.dataframe
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "deepseek-ai/DeepSeek-V3",
+        "Qwen/Qwen3-Next-80B-A3B-Instruct",
+        "tiiuae/falcon-7b",
+        "google/flan-t5-xl",
+        "THUDM/chatglm2-6b",
+        "google/Gemini-1.0",
+        "custom",
+    ],
+)
+@pytest.mark.parametrize("name", ["kv_cache", "fit"])
+def test_every_kind_of_model_has_its_page(name: str, model: str) -> None:
+    at = sound(open_page(name, model=model))
+    assert [w.value for w in at.warning if "does not fit" not in w.value] == []
+    assert chart(at)["data"]
+
+
+def test_compare_has_a_row_per_column() -> None:
+    chosen = [LLAMA, f"{LLAMA}~fp8~4", GEMMA, "google/Gemini-1.0"]
+    at = sound(open_page("compare", cmp=chosen, context="5003", batch="3"))
+    rows = comparison.compare([comparison.column(text) for text in chosen], 5003, 3)
+    table = at.dataframe[0].value
+    assert list(table["model"]) == [row.label for row in rows]
+    for shown, row in zip(table["GiB"], rows, strict=True):
+        assert (row.state_bytes is None and shown != shown) or shown * 2**30 == row.state_bytes
+    assert any("unpublished" in caption.value for caption in at.caption)
+    assert [t["name"] for t in chart(at)["data"] if t["mode"] == "lines"] == [r.label for r in rows[:3]]
+
+
+def test_a_column_with_its_own_settings_can_be_added() -> None:
+    at = sound(open_page("compare", cmp=[LLAMA]))
+    at.selectbox(key="cmp_add_model").set_value(LLAMA)
+    at.selectbox(key="cmp_add_kv").set_value("int4")
+    at.button(key="cmp_add").click().run()
+    assert list(sound(at).dataframe[0].value["model"]) == ["Llama 3.1 8B", "Llama 3.1 8B · int4"]
+
+
+def test_an_address_with_unknown_models_keeps_the_known_ones() -> None:
+    at = sound(open_page("compare", cmp=["no-such/model", LLAMA, f"{LLAMA}~fp8~99999"]))
+    assert list(at.dataframe[0].value["model"]) == ["Llama 3.1 8B"]
+    assert any("could not be used" in caption.value for caption in at.caption)
+
+
+def test_no_models_is_a_designed_state() -> None:
+    at = sound(open_page("compare", cmp=[LLAMA]))
+    at.multiselect(key="cmp").set_value([]).run()
+    assert "Choose at least one model" in chart(sound(at))["layout"]["annotations"][0]["text"]
+
+
+def test_lineage_follows_the_chosen_family() -> None:
+    at = sound(open_page("compare", cmp_family="Gemma", context="32768"))
+    figure = chart(at, 1)
+    assert sum(len(trace["x"]) for trace in figure["data"]) == len(lineage.lineage("Gemma", 32_768))
+
+
+def test_fit_shows_the_solved_numbers() -> None:
+    at = sound(open_page("fit", model=LLAMA, context="32768", batch="5", f_acc="h100-sxm", f_util="80", f_reserve="2"))
+    spec = catalog.model(LLAMA).spec
+    assert spec is not None
+    setup = fit.Setup(catalog.accelerator("h100-sxm"), utilisation=0.8, reserve_bytes=2 * 2**30)
+    plan = serving.plan(spec, setup, 32_768, 5)
+    shown = metrics(at)
+    assert shown["Longest context at batch 5"] == f"{plan.largest_context:,}"
+    assert shown["Largest batch at 32k"] == f"{plan.largest_batch:,}"
+    assert shown["Fewest accelerators"] == f"{plan.smallest_count}"
+    assert any("bound, not a promise" in str(metric.delta) for metric in at.metric)
+    at.slider(key="f_util").set_value(60).run()
+    assert metrics(sound(at)) != shown
+
+
+def test_a_load_that_does_not_fit_is_said() -> None:
+    at = sound(open_page("fit", model="meta-llama/Llama-3.1-405B", f_acc="l4"))
+    assert metrics(at)["Longest context at batch 1"] == "none"
+    assert any("does not fit" in warning.value for warning in at.warning)
+
+
+def test_an_unknown_parameter_count_can_be_stated() -> None:
+    at = sound(open_page("fit", model="THUDM/chatglm2-6b", f_params="6.2"))
+    before = metrics(at)
+    at.number_input(key="f_params").set_value(30.0).run()
+    assert metrics(sound(at)) != before
+
+
+def test_about_counts_what_is_there() -> None:
+    at = sound(open_page("about"))
+    text = " ".join(markdown.value for markdown in at.markdown)
+    assert f"{len(catalog.models())} published models" in text
+    assert "[[" not in text
