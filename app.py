@@ -9,8 +9,9 @@ from ui.head_map import head_map
 with frame.page(
     "explore",
     title="See why models share keys and values",
-    lead="Pick a model: which heads share, what its cache needs, and how fast that is on this machine.",
+    lead="Pick a model to see which heads share and what its cache needs, then press Run to time it on this machine.",
 ):
+    explore_parts.examples()
     model, load, _ = controls.compute_bar()
     layer = model.spec.attention_layer
     rows = ways(model.spec, load.context, load.batch, load.kv)
@@ -19,7 +20,5 @@ with frame.page(
         head_map(layer or model.spec.layers[0], key="head_map")
     with right:
         explore_parts.cache(model, load, rows)
-    with frame.details():
-        with frame.guard():
-            explore_parts.timing(layer, load)
-        explore_parts.examples()
+    with frame.details(), frame.guard():
+        explore_parts.timing(layer, load)

@@ -80,12 +80,12 @@ def timing(layer: Layer | None, load: Load) -> None:
         st.caption("There are no attention heads to time in this model.")
         return
     cases = sharing.timed_cases(layer, load.context)
-    payload = {"cases": [_wire(case) for case in cases], "seconds_per_case": 0.4}
-    left, right = st.columns([1, 4], vertical_alignment="center", gap="medium")
+    payload = {"cases": [_wire(case) for case in cases], "seconds_per_case": 0.3}
+    left, right = st.columns([1, 5], vertical_alignment="center", gap="medium")
     with left:
         jobs.button(JOB, "bench", payload, label="Run", help="Times real PyTorch attention on this server.")
     with right:
-        st.markdown("**" + _what(layer, cases[0]) + "**")
+        st.markdown(_what(layer, cases[0]))
     own = None if layer.kind is Kind.LATENT else layer.n_kv_heads
     jobs.panel(JOB, lambda job: _draw(job, cases, own))
 
@@ -95,15 +95,21 @@ def _wire(case: Case) -> dict[str, object]:
 
 
 def _what(layer: Layer, case: Case) -> str:
-    where = f"One decode step of one layer, {case.context:,} tokens, one sequence, {case.dtype}, on this machine"
-    return f"{where} (MLA itself is not timed)" if layer.kind is Kind.LATENT else where
+    names = [sharing.name_of(layer.n_heads, n) for n in sharing.timed_sharings(layer)]
+    apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
+    return (
+        f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, {case.context:,} tokens, "
+        f"one sequence, {case.dtype}, in PyTorch here.{apart}"
+    )
 
 
 def _draw(job: Job | None, cases: tuple[Case, ...], own: int | None) -> None:
-    results = list(job.results) if job is not None else []
+    if job is None:
+        return
+    results = list(job.results)
     rows = sharing.times(cases, results, own)
     known = [row for row in rows if row.median_s is not None]
-    if job is not None and results and not known:
+    if results and not known:
         st.caption("The last run timed other sizes; press Run for these.")
     text = ", ".join(f"{row.label} {row.median_s:.3g} s" for row in known if row.median_s) or "nothing timed yet"
     frame.chart(plot_times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=f"Decode time: {text}")

@@ -10,7 +10,7 @@ from attention.sharing import Way, WayTime
 from attention.units import binary_bytes, duration, ratio
 from viz.theme import ACCENT_MID, QUIET, apply, empty
 
-_ROW = 46
+_ROW = 38
 
 
 def _bars(labels: list[str], values: list[float], texts: list[str], own: list[bool], spread: list[float] | None = None):
@@ -26,8 +26,10 @@ def _bars(labels: list[str], values: list[float], texts: list[str], own: list[bo
         )
     )
     apply(fig, height=_ROW * len(labels) + 12)
-    largest = max([*values, 1e-12])
-    for label, value, text, delta in zip(labels, values, texts, spread or [0.0] * len(values), strict=True):
+    spread = spread or [0.0] * len(values)
+    # an annotation beyond the axis would not be drawn
+    largest = max(1e-12, *(value + delta for value, delta in zip(values, spread, strict=True)))
+    for label, value, text, delta in zip(labels, values, texts, spread, strict=True):
         fig.add_annotation(
             x=value + delta, y=label, text=text, showarrow=False, xanchor="left", xshift=6, font={"size": 13}
         )

@@ -134,6 +134,8 @@ TEMPLATE = go.layout.Template(
         "bargap": 0.35,
         "uniformtext": {"mode": "hide", "minsize": 10},
         "hovermode": "closest",
+        # a finger that scrolls the page must not zoom the figure; the mode bar has a zoom button
+        "dragmode": False,
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GHOST, "activecolor": ACCENT},
         "colorscale": {"sequential": "Viridis"},
     }

@@ -1,6 +1,7 @@
 export default function (component) {
   const button = component.parentElement.querySelector(".copy");
   const label = component.parentElement.querySelector(".label");
+  const said = component.parentElement.querySelector(".said");
 
   const copyByHand = (text) => {
     // navigator.clipboard exists on secure origins only
@@ -27,9 +28,11 @@ export default function (component) {
       copied = copyByHand(address.href);
     }
     label.textContent = copied ? "Link copied" : "Copy it from the address bar";
+    said.textContent = label.textContent;
     clearTimeout(button.timer);
     button.timer = setTimeout(() => {
       label.textContent = "Copy link";
+      said.textContent = "";
     }, 2000);
   };
 }

@@ -92,9 +92,9 @@ def _why_empty(layer: Layer) -> str:
 def _hint(n_heads: int, n_kv_heads: int, kind: Kind, held: float) -> str:
     if kind is Kind.SHARED:
         return "This layer keeps no cache: its query heads read an earlier layer's."
-    parts = ["A query head reads the column of its colour; a column's cells are cached tokens."]
+    parts = ["A query head reads the column of its colour, cell by cached cell."]
     if n_kv_heads < n_heads:
-        parts.append("Grey columns are what MHA would keep as well.")
+        parts.append("Grey: what MHA would keep too.")
     if held < 1:
         parts.append(f"Only the last {held:.0%} of the context is held." if held >= 0.01 else "Only a window is held.")
     return " ".join(parts)

@@ -48,7 +48,7 @@ function layout(width, data) {
   const label = wide ? 0 : 20;
   const top = (stage > 0 ? 46 : 0) + label + radius + 3;
   const headsBottom = top + rowPitch * (rows - 1) + radius;
-  const unitTop = headsBottom + (wide ? 88 : 70) + label;
+  const unitTop = headsBottom + (wide ? 88 : 76);
   const cacheHeight = wide ? 132 : 112;
   const unitWidth = Math.max(3, Math.min(30, pitch * 0.72));
   const capHeight = rows > 1 ? 7 : Math.max(9, Math.min(20, unitWidth * 0.9));
@@ -62,7 +62,7 @@ function layout(width, data) {
     const first = Math.floor(i / group) * group;
     return first + Math.floor((group - 1) / 2);
   };
-  const height = unitTop + (unitHeight + 3) * rows + 4;
+  const height = unitTop + (unitHeight + 3) * rows + 4 + label;
   return { wide, left, rows, pitch, radius, slot, keeper, group, unitWidth, capHeight, unitHeight, unitTop, top, headsBottom, height, label, width };
 }
 
@@ -186,11 +186,11 @@ function createMap(root) {
       put(t.q, 0, at.top + 4, many(data.nHeads, "query head"));
       put(t.qn, 0, at.top + 21, at.group > 1 ? `${at.group} per K/V head` : "");
       put(t.kv, 0, at.unitTop + 12, kvName);
-      put(t.kvn, 0, at.unitTop + 29, "and their cache");
+      put(t.kvn, 0, at.unitTop + 29, `and ${data.nKv === 1 ? "its" : "their"} cache`);
     } else {
       put(t.q, 0, at.top - at.radius - 10, many(data.nHeads, "query head"));
       put(t.qn, 0, -99, "");
-      put(t.kv, 0, at.unitTop - 9, `${kvName}, cache below`);
+      put(t.kv, 0, at.height - 6, `${kvName} and ${data.nKv === 1 ? "its" : "their"} cache`);
       put(t.kvn, 0, -99, "");
     }
     const shown = data.stage > 0;

@@ -1,0 +1,168 @@
+"""A real server and a real Chromium.
+
+``app`` is the address of a server that all tests of a session share; ``cold_server`` starts a fresh one, whose first
+request is the test's own. Both listen on a free port of the loopback interface; their data lie in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+READY = "[data-testid=stApp][data-test-script-state=notRunning]"
+PATIENCE_MS = 15_000
+"""Longest wait for the page; a shared machine can be slow, and nothing here is timed."""
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+def chromium_path() -> str | None:
+    """CHROMIUM of the environment, or the system's; None leaves the choice to Playwright."""
+    if named := os.environ.get("CHROMIUM"):
+        return named
+    return next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+
+
+class Server:
+    """``streamlit run app.py`` from the checkout, in a process of its own."""
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        data.mkdir(parents=True, exist_ok=True)
+        self.log = data / "server.log"
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "127.0.0.1"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--server.port", str(self.port), "--browser.gatherUsageStats", "false"],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "HEADSHARE_DATA_DIR": str(data), **environment},
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(300):
+            if self.process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.1)
+        self.close()
+        raise RuntimeError(f"the server did not start:\n{self.log.read_text(errors='replace')}")
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(15)
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    running = playwright.chromium.launch(
+        executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    )
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the shared server."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server.url
+    server.close()
+
+
+@pytest.fixture
+def cold_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """``cold_server(**environment)`` starts a server that nobody has asked anything but its health."""
+    started: list[Server] = []
+
+    def start(**environment: str) -> Server:
+        started.append(Server(tmp_path / f"cold-{len(started)}", **environment))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """``new_page(**context options)`` opens a tab of a visitor of its own, 1280 × 800 unless told."""
+    contexts = []
+
+    def open_tab(**options: object) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        return page
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    return new_page()
+
+
+def ready(page: Page) -> Page:
+    """Wait until the script has run and what it drew has arrived."""
+    page.wait_for_selector(READY, timeout=PATIENCE_MS)
+    # parts of the page that the browser still loads stand as skeletons
+    page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
+    return page
+
+
+def visit(page: Page, address: str) -> Page:
+    """Open an address and wait for the page."""
+    page.goto(address)
+    return ready(page)
+
+
+def assert_sound(page: Page) -> None:
+    """No error box, no traceback, no sideways scrolling."""
+    assert page.locator("[data-testid=stException]").count() == 0
+    assert page.get_by_text("Traceback (most recent call last)").count() == 0
+    assert page.get_by_text("this part of the page failed").count() == 0
+    wide = page.evaluate(
+        "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; }"
+    )
+    assert wide <= 1, f"{wide} pixels stand out sideways"

@@ -1,0 +1,114 @@
+"""Explore: the first screen, its address, examples, and a timing run to its end and one stopped half way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Server, assert_sound, ready, visit
+
+CACHE = ".st-key-numbers [data-testid=stMetricValue], [data-testid=stMetricValue]"
+
+
+def pick_model(page: Page, name: str) -> None:
+    box = page.locator(".st-key-model input")
+    box.click()
+    box.fill(name)
+    page.get_by_role("option", name=name, exact=True).first.click()
+
+
+def test_first_screen_tells_the_story(app: str, page: Page) -> None:
+    visit(page, app)
+    expect(page.locator(CACHE).first).to_have_text("1.00 GiB")
+    expect(page.get_by_text("4.00× smaller than MHA")).to_be_visible()
+    expect(page.get_by_role("img", name="32 query heads share 8 K/V heads, 4 to each")).to_be_visible()
+    # the whole hero figure is in view at 1280 × 800 without scrolling
+    box = page.locator(".st-key-head_map").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 800
+    assert_sound(page)
+
+
+def test_a_moved_slider_changes_figure_and_address_and_reload_restores(app: str, page: Page) -> None:
+    visit(page, app)
+    page.locator(".st-key-context_pick").get_by_role("slider").press("ArrowRight")
+    expect(page.locator(CACHE).first).to_have_text("2.00 GiB")
+    expect(page).to_have_url(re.compile("context=16384"))
+    page.reload()
+    ready(page)
+    expect(page.locator(CACHE).first).to_have_text("2.00 GiB")
+    page.go_back()
+    expect(page.locator(CACHE).first).to_have_text("1.00 GiB")
+
+
+def test_a_picked_model(app: str, page: Page) -> None:
+    visit(page, app)
+    pick_model(page, "Llama 2 7B")
+    expect(page).to_have_url(re.compile("model=meta-llama%2FLlama-2-7b-hf"))
+    expect(page.get_by_role("img", name="32 query heads, each with a K/V head of its own")).to_be_visible()
+
+
+def test_link_restores_everything_as_first_request(cold_server: Callable[..., Server], page: Page) -> None:
+    server = cold_server()
+    visit(page, f"{server.url}/?v=1&model=custom&layers=3&heads=12&kv_heads=4&head_dim=64&context=5000&batch=7&kv=fp8")
+    # 3 layers x 4 heads x (64 + 64) x 5,000 x 7 x 1 byte
+    expect(page.locator(CACHE).first).to_have_text("51.3 MiB")
+    expect(page.get_by_role("img", name="12 query heads share 4 K/V heads")).to_be_visible()
+    assert_sound(page)
+
+
+def test_junk_is_named_and_replaced(app: str, page: Page) -> None:
+    visit(page, f"{app}/?model=%3Cscript%3Ealert(1)%3C/script%3E&context=0&batch=1e9&kv=%00&nonsense=1")
+    notice = page.locator(".st-key-notice")
+    for word in ("model", "context", "batch", "kv"):
+        expect(notice).to_contain_text(f"{word}:")
+    expect(notice).not_to_contain_text("nonsense")
+    expect(page.locator(CACHE).first).to_have_text("1.00 GiB")
+    assert_sound(page)
+
+
+def test_copy_link(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page(permissions=["clipboard-read", "clipboard-write"])
+    visit(page, f"{app}/?context=4096&batch=3")
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Link copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.url
+    assert {"v=1", "context=4096", "batch=3", "kv=bf16"} <= set(copied.split("?")[1].split("&"))
+
+
+def test_embedded_shows_the_figure_alone(app: str, page: Page) -> None:
+    visit(page, f"{app}/?embed=true")
+    expect(page.get_by_role("img", name="query heads")).to_be_visible()
+    expect(page.locator(".st-key-model")).to_be_hidden()
+    expect(page.get_by_role("link", name="Heads", exact=True)).to_have_count(0)
+
+
+def test_typed_sizes_that_make_no_model_are_explained(app: str, page: Page) -> None:
+    visit(page, f"{app}/?model=config")
+    expect(page.get_by_text("Paste the config.json of a model")).to_be_visible()
+    page.get_by_label("A published config.json").fill('{"model_type": "llama"')
+    page.get_by_label("A published config.json").press("Control+Enter")
+    expect(page.locator("[data-testid=stAlert]")).to_contain_text(re.compile("config", re.IGNORECASE))
+    assert_sound(page)
+
+
+@pytest.mark.slow
+def test_timing_to_its_end_and_another_stopped(app: str, page: Page) -> None:
+    # a small shape, so that the run is a matter of seconds
+    visit(page, f"{app}/?model=custom&layers=2&heads=6&kv_heads=3&head_dim=16&context=64")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Done in"))).to_be_visible(timeout=120_000)
+    figure = page.locator(".st-key-times")
+    for name in ("MHA", "GQA-3", "MQA"):
+        expect(figure).to_contain_text(name)
+    expect(figure).to_contain_text(re.compile(r"\d (ms|µs)"))
+    visit(page, f"{app}/?model=meta-llama/Llama-3.1-8B&context=8192")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text(re.compile("Stopped after"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
