@@ -1,0 +1,192 @@
+"""Points and roofs of the roofline page: where a decode step stands, and how batch and context move it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from attention.cases import Case, Result, case_bytes, case_flops
+from attention.catalog import Accelerator
+from attention.memory import with_n_kv_heads
+from attention.roofline import attainable_flops_per_s, compute_peak, decode_floor, ridge
+from attention.runs import Run
+from attention.sharing import own_name
+from attention.spec import ModelSpec
+
+BATCHES = tuple(2**n for n in range(11))
+"""The batches a point is followed over: 1 to 1024."""
+_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+class Roof(NamedTuple):
+    """One machine's limits. `measured` tells a host's own figures from a data sheet's."""
+
+    label: str
+    bytes_per_s: float
+    flops_per_s: float
+    measured: bool
+
+    @property
+    def ridge(self) -> float:
+        """Operations per byte from which on arithmetic binds."""
+        return ridge(self.bytes_per_s, self.flops_per_s)
+
+
+class Point(NamedTuple):
+    """Where a piece of work stands under a roof.
+
+    Attributes:
+        sharing: MHA, GQA-8, MQA, MLA.
+        part: "whole step", "attention alone" or "measured".
+        intensity: operations per byte.
+        flops_per_s: what the roof allows there, or what was reached.
+        trail: (intensity, flops_per_s) over BATCHES, empty where batch does not move it or it was measured.
+        tokens_per_s: at most, all sequences together; None for attention alone.
+        binds: "memory" or "compute".
+        note: for the hover text.
+    """
+
+    sharing: str
+    part: str
+    intensity: float
+    flops_per_s: float
+    trail: tuple[tuple[float, float], ...] = ()
+    tokens_per_s: float | None = None
+    binds: str = ""
+    note: str = ""
+
+
+class Roofline(NamedTuple):
+    """What the figure shows."""
+
+    roofs: tuple[Roof, ...]
+    points: tuple[Point, ...]
+
+
+def accelerator_roof(accelerator: Accelerator, weight_dtype: str) -> Roof:
+    """Raises ValueError where the data sheet gives no peak."""
+    peak = compute_peak(accelerator.flops_per_s, weight_dtype)
+    if peak is None:
+        raise ValueError(f"{accelerator.label} has no published peak for {weight_dtype}")
+    return Roof(accelerator.label, accelerator.bytes_per_s, peak, False)
+
+
+def host_roof(run: Run, dtype: str = "float32") -> Roof | None:
+    """The roof of the machine a run was taken on, as it was measured in the run; None if it was not."""
+    rate = (run.calibration.get("flops_per_s") or {}).get(dtype)
+    bandwidths = [r.read_bytes_per_s for r in run.results if r.read_bytes_per_s and r.dtype == dtype]
+    bandwidth = max(bandwidths, default=run.calibration.get("read_bytes_per_s"))
+    if not rate or not bandwidth:
+        return None
+    return Roof(f"{run.label}, {_NAMES.get(dtype, dtype)}", float(bandwidth), float(rate), True)
+
+
+def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
+    """The model as MHA, as it is, and as MQA, each once."""
+    layer = spec.attention_layer
+    if layer is None or not layer.n_heads:
+        return (("no attention cache", spec),)
+    own = own_name(layer)
+    rows = {"MHA": with_n_kv_heads(spec, None), own: spec, "MQA": with_n_kv_heads(spec, 1)}
+    rows[own] = spec
+    return tuple(rows.items())
+
+
+def step_points(
+    spec: ModelSpec, accelerator: Accelerator, context: int, batch: int, weight_dtype: str, kv_dtype: str
+) -> tuple[Point, ...]:
+    """The whole decode step and its attention alone, for each of :func:`variants`, under an accelerator's roof.
+
+    A model without a parameter count has attention alone.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    roof = accelerator_roof(accelerator, weight_dtype)
+    known = spec.n_parameters is not None
+    points: list[Point] = []
+    for name, variant in variants(spec):
+        # one parameter stands in where the count is not known: only the attention's part is read then
+        counted = variant if known else replace(variant, n_parameters=1, n_active_parameters=None)
+
+        def at(sequences: int, counted: ModelSpec = counted) -> tuple[int, int, int, int, float]:
+            step = decode_floor(counted, accelerator, context, sequences, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+            return (*step.floor[:2], step.cache_bytes, step.attention_flops, step.tokens_per_s)
+
+        moved, flops, cache, attention, tokens_per_s = at(batch)
+        if known:
+            trail = [at(b) for b in BATCHES]
+            points.append(
+                _point(
+                    name,
+                    "whole step",
+                    roof,
+                    flops / moved,
+                    trail=tuple((f / m, _allowed(f / m, roof)) for m, f, *_ in trail),
+                    tokens_per_s=tokens_per_s,
+                )
+            )
+        if cache and attention:
+            points.append(_point(name, "attention alone", roof, attention / cache))
+    return tuple(points)
+
+
+def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[Point, ...]:
+    """What the fastest timing of each sharing reached: its rate of operations over its intensity."""
+    best: dict[str, tuple[float, Point]] = {}
+    for result in results:
+        if result.median_s is None or result.dtype != dtype or result.phase != "decode":
+            continue
+        case = _case(result)
+        rate = case_flops(case) / result.median_s
+        name = sharing_of(result)
+        note = f"{result.implementation.replace('_', ' ')}, context {result.context:,}, batch {result.batch}"
+        point = Point(name, "measured", case_flops(case) / case_bytes(case), rate, note=note)
+        # the largest cache is the least helped by the processor's own caches
+        rank = (result.cache_bytes, rate)
+        if name not in best or rank > best[name][0]:  # type: ignore[operator]
+            best[name] = (rank, point)  # type: ignore[assignment]
+    return tuple(point for _, point in best.values())
+
+
+def sharing_of(result: Result) -> str:
+    from attention.sharing import name_of
+
+    return name_of(result.n_heads, result.n_kv_heads)
+
+
+def _case(result: Result) -> Case:
+    return Case(
+        result.implementation,
+        result.n_heads,
+        result.n_kv_heads,
+        result.head_dim,
+        result.context,
+        result.batch,
+        result.dtype,
+        result.device,
+        result.phase,
+    )
+
+
+def _allowed(intensity: float, roof: Roof) -> float:
+    return attainable_flops_per_s(intensity, roof.bytes_per_s, roof.flops_per_s)
+
+
+def _point(
+    name: str,
+    part: str,
+    roof: Roof,
+    intensity: float,
+    trail: tuple[tuple[float, float], ...] = (),
+    tokens_per_s: float | None = None,
+) -> Point:
+    binds = "memory" if intensity < roof.ridge else "compute"
+    return Point(name, part, intensity, _allowed(intensity, roof), trail, tokens_per_s, binds)
+
+
+def steps(points: Sequence[Point]) -> tuple[Point, ...]:
+    """The points of the whole step, or of attention alone where there are none."""
+    whole = tuple(point for point in points if point.part == "whole step")
+    return whole or tuple(point for point in points if point.part == "attention alone")

@@ -1,0 +1,65 @@
+"""Where a decode step stands under a machine's roofline, and how batch and context move it."""
+
+import streamlit as st
+
+from attention import catalog, roofline_view
+from attention.fit import WEIGHT_BITS
+from attention.units import decimal, significant
+from ui import controls, frame, lesson, params, roofline_parts
+from viz import roofline
+
+ACCELERATORS = {row.id: row.label for row in catalog.accelerators() if row.flops_per_s}
+PARAMS = (
+    params.choice("r_acc", list(ACCELERATORS), "h100-sxm"),
+    params.choice("r_weights", list(WEIGHT_BITS), "bf16"),
+    params.choice("r_dtype", ["float32", "bfloat16"], "float32"),
+)
+
+with frame.page(
+    "roofline",
+    title="Roofline",
+    lead="Move batch and context: the whole step climbs the slope, attention stays where its sharing puts it.",
+    params=PARAMS,
+):
+    columns = frame.bar(2.2, 2.2, 2.2, 2, 0.9)
+    with columns[0]:
+        model = controls.model_picker()
+    with columns[1]:
+        context = controls.context(model)
+    with columns[2]:
+        batch = roofline_parts.batch_slider()
+    accelerator_id = columns[3].selectbox(
+        "Accelerator",
+        list(ACCELERATORS),
+        key="r_acc",
+        format_func=ACCELERATORS.__getitem__,
+        help="The data sheet's bandwidth and dense peak.",
+    )
+    with columns[4], frame.more():
+        weights, kv, dtype = roofline_parts.formats()
+    accelerator = catalog.accelerator(accelerator_id)
+    host = roofline_parts.host_run()
+    points = roofline_view.step_points(model.spec, accelerator, context, batch, weights, kv)
+    roofs = [roofline_view.accelerator_roof(accelerator, weights)]
+    if own_roof := roofline_view.host_roof(host, dtype):
+        roofs.append(own_roof)
+    with frame.numbers():
+        for point in roofline_view.steps(points):
+            rate = decimal(point.tokens_per_s, "token/s") if point.tokens_per_s else "–"
+            st.metric(
+                f"{point.sharing}, {point.binds} binds",
+                f"≤ {rate}",
+                help=f"{significant(point.intensity)} operations per byte; all sequences of the batch together.",
+            )
+    frame.chart(
+        roofline.plot_roofline(
+            roofline_view.Roofline(tuple(roofs), (*points, *roofline_view.measured_points(host.results, dtype)))
+        ),
+        key="r_figure",
+        filename="headshare-roofline",
+        alt="Operations per second over operations per byte: roofs of the machines, points of MHA, GQA and MQA.",
+    )
+    st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=roofline_parts.host_name(host)))
+    with frame.details():
+        lesson.show("roofline", ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
+        roofline_parts.calibrate()

@@ -1,0 +1,85 @@
+"""Parts of the roofline page: the batch as a slider, formats, and the host's own measurement."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from attention import runs
+from attention.fit import WEIGHT_BITS
+from attention.roofline_view import BATCHES
+from attention.runs import Run
+from attention.units import binary_bytes, decimal
+from attention.worker import Job, State
+from ui import controls, frame, jobs, state
+
+
+def batch_slider() -> int:
+    """Batch as powers of two, and the exact number the address has."""
+    chosen = int(st.session_state["batch"])
+    options = sorted({*BATCHES, chosen})
+    if state.moved() or st.session_state.get("r_batch_pick") != chosen:
+        st.session_state["r_batch_pick"] = chosen
+
+    def adopt() -> None:
+        st.session_state["batch"] = st.session_state["r_batch_pick"]
+
+    st.select_slider("Batch", options, key="r_batch_pick", on_change=adopt, help="Sequences decoded together.")
+    return chosen
+
+
+def formats() -> tuple[str, str, str]:
+    """Formats of weights and cache, and the data type of the host's own points."""
+    weights = st.selectbox("Weights", list(WEIGHT_BITS), key="r_weights", help="How the weights are stored.")
+    kv = controls.kv_format()
+    dtype = st.selectbox(
+        "Measured points", ["float32", "bfloat16"], key="r_dtype", help="Data type of the measured points and roof."
+    )
+    return str(weights), kv, str(dtype)
+
+
+def host_run() -> Run:
+    """The last timings of this session, or a run that ships; with this server's calibration if it was measured."""
+    job = jobs.current("timings")
+    if job is not None and job.state is State.DONE and job.results:
+        from ui import kept_runs
+
+        run = kept_runs.of_job(job)
+    else:
+        run = runs.recorded()[0]
+    measured = jobs.current("r_calibrate")
+    if measured is not None and measured.summary:
+        run = replace(
+            run,
+            results=() if run.source == "recorded" else run.results,
+            host=measured.summary["host"],
+            calibration=measured.summary["calibration"],
+        )
+    return run
+
+
+def host_name(run: Run) -> str:
+    return state.quoted(run.label, 80)
+
+
+def calibrate() -> None:
+    """Measure this server's own roof, and what was found."""
+    left, _ = st.columns([1, 3])
+    with left:
+        jobs.button("r_calibrate", "calibrate", {"device": "auto"}, label="Measure this server")
+
+    def draw(job: Job | None) -> None:
+        if job is None or not job.summary:
+            return
+        found = job.summary["calibration"]
+        rates = ", ".join(f"{name} {decimal(rate, 'FLOP/s')}" for name, rate in found["flops_per_s"].items())
+        caches = f", last-level cache {binary_bytes(found['cache_bytes'])}" if found.get("cache_bytes") else ""
+        st.markdown(
+            f"{state.quoted(found['name'], 80)}, {found['threads']} threads{caches}. Reads "
+            f"{decimal(found['read_bytes_per_s'], 'B/s')}, copies {decimal(found['copy_bytes_per_s'], 'B/s')}; "
+            f"matrix products: {rates}."
+        )
+
+    with frame.guard():
+        jobs.panel("r_calibrate", draw)

@@ -1,0 +1,112 @@
+"""The roofline: operations per second over operations per byte, roofs of machines, points of decode steps."""
+
+from __future__ import annotations
+
+from math import log10
+
+import plotly.graph_objects as go
+
+from attention.roofline_view import Point, Roof, Roofline
+from attention.units import decimal, significant
+from viz import theme
+
+_SYMBOLS = {"whole step": "circle", "attention alone": "circle-open", "measured": "diamond"}
+
+_AROUND = ("middle left", "top center", "bottom center")
+
+
+def _color(sharing: str) -> str:
+    return theme.SHARING_COLORS.get(sharing.partition("-")[0], theme.ACCENT)
+
+
+def plot_roofline(numbers: Roofline, *, height: int = 430) -> go.Figure:
+    """Roofs as lines, points in the colours of their sharing: filled for the whole step, open for attention alone,
+    diamonds for what was measured; a faint trail follows the batch from 1 to 1,024."""
+    if not numbers.roofs:
+        return theme.empty("Roofline", "No machine to compare with.")
+    low = min([0.25, *(p.intensity / 2 for p in numbers.points)])
+    high = max([1000.0, *(r.ridge * 4 for r in numbers.roofs), *(p.intensity * 2 for p in numbers.points)])
+    bottom = min(_height(low, roof) for roof in numbers.roofs)
+    bottom = min([bottom, *(p.flops_per_s / 2 for p in numbers.points)])
+    top = max(roof.flops_per_s for roof in numbers.roofs) * 3
+    fig = go.Figure()
+    for roof in numbers.roofs:
+        _roof(fig, roof, low, high)
+    for point in numbers.points:
+        if point.trail:
+            fig.add_scatter(
+                x=[x for x, _ in point.trail],
+                y=[y for _, y in point.trail],
+                mode="markers",
+                marker={"size": 5, "color": _color(point.sharing), "opacity": 0.45},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+    for part, symbol in _SYMBOLS.items():
+        own = [point for point in numbers.points if point.part == part]
+        if own:
+            _points(fig, part, symbol, own)
+    fig.update_layout(height=height, legend={"y": 1.0, "yanchor": "bottom"}, margin={"r": 24})
+    fig.update_xaxes(
+        type="log", range=[log10(low), log10(high)], title_text="Operations per byte moved", dtick=1, minor_ticks=""
+    )
+    decades = range(int(log10(bottom)), int(log10(top)) + 1)
+    fig.update_yaxes(
+        type="log",
+        range=[log10(bottom), log10(top)],
+        title_text="Operations per second",
+        tickvals=[10.0**d for d in decades],
+        ticktext=[decimal(10.0**d, "FLOP/s") for d in decades],
+    )
+    return fig
+
+
+def _height(intensity: float, roof: Roof) -> float:
+    return min(intensity * roof.bytes_per_s, roof.flops_per_s)
+
+
+def _roof(fig: go.Figure, roof: Roof, low: float, high: float) -> None:
+    fig.add_scatter(
+        x=[low, roof.ridge, high],
+        y=[low * roof.bytes_per_s, roof.flops_per_s, roof.flops_per_s],
+        mode="lines",
+        line={"color": theme.NEUTRAL, "width": 2.5, "dash": "dash" if roof.measured else "solid"},
+        showlegend=False,
+        hovertemplate=f"{roof.label}: {decimal(roof.bytes_per_s, 'B/s')}, {decimal(roof.flops_per_s, 'FLOP/s')}"
+        f"<br>ridge at {significant(roof.ridge)} operations per byte<extra></extra>",
+    )
+    fig.add_annotation(
+        x=log10(high),
+        y=log10(roof.flops_per_s),
+        text=f"{roof.label}{' (measured)' if roof.measured else ''}: {decimal(roof.flops_per_s, 'FLOP/s')}, "
+        f"{decimal(roof.bytes_per_s, 'B/s')}",
+        showarrow=False,
+        xanchor="right",
+        yanchor="bottom",
+        yshift=3,
+    )
+
+
+def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
+    fig.add_scatter(
+        x=[point.intensity for point in own],
+        y=[point.flops_per_s for point in own],
+        name=part,
+        mode="markers+text",
+        text=[point.sharing for point in own],
+        # the whole steps start close together: their names stand around them
+        textposition=[_AROUND[n % 3] for n in range(len(own))] if part == "whole step" else "bottom right",
+        textfont={"size": 12},
+        marker={
+            "symbol": symbol,
+            "size": 15 if part == "whole step" else 12,
+            "color": [_color(point.sharing) for point in own],
+            "line": {"width": 2.5, "color": [_color(point.sharing) for point in own]},
+        },
+        customdata=[
+            [p.sharing, significant(p.intensity), decimal(p.flops_per_s, "FLOP/s"), p.note or p.binds + " binds"]
+            for p in own
+        ],
+        hovertemplate=f"%{{customdata[0]}}, {part}: %{{customdata[1]}} operations per byte"
+        "<br>%{customdata[2]}<br>%{customdata[3]}<extra></extra>",
+    )
