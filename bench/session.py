@@ -18,6 +18,9 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection, connect
 
+APOLOGY = "Sorry, this part of the page failed"
+"""How ``ui.frame.guard`` begins to tell a visitor that a page raised."""
+
 MOVABLE = ("slider", "selectbox", "button_group", "radio")
 
 
@@ -108,6 +111,8 @@ class Session:
         kind = element.WhichOneof("type") or ""
         if kind == "exception":
             self.exceptions.append(f"{element.exception.type}: {element.exception.message}")
+        elif kind == "alert" and element.alert.body.startswith(APOLOGY):
+            self.exceptions.append(f"/{self.path}?{self.query}: {element.alert.body}")
         elif kind in MOVABLE:
             widget = getattr(element, kind)
             self.widgets[widget.id] = (kind, widget)
