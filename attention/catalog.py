@@ -121,7 +121,7 @@ def models() -> tuple[ModelRow, ...]:
             row["aliases"] = tuple(row.get("aliases", ()))
             row["config_text"] = row.pop("config", None)
             rows.append(ModelRow(**row))
-    return tuple(sorted(rows, key=lambda r: (r.family, r.lineage, r.n_parameters or 0, r.label)))
+    return tuple(sorted(rows, key=lambda r: (r.family.casefold(), r.lineage, r.n_parameters or 0, r.label)))
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ def resolve(source: str, *, paths: bool = True) -> ModelSpec:
     """The model that `source` names.
 
     Args:
-        source: a name of the catalogue, else the path of a config.json or of a folder with one, else a
+        source: a name of the catalogue, else the path of a .json file or of a folder with a config.json, else a
             Hugging Face model id (if the Hub is allowed, see ``hub.py``). Paths are tried only where something
             is there, or where the text can only be a path.
         paths: False where `source` comes from a web page: no file of the host is looked at.
@@ -73,10 +73,13 @@ def _path(source: str) -> Path | None:
     try:
         if path.is_dir():
             path = path / "config.json"
-        if path.is_file():
+        # nothing that is not called .json is ever opened
+        if path.suffix == ".json" and path.is_file():
             return path
     except (OSError, ValueError):
         raise ValueError(f"{source[:120]!r} is neither a model's name nor a usable path") from None
-    if source.endswith(".json") or source.startswith(("/", ".", "~")):
+    if path.suffix == ".json":
         raise ValueError(f"there is no file {str(path)!r}")
+    if source.startswith(("/", ".", "~")):
+        raise ValueError(f"{source[:120]!r} is neither a .json file nor a folder with a config.json")
     return None

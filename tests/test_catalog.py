@@ -104,8 +104,12 @@ def test_gemini_says_what_is_public_and_no_more() -> None:
 
 
 def test_rows_come_in_order_of_lineage() -> None:
-    order = [(row.family, row.lineage) for row in ROWS]
+    order = [(row.family.casefold(), row.lineage) for row in ROWS]
     assert order == sorted(order)
+    generations: dict[tuple[str, int], set[str]] = {}
+    for row in ROWS:
+        generations.setdefault((row.family, row.lineage), set()).add(row.generation)
+    assert not {key: names for key, names in generations.items() if len(names) > 1}
     llamas = [row.generation for row in ROWS if row.family == "Llama"]
     assert list(dict.fromkeys(llamas)) == ["1", "2", "Code Llama", "3", "3.1", "3.2", "3.3", "4"]
 

@@ -37,7 +37,8 @@ def test_a_page_reads_no_file_of_the_host(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("missing.json", "there is no file 'missing.json'"),
-        ("./missing", "there is no file 'missing'"),
+        ("./missing", "is neither a .json file nor a folder with a config.json"),
+        ("../../etc/passwd", "is neither a .json file nor a folder with a config.json"),
         ("", "a model is a name or a path"),
         ("x" * 100_000, "is neither a model's name nor a usable path"),
         ("nul\0byte", "unknown model|usable path"),
@@ -48,6 +49,15 @@ def test_a_page_reads_no_file_of_the_host(tmp_path: Path) -> None:
 def test_what_is_not_found_is_said(source: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sources.resolve(source)
+
+
+def test_a_file_of_another_name_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "passwd"
+    secret.write_text(json.dumps(CONFIG))
+    monkeypatch.setattr(Path, "open", lambda *args, **kwargs: pytest.fail("opened"))
+    for source in (str(secret), f"{tmp_path}/x/../passwd"):
+        with pytest.raises(ValueError, match=r"neither a \.json file"):
+            sources.resolve(source)
 
 
 def test_a_catalogue_row_hands_out_its_configuration() -> None:

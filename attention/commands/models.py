@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         counts = (row.spec.n_layers, row.spec.n_heads or "–", row.spec.n_kv_heads or "–")
         growth = units.binary_bytes(cache_bytes(row.spec, 1, 1, "bf16").bytes_per_token)
-        size = units.parameters(row.n_parameters)
+        size = units.parameters(row.n_parameters) if row.n_parameters else "–"
         table.append((row.label, row.id, row.released or "–", size, *map(str, counts), growth))
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     for line in table:
