@@ -55,7 +55,8 @@ def server() -> Iterator[tuple[str, psutil.Process]]:
             address = f"127.0.0.1:{port}"
             for _ in range(300):
                 try:
-                    urllib.request.urlopen(f"http://{address}/_stcore/health", timeout=1).read()
+                    with urllib.request.urlopen(f"http://{address}/_stcore/health", timeout=1) as answer:
+                        answer.read()
                     break
                 except OSError:
                     time.sleep(0.1)
