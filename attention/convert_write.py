@@ -97,10 +97,11 @@ def _computed(
     # the slices of all heads of the group are in memory at once
     for start, count in ckpt.spans(first.count, first.tensor.element_bytes * len(piece.heads)):
         if plan.pool == "random" and len(piece.heads) > 1:
-            slices = torch.empty(len(piece.heads), count, dtype=first.tensor.torch_dtype)
+            # only its shape and dtype are asked for
+            slices = [torch.empty(count, dtype=first.tensor.torch_dtype)] * 2
         else:
             wanted = piece.heads if plan.pool == "mean" else piece.heads[:1]
-            slices = torch.stack([_read(span, start, count, sources) for span in wanted])
+            slices = [_read(span, start, count, sources) for span in wanted]
         merged = merge(slices, plan.pool, piece.role, generator, plan.std)
         cast = merged.to(dtype)
         if dtype != merged.dtype and not torch.equal(merged.isfinite(), cast.isfinite()):

@@ -9,6 +9,7 @@ Source of the three ways: Ainslie et al. 2023, arXiv:2305.13245, section 2.1 (me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Literal, get_args
 
@@ -17,6 +18,8 @@ from torch import Tensor
 
 Pool = Literal["mean", "first", "random"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
+
+_BLOCK = 2**15
 
 Role = Literal["weight", "bias", "norm"]
 """What a pooled tensor is: a random head starts from a normal weight, a zero bias and a unit norm."""
@@ -56,14 +59,18 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 
 
 def merge(
-    heads: Tensor, pool: Pool, role: Role = "weight", generator: torch.Generator | None = None, std: float = 0.02
+    heads: Tensor | Sequence[Tensor],
+    pool: Pool,
+    role: Role = "weight",
+    generator: torch.Generator | None = None,
+    std: float = 0.02,
 ) -> Tensor:
     """One head out of a group.
 
     A group of one head is returned as it is, whatever the pooling: there is nothing to merge.
 
     Args:
-        heads: [share, ...], the group's slices of one tensor.
+        heads: [share, ...], or a list of [...]: the group's slices of one tensor.
         pool: "mean" adds in float64 and rounds once to the tensor's dtype, so equal heads stay bit for bit what
             they are; "first" takes the group's first head; "random" starts anew.
         role: what the tensor is; only "random" asks.
@@ -76,12 +83,26 @@ def merge(
     if len(heads) == 1 or pool == "first":
         return heads[0]
     if pool == "mean":
-        return heads.to(torch.float64).mean(dim=0).to(heads.dtype)
+        return _mean(heads)
+    first = heads[0]
     if role == "weight":
         # drawn in float32 whatever the checkpoint's dtype: the same seed means the same weights
-        drawn = torch.empty(heads.shape[1:], dtype=torch.float32, device=heads.device)
-        return drawn.normal_(0.0, std, generator=generator).to(heads.dtype)
-    return torch.full_like(heads[0], 1.0 if role == "norm" else 0.0)
+        drawn = torch.empty(first.shape, dtype=torch.float32, device=first.device)
+        return drawn.normal_(0.0, std, generator=generator).to(first.dtype)
+    return torch.full_like(first, 1.0 if role == "norm" else 0.0)
+
+
+def _mean(heads: Tensor | Sequence[Tensor]) -> Tensor:
+    """Their mean, a block at a time: sums that stay in the cache, and too short to be worth several threads."""
+    flat = [head.reshape(-1) for head in heads]
+    mean = torch.empty_like(flat[0])
+    for start in range(0, len(mean), _BLOCK):
+        stop = start + _BLOCK
+        total = flat[0][start:stop].to(torch.float64)
+        for head in flat[1:]:
+            total += head[start:stop].to(torch.float64)
+        mean[start:stop] = total.div_(len(flat))
+    return mean.view(heads[0].shape)
 
 
 def pool_heads(
