@@ -209,7 +209,7 @@ def main() -> None:
     """Build all three for one configuration and check what the lesson says."""
     hidden_size, n_heads, n_kv_heads, head_dim = {hidden_size}, {n_heads}, {n_kv_heads}, {head_dim}
     batch, context = {batch}, {context}
-    torch.manual_seed(0)
+{note}    torch.manual_seed(0)
     mha = MultiHeadAttention(hidden_size, n_heads, head_dim)
     mqa = MultiQueryAttention(hidden_size, n_heads, head_dim)
     gqa = GroupedQueryAttention(hidden_size, n_heads, head_dim, n_kv_heads)
@@ -237,11 +237,22 @@ if __name__ == "__main__":
 '''
 
 
+SCRIPT_PARAMETERS, SCRIPT_HIDDEN, SCRIPT_CONTEXT, SCRIPT_BATCH = 10**8, 1024, 512, 4
+
+
 def script(sizes: Sizes) -> str:
     """layers.py and a main() for the configuration: one file that runs with torch alone.
 
-    The demonstration's context is bounded to 512 tokens and its batch to 4, so that it ends within seconds.
+    So that it ends within seconds and a gigabyte anywhere, context and batch are bounded, and so is the hidden size
+    of a layer of more than SCRIPT_PARAMETERS weights; the file says so.
     """
     text, _ = _source()
-    values = {**sizes.values(), "batch": min(sizes.batch, 4), "context": min(sizes.context, 512)}
-    return text + _DEMO.format(**values)
+    large = 4 * sizes.hidden_size * sizes.n_heads * sizes.head_dim > SCRIPT_PARAMETERS
+    values = {
+        "hidden_size": min(sizes.hidden_size, SCRIPT_HIDDEN) if large else sizes.hidden_size,
+        "context": min(sizes.context, SCRIPT_CONTEXT),
+        "batch": min(sizes.batch, SCRIPT_BATCH),
+    }
+    smaller = [f"{name} {getattr(sizes, name):,}" for name, value in values.items() if value != getattr(sizes, name)]
+    note = f"    # made smaller, to run anywhere in seconds: {', '.join(smaller)}\n" if smaller else ""
+    return text + _DEMO.format(**{**sizes.values(), **values}, note=note)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from attention.spec import check_size
@@ -214,6 +215,6 @@ def load(path: Path, config: TinyConfig | None = None) -> TinyLM:
         state = load_file(path)
         model = TinyLM(config)
         model.load_state_dict(state)
-    except (OSError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"no tiny model in {path}: {error}") from error
     return model.eval()
