@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
 
@@ -40,6 +40,7 @@ def run_cases(
     should_stop: Callable[[], bool] = never,
     seconds_per_case: float = 0.6,
     memory_bytes: int | None = None,
+    extra: Mapping[str, Implementation] | None = None,
 ) -> Iterator[Result]:
     """Time cases and yield each result as soon as its shape is done; the implementations of a shape take turns.
 
@@ -47,6 +48,7 @@ def run_cases(
         should_stop: asked between any two runs; once true, no further result comes.
         seconds_per_case: time to spend on a case's repeats; at least MIN_REPEATS are made.
         memory_bytes: limit instead of the free memory.
+        extra: implementations beside the registered ones, by name (peers to compare with).
 
     Raises:
         ValueError: before anything is timed: an unknown implementation, no such device, or a case that needs more
@@ -54,11 +56,14 @@ def run_cases(
     """
     resolved = [replace(case, device=resolve_device(case.device)) for case in cases]
     groups = {shape: list(group) for shape, group in _by_shape(resolved)}
-    for case in resolved:
-        implementation(case.implementation, case.phase)
-        _check_memory(case, memory_bytes)
+    known = dict(extra or {})
+    impls = {
+        case: known.get(case.implementation) or implementation(case.implementation, case.phase) for case in resolved
+    }
+    for case, impl in impls.items():
+        _check_memory(case, impl, memory_bytes)
     for group in groups.values():
-        yield from _time_shape(group, should_stop, seconds_per_case)
+        yield from _time_shape([_Entry(case, impls[case]) for case in group], should_stop, seconds_per_case)
         if should_stop():
             return
 
@@ -76,9 +81,9 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def memory_needed(case: Case) -> int:
+def memory_needed(case: Case, impl: Implementation | None = None) -> int:
     """Bytes a case allocates at most: the cache, the implementation's copies, the flush buffer, the float64 check."""
-    impl = implementation(case.implementation, case.phase)
+    impl = impl or implementation(case.implementation, case.phase)
     query = 1 if case.phase == "decode" else case.context
     copies = impl.copies(case.group_size) + impl.layout_copies
     scores = 12 * case.batch * case.n_heads * case.context * query if impl.holds_scores else 0
@@ -149,9 +154,9 @@ def _by_shape(cases: Iterable[Case]) -> Iterator[tuple[tuple, Iterable[Case]]]:
     return itertools.groupby(sorted(cases, key=lambda case: order[case.shape]), key=lambda case: case.shape)
 
 
-def _check_memory(case: Case, memory_bytes: int | None) -> None:
+def _check_memory(case: Case, impl: Implementation, memory_bytes: int | None) -> None:
     limit = int(RESERVE * host.free_memory(case.device)) if memory_bytes is None else memory_bytes
-    needed = memory_needed(case)
+    needed = memory_needed(case, impl)
     if needed > limit:
         raise ValueError(
             f"context {case.context:,} at batch {case.batch} needs {binary_bytes(needed)} for {case.implementation} "
@@ -184,14 +189,13 @@ def _prepare(entry: _Entry, q: Tensor, k: Tensor, v: Tensor, expected: Tensor) -
 
 
 @torch.inference_mode()
-def _time_shape(cases: list[Case], should_stop: Callable[[], bool], seconds_per_case: float) -> Iterator[Result]:
-    case = cases[0]
+def _time_shape(entries: list[_Entry], should_stop: Callable[[], bool], seconds_per_case: float) -> Iterator[Result]:
+    case = entries[0].case
     device = case.device
     calibration = host.calibrate(device)
     clock = Clock(device)
     q, k, v = make_inputs(case)
     expected = reference.attention(q, k, v)
-    entries = [_Entry(c, implementation(c.implementation, c.phase)) for c in cases]
     for entry in entries:
         if should_stop():
             return

@@ -107,7 +107,7 @@ def _hardware() -> Host:
         memory_bytes=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        torch=_version("torch"),
+        torch=package_version("torch"),
         gpus=(),
     )
 
@@ -294,7 +294,8 @@ def _cgroup(name: str) -> str:
     return ""
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Version of an installed package, None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

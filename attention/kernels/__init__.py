@@ -68,7 +68,7 @@ _DECODE = (
         "K and V stored in the order the processor reads them, one pass for a whole group: memory is the limit.",
         compiled.blocked,
         layout=compiled.blocked_layout,
-        layout_copies=2.0,
+        layout_copies=1.5,
         unavailable=compiled.unavailable,
         unsuited=compiled.suits_blocks,
         compiled=True,

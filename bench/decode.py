@@ -1,0 +1,179 @@
+"""Decode and prefill: ours beside the peers and beside the machine's limit, on the same tensors in the same run.
+
+Every shape's implementations take turns, so that a drift of the machine meets all of them; the floor is measured in
+between (see ``attention/benchmark.py``). Writes bench/results/decode-HOST.json and .md; shapes timed anew replace
+their older rows, the others stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from attention import benchmark, host, kernels, units
+from attention.cases import Case, Result
+from attention.commands.bench import numbers
+
+HELP = "decode and prefill against peers and the machine's limit"
+RESULTS = Path(__file__).parent / "results"
+LIMITS = {"memory": 1.25, "arithmetic": 2.0}
+"""Times the floor that the fastest of ours should stay below."""
+OURS = ("folded_matmul", "tall_matmul", "split_compiled", "blocked_compiled", "expanded_sdpa", "flash", "efficient")
+NOT_OURS = ("repeat_sdpa", "enable_gqa", "flex")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.decode", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--n-kv-heads", type=numbers, default=(32, 8, 4, 1))
+    parser.add_argument("--context", type=numbers, default=(1024, 4096, 16384, 32768))
+    parser.add_argument("--batch", type=numbers, default=(1, 8))
+    parser.add_argument("--dtype", default="float32,bfloat16")
+    parser.add_argument("--phase", default="decode,prefill")
+    parser.add_argument("--prefill-context", type=numbers, default=(1024, 2048))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seconds", type=float, default=0.4, help="per case")
+    args = parser.parse_args(argv)
+    device = benchmark.resolve_device(args.device)
+    described = host.describe()
+    path = RESULTS / f"decode-{_slug(described, device)}.json"
+    kept = _load(path)
+    for phase in args.phase.split(","):
+        extra = _peers(phase)
+        contexts = args.context if phase == "decode" else args.prefill_context
+        batches = args.batch if phase == "decode" else (1,)
+        for dtype, batch, n_kv_heads, context in product(args.dtype.split(","), batches, args.n_kv_heads, contexts):
+            shape = Case("", 32, n_kv_heads, 128, context, batch, dtype, device, phase)
+            results = _time(shape, extra, args.seconds)
+            if results:
+                kept[repr(shape.shape)] = [r.to_json() for r in results]
+                print(_row(results), flush=True)
+                _save(path, kept, described, host.calibrate(device))
+    print(f"written: {path} and {path.with_suffix('.md')}")
+    return 0
+
+
+def _peers(phase: str) -> dict[str, Any]:
+    from bench.peers import peers
+
+    return peers(phase)
+
+
+def _time(shape: Case, extra: dict[str, Any], seconds: float) -> list[Result]:
+    """All that suit a shape; those that do not fit the memory are left out, and said."""
+    names = [n for n in kernels.suited(shape) if n in OURS + NOT_OURS] + list(extra)
+    cases = []
+    for name in names:
+        case = replace(shape, implementation=name)
+        impl = extra.get(name) or kernels.implementation(name, shape.phase)
+        if benchmark.memory_needed(case, impl) <= benchmark.RESERVE * host.free_memory(shape.device):
+            cases.append(case)
+        else:
+            print(f"left out, needs {units.binary_bytes(benchmark.memory_needed(case, impl))}: {case}", file=sys.stderr)
+    return list(benchmark.run_cases(cases, seconds_per_case=seconds, extra=extra)) if cases else []
+
+
+def _best(results: Iterable[Result], names: tuple[str, ...]) -> Result | None:
+    return min(
+        (r for r in results if r.implementation in names and r.median_s), key=lambda r: r.median_s or 0.0, default=None
+    )
+
+
+_PEERS = (*NOT_OURS, "transformers_sdpa", "transformers_eager", "x_transformers", "x_transformers_flash")
+_HEAD = [
+    "phase",
+    "dtype",
+    "batch",
+    "K/V heads",
+    "context",
+    "floor",
+    "of",
+    "our fastest",
+    "time",
+    "spread",
+    "× floor",
+    "≤",
+]
+
+
+def _row(results: list[Result]) -> str:
+    best = _best(results, OURS)
+    first = results[0]
+    cells = [
+        first.phase,
+        first.dtype,
+        str(first.batch),
+        str(first.n_kv_heads),
+        units.tokens(first.context),
+        units.duration(first.floor_s or 0.0),
+        first.bound,
+    ]
+    if best is None or best.median_s is None or best.times_floor is None:
+        return "| " + " | ".join(cells) + " | none ran |"
+    limit = LIMITS[best.bound]
+    cells += [
+        best.implementation,
+        units.duration(best.median_s),
+        units.duration(best.iqr_s or 0.0),
+        f"{best.times_floor:.2f}",
+        f"{limit} {'✓' if best.times_floor <= limit else '✗'}" if best.phase == "decode" else "–",
+    ]
+    times = {r.implementation: r.median_s for r in results}
+    for name in _PEERS:
+        time_s = times.get(name)
+        cells.append(f"{time_s / best.median_s:.2f}" if time_s else "–")
+    return "| " + " | ".join(cells) + " |"
+
+
+def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
+    return json.loads(path.read_text())["shapes"] if path.exists() else {}
+
+
+def _save(path: Path, kept: dict[str, Any], described: host.Host, calibration: host.Calibration) -> None:
+    from attention.runs import versions
+
+    path.parent.mkdir(exist_ok=True)
+    about = {
+        "host": described.to_json(),
+        "calibration": calibration.to_json(),
+        "versions": {**versions(), "x-transformers": host.package_version("x-transformers")},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    path.write_text(json.dumps({**about, "shapes": kept}, indent=1, sort_keys=True) + "\n")
+    rows = [[Result.from_json(r) for r in results] for results in kept.values()]
+    order = ("decode", "prefill")
+    rows.sort(key=lambda r: (order.index(r[0].phase), r[0].dtype, r[0].batch, -r[0].n_kv_heads, r[0].context))
+    lines = [
+        f"# Decode and prefill on {calibration.name}",
+        "",
+        f"{described.cores} cores, {described.threads} threads, {', '.join(described.features)}; {described.system}; "
+        f"Python {described.python}, PyTorch {described.torch}; 32 query heads, head_dim 128. "
+        f"Finished {about['finished']}.",
+        "",
+        "The floor is max(bytes ÷ read bandwidth, flops ÷ matmul rate), both measured between the runs of the same "
+        "shape. The peers' columns are their time divided by that of our fastest. Prefill has no limit set.",
+        "",
+        "| " + " | ".join([*_HEAD, *_PEERS]) + " |",
+        "|" + " --- |" * (len(_HEAD) + len(_PEERS)),
+        *(_row(r) for r in rows),
+    ]
+    notes = path.with_suffix(".notes.md")
+    if notes.exists():
+        lines += ["", notes.read_text().strip()]
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def _slug(described: host.Host, device: str) -> str:
+    name = described.gpus[0].name if device == "cuda" and described.gpus else f"{described.cpu} {described.cores} cores"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
