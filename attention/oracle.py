@@ -98,9 +98,11 @@ def supported(config: Mapping[str, Any]) -> str | None:
     Raises:
         ValueError: the configuration itself is refused.
     """
-    _, _, model_type = decoder_part(config)
+    part, _, model_type = decoder_part(config)
     adapter = adapters.find(model_type)
-    if adapter.oracle_type(model_type) is None:
+    # SantaCoder calls itself a GPT-2 and brings multi-query code of its own
+    own_code = adapter.oracle_type(model_type) is None or part.get("attention_head_type") == "multiquery"
+    if own_code:
         return f"transformers has no code of its own for {model_type}, and code that comes with weights is never run"
     return None
 
@@ -217,10 +219,12 @@ def _built(auto: Any, settings: Any, dtype: str) -> tuple[Any, int]:
 def _decoder(settings: Any, dtype: str, tied: bool) -> tuple[Any, int]:
     """The language model; for the decoder of a composite model its body, whose output projection is counted."""
     from transformers import AutoModel, AutoModelForCausalLM
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING
 
     if settings.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return _built(AutoModelForCausalLM, settings, dtype)
+    if type(settings) not in MODEL_MAPPING:
+        raise LookupError("its decoder cannot be built alone")
     model, n_parameters = _built(AutoModel, settings, dtype)
     if not tied:
         n_parameters += settings.vocab_size * settings.hidden_size

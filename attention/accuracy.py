@@ -1,0 +1,347 @@
+"""How exact the arithmetic is, as data: every known model against its own code, and against well-known wrong rules.
+
+``python -m attention accuracy --write`` fills ``data/accuracy.json``; the page and the tests read it. All rows
+are flat, sizes are bytes of one sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from attention import catalog
+from attention.accuracy_rules import RULES, rule_bytes
+from attention.memory import cache_bytes, sequence_bytes
+from attention.spec import ModelSpec, PositionState, Role
+
+FILE = Path(__file__).parent / "data" / "accuracy.json"
+CONFIGS = Path(__file__).parent.parent / "tests" / "data"
+CONTEXT = 8192
+"""Every model is checked here: longer than most windows."""
+STEPWISE_CONTEXT = 512
+"""For types whose code walks through tokens one by one."""
+RULE_CONTEXT = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One model, computed against the cache its own code keeps.
+
+    Attributes:
+        model, family, model_type, source: what; source is "catalogue" or "test data".
+        context, kv_dtype: at what length and in which element type both sides count.
+        computed_bytes, allocated_bytes: by our arithmetic; by the model's own code (None if it cannot be asked).
+        difference_bytes: allocated less computed.
+        unexplained_bytes: what of it no rule predicts; 0 is exact.
+        explanations: of the differences, each once.
+        reason: why the model's own code cannot be asked, else None.
+        n_parameters: of the model as built, None if not built.
+        fingerprint: of everything that decides the row, so that a run takes up where an earlier one ended.
+    """
+
+    model: str
+    family: str
+    model_type: str
+    source: str
+    context: int
+    kv_dtype: str
+    computed_bytes: int
+    allocated_bytes: int | None
+    difference_bytes: int | None
+    unexplained_bytes: int | None
+    explanations: tuple[str, ...]
+    reason: str | None
+    n_parameters: int | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleError:
+    """What a well-known wrong rule gives for a catalogue model at RULE_CONTEXT, bf16.
+
+    `relative_error` is rule / exact - 1; rows appear only where the rule goes wrong. `rule` is a key of RULES.
+    """
+
+    model: str
+    family: str
+    rule: str
+    context: int
+    exact_bytes: int
+    rule_bytes: int
+    relative_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A published figure, and ours.
+
+    `quantity` says what is meant; `published` is the figure as printed, in bytes; `agrees`: to the digits printed.
+    """
+
+    model: str
+    quantity: str
+    context: int
+    published: float
+    printed: str
+    computed: int
+    agrees: bool
+    source: str
+
+
+GOLDEN: tuple[tuple[str, str, int, float, str, float, str], ...] = (
+    # (model, quantity, context, published bytes, as printed, half a unit of the last digit, source)
+    ("meta-llama/Llama-3.1-8B", "bytes_per_token", 8192, 131_072, "131,072 B", 0.5, "arithmetic: 32 x 2 x 8 x 128 x 2"),
+    (
+        "meta-llama/Llama-3.1-405B",
+        "bytes_per_token",
+        8192,
+        516_096,
+        "516.096 KB",
+        0.5,
+        "DeepSeek-V3 insights, arXiv:2505.09343, Table 1",
+    ),
+    (
+        "openai/gpt-oss-120b",
+        "bytes_per_token below the window",
+        1,
+        73_728,
+        "73,728 B",
+        0.5,
+        "https://github.com/alvarobartt/hf-mem/issues/60",
+    ),
+    (
+        "deepseek-ai/DeepSeek-V3",
+        "bytes_per_token",
+        8192,
+        70_272,
+        "70.272 KB",
+        0.5,
+        "DeepSeek-V3 insights, arXiv:2505.09343, Table 1",
+    ),
+    (
+        "deepseek-ai/DeepSeek-V3",
+        "keys and values",
+        163_840,
+        10.72 * 2**30,
+        "10.72 GiB",
+        0.005 * 2**30,
+        "a calculator's users' thread; 163,840 x 70,272 B agrees",
+    ),
+    (
+        "google/gemma-3-27b-it",
+        "keys and values",
+        131_072,
+        10.41 * 2**30,
+        "10.41 GiB",
+        0.005 * 2**30,
+        "a calculator's users' thread; arithmetic by layer kind agrees",
+    ),
+    (
+        "google/gemma-3-1b-it",
+        "keys and values",
+        32_768,
+        139 * 2**20,
+        "139 MiB",
+        0.5 * 2**20,
+        "a calculator's users' thread; arithmetic by layer kind agrees",
+    ),
+    (
+        "Qwen/Qwen3.5-27B",
+        "keys and values",
+        262_144,
+        16384 * 2**20,
+        "16384.00 MiB",
+        0.005 * 2**20,
+        "https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/1862 (log of a model of the same geometry)",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model to check: its configuration, and the layers that are claimed for it (None: read from it)."""
+
+    model: str
+    family: str
+    source: str
+    config: Mapping[str, Any]
+    spec: ModelSpec | None
+
+
+def subjects() -> Iterator[Subject]:
+    """Every catalogue model with a configuration, then every configuration of the test data (where present)."""
+    for row in catalog.models():
+        if row.config is not None and row.spec is not None:
+            yield Subject(row.id, row.family, "catalogue", row.config, row.spec)
+    if (CONFIGS / "configs").is_dir():
+        from attention.config_json import load_config
+
+        for path in sorted((CONFIGS / "configs").glob("*.json")):
+            yield Subject(path.stem.replace("__", "/", 1), "", "test data", load_config(path), None)
+        for name, row in json.loads((CONFIGS / "configs_more.json").read_text(encoding="utf-8")).items():
+            yield Subject(name, "", "test data", row["config"], None)
+
+
+def _fingerprint(subject: Subject, spec: ModelSpec, context: int) -> str:
+    text = json.dumps([subject.config, context, version("transformers")], sort_keys=True) + repr(spec.layers)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check(subject: Subject, known: Mapping[str, Check] | None = None) -> Check:
+    """Compute, ask the model's own code, compare. A row of `known` with the same fingerprint is taken over.
+
+    Raises:
+        ValueError: the configuration is refused.
+    """
+    from attention.config_json import spec_from_config
+    from attention.oracle import STEPWISE, TORCH_DTYPES, verify
+
+    spec = subject.spec or spec_from_config(subject.config, subject.model)
+    model_type = spec.model_type or ""
+    context = STEPWISE_CONTEXT if model_type in STEPWISE else CONTEXT
+    if model_type == "mpt":  # its position biases are built for its longest context and no further
+        context = min(context, spec.max_context or context)
+    fingerprint = _fingerprint(subject, spec, context)
+    if known and fingerprint in known:
+        return known[fingerprint]
+    dtype = spec.model_dtype if spec.model_dtype in TORCH_DTYPES else "bf16"
+    assert dtype is not None
+    common = {"model": subject.model, "family": subject.family, "model_type": model_type, "source": subject.source}
+    try:
+        found = verify(subject.config, context, subject.model, spec)
+    except ValueError as error:
+        computed = sequence_bytes(spec, context, dtype)
+        return Check(
+            **common,
+            context=context,
+            kv_dtype=dtype,
+            computed_bytes=computed,
+            allocated_bytes=None,
+            difference_bytes=None,
+            unexplained_bytes=None,
+            explanations=(),
+            reason=str(error),
+            n_parameters=None,
+            fingerprint=fingerprint,
+        )
+    return Check(
+        **common,
+        context=context,
+        kv_dtype=found.kv_dtype,
+        computed_bytes=found.computed_bytes,
+        allocated_bytes=found.allocated_bytes,
+        difference_bytes=found.allocated_bytes - found.computed_bytes,
+        unexplained_bytes=found.unexplained_bytes,
+        explanations=tuple(dict.fromkeys(c.explanation for c in found.layers if c.explanation)),
+        reason=None,
+        n_parameters=found.n_parameters,
+        fingerprint=fingerprint,
+    )
+
+
+def rule_errors() -> list[RuleError]:
+    """Every wrong rule on every catalogue model, where it goes wrong."""
+    out = []
+    for row in catalog.models():
+        if row.spec is None:
+            continue
+        exact = sequence_bytes(row.spec, RULE_CONTEXT, "bf16")
+        for rule in RULES:
+            size = rule_bytes(rule, row.spec, RULE_CONTEXT)
+            if size is not None and size != exact and exact:
+                out.append(RuleError(row.id, row.family, rule, RULE_CONTEXT, exact, size, size / exact - 1))
+    return out
+
+
+def golden() -> list[Golden]:
+    """Published figures beside ours."""
+    out = []
+    for model, quantity, context, published, printed, tolerance, source in GOLDEN:
+        spec = catalog.model(model).spec
+        assert spec is not None
+        computed = _key_value_bytes(spec, context)
+        if quantity.startswith("bytes_per_token"):
+            computed = cache_bytes(spec, context, 1, "bf16").bytes_per_token
+        agrees = abs(computed - published) <= tolerance
+        out.append(Golden(model, quantity, context, published, printed, computed, agrees, source))
+    return out
+
+
+def _key_value_bytes(spec: ModelSpec, context: int) -> int:
+    """Bytes with an entry per position, in 16 bits: what threads count, without recurrent states."""
+    return 2 * sum(
+        state.elements_per_position * state.positions(context)
+        for layer in spec.layers
+        for state in layer.states
+        if isinstance(state, PositionState) and state.role is not Role.CROSS
+    )
+
+
+def write(checks: Iterable[Check], path: Path = FILE) -> None:
+    """Write the results file."""
+    content = {
+        "about": {
+            "transformers": version("transformers"),
+            "torch": version("torch").partition("+")[0],
+            "python": platform.python_version(),
+            "date": datetime.now(UTC).date().isoformat(),
+            "rules": RULES,
+        },
+        "checks": [asdict(c) for c in checks],
+        "rules": [asdict(r) for r in rule_errors()],
+        "golden": [asdict(g) for g in golden()],
+    }
+    path.parent.mkdir(exist_ok=True)
+    lines = [f' "about": {json.dumps(content["about"], ensure_ascii=False)}']
+    for key in ("checks", "rules", "golden"):
+        rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in content[key])
+        lines.append(f' "{key}": [\n  {rows}\n ]')
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results file: `about` says with which versions and when, and describes each rule."""
+
+    about: Mapping[str, Any]
+    checks: tuple[Check, ...]
+    rules: tuple[RuleError, ...]
+    golden: tuple[Golden, ...]
+
+
+@lru_cache(maxsize=2)
+def load(path: Path = FILE) -> Results:
+    """Read the results file.
+
+    Raises:
+        FileNotFoundError: it was never written.
+    """
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Results(
+        data["about"],
+        tuple(Check(**{**row, "explanations": tuple(row["explanations"])}) for row in data["checks"]),
+        tuple(RuleError(**row) for row in data["rules"]),
+        tuple(Golden(**row) for row in data["golden"]),
+    )
+
+
+def run(progress: Callable[[Check], None], path: Path = FILE, fresh: bool = False) -> list[Check]:
+    """Check every subject, writing the file as it goes; rows already in it are kept unless `fresh`."""
+    known = {} if fresh or not path.exists() else {c.fingerprint: c for c in load(path).checks}
+    checks: list[Check] = []
+    for index, subject in enumerate(subjects()):
+        checks.append(check(subject, known))
+        progress(checks[-1])
+        if checks[-1].fingerprint not in known and index % 20 == 0:
+            write([*checks, *(c for c in known.values() if c not in checks)], path)
+    write(checks, path)
+    load.cache_clear()
+    return checks
