@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attention import catalog
+from attention.accuracy_golden import GOLDEN
 from attention.accuracy_rules import RULES, rule_bytes
 from attention.memory import cache_bytes, sequence_bytes
 from attention.spec import ModelSpec, PositionState, Role
@@ -96,75 +97,6 @@ class Golden:
     source: str
 
 
-GOLDEN: tuple[tuple[str, str, int, float, str, float, str], ...] = (
-    # (model, quantity, context, published bytes, as printed, half a unit of the last digit, source)
-    ("meta-llama/Llama-3.1-8B", "bytes_per_token", 8192, 131_072, "131,072 B", 0.5, "arithmetic: 32 x 2 x 8 x 128 x 2"),
-    (
-        "meta-llama/Llama-3.1-405B",
-        "bytes_per_token",
-        8192,
-        516_096,
-        "516.096 KB",
-        0.5,
-        "DeepSeek-V3 insights, arXiv:2505.09343, Table 1",
-    ),
-    (
-        "openai/gpt-oss-120b",
-        "bytes_per_token below the window",
-        1,
-        73_728,
-        "73,728 B",
-        0.5,
-        "https://github.com/alvarobartt/hf-mem/issues/60",
-    ),
-    (
-        "deepseek-ai/DeepSeek-V3",
-        "bytes_per_token",
-        8192,
-        70_272,
-        "70.272 KB",
-        0.5,
-        "DeepSeek-V3 insights, arXiv:2505.09343, Table 1",
-    ),
-    (
-        "deepseek-ai/DeepSeek-V3",
-        "keys and values",
-        163_840,
-        10.72 * 2**30,
-        "10.72 GiB",
-        0.005 * 2**30,
-        "a calculator's users' thread; 163,840 x 70,272 B agrees",
-    ),
-    (
-        "google/gemma-3-27b-it",
-        "keys and values",
-        131_072,
-        10.41 * 2**30,
-        "10.41 GiB",
-        0.005 * 2**30,
-        "a calculator's users' thread; arithmetic by layer kind agrees",
-    ),
-    (
-        "google/gemma-3-1b-it",
-        "keys and values",
-        32_768,
-        139 * 2**20,
-        "139 MiB",
-        0.5 * 2**20,
-        "a calculator's users' thread; arithmetic by layer kind agrees",
-    ),
-    (
-        "Qwen/Qwen3.5-27B",
-        "keys and values",
-        262_144,
-        16384 * 2**20,
-        "16384.00 MiB",
-        0.005 * 2**20,
-        "https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/1862 (log of a model of the same geometry)",
-    ),
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A model to check: its configuration, and the layers that are claimed for it (None: read from it)."""
@@ -191,7 +123,9 @@ def subjects() -> Iterator[Subject]:
 
 
 def _fingerprint(subject: Subject, spec: ModelSpec, context: int) -> str:
-    text = json.dumps([subject.config, context, version("transformers")], sort_keys=True) + repr(spec.layers)
+    text = json.dumps(
+        [subject.model, subject.source, subject.config, context, version("transformers")], sort_keys=True
+    ) + repr(spec.layers)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -334,8 +268,9 @@ def load(path: Path = FILE) -> Results:
 
 
 def run(progress: Callable[[Check], None], path: Path = FILE, fresh: bool = False) -> list[Check]:
-    """Check every subject, writing the file as it goes; rows already in it are kept unless `fresh`."""
-    known = {} if fresh or not path.exists() else {c.fingerprint: c for c in load(path).checks}
+    """Check every subject, writing the file as it goes; results already in it are kept unless `fresh`."""
+    before = () if fresh or not path.exists() else load(path).checks
+    known = {c.fingerprint: c for c in before if c.reason is None}
     checks: list[Check] = []
     for index, subject in enumerate(subjects()):
         checks.append(check(subject, known))

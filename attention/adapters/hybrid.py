@@ -127,7 +127,10 @@ def read_nemotron_h(reader: Reader) -> list[Layer]:
         kinds = kinds[:n_layers]
     if len(kinds) > MAX_LAYERS:
         reader.refuse("hybrid_override_pattern", f"has more than {MAX_LAYERS:,} entries")
-    made = {"attention": _attention(reader), "mamba": mamba2(reader), "mlp": Layer(Kind.NONE), "moe": Layer(Kind.NONE)}
+    # the first published files spell it attention_head_dim
+    head_dim = reader.head_dim("head_dim", "attention_head_dim")
+    attention = attention_layer(reader.n_heads, reader.n_kv_heads(), head_dim)
+    made = {"attention": attention, "mamba": mamba2(reader), "mlp": Layer(Kind.NONE), "moe": Layer(Kind.NONE)}
     for kind in kinds:
         if kind not in made:
             reader.refuse("layers_block_type", f"holds {kind!r}; known are {', '.join(made)}")

@@ -120,13 +120,18 @@ def read_nemotron_nas(reader: Reader) -> list[Layer]:
         if attention.get("no_op") or attention.get("replace_with_linear"):
             out.append(Layer(Kind.NONE))
             continue
-        group = check_size(f"block_configs[{index}].attention.n_heads_in_group", attention.get("n_heads_in_group"))
-        if heads % group:
-            reader.refuse(f"block_configs[{index}].attention.n_heads_in_group", f"= {group} does not divide {heads}")
+        label = f"block_configs[{index}].attention"
+        if attention.get("num_key_value_heads") is not None:
+            kv = check_size(f"{label}.num_key_value_heads", attention["num_key_value_heads"])
+        else:
+            group = check_size(f"{label}.n_heads_in_group", attention.get("n_heads_in_group"))
+            if heads % group:
+                reader.refuse(f"{label}.n_heads_in_group", f"= {group} does not divide {heads} query heads")
+            kv = heads // group
         window = attention.get("window_length")
         if window is not None:
             check_size(f"block_configs[{index}].attention.window_length", window)
-        out.append(attention_layer(heads, heads // group, head_dim, window))
+        out.append(attention_layer(heads, kv, head_dim, window))
     return out
 
 
