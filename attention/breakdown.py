@@ -15,6 +15,7 @@ from typing import NamedTuple
 from attention import fit
 from attention.formats import CacheFormat, cache_format
 from attention.memory import (
+    MAX_BATCH,
     MAX_CONTEXT,
     check_batch,
     check_context,
@@ -151,6 +152,12 @@ def curves_over_batch(spec: ModelSpec, batches: Sequence[int], context: int, kv_
     """Bytes by kind at one context for each number of sequences."""
     one = curves_over_context(spec, (context,), 1, kv_dtype)
     return _curves(batches, {kind: [row[0] * b for b in batches] for kind, row in one.by_kind.items()})
+
+
+def batches_around(chosen: int) -> tuple[int, ...]:
+    """Numbers of sequences to draw beside the chosen one: from an eighth to sixteen times as many."""
+    around = {chosen >> step for step in range(4)} | {chosen << step for step in range(5)}
+    return tuple(sorted(b for b in around if 1 <= b <= MAX_BATCH))
 
 
 def _curves(x: Sequence[int], by_kind: dict[Kind, list[int]]) -> KindCurves:

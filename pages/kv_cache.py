@@ -7,7 +7,6 @@ from ui import cache_details, cache_verify, frame, params
 from viz import kv_cache as figures
 
 AXES = ("log", "linear", "batch")
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 PARAMS = (
     params.choice("k_axes", AXES, "log"),
     params.choice("k_weights", list(fit.WEIGHT_BITS), "bf16"),
@@ -30,7 +29,7 @@ with frame.page(
     picture = breakdown.over_context(spec, load.context, load.batch, load.kv, weights)
     cache_details.metrics(spec, cache, picture)
     if axes == "batch":
-        batches = sorted({*BATCHES, load.batch})
+        batches = breakdown.batches_around(load.batch)
         curves = breakdown.curves_over_batch(spec, batches, load.context, load.kv)
         figure = figures.plot_over_batch(curves, chosen=load.batch, weights=weights)
     else:

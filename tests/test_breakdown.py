@@ -124,3 +124,9 @@ def test_where_the_cache_outgrows_the_weights() -> None:
     assert memory.sequence_bytes(spec, at) > weights >= memory.sequence_bytes(spec, at - 1)
     assert breakdown.outgrows_weights_at(spec, None) is None
     assert breakdown.weight_bytes(None) is None
+
+
+def test_batches_around_the_chosen_one() -> None:
+    assert breakdown.batches_around(1) == (1, 2, 4, 8, 16)
+    assert breakdown.batches_around(12) == (1, 3, 6, 12, 24, 48, 96, 192)
+    assert max(breakdown.batches_around(memory.MAX_BATCH)) == memory.MAX_BATCH

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention import allocation, breakdown, catalog, comparison, fit, lineage, memory, serving
+from attention import accuracy, accuracy_view, allocation, breakdown, catalog, comparison, fit, lineage, memory, serving
 from attention.units import binary_bytes, tokens
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,7 +163,7 @@ def test_a_load_that_does_not_fit_is_said() -> None:
 
 
 def test_an_unknown_parameter_count_can_be_stated() -> None:
-    at = sound(open_page("fit", model="THUDM/chatglm2-6b", f_params="6.2"))
+    at = sound(open_page("fit", model="custom", f_params="6.2"))
     before = metrics(at)
     at.number_input(key="f_params").set_value(30.0).run()
     assert metrics(sound(at)) != before
@@ -174,3 +174,26 @@ def test_about_counts_what_is_there() -> None:
     text = " ".join(markdown.value for markdown in at.markdown)
     assert f"{len(catalog.models())} published models" in text
     assert "[[" not in text
+
+
+def test_accuracy_shows_the_results_file() -> None:
+    at = sound(open_page("accuracy", a_family="Gemma", a_which="differences"))
+    results = accuracy.load()
+    counts = accuracy_view.summary(results)
+    shown = metrics(at)
+    assert shown["Models asked for their own cache"] == f"{counts.asked:,}"
+    assert shown["Bytes apart without explanation"] == f"{counts.unexplained_bytes:,}"
+    assert len(chart(at)["data"]) == len(accuracy_view.mistakes(results, "Gemma"))
+    listed = at.dataframe[1].value
+    assert list(listed["model"]) == [
+        c.model for c in accuracy_view.shown_checks(results.checks, "differences", "Gemma")
+    ]
+
+
+def test_accuracy_without_a_results_file_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def missing() -> accuracy.Results:
+        raise FileNotFoundError(tmp_path)
+
+    monkeypatch.setattr(accuracy, "load", missing)
+    at = sound(open_page("accuracy"))
+    assert any("No results yet" in markdown.value for markdown in at.markdown)

@@ -165,8 +165,9 @@ def plot_over_batch(curves: KindCurves, *, chosen: int, weights: int | None = No
         if total > high / 60 or curves.x[i] == chosen
     ]
     if shown and weights:
-        text = f"weights {binary_bytes(weights)}"
-        notes.append(build.note(0, weights, text, xref="paper", xanchor="left", yanchor="bottom", align="left"))
+        # right of the plot: the bars on the left are short where the weights lie low
+        text = f"weights<br>{binary_bytes(weights)}"
+        notes.append(build.note(1, weights, text, xref="paper", xanchor="left", xshift=4, align="left"))
     return build.figure(
         traces,
         height=height,
@@ -175,6 +176,7 @@ def plot_over_batch(curves: KindCurves, *, chosen: int, weights: int | None = No
         annotations=notes,
         shapes=[build.line_across(weights)] if shown and weights else [],
         barmode="stack",
+        margin={"l": 8, "t": 28, "b": _BOTTOM, "r": 76 if shown else 16},
         showlegend=len(curves.by_kind) > 1,
         hovermode="x unified",
     )

@@ -1,0 +1,92 @@
+"""The accuracy results as a page shows them: totals, and what each well-known mistake costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from attention import catalog
+from attention.accuracy import Check, Results, RuleError
+
+
+class Summary(NamedTuple):
+    """Totals of the checks.
+
+    Attributes:
+        asked: models whose own code was run; exact: of these, without an unexplained byte; explained: of the exact
+            ones, those with a difference that a rule predicts. unexplained_bytes: over all.
+        not_asked: models whose code cannot be run. golden, agreeing: published figures, and those that ours equal.
+    """
+
+    asked: int
+    exact: int
+    explained: int
+    unexplained_bytes: int
+    not_asked: int
+    golden: int
+    agreeing: int
+
+
+def summary(results: Results) -> Summary:
+    """Count."""
+    asked = [c for c in results.checks if c.allocated_bytes is not None]
+    exact = [c for c in asked if not c.unexplained_bytes]
+    return Summary(
+        len(asked),
+        len(exact),
+        sum(bool(c.difference_bytes) for c in exact),
+        sum(c.unexplained_bytes or 0 for c in asked),
+        len(results.checks) - len(asked),
+        len(results.golden),
+        sum(g.agrees for g in results.golden),
+    )
+
+
+class Mistake(NamedTuple):
+    """One wrong rule and what it makes of each model it gets wrong: ``factors[i]`` = rule's bytes / exact bytes."""
+
+    rule: str
+    text: str
+    models: tuple[str, ...]
+    factors: tuple[float, ...]
+
+
+def mistakes(results: Results, family: str | None = None) -> tuple[Mistake, ...]:
+    """The rules that go wrong for some model (of one family), the most costly first."""
+    out = []
+    for rule, text in results.about["rules"].items():
+        rows = [r for r in results.rules if r.rule == rule and family in (None, r.family)]
+        if rows:
+            names = tuple(_label(r) for r in rows)
+            out.append(Mistake(rule, text, names, tuple(r.rule_bytes / r.exact_bytes for r in rows)))
+    return tuple(sorted(out, key=lambda m: -max(_badness(f) for f in m.factors)))
+
+
+def _label(row: RuleError) -> str:
+    try:
+        return catalog.model(row.model).label
+    except ValueError:
+        # results written for a catalogue that had more models
+        return row.model
+
+
+def _badness(factor: float) -> float:
+    # nothing at all where there is something: as bad as the far end of the figure
+    return max(factor, 1 / factor) if factor else 64.0
+
+
+def shown_checks(checks: Sequence[Check], which: str, family: str | None = None) -> list[Check]:
+    """Checks to list: "all", "differences" (explained or not) or "not asked"; of one family if given.
+
+    Raises:
+        ValueError: another word.
+    """
+    if which not in WHICH:
+        raise ValueError(f"which must be one of {', '.join(WHICH)}, got {which!r}")
+    kept = [c for c in checks if family in (None, c.family)]
+    if which == "differences":
+        return [c for c in kept if c.difference_bytes]
+    return [c for c in kept if c.allocated_bytes is None] if which == "not asked" else kept
+
+
+WHICH = ("all", "differences", "not asked")

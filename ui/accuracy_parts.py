@@ -1,0 +1,134 @@
+"""Pieces of the accuracy page: what was checked, the published figures, the state before any results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import streamlit as st
+
+from attention.accuracy import Check, Golden, Results
+from attention.accuracy_view import WHICH, Mistake, Summary
+from attention.units import binary_bytes, ratio
+from ui import downloads, frame, lesson
+
+EVERY = "every family"
+
+RULE_NAMES = {
+    "hidden_size": "every head its own K and V",
+    "head_dim": "head size = hidden / heads",
+    "no_windows": "windows ignored",
+    "full_layers_only": "windowed layers left out",
+    "latent_as_heads": "latent counted as heads",
+    "latent_without_rope": "latent without RoPE part",
+    "every_layer": "every layer has attention",
+    "no_states": "recurrent states forgotten",
+    "shared_layers": "shared layers counted",
+    "no_indexer": "indexer keys forgotten",
+}
+
+
+def metrics(counts: Summary) -> None:
+    """How exact, in three numbers."""
+    with frame.numbers():
+        beside = f"{counts.exact} exact, {counts.explained} of them up to an explained difference"
+        _metric("Models asked for their own cache", f"{counts.asked:,}", beside)
+        _metric("Bytes apart without explanation", f"{counts.unexplained_bytes:,}", "computed against their own code")
+        _metric("Published figures matched", f"{counts.agreeing} of {counts.golden}", "to the digits printed")
+
+
+def _metric(label: str, value: str, beside: str) -> None:
+    st.metric(label, value, beside, delta_color="off", delta_arrow="off", width="content")
+
+
+def pickers(results: Results) -> tuple[str | None, str]:
+    """The family looked at, and which checks are listed."""
+    families = sorted(
+        {check.family for check in results.checks if check.family} | {row.family for row in results.rules}
+    )
+    left, right, _ = frame.bar(2, 2, 4)
+    if st.session_state["a_family"] not in (EVERY, *families):
+        st.session_state["a_family"] = EVERY
+    with left:
+        family = st.selectbox("Family", [EVERY, *families], key="a_family", help="For the figure and for the table.")
+    with right:
+        which = st.selectbox("List", WHICH, key="a_which", help="Which checks the table below the figure lists.")
+    return (None if family == EVERY else str(family)), str(which)
+
+
+def alt(mistakes: Sequence[Mistake]) -> str:
+    """The figure in words."""
+    parts = [
+        f"{RULE_NAMES.get(m.rule, m.rule)}: {len(m.models)} models, {ratio(min(m.factors))} to {ratio(max(m.factors))}"
+        for m in mistakes
+    ]
+    return f"Bytes by each wrong rule over exact bytes. {'; '.join(parts) or 'No model is touched'}."
+
+
+def rules(results: Results) -> None:
+    """What each rule does, in words."""
+    lesson.show("accuracy_rules")
+    names = results.about["rules"]
+    st.markdown("\n".join(f"- **{RULE_NAMES.get(rule, rule)}**: {_plain(text)}." for rule, text in names.items()))
+
+
+def _plain(text: str) -> str:
+    return "".join("\\" + c if c in "\\`*_[]<>$" else c for c in text)
+
+
+def golden(rows: Sequence[Golden]) -> None:
+    """Published figures beside ours."""
+    st.subheader("Published figures", anchor=False)
+    st.dataframe(
+        {
+            "model": [row.model for row in rows],
+            "quantity": [row.quantity.replace("_", " ") for row in rows],
+            "context": [row.context for row in rows],
+            "published": [row.printed for row in rows],
+            "computed, bytes": [row.computed for row in rows],
+            "computed": [binary_bytes(row.computed) for row in rows],
+            "agrees": [row.agrees for row in rows],
+            "where": [row.source for row in rows],
+        },
+        hide_index=True,
+        key="a_golden",
+        column_config={n: st.column_config.NumberColumn(format="localized") for n in ("context", "computed, bytes")},
+    )
+
+
+def checks(rows: Sequence[Check], results: Results) -> None:
+    """Computed against the model's own code, a row per model."""
+    st.subheader("Computed against the model's own code", anchor=False)
+    about = results.about
+    st.caption(f"transformers {about['transformers']}, torch {about['torch']}, {about['date']}; one sequence.")
+    if not rows:
+        st.caption("No such check.")
+        return
+    st.dataframe(
+        {
+            "model": [row.model for row in rows],
+            "from": [row.source for row in rows],
+            "context": [row.context for row in rows],
+            "dtype": [row.kv_dtype for row in rows],
+            "computed, bytes": [row.computed_bytes for row in rows],
+            "own code, bytes": [row.allocated_bytes for row in rows],
+            "difference": [row.difference_bytes for row in rows],
+            "not explained": [row.unexplained_bytes for row in rows],
+            "why": [row.reason or "; ".join(row.explanations) for row in rows],
+        },
+        hide_index=True,
+        height=420,
+        key="a_checks",
+        column_config={
+            name: st.column_config.NumberColumn(format="localized")
+            for name in ("context", "computed, bytes", "own code, bytes", "difference", "not explained")
+        },
+    )
+    downloads.buttons(
+        [{**asdict(row), "explanations": "; ".join(row.explanations)} for row in rows], "accuracy", **about
+    )
+
+
+def nothing_yet() -> None:
+    """Before the results file was ever written."""
+    lesson.show("accuracy_empty")

@@ -1,0 +1,86 @@
+"""What well-known mistakes cost: each rule a row, each model it gets wrong a dot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+from typing import Any
+
+import plotly.graph_objects as go
+
+from attention.accuracy_view import Mistake
+from attention.units import ratio
+from viz import build, theme
+
+_LEAST, _MOST = 1 / 64, 64.0
+_TICKS = (1 / 64, 1 / 16, 1 / 4, 1, 4, 16, 64)
+_TOO_MUCH, _TOO_LITTLE = "#D55E00", "#0072B2"
+
+
+def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str], *, height: int = 420) -> go.Figure:
+    """Rule's bytes over exact bytes, logarithmic, with the exact result as the line at 1.
+
+    Args:
+        names: short name of each rule; dots beyond 1/64 or 64 times lie on the edge, their hover says the figure.
+    """
+    if not mistakes:
+        return theme.empty("What each mistake costs", "None of the known mistakes touches these models.", height)
+    traces = [_dots(row, mistake) for row, mistake in enumerate(mistakes)]
+    worst = [note for row, mistake in enumerate(mistakes) for note in _worst(row, mistake)]
+    return build.figure(
+        traces,
+        height=height,
+        x={
+            "type": "log",
+            "range": [log10(_LEAST / 1.5), log10(_MOST * 2.2)],
+            "tickvals": list(_TICKS),
+            "ticktext": ["1/64", "1/16", "1/4", "exact", "4×", "16×", "64×"],
+            "title": build.title("Bytes by the rule ÷ exact bytes"),
+        },
+        y={
+            "range": [len(mistakes) - 0.4, -0.6],
+            "tickvals": list(range(len(mistakes))),
+            "ticktext": [f"{names.get(m.rule, m.rule)}  " for m in mistakes],
+            "showgrid": False,
+            "automargin": True,
+        },
+        annotations=worst,
+        shapes=[{**build.line_down(1), "line": {"color": "#009E73", "width": 3}}],
+        margin={"l": 8, "r": 8, "t": 8, "b": 48},
+    )
+
+
+def _clamped(factor: float) -> float:
+    return min(max(factor, _LEAST), _MOST)
+
+
+def _dots(row: int, mistake: Mistake) -> dict[str, Any]:
+    # equal factors would hide each other: a little up or down by turns
+    offsets = [0.16 * ((i % 5) - 2) / 2 for i in range(len(mistake.factors))]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": mistake.rule,
+        "x": [_clamped(f) for f in mistake.factors],
+        "y": [row + offset for offset in offsets],
+        "marker": {
+            "size": 9,
+            "opacity": 0.6,
+            "color": [_TOO_MUCH if f > 1 else _TOO_LITTLE for f in mistake.factors],
+        },
+        "customdata": [f"{name}: {ratio(f)}" for name, f in zip(mistake.models, mistake.factors, strict=True)],
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+
+
+def _worst(row: int, mistake: Mistake) -> list[dict[str, Any]]:
+    """The name of the model each rule gets most wrong, beside its dot."""
+    far = max(mistake.factors, key=lambda f: abs(log10(f)) if f else 99.0)
+    if 0.8 < far < 1.25:
+        return []
+    text = f"{mistake.models[mistake.factors.index(far)]} {ratio(far)}"
+    side: dict[str, Any] = {"xanchor": "left", "xshift": 9} if far > 1 else {"xanchor": "right", "xshift": -9}
+    if far > 16 or 0 < far < 1 / 16 or far == 0:
+        # no room beyond the dot: above it
+        side = {"xanchor": "right" if far > 1 else "left", "yshift": 15}
+    return [build.note(log10(_clamped(far)), row, text, **side)]
