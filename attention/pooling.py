@@ -98,7 +98,7 @@ def _mean(heads: Tensor | Sequence[Tensor]) -> Tensor:
     mean = torch.empty_like(flat[0])
     for start in range(0, len(mean), _BLOCK):
         stop = start + _BLOCK
-        total = flat[0][start:stop].to(torch.float64)
+        total = flat[0][start:stop].to(torch.float64, copy=True)
         for head in flat[1:]:
             total += head[start:stop].to(torch.float64)
         mean[start:stop] = total.div_(len(flat))
