@@ -1,0 +1,148 @@
+"""Timings in a real browser: to the end, stopped half way, with the worker killed, and two visitors in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Page, expect
+
+from attention import runs
+from tests.browser.conftest import Server, assert_sound, ready, visit
+from tests.timing_samples import run as sample_run
+
+SMALL = "t_heads=8&t_kv=8&t_kv=2&t_ctx=256&t_dim=32&t_impl=enable_gqa&t_impl=folded_sdpa"
+LONG = (
+    "t_heads=32&t_kv=32&t_kv=16&t_kv=8&t_kv=4&t_kv=2&t_kv=1&t_dim=64&t_impl=enable_gqa&t_impl=folded_sdpa&"
+    + "&".join(f"t_ctx={2**n}" for n in range(8, 15))
+)
+"""Some 80 cases: minutes, of which only the first few are waited for."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("timings")
+    running = Server(folder, HEADSHARE_LOCK_DIR=str(folder / "locks"), HEADSHARE_GPU="0")
+    yield running
+    running.close()
+
+
+def button(page: Page, name: str):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def status(page: Page):
+    return page.locator(".st-key-timings_status")
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    found = psutil.Process(server.process.pid).children(recursive=True)
+    return [p for p in found if "attention.worker_process" in p.cmdline()]
+
+
+def start_long(page: Page, server: Server) -> Page:
+    """Start the long run and wait for its first result."""
+    visit(page, f"{server.url}/timings?{LONG}")
+    button(page, "Run").click()
+    expect(status(page)).to_contain_text(re.compile(r"[1-9]\d* of 84 timed"), timeout=60_000)
+    return page
+
+
+def test_a_recorded_run_is_shown_before_anything_was_timed(page: Page, server: Server) -> None:
+    visit(page, f"{server.url}/timings")
+    assert_sound(page)
+    expect(page.get_by_text("Recorded run, shipped with Headshare")).to_be_visible()
+    figure = page.locator(".st-key-t_figure .main-svg").first
+    figure.wait_for()
+    assert figure.bounding_box()["y"] < 800 - 200, "the figure is in view without scrolling"
+    assert page.locator(".st-key-t_figure .scatterlayer .point").count() > 5
+
+
+def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(page: Page, new_page, server: Server) -> None:
+    visit(page, f"{server.url}/timings?{SMALL}")
+    button(page, "Run").click()
+    expect(status(page)).to_contain_text("Done in", timeout=90_000)
+    page.wait_for_url(re.compile(r"run=[\w-]{12}"))
+    ready(page)
+    with page.expect_download() as download:
+        button(page, "JSON").click()
+    taken = runs.parse(Path(download.value.path()).read_bytes())
+    assert [(r.n_kv_heads, r.implementation) for r in taken.results] == [
+        (8, "enable_gqa"), (8, "folded_sdpa"), (2, "enable_gqa"), (2, "folded_sdpa"),
+    ]  # fmt: skip
+    assert all(r.median_s > 0 and r.error < r.tolerance for r in taken.results)
+    visitor = visit(new_page(), page.url)
+    expect(visitor.get_by_text("Measured on this server")).to_be_visible()
+    expect(visitor.get_by_text("Decode at context 256, 8 query heads of 32, float32").first).to_be_visible()
+    assert_sound(visitor)
+
+
+def test_stop_half_way_keeps_what_was_timed(page: Page, server: Server) -> None:
+    start_long(page, server)
+    button(page, "Stop").click()
+    expect(button(page, "Run")).to_be_visible()
+    expect(status(page)).to_contain_text(re.compile(r"Stopped after .* results so far are kept"))
+    expect(page.get_by_text("Measured on this server")).to_be_visible()
+    assert_sound(page)
+
+
+def test_a_killed_worker_is_told_and_the_next_run_works(page: Page, server: Server) -> None:
+    start_long(page, server)
+    (worker,) = workers(server)
+    worker.kill()
+    expect(status(page)).to_contain_text("The worker process was killed")
+    expect(page.get_by_text("Measured on this server")).to_be_visible()
+    button(page, "Run").click()
+    expect(status(page)).to_contain_text(re.compile(r"[1-9]\d* of 84 timed"), timeout=60_000)
+    assert workers(server)[0].pid != worker.pid
+    button(page, "Stop").click()
+    expect(button(page, "Run")).to_be_visible()
+
+
+def test_two_visitors_are_served_in_turn_and_a_closed_tab_ends_its_run(page: Page, new_page, server: Server) -> None:
+    start_long(page, server)
+    second = visit(new_page(), f"{server.url}/timings?{SMALL}")
+    button(second, "Run").click()
+    expect(status(second)).to_contain_text("Waiting: 1 run comes first on this machine")
+    page.close()
+    expect(status(second)).to_contain_text("Done in", timeout=90_000)
+
+
+def test_runs_of_two_machines_in_one_figure(page: Page, server: Server) -> None:
+    visit(page, f"{server.url}/timings")
+    first = runs.recorded()[0]
+    document = first.to_json()
+    document["calibration"]["name"] = "A second machine"
+    page.get_by_text("Compare with other machines").click()
+    page.locator(".st-key-t_upload input[type=file]").set_input_files(
+        {"name": "run.json", "mimeType": "application/json", "buffer": json.dumps(document).encode()}
+    )
+    expect(page.get_by_text("Uploaded by a visitor, not checked").first).to_be_visible()
+    expect(page.locator(".st-key-t_figure .ytick", has_text="A second machine")).to_be_visible()
+    broken = sample_run().dumps().replace('"median_s": 0.13', '"median_s": 0.01')
+    page.locator(".st-key-t_upload input[type=file]").set_input_files(
+        {"name": "broken.json", "mimeType": "application/json", "buffer": broken.encode()}
+    )
+    expect(page.get_by_text("bytes_per_s must be")).to_be_visible()
+    assert_sound(page)
+
+
+def test_a_killed_server_leaves_no_worker(tmp_path: Path, new_page) -> None:
+    own = Server(tmp_path, HEADSHARE_LOCK_DIR=str(tmp_path / "locks"), HEADSHARE_GPU="0")
+    try:
+        start_long(new_page(), own)
+        (worker,) = workers(own)
+        os.kill(own.process.pid, signal.SIGKILL)
+        end = time.monotonic() + 5
+        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end, "the worker outlived its server"
+            time.sleep(0.05)
+    finally:
+        own.close()
