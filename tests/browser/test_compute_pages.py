@@ -1,0 +1,104 @@
+"""The computing pages in a real browser: a control moves figure and address, links restore, data can be taken away."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import assert_sound, visit
+
+LLAMA, QWEN, GEMMA = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3-27b-pt"
+
+
+def figure_json(page: Page, key: str) -> str:
+    """The data of a drawn Plotly figure, as text."""
+    drawn = page.locator(f".st-key-{key} .js-plotly-plot")
+    expect(drawn.locator(".main-svg").first).to_be_visible()
+    return str(drawn.evaluate("e => JSON.stringify(e.data)"))
+
+
+def expect_redrawn(page: Page, key: str, before: str) -> None:
+    page.wait_for_function(
+        "([key, before]) => { const e = document.querySelector(`.st-key-${key} .js-plotly-plot`);"
+        " return e && e.data && JSON.stringify(e.data) !== before; }",
+        arg=[key, before],
+    )
+
+
+@pytest.mark.parametrize(("path", "figure"), [("kv_cache", "kv_cache"), ("compare", "compare"), ("fit", "fit_map")])
+def test_a_slider_moves_figure_and_address_and_a_reload_restores_both(
+    app: str, page: Page, path: str, figure: str
+) -> None:
+    visit(page, f"{app}/{path}?{urlencode({'model': LLAMA, 'context': 8192})}")
+    before = figure_json(page, figure)
+    page.locator(".st-key-context_pick [role=slider]").press("ArrowRight")
+    expect_redrawn(page, figure, before)
+    expect(page).to_have_url(re.compile("context=16384"))
+    after = figure_json(page, figure)
+    page.reload()
+    expect_redrawn(page, figure, before)
+    assert figure_json(page, figure) == after
+    assert_sound(page)
+
+
+def test_hero_figures_are_in_view_without_scrolling(app: str, page: Page) -> None:
+    for path, figure in (
+        ("kv_cache", "kv_cache"),
+        ("compare", "compare"),
+        ("fit", "fit_map"),
+        ("accuracy", "accuracy"),
+    ):
+        visit(page, f"{app}/{path}")
+        figure_json(page, figure)
+        box = page.locator(f".st-key-{figure} .js-plotly-plot").bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 800, (path, box)
+
+
+def test_three_models_compared_by_a_link_and_taken_away(app: str, page: Page, tmp_path: Path) -> None:
+    query = urlencode([("cmp", LLAMA), ("cmp", f"{QWEN}~fp8"), ("cmp", GEMMA), ("context", 32768)])
+    visit(page, f"{app}/compare?{query}")
+    for name in ("Llama 3.1 8B", "Qwen3 8B · fp8", "Gemma 3 27B"):
+        expect(page.locator(".st-key-cmp").get_by_text(name, exact=True)).to_be_visible()
+        assert name in figure_json(page, "compare")
+    with page.expect_download() as download:
+        page.locator(".st-key-compare_csv button").click()
+    file = tmp_path / "compare.csv"
+    download.value.save_as(file)
+    with file.open(newline="", encoding="utf-8") as rows:
+        table = list(csv.DictReader(rows))
+    assert [row["key"] for row in table] == [LLAMA, f"{QWEN}~fp8", GEMMA]
+    assert int(table[0]["state_bytes"]) == 131_072 * 32_768
+    before = figure_json(page, "compare")
+    page.locator(".st-key-cmp").get_by_role("button", name=re.compile("Gemma 3 27B")).first.click()
+    expect_redrawn(page, "compare", before)
+    expect(page).not_to_have_url(re.compile("gemma"))
+    assert_sound(page)
+
+
+def test_an_assumption_changes_what_fits(app: str, page: Page) -> None:
+    visit(page, f"{app}/fit?{urlencode({'model': LLAMA})}")
+    before = figure_json(page, "fit_memory")
+    page.locator(".st-key-f_util [role=slider]").press("ArrowLeft")
+    expect_redrawn(page, "fit_memory", before)
+    expect(page).to_have_url(re.compile("f_util=89"))
+
+
+def test_the_models_own_code_agrees(app: str, page: Page) -> None:
+    visit(page, f"{app}/kv_cache?{urlencode({'model': 'openai-community/gpt2', 'context': 512})}")
+    page.locator(".st-key-kv_verify_run button").click()
+    verdict = page.locator("[data-testid=stMetric]").filter(has_text="In the model's own cache")
+    expect(verdict).to_contain_text("18.0 MiB", timeout=120_000)
+    expect(page.locator("[data-testid=stMetric]").filter(has_text="Verdict")).to_contain_text("exact")
+
+
+def test_a_phone_shows_the_pages_without_sideways_scrolling(app: str, new_page) -> None:  # type: ignore[no-untyped-def]
+    page = new_page(viewport={"width": 390, "height": 844})
+    for path in ("kv_cache", "compare", "fit", "accuracy", "about"):
+        visit(page, f"{app}/{path}")
+        assert_sound(page)
