@@ -1,0 +1,99 @@
+"""Decode steps of a whole model arranged for a figure: what each reads, and how long it took here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from attention.spec import ModelSpec
+from attention.step_cases import StepCase, StepResult, variants
+from attention.units import tokens
+
+
+class StepRow(NamedTuple):
+    """One step of the whole model: what it reads in bytes, and the timing if there is one."""
+
+    label: str
+    variant: str
+    weight_bytes: int
+    cache_bytes: int
+    result: StepResult | None
+
+    @property
+    def cache_share(self) -> float:
+        """The cache's part of what is read, 0 to 1."""
+        return self.cache_bytes / (self.weight_bytes + self.cache_bytes)
+
+
+def mlp_width(config: Mapping[str, Any] | None) -> int | None:
+    """Width of the MLP one token passes through, from a published configuration; None where it does not say.
+
+    With experts: the chosen ones and the shared ones together, as wide as one MLP that does the same work.
+    """
+    if not config:
+        return None
+    text = config.get("text_config")
+    fields = {**config, **text} if isinstance(text, Mapping) else config
+
+    def number(*names: str) -> int:
+        return next((int(fields[n]) for n in names if isinstance(fields.get(n), int)), 0)
+
+    chosen = number("num_experts_per_tok", "num_experts_per_token", "top_k_experts")
+    each = number("moe_intermediate_size", "expert_ffn_hidden_size") or number("intermediate_size")
+    if chosen and each:
+        shared = number("shared_expert_intermediate_size") or each * number("n_shared_experts")
+        return chosen * each + shared
+    return number("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim") or None
+
+
+def cases(
+    spec: ModelSpec, width: int, contexts: Iterable[int], batches: Iterable[int], dtype: str, device: str
+) -> tuple[StepCase, ...]:
+    """The model's layer as MHA, as it shares, and as MQA, at each context and batch.
+
+    Raises:
+        ValueError: a size that is unknown or out of range.
+    """
+    layer = spec.attention_layer
+    if layer is None or not layer.n_heads:
+        raise ValueError("this model has no attention layer to time")
+    if spec.hidden_size is None:
+        raise ValueError("the model's hidden size is not known: pick one from the catalogue")
+    return tuple(
+        StepCase(
+            variant=name,
+            n_layers=spec.n_layers,
+            hidden_size=spec.hidden_size,
+            intermediate_size=width,
+            n_heads=layer.n_heads,
+            n_kv_heads=n_kv_heads,
+            head_dim=layer.k_head_dim,
+            context=context,
+            batch=batch,
+            dtype=dtype,
+            device=device,
+            prefill=batch == 1,
+        )
+        for context in sorted(contexts)
+        for batch in sorted(batches)
+        for name, n_kv_heads in variants(layer.n_heads, layer.n_kv_heads)
+    )
+
+
+def rows(asked: Sequence[StepCase], results: Iterable[StepResult]) -> tuple[StepRow, ...]:
+    """One row per case, with its timing if it has been taken."""
+    timed = {(r.variant, r.context, r.batch, r.dtype, r.n_layers, r.weight_bytes): r for r in results}
+    out = []
+    for case in asked:
+        key = (case.variant, case.context, case.batch, case.dtype, case.n_layers, case.weight_bytes)
+        batch = f" · batch {case.batch}" if case.batch > 1 else ""
+        out.append(
+            StepRow(
+                f"{tokens(case.context)}{batch} · {case.variant}",
+                case.variant,
+                case.weight_bytes * case.n_layers,
+                case.cache_bytes * case.n_layers,
+                timed.get(key),
+            )
+        )
+    return tuple(out)

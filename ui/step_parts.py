@@ -1,0 +1,87 @@
+"""Parts of the decode step page: its controls and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from attention import step_view
+from attention.cases import DTYPES
+from attention.step_cases import StepCase, StepResult
+from attention.units import binary_bytes, tokens
+from attention.worker import Job
+from ui import controls, frame, params
+
+CONTEXTS = [2**power for power in range(8, 17)]
+BATCHES = [1, 2, 4, 8, 16, 32]
+PARAMS = (
+    params.choices("d_ctx", CONTEXTS, [1024, 8192]),
+    params.choices("d_batch", BATCHES, [1]),
+    params.choice("d_dtype", list(DTYPES), "bfloat16"),
+    params.integer("d_width", 0, 0, 2**20, per_model=True),
+)
+
+
+def choose() -> tuple[tuple[StepCase, ...], Any]:
+    """The row of controls; returns the steps to time and the column for the button.
+
+    Raises:
+        ValueError: a size that is not known or out of range.
+    """
+    columns = frame.bar(2.2, 2, 1.6, 1.2, 0.9, 1.1)
+    with columns[0]:
+        model = controls.model_picker()
+    contexts = columns[1].multiselect("Context", CONTEXTS, key="d_ctx", format_func=tokens, help="Tokens held.")
+    batches = columns[2].multiselect("Batch", BATCHES, key="d_batch", help="Sequences decoded together.")
+    dtype = columns[3].selectbox("Data type", list(DTYPES), key="d_dtype", help="Of weights and cache.")
+    with columns[4], frame.more():
+        typed = st.number_input(
+            "MLP width (0: as published)", 0, 2**20, key="d_width", help="Width of the MLP a token passes through."
+        )
+    width = int(typed) or step_view.mlp_width(model.row.config if model.row is not None else None)
+    if not width:
+        raise ValueError("the MLP's width is not known for this model: type it under More")
+    return step_view.cases(model.spec, width, contexts, batches, dtype, "auto"), columns[5]
+
+
+def results(job: Job | None) -> list[StepResult]:
+    """What the job has timed so far."""
+    return [StepResult(**values) for values in list(job.results)] if job is not None else []
+
+
+def table(rows: Sequence[step_view.StepRow]) -> None:
+    """Every step with its parts, and its timing where there is one."""
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        [
+            {
+                "step": row.label,
+                "weights": binary_bytes(row.weight_bytes),
+                "cache": binary_bytes(row.cache_bytes),
+                "share": 100 * row.cache_share,
+                "token_ms": r.token_s * 1e3 if (r := row.result) else None,
+                "tokens_per_s": r.tokens_per_s if r else None,
+                "prefill_s": r.prefill_s if r else None,
+                "times_floor": r.times_floor if r else None,
+                "error": r.error if r else None,
+                "note": r.note if r else "",
+            }
+            for row in rows
+        ],
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "step": "Step",
+            "weights": "Weights read",
+            "cache": "Cache read",
+            "share": number("Cache's share", format="%.0f %%"),
+            "token_ms": number("Time per token (ms)", format="%.1f"),
+            "tokens_per_s": number("Tokens/s", format="%.2f"),
+            "prefill_s": number("Prefill (s)", format="%.2f", help="All tokens of the context through all layers."),
+            "times_floor": number("× floor", format="%.2f"),
+            "error": number("Error", format="%.1e", help="Of the attention, against float64."),
+            "note": "Note",
+        },
+    )
