@@ -1,0 +1,174 @@
+"""Every implementation against the float64 specification."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attention import kernels, reference
+from attention.benchmark import relative_error, tolerance
+from attention.cases import Case, Result
+from attention.kernels import IMPLEMENTATIONS, PREFILL, compiled, plain
+
+PLAIN = [name for name, impl in IMPLEMENTATIONS.items() if not impl.compiled and not impl.unavailable("cpu")]
+COMPILED = [name for name, impl in IMPLEMENTATIONS.items() if impl.compiled]
+
+
+def tensors(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    dtype = getattr(torch, case.dtype)
+    query = case.context if case.phase == "prefill" else 1
+    kv = (case.batch, case.n_kv_heads, case.context, case.head_dim)
+    q = torch.randn(case.batch, case.n_heads, query, case.head_dim)
+    return q.to(dtype), torch.randn(*kv).to(dtype), torch.randn(*kv).to(dtype)
+
+
+def error_of(case: Case) -> float:
+    q, k, v = tensors(case)
+    impl = kernels.implementation(case.implementation, case.phase)
+    out = impl.run(q, k, v)
+    assert out.shape == q.shape
+    assert out.dtype == q.dtype
+    return relative_error(out, reference.attention(q, k, v))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("n_kv_heads", [15, 5, 3, 1])
+@pytest.mark.parametrize("name", PLAIN)
+def test_decode_equals_the_specification(name: str, n_kv_heads: int, dtype: str) -> None:
+    # 1,031 positions: two chunks of 512 and a rest of 7
+    case = Case(name, 15, n_kv_heads, 11, 1031, 2, dtype, "cpu")
+    assert error_of(case) < tolerance(dtype, case.context)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("n_kv_heads", [15, 5, 1])
+@pytest.mark.parametrize("name", list(PREFILL))
+def test_prefill_equals_the_specification(name: str, n_kv_heads: int, dtype: str) -> None:
+    case = Case(name, 15, n_kv_heads, 11, 37, 2, dtype, "cpu", "prefill")
+    assert error_of(case) < tolerance(dtype, case.context)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(PLAIN),
+    group_size=st.integers(1, 5),
+    n_kv_heads=st.integers(1, 4),
+    head_dim=st.integers(1, 19),
+    context=st.one_of(st.integers(1, 40), st.sampled_from([511, 512, 513, 1024])),
+    batch=st.integers(1, 3),
+)
+def test_decode_at_any_shape(
+    name: str, group_size: int, n_kv_heads: int, head_dim: int, context: int, batch: int
+) -> None:
+    case = Case(name, group_size * n_kv_heads, n_kv_heads, head_dim, context, batch, "float32", "cpu")
+    assert error_of(case) < tolerance("float32", context)
+
+
+@pytest.mark.skipif(compiled.unavailable("cpu") is not None, reason="no C++ compiler")
+@pytest.mark.slow
+# raised inside torch while it compiles
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
+@pytest.mark.parametrize("name", ["blocked_compiled", "split_compiled"])
+def test_compiled_decode_equals_the_specification(name: str) -> None:
+    # Sizes left open must not be mixed up when they change: this compiles once.
+    for batch, n_kv_heads, context in ((2, 3, 1031), (3, 5, 1536)):
+        case = Case(name, 2 * n_kv_heads, n_kv_heads, 16, context, batch, "float32", "cpu")
+        assert error_of(case) < tolerance("float32", context)
+
+
+@pytest.mark.parametrize("context", [1, 97, 256, 1031])
+@pytest.mark.parametrize("group_size", [1, 3])
+def test_the_blocked_cache_uncompiled(context: int, group_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_compiled", lambda function: function)
+    for name, head_dim in (("blocked_compiled", 32), ("split_compiled", 11)):
+        case = Case(name, 5 * group_size, 5, head_dim, context, 2, "float32", "cpu")
+        assert error_of(case) < tolerance("float32", context)
+
+
+def test_the_blocked_cache_holds_what_the_plain_one_does() -> None:
+    k, v = (torch.randn(2, 3, 521, 32) for _ in range(2))
+    keys, values, k_rest, v_rest = compiled.blocked_layout(k, v)
+    assert keys.shape == (6, 2, 16, 32, 16)
+    assert values.shape == (6, 2, 2, 256, 16)
+    assert sum(x.numel() for x in (keys, values, k_rest, v_rest)) == k.numel() + v.numel()
+    # position 300 is in block 1, strip 2, lane 12; element 21 of a value in strip 1, lane 5
+    assert torch.equal(keys[4, 1, 2, :, 12], k[1, 1, 300])
+    assert values[4, 1, 1, 44, 5] == v[1, 1, 300, 21]
+    assert torch.equal(k_rest, k[:, :, 512:])
+
+
+def test_extreme_scores_do_not_overflow() -> None:
+    q = torch.full((1, 4, 1, 8), 100.0)
+    k, v = torch.randn(1, 2, 1031, 8) * 100, torch.randn(1, 2, 1031, 8)
+    expected = reference.attention(q, k, v)
+    for name in PLAIN:
+        # one position decides nearly alone; scores near 10^5 are rounded to 0.01 in float32
+        torch.testing.assert_close(IMPLEMENTATIONS[name].run(q, k, v).double(), expected, rtol=0, atol=0.05)
+
+
+def test_the_tolerance_finds_a_lost_chunk() -> None:
+    """What would pass unseen: the last 1 % of the context forgotten."""
+    for dtype in ("float32", "bfloat16"):
+        q, k, v = tensors(Case("folded_matmul", 6, 2, 16, 4096, 1, dtype, "cpu"))
+        wrong = plain.folded_matmul(q, k[:, :, :4055], v[:, :, :4055])
+        error = relative_error(wrong, reference.attention(q, k, v))
+        assert error > tolerance(dtype, 4096)
+
+
+def test_every_implementation_says_what_it_teaches() -> None:
+    for name, impl in {**IMPLEMENTATIONS, **PREFILL}.items():
+        assert impl.name == name
+        assert 3 <= len(impl.label) <= 32
+        assert 20 <= len(impl.why) <= 130
+        assert "\n" not in impl.why
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=re.escape("implementation must be one of repeat_sdpa, enable_gqa, folded_sdpa")
+    ):
+        kernels.implementation("flash9000")
+    with pytest.raises(ValueError, match="for prefill, got 'folded_matmul'"):
+        kernels.implementation("folded_matmul", "prefill")
+
+
+def test_without_a_compiler_the_plain_ones_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
+    compiled._no_compiler.cache_clear()
+    try:
+        case = Case("", 32, 8, 128, 4096, device="cpu")
+        assert set(kernels.suited(case)) == set(PLAIN)
+        assert "C++ compiler" in (IMPLEMENTATIONS["blocked_compiled"].unavailable("cpu") or "")
+        assert kernels.fastest(case).name == "tall_matmul"
+        assert "no compiler" in kernels.fastest(case).why
+    finally:
+        compiled._no_compiler.cache_clear()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("phase", ["decode", "prefill"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("n_kv_heads", [32, 8, 1])
+def test_there_is_always_a_choice_that_can_run(device: str, phase: str, dtype: str, n_kv_heads: int) -> None:
+    case = Case("", 32, n_kv_heads, 128, 4096, 1, dtype, device, phase)
+    choice = kernels.fastest(case)
+    assert choice.name in kernels.suited(case)
+    assert choice.why
+    assert choice.median_s is None
+
+
+def test_a_measurement_outweighs_the_rule() -> None:
+    case = Case("", 32, 8, 128, 4096, 1, "float32", "cpu")
+
+    def timed(name: str, median_s: float | None, context: int = 4096) -> Result:
+        return Result(name, 32, 8, 128, context, 1, "float32", "cpu", median_s, 0.0, 0, None, None, None, None)
+
+    results = [timed("folded_sdpa", 0.004), timed("split_matmul", 0.003), timed("flex", None), timed("x", 0.001, 512)]
+    choice = kernels.fastest(case, results)
+    assert choice == ("split_matmul", "fastest of 2 timed here for this shape: 3.00 ms", 0.003)
+    assert kernels.fastest(replace(case, context=333), results).median_s is None
