@@ -1,0 +1,109 @@
+"""The measuring pages by script: shipped and kept runs, links, junk in their own address keys, a store that is gone."""
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attention import runs, store
+from attention.settings import Settings
+from attention.store import Store
+from tests.timing_samples import run
+
+ROOT = Path(__file__).resolve().parents[1]
+JUNK = ("", "-1", "10" * 20, "NaN", "<script>", "../../etc/passwd", "A" * 3000, "\x00")
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    own = Store(Settings(data_dir=str(tmp_path)))
+    monkeypatch.setattr(store, "_store", own)
+    yield own
+    own.close()
+
+
+def open_page(page, **query):
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).switch_page(f"pages/{page}.py")
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception
+    assert not at.error
+    return at
+
+
+def texts(at):
+    return "\n".join(str(e.value) for kind in (at.warning, at.caption, at.markdown, at.info) for e in kind)
+
+
+def test_a_shipped_run_is_shown_first():
+    at = open_page("timings")
+    assert "Recorded run, shipped with Headshare" in texts(at)
+    assert [m.label.split(" ")[0] for m in at.metric] == ["MHA", "GQA-8", "MQA"]
+    assert at.get("plotly_chart")
+
+
+def test_a_link_shows_its_run(own_store):
+    kept = own_store.save(run())
+    at = open_page("timings", run=kept.id)
+    assert "Measured on this server" in texts(at)
+    assert [m.value for m in at.metric] == ["130 ms", "13.0 ms", "13.0 ms"]
+
+
+def test_two_links_are_compared(own_store):
+    tokens = [own_store.save(run(calibration={"name": name})).id for name in ("One", "Two")]
+    at = open_page("timings", run=tokens)
+    assert texts(at).count("Measured on this server") >= 2
+    chart = at.get("plotly_chart")[0].proto
+    assert "One, 2 threads" in str(chart)
+    assert "Two, 2 threads" in str(chart)
+
+
+def test_an_unknown_link_is_told_and_the_page_stays():
+    at = open_page("timings", run="AAAAAAAAAAAA")
+    assert "not kept here" in texts(at)
+    assert "Recorded run" in texts(at)
+
+
+def test_a_store_that_is_gone_is_told_and_the_page_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_store", Store(Settings(database_url="postgresql://tester@127.0.0.1:1/none")))
+    at = open_page("timings", run="BBBBBBBBBBBB")
+    assert "can't be reached" in texts(at)
+    assert "Recorded run" in texts(at)
+
+
+@pytest.mark.parametrize("page", ["timings", "decode_step", "roofline"])
+def test_junk_in_every_key_is_replaced_with_a_word(page):
+    from ui import kept_runs, step_parts, timing_parts
+
+    keys = {
+        "timings": [p.key for p in (*timing_parts.PARAMS, kept_runs.PARAM)],
+        "decode_step": [p.key for p in step_parts.PARAMS],
+        "roofline": ["r_acc", "r_weights", "r_dtype"],
+    }[page]
+    for junk in JUNK:
+        at = open_page(page, **dict.fromkeys(keys, junk))
+        assert at.get("plotly_chart"), junk
+
+
+def test_roofline_moves_with_the_batch_and_attention_does_not():
+    from attention import catalog, roofline_view
+
+    spec, h100 = catalog.model("meta-llama/Llama-3.1-8B").spec, catalog.accelerator("h100-sxm")
+    one, many = (
+        {(p.sharing, p.part): p for p in roofline_view.step_points(spec, h100, 8192, batch, "bf16", "bf16")}
+        for batch in (1, 64)
+    )
+    for way, group_size in (("MHA", 1), ("GQA-8", 4), ("MQA", 32)):
+        assert many[way, "whole step"].intensity > one[way, "whole step"].intensity
+        # 2 operations each for K and V per 2-byte element and query head that reads it
+        assert one[way, "attention alone"].intensity == many[way, "attention alone"].intensity == group_size
+    assert one["MQA", "whole step"].binds == "memory"
+
+
+def test_measured_points_use_the_largest_cache():
+    from attention import roofline_view
+
+    points = {p.sharing: p for p in roofline_view.measured_points(runs.recorded()[0].results)}
+    assert set(points) >= {"MHA", "GQA-8", "MQA"}
+    assert points["MHA"].intensity < points["GQA-8"].intensity < points["MQA"].intensity
