@@ -1,0 +1,295 @@
+"""What a timing promises: checked, interleaved, bounded, stoppable. Nothing here asserts how fast anything is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from attention import benchmark, cli, host, kernels, reference
+from attention.cases import Case, Result, case_bytes, case_flops
+from attention.jobs import bench as job
+from attention.jobs import calibrate as calibrate_job
+from attention.kernels import Implementation, plain
+
+SMALL = Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A calibration of made-up rates and a small flush buffer: these tests are not about the host."""
+    made_up = host.Calibration(
+        "cpu", "test", 1, 1e9, 1e9, {"float32": 1e9, "bfloat16": 1e9, "float16": 1e9}, 2**16, 2**20, ()
+    )
+    monkeypatch.setattr(host, "_calibrations", {"cpu": made_up})
+    monkeypatch.setattr(host, "flush_bytes", lambda device: 2**16)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def times(cases: list[Case], **options: Any) -> list[Result]:
+    return list(benchmark.run_cases(cases, seconds_per_case=0.01, **options))
+
+
+def test_a_timing_is_consistent() -> None:
+    (result,) = times([SMALL])
+    assert (result.implementation, result.n_heads, result.n_kv_heads, result.head_dim) == ("folded_matmul", 6, 3, 10)
+    assert (result.context, result.batch, result.dtype, result.device) == (101, 2, "float32", "cpu")
+    # K and V: 2 · batch · heads · context · head_dim · 4 bytes; query and result: 2 · batch · heads · head_dim · 4
+    assert result.cache_bytes == 2 * 2 * 3 * 101 * 10 * 4 == 48_480
+    assert case_bytes(SMALL) == 48_480 + 2 * 2 * 6 * 10 * 4 == 49_440
+    # two products of 2 · batch · heads · head_dim · context operations
+    assert case_flops(SMALL) == 2 * 2 * 2 * 6 * 10 * 101 == 48_480
+    assert result.median_s is not None
+    assert result.median_s > 0
+    assert result.iqr_s is not None
+    assert result.iqr_s >= 0
+    assert result.bytes_per_s == pytest.approx(49_440 / result.median_s)
+    assert result.read_bytes_per_s
+    assert result.flops_per_s
+    assert result.floor_s
+    assert result.floor_s == pytest.approx(max(49_440 / result.read_bytes_per_s, 48_480 / result.flops_per_s))
+    assert result.times_floor == pytest.approx(result.median_s / result.floor_s)
+    assert result.error is not None
+    assert 0 < result.error < (result.tolerance or 0)
+    assert result.repeats >= benchmark.MIN_REPEATS
+    assert "would fit the last-level cache" in result.note
+    assert Result.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
+
+
+def test_causal_prefill_counts_half_the_square() -> None:
+    case = replace(SMALL, implementation="enable_gqa", phase="prefill", context=7)
+    assert case_flops(case) == 4 * 2 * 6 * 10 * (7 + 6 + 5 + 4 + 3 + 2 + 1)
+    assert case_bytes(case) == 2 * 2 * 3 * 7 * 10 * 4 + 2 * 2 * 6 * 7 * 10 * 4
+    (result,) = times([case])
+    assert result.phase == "prefill"
+    assert result.median_s
+
+
+def spy(log: list[str], name: str) -> Implementation:
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        log.append(name)
+        return plain.folded_matmul(q, k, v)
+
+    return Implementation(name, name, "", attend)
+
+
+def test_implementations_of_a_shape_take_turns_in_changing_order() -> None:
+    log: list[str] = []
+    extra = {name: spy(log, name) for name in "abc"}
+    results = times([replace(SMALL, implementation=name) for name in "abc"], extra=extra)
+    assert [r.implementation for r in results] == ["a", "b", "c"]
+    # checked once and warmed up once, then forth and back
+    assert "".join(log[:3]) == "abc"
+    assert "".join(log[3:6]) == "abc"
+    assert "".join(log[6:18]) == "abccbaabccba"
+
+
+def test_shapes_come_one_after_another_and_stream() -> None:
+    log: list[str] = []
+    extra = {name: spy(log, name) for name in "ab"}
+    cases = [replace(SMALL, implementation=name, context=context) for name in "ab" for context in (11, 13)]
+    stream = benchmark.run_cases(cases, seconds_per_case=0.01, extra=extra)
+    first = next(stream)
+    assert (first.implementation, first.context) == ("a", 11)
+    seen = len(log)
+    assert [(r.implementation, r.context) for r in itertools.islice(stream, 1)] == [("b", 11)]
+    assert len(log) == seen
+    assert [(r.implementation, r.context) for r in stream] == [("a", 13), ("b", 13)]
+    assert len(log) > seen
+
+
+def test_the_memory_is_read_before_every_timed_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    read_once = host.read_once
+
+    def reading(buffer: torch.Tensor) -> torch.Tensor:
+        log.append("flush")
+        return read_once(buffer)
+
+    monkeypatch.setattr(host, "read_once", reading)
+    times([replace(SMALL, implementation="a")], extra={"a": spy(log, "a")})
+    assert log[:2] == ["a", "a"]
+    assert log[2::2] == ["flush"] * (len(log[2:]) // 2)
+    assert log[3::2] == ["a"] * (len(log[2:]) // 2)
+
+
+def test_a_wrong_implementation_is_not_timed() -> None:
+    def wrong(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return plain.folded_matmul(q, k, v) * 1.001
+
+    def broken(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(q, math.nan)
+
+    def refusing(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("No available kernel.\nmore lines")
+
+    extra = {f.__name__: Implementation(f.__name__, "", "", f) for f in (wrong, broken, refusing)}
+    by_name = {r.implementation: r for r in times([replace(SMALL, implementation=n) for n in extra], extra=extra)}
+    assert all(r.median_s is None and r.bytes_per_s is None and r.repeats == 0 for r in by_name.values())
+    assert by_name["wrong"].note == by_name["broken"].note == "not timed: wrong beyond the tolerance"
+    assert by_name["wrong"].error is not None
+    assert by_name["wrong"].error > (by_name["wrong"].tolerance or 0)
+    assert by_name["broken"].error is None
+    assert by_name["refusing"].note == "not run: No available kernel."
+
+
+def test_inputs_are_fresh_and_no_two_rows_alike() -> None:
+    first, second = (benchmark.make_inputs(SMALL) for _ in range(2))
+    assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    k = benchmark.random_tensor((1, 1, 3 * 2**14, 64), torch.float32, "cpu")[0, 0]
+    assert k[:, 0].unique().numel() > 0.99 * min(k.shape[0], 2**15)
+    assert float(k.std()) == pytest.approx(1, abs=0.01)
+    assert len({tuple(row) for row in k[:, :4].tolist()}) == k.shape[0]
+
+
+def test_stop_is_asked_between_runs() -> None:
+    asked = itertools.count()
+    results = times([SMALL, replace(SMALL, context=103)], should_stop=lambda: next(asked) >= 4)
+    assert results == []
+    # no further run after the answer, only the next shape's turn is asked for
+    assert next(asked) == 6
+    stream = benchmark.run_cases([SMALL, replace(SMALL, context=103)], seconds_per_case=0.01, should_stop=lambda: stop)
+    stop = False
+    assert next(stream).context == 101
+    stop = True
+    assert list(stream) == []
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs() -> None:
+    log: list[str] = []
+    huge = Case("repeat_sdpa", 32, 8, 128, 2**24, 64, "float32", "cpu")
+    with pytest.raises(ValueError, match=r"context 16,777,216 at batch 64 needs .* TiB for repeat_sdpa .* may be used"):
+        times([replace(SMALL, implementation="a"), huge], extra={"a": spy(log, "a")})
+    with pytest.raises(ValueError, match="may be used here"):
+        times([SMALL], memory_bytes=10_000)
+    assert log == []
+
+
+def test_memory_needed_counts_copies() -> None:
+    plainly, copied = (
+        benchmark.memory_needed(replace(SMALL, implementation=n, context=99_991))
+        for n in ("folded_sdpa", "repeat_sdpa")
+    )
+    # group size 2: a repeated cache is twice the cache
+    assert copied - plainly == 2 * replace(SMALL, context=99_991).cache_bytes
+    check = reference.check_bytes(6, 3, 10, 99_991)
+    assert plainly > SMALL.cache_bytes + check
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("context", 0, "context must be between 1"),
+        ("context", 10**12, "context must be between 1"),
+        ("n_kv_heads", 5, "n_kv_heads must divide n_heads: 6 query heads cannot be shared out among 5"),
+        ("head_dim", True, "head_dim must be a whole number"),
+        ("batch", 1.5, "batch must be a whole number"),
+        ("dtype", "int8", "dtype must be one of float32, bfloat16, float16, got 'int8'"),
+        ("device", "tpu", "device must be one of auto, cpu, cuda, got 'tpu'"),
+        ("phase", "training", "phase must be one of decode, prefill"),
+        ("implementation", 7, "implementation must be a name"),
+    ],
+)
+def test_bad_cases_are_refused(field: str, value: object, message: str) -> None:
+    values = {**{f: getattr(SMALL, f) for f in SMALL.__dataclass_fields__}, field: value}
+    with pytest.raises(ValueError, match=message):
+        Case.from_json(values)
+
+
+def test_unknown_and_missing_fields_are_named() -> None:
+    with pytest.raises(ValueError, match="unknown field 'contxt'"):
+        Case.from_json({"implementation": "flex", "contxt": 3})
+    with pytest.raises(ValueError, match="a timing must say its n_heads"):
+        Result.from_json({"implementation": "flex"})
+    with pytest.raises(ValueError, match="must be an object"):
+        Result.from_json([])  # type: ignore[arg-type]
+
+
+def run_job(payload: dict[str, Any]) -> tuple[list[dict], dict]:
+    emitted: list[dict] = []
+    return emitted, job.run(payload, emitted.append, lambda: False)
+
+
+def test_the_job_emits_results_and_describes_the_host() -> None:
+    payload = {"cases": [{"implementation": "folded_sdpa", "context": 31, "n_heads": 4, "n_kv_heads": 2}]}
+    emitted, summary = run_job({**payload, "seconds_per_case": 0.01})
+    timed = [e for e in emitted if "implementation" in e]
+    assert [Result.from_json(e).context for e in timed] == [31]
+    assert summary["host"]["cores"] >= 1
+    assert summary["calibration"]["name"] == "test"
+    json.dumps([emitted, summary], allow_nan=False)
+    assert calibrate_job.run({}, emitted.append, lambda: False)["calibration"] == summary["calibration"]
+
+
+@pytest.mark.parametrize("payload", [{}, {"cases": []}, {"cases": "all"}, {"cases": [{}] * 501}, {"cases": [7]}])
+def test_the_job_refuses_bad_payloads(payload: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        run_job(payload)
+
+
+FIELDS = (
+    "implementation n_heads n_kv_heads head_dim context batch dtype device median_s iqr_s cache_bytes bytes_per_s error"
+)
+
+
+def test_the_command_prints_one_object_per_case(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (
+        "bench --n-heads 4 --n-kv-heads 4,1 --head-dim 8 --context 33,65 --dtype float32,bfloat16 --seconds 0.01"
+    )
+    code = cli.main([*arguments.split(), "--implementations", "folded_matmul,enable_gqa", "--device", "cpu", "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert len(lines) == 2 * 2 * 2 * 2
+    assert all(field in line for line in lines for field in FIELDS.split())
+    assert {(r["n_kv_heads"], r["context"], r["dtype"]) for r in lines} == set(
+        itertools.product((4, 1), (33, 65), ("float32", "bfloat16"))
+    )
+
+
+def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "bench --n-heads 4 --n-kv-heads 2 --head-dim 8 --context 33 --seconds 0.01 --device cpu"
+    assert cli.main([*arguments.split(), "--implementations", "folded_matmul"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:3] == ["implementation", "heads", "kv_heads"]
+    assert row.split()[:6] == ["folded_matmul", "4", "2", "8", "33", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--n-kv-heads 5", "n_kv_heads must divide n_heads"),
+        ("--context 0", "context must be between 1"),
+        ("--context 1000000000000", "context must be between 1"),
+        ("--implementations warp", "implementation must be one of"),
+        ("--dtype float8", "dtype must be one of"),
+        ("--seconds 0", "seconds must be above 0"),
+        ("--batch 4096 --context 1000000", "may be used here"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--device", "cpu", *arguments.split()]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert message in captured.err
+
+
+def test_words_that_are_no_numbers_end_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bench", "--context", "many"])
+    assert ended.value.code == 2
+    assert "whole numbers separated by commas, got 'many'" in capsys.readouterr().err
+
+
+def test_all_that_run_here_are_timed_unless_named() -> None:
+    case = Case("", 32, 8, 128, 4096, device="cpu")
+    assert {"repeat_sdpa", "enable_gqa", "folded_sdpa", "folded_matmul"} <= set(kernels.suited(case))
+    assert not {"flash", "cudnn", "efficient"} & set(kernels.suited(case))
