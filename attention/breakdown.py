@@ -7,7 +7,6 @@ numbers put in and draw the parts. Every sum here equals ``memory.cache_bytes`` 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,8 +14,6 @@ from typing import NamedTuple
 from attention import fit
 from attention.formats import CacheFormat, cache_format
 from attention.memory import (
-    MAX_BATCH,
-    MAX_CONTEXT,
     check_batch,
     check_context,
     context_where,
@@ -119,52 +116,6 @@ def _term(
     )  # fmt: skip
 
 
-class KindCurves(NamedTuple):
-    """A batch's bytes by kind of layer over some axis; ``by_kind[kind][i]`` belongs to ``x[i]``."""
-
-    x: tuple[int, ...]
-    by_kind: dict[Kind, tuple[int, ...]]
-    total: tuple[int, ...]
-
-
-def contexts_up_to(longest: int, *include: int, shortest: int = 128, per_octave: int = 4) -> tuple[int, ...]:
-    """Contexts for a curve: about `per_octave` a doubling from `shortest` to `longest`, with `include` among them."""
-    grid = {min(longest, MAX_CONTEXT), *include}
-    step = 0
-    while (value := round(shortest * 2 ** (step / per_octave))) < longest:
-        grid.add(value)
-        step += 1
-    return tuple(sorted(grid))
-
-
-def curves_over_context(spec: ModelSpec, contexts: Sequence[int], batch: int = 1, kv_dtype: str = "bf16") -> KindCurves:
-    """Bytes of `batch` sequences by kind at each context."""
-    fmt = cache_format(kv_dtype)
-    by_kind: dict[Kind, list[int]] = {}
-    for layer, n in spec.groups:
-        row = by_kind.setdefault(layer.kind, [0] * len(contexts))
-        for i, context in enumerate(contexts):
-            row[i] += n * batch * layer_bytes(layer, context, fmt, spec.model_dtype)
-    return _curves(contexts, by_kind)
-
-
-def curves_over_batch(spec: ModelSpec, batches: Sequence[int], context: int, kv_dtype: str = "bf16") -> KindCurves:
-    """Bytes by kind at one context for each number of sequences."""
-    one = curves_over_context(spec, (context,), 1, kv_dtype)
-    return _curves(batches, {kind: [row[0] * b for b in batches] for kind, row in one.by_kind.items()})
-
-
-def batches_around(chosen: int) -> tuple[int, ...]:
-    """Numbers of sequences to draw beside the chosen one: from an eighth to sixteen times as many."""
-    around = {chosen >> step for step in range(4)} | {chosen << step for step in range(5)}
-    return tuple(sorted(b for b in around if 1 <= b <= MAX_BATCH))
-
-
-def _curves(x: Sequence[int], by_kind: dict[Kind, list[int]]) -> KindCurves:
-    kept = {kind: tuple(row) for kind, row in by_kind.items() if any(row)}
-    return KindCurves(tuple(x), kept, tuple(sum(row[i] for row in kept.values()) for i in range(len(x))))
-
-
 class Variant(NamedTuple):
     """The same model with another number of K/V heads."""
 
@@ -258,32 +209,6 @@ def outgrows_weights_at(spec: ModelSpec, weights: int | None, kv_dtype: str = "b
     return None if last is None else last + 1
 
 
-class ContextPicture(NamedTuple):
-    """All that the figure of a cache over the context shows.
-
-    Attributes:
-        curves: the model's own bytes by kind of layer.
-        mha, mqa: the counterfactuals' totals, empty where they do not exist or are the model itself.
-        own: how the model shares, e.g. "GQA-8".
-        weights: bytes of the weights, None if not known.
-        outgrows_at: first context at which the cache is larger than the weights, None if never or not known.
-        context, state_bytes: the chosen point.
-        max_context: longest context its makers state, None if not stated.
-        batch: sequences counted.
-    """
-
-    curves: KindCurves
-    mha: tuple[int, ...]
-    mqa: tuple[int, ...]
-    own: str
-    weights: int | None
-    outgrows_at: int | None
-    context: int
-    state_bytes: int
-    max_context: int | None
-    batch: int
-
-
 def sharing(spec: ModelSpec) -> str:
     """How the model's attention layers share, in a word: MHA, GQA-8, MQA, MLA, or "no K/V" without any."""
     if not spec.n_heads:
@@ -292,40 +217,3 @@ def sharing(spec: ModelSpec) -> str:
     if layer is not None and layer.kind is Kind.LATENT:
         return "MLA"
     return _name(spec.n_heads, spec.n_kv_heads)
-
-
-def over_context(
-    spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16", weights: int | None = None
-) -> ContextPicture:
-    """The cache from 128 tokens to the longest context worth showing.
-
-    That is the model's longest, the chosen one, or the point where the cache outgrows the weights if it lies
-    within four times those.
-    """
-    check_context(context)
-    check_batch(batch)
-    crossing = outgrows_weights_at(spec, weights, kv_dtype, batch)
-    longest = max(context, spec.max_context or 131_072)
-    if crossing is not None and longest < crossing * 1.5 <= 6 * longest:
-        longest = round(crossing * 1.5)
-    shown = (crossing,) if crossing is not None and crossing <= longest else ()
-    xs = contexts_up_to(min(longest, MAX_CONTEXT), context, *shown, shortest=min(128, context))
-    fmt = cache_format(kv_dtype)
-    curves = curves_over_context(spec, xs, batch, kv_dtype)
-    own = sharing(spec)
-
-    def total(other: ModelSpec | None) -> tuple[int, ...]:
-        return () if other is None else tuple(batch * sequence_bytes(other, x, fmt) for x in xs)
-
-    return ContextPicture(
-        curves,
-        () if own == "MHA" else total(mha_of(spec)),
-        () if own == "MQA" else total(mqa_of(spec)),
-        own,
-        weights,
-        crossing,
-        context,
-        batch * sequence_bytes(spec, context, fmt),
-        spec.max_context,
-        batch,
-    )

@@ -1,7 +1,6 @@
 """Any number of models side by side, each with its own cache format and tensor parallelism if wanted."""
 
-
-from attention import allocation, breakdown, comparison, lineage
+from attention import allocation, cache_curves, comparison, lineage
 from ui import compare_parts, controls, frame, params
 from viz import compare as figures
 
@@ -39,7 +38,7 @@ with frame.page(
     with more_column, frame.more():
         tp = compare_parts.more("cmp", "cmp_tp")
     rows = comparison.compare(columns, context, batch, kv, tp)
-    contexts = breakdown.contexts_up_to(max(context, 2**20), context, shortest=min(256, context), per_octave=3)
+    contexts = cache_curves.contexts_up_to(max(context, 2**20), context, shortest=min(256, context), per_octave=3)
     picture = comparison.curves(rows, contexts, view)
     compare_parts.metrics(rows, context)
     frame.chart(

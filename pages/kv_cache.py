@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from attention import allocation, breakdown, fit, memory
+from attention import allocation, breakdown, cache_curves, fit, memory
 from ui import cache_details, cache_verify, frame, params
 from viz import kv_cache as figures
 
@@ -26,11 +26,11 @@ with frame.page(
     spec = model.spec
     cache = memory.cache_bytes(spec, load.context, load.batch, load.kv)
     weights = breakdown.weight_bytes(spec.n_parameters, st.session_state["k_weights"])
-    picture = breakdown.over_context(spec, load.context, load.batch, load.kv, weights)
-    cache_details.metrics(spec, cache, picture)
+    picture = cache_curves.over_context(spec, load.context, load.batch, load.kv, weights)
+    cache_details.metrics(spec, load, cache, picture)
     if axes == "batch":
-        batches = breakdown.batches_around(load.batch)
-        curves = breakdown.curves_over_batch(spec, batches, load.context, load.kv)
+        batches = cache_curves.batches_around(load.batch)
+        curves = cache_curves.curves_over_batch(spec, batches, load.context, load.kv)
         figure = figures.plot_over_batch(curves, chosen=load.batch, weights=weights)
     else:
         figure = figures.plot_over_context(picture, log=axes == "log")

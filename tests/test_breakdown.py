@@ -68,25 +68,6 @@ def test_calibrated_scales_stand_in_the_term() -> None:
     assert term.total_bytes == 5 * (11 * 7 * 26) + term.scale_bytes
 
 
-def test_curves_add_up_and_leave_out_kinds_without_bytes() -> None:
-    spec = ModelSpec("m", (FULL, SLIDING, Layer(Kind.SHARED, shares=0, n_heads=14), Layer(Kind.NONE)), "bf16")
-    curves = breakdown.curves_over_context(spec, (1, 97, 98, 1013), 3, "fp16")
-    assert set(curves.by_kind) == {Kind.FULL, Kind.SLIDING}
-    assert curves.total == tuple(memory.cache_bytes(spec, s, 3, "fp16").state_bytes for s in curves.x)
-    assert curves.by_kind[Kind.SLIDING][1] == curves.by_kind[Kind.SLIDING][3]
-    over_batch = breakdown.curves_over_batch(spec, (1, 2, 5), 1013, "fp16")
-    assert over_batch.total == tuple(memory.cache_bytes(spec, 1013, b, "fp16").state_bytes for b in (1, 2, 5))
-
-
-def test_contexts_cover_the_range_and_hold_the_chosen_one() -> None:
-    grid = breakdown.contexts_up_to(131_072, 5003)
-    assert grid[0] == 128
-    assert grid[-1] == 131_072
-    assert 5003 in grid
-    assert list(grid) == sorted(set(grid))
-    assert {1024, 8192, 65_536} <= set(grid)
-
-
 def test_variants_hold_the_model_once_and_shrink_with_sharing() -> None:
     spec = uniform_spec(3, 12, 4, 7)
     rows = breakdown.variants(spec, 101, 2)
@@ -124,9 +105,3 @@ def test_where_the_cache_outgrows_the_weights() -> None:
     assert memory.sequence_bytes(spec, at) > weights >= memory.sequence_bytes(spec, at - 1)
     assert breakdown.outgrows_weights_at(spec, None) is None
     assert breakdown.weight_bytes(None) is None
-
-
-def test_batches_around_the_chosen_one() -> None:
-    assert breakdown.batches_around(1) == (1, 2, 4, 8, 16)
-    assert breakdown.batches_around(12) == (1, 3, 6, 12, 24, 48, 96, 192)
-    assert max(breakdown.batches_around(memory.MAX_BATCH)) == memory.MAX_BATCH

@@ -29,6 +29,7 @@ TORCH_FREE = (
     "units",
     "memory",
     "breakdown",
+    "cache_curves",
     "catalog",
     "allocation",
     "fit",

@@ -5,8 +5,8 @@ from itertools import pairwise
 import plotly.graph_objects as go
 import pytest
 
-from attention import allocation, breakdown, catalog, comparison, lineage, serving
-from attention.breakdown import KindCurves
+from attention import allocation, breakdown, cache_curves, catalog, comparison, lineage, serving
+from attention.cache_curves import KindCurves
 from attention.fit import Grid, Setup
 from attention.serving import FitMap
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
@@ -37,7 +37,7 @@ def spec_of(name: str) -> ModelSpec:
 def test_cache_over_context(name: str, log: bool) -> None:
     spec = spec_of(name)
     weights = breakdown.weight_bytes(spec.n_parameters)
-    numbers = breakdown.over_context(spec, 8192, 3, "bf16", weights)
+    numbers = cache_curves.over_context(spec, 8192, 3, "bf16", weights)
     fig = checked(kv_cache.plot_over_context(numbers, log=log))
     lines = {trace.name: trace for trace in fig.data if trace.mode == "lines"}
     kinds = {kv_cache.KIND_NAMES[kind]: y for kind, y in numbers.curves.by_kind.items()}
@@ -52,17 +52,17 @@ def test_cache_over_context(name: str, log: bool) -> None:
 def test_the_crossing_is_marked_where_the_cache_outgrows_the_weights() -> None:
     spec = spec_of("Llama 3.1 8B")
     weights = breakdown.weight_bytes(spec.n_parameters)
-    numbers = breakdown.over_context(spec, 8192, 1, "bf16", weights)
+    numbers = cache_curves.over_context(spec, 8192, 1, "bf16", weights)
     marks = [trace for trace in kv_cache.plot_over_context(numbers).data if trace.marker.symbol == "diamond"]
     assert [(mark.x[0], mark.y[0]) for mark in marks] == [(numbers.outgrows_at, weights)]
-    without = breakdown.over_context(spec, 8192, 1, "bf16", None)
+    without = cache_curves.over_context(spec, 8192, 1, "bf16", None)
     fig = kv_cache.plot_over_context(without)
     assert not [trace for trace in fig.data if trace.marker.symbol == "diamond"]
     assert not fig.layout.shapes
 
 
 def test_cache_over_batch_shows_each_number_of_sequences() -> None:
-    curves = breakdown.curves_over_batch(spec_of("Gemma 3 27B"), (1, 2, 5), 4099)
+    curves = cache_curves.curves_over_batch(spec_of("Gemma 3 27B"), (1, 2, 5), 4099)
     fig = checked(kv_cache.plot_over_batch(curves, chosen=2, weights=10**9))
     assert {trace.name for trace in fig.data} == {"full attention", "sliding window"}
     assert [sum(ys) for ys in zip(*(trace.y for trace in fig.data), strict=True)] == list(curves.total)
@@ -127,7 +127,7 @@ NOTHING = ModelSpec("nothing", (Layer(Kind.NONE),))
 @pytest.mark.parametrize(
     "figure",
     [
-        kv_cache.plot_over_context(breakdown.over_context(NOTHING, 8192)),
+        kv_cache.plot_over_context(cache_curves.over_context(NOTHING, 8192)),
         kv_cache.plot_over_batch(KindCurves((), {}, ()), chosen=1),
         cache_parts.plot_variants(()),
         cache_parts.plot_allocation(()),

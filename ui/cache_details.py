@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from attention import allocation, breakdown, memory
-from attention.breakdown import ContextPicture
+from attention.cache_curves import ContextPicture
 from attention.fit import WEIGHT_BITS
 from attention.formats import cache_format
 from attention.memory import CacheBytes
@@ -47,14 +47,15 @@ def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
     return model, Load(context, batch, kv), str(over)
 
 
-def metrics(spec: ModelSpec, cache: CacheBytes, picture: ContextPicture) -> None:
-    """The numbers that matter: the total, the growth, and where it passes the weights."""
+def metrics(spec: ModelSpec, load: Load, cache: CacheBytes, picture: ContextPicture) -> None:
+    """The numbers that matter: what the states need, what is set aside, the growth, where it passes the weights."""
     mha = breakdown.mha_of(spec)
     full = memory.sequence_bytes(mha, cache.context, cache.kv_dtype) * cache.batch if mha else 0
     beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
     with frame.numbers():
         what = "one sequence" if cache.batch == 1 else f"{cache.batch:,} sequences"
         _metric(f"Cache of {what} at {tokens(cache.context)}", binary_bytes(cache.state_bytes), beside)
+        _metric("An engine sets aside", *_set_aside(spec, load))
         fixed = f"and {binary_bytes(cache.fixed_bytes)} whatever the context" if cache.fixed_bytes else None
         _metric("For one more token", binary_bytes(cache.bytes_per_token), fixed)
         _metric("Outgrows the weights at", *_crossing(picture, spec))
@@ -62,6 +63,32 @@ def metrics(spec: ModelSpec, cache: CacheBytes, picture: ContextPicture) -> None
 
 def _metric(label: str, value: str, beside: str | None = None) -> None:
     st.metric(label, value, beside, delta_color="off", delta_arrow="off", width="content")
+
+
+def _allocation(spec: ModelSpec, load: Load) -> allocation.Allocation:
+    """What an engine sets aside with the assumptions chosen below the figure."""
+    state = st.session_state
+    return allocation.allocate(
+        spec,
+        load.context,
+        load.batch,
+        load.kv,
+        tp=state["k_tp"],
+        page_tokens=state["k_page"],
+        max_context=state["k_static"] or None,
+        window_pool=state["k_pool"],
+    )
+
+
+def _set_aside(spec: ModelSpec, load: Load) -> tuple[str, str]:
+    try:
+        aside = _allocation(spec, load)
+    except ValueError:
+        return "–", "see the assumptions below"
+    if aside.tp > 1:
+        return binary_bytes(aside.allocated_bytes), f"{binary_bytes(aside.bytes_per_rank)} on each of {aside.tp} ranks"
+    added = aside.allocated_bytes - aside.state_bytes
+    return binary_bytes(aside.allocated_bytes), f"{binary_bytes(added)} more" if added else "nothing more"
 
 
 def _crossing(picture: ContextPicture, spec: ModelSpec) -> tuple[str, str | None]:
@@ -116,16 +143,7 @@ def engine(spec: ModelSpec, load: Load) -> None:
         format_func={"own": "own pool", "shared": "shared pool"}.__getitem__,
         help="Whether windowed layers keep their own short pages, or share a pool with layers of full length.",
     )  # fmt: skip
-    aside = allocation.allocate(
-        spec,
-        load.context,
-        load.batch,
-        load.kv,
-        tp=state["k_tp"],
-        page_tokens=state["k_page"],
-        max_context=max(state["k_static"], load.context) if state["k_static"] else None,
-        window_pool=state["k_pool"],
-    )
+    aside = _allocation(spec, load)
     frame.chart(
         cache_parts.plot_allocation(aside.steps),
         key="kv_allocation",

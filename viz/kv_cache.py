@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.breakdown import ContextPicture, KindCurves
+from attention.cache_curves import ContextPicture, KindCurves
 from attention.spec import Kind
 from attention.units import binary_bytes, tokens
 from viz import build, theme
