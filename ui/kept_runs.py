@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -22,14 +23,19 @@ MOST = 6
 PARAM = Param(KEY, [], lambda token: _checked(token), "the token of a kept run", many=True)
 
 
+class _Ended(NamedTuple):
+    """A job that has ended, and what became of its results: kept under a token, or not, and why."""
+
+    job: Job
+    run: Run
+    problem: str | None
+
+
 @dataclass
 class _Kept:
-    """What this session has kept: token by job, and what could not be kept."""
+    """What this session has kept."""
 
-    tokens: dict[int, str] = field(default_factory=dict)
-    runs: dict[int, Run] = field(default_factory=dict)
-    problems: dict[int, str] = field(default_factory=dict)
-    uploads: set[str] = field(default_factory=set)
+    ended: dict[str, _Ended] = field(default_factory=dict)
     saved: int = 0
 
 
@@ -49,16 +55,18 @@ def _checked(token: str) -> str:
 def keep_finished(key: str) -> None:
     """If the job under `key` has ended with results, keep them and put their link into the address. Once per job."""
     job, kept = jobs.current(key), _kept()
-    if job is None or not job.done or not job.results or id(job) in kept.runs:
+    last = kept.ended.get(key)
+    if job is None or not job.done or not job.results or (last is not None and last.job is job):
         return
-    run = kept.runs[id(job)] = of_job(job)
+    run = of_job(job)
     try:
-        kept.tokens[id(job)] = _save(run).id
+        saved = _save(run)
     except StoreError as problem:
-        kept.problems[id(job)] = str(problem)
+        kept.ended[key] = _Ended(job, run, str(problem))
         state.put(**{KEY: []})
     else:
-        state.put(**{KEY: [kept.tokens[id(job)]]})
+        kept.ended[key] = _Ended(job, saved, None)
+        state.put(**{KEY: [saved.id]})
 
 
 def of_job(job: Job) -> Run:
@@ -88,12 +96,12 @@ def shown(key: str) -> tuple[list[Run], list[str]]:
     program.
     """
     found: list[Run] = []
-    job, kept = jobs.current(key), _kept()
-    problems = [] if job is None or id(job) not in kept.problems else [kept.problems[id(job)]]
+    problems: list[str] = []
+    last = _kept().ended.get(key)
     tokens = list(st.session_state[KEY])[:MOST]
-    if problems and not tokens:
-        assert job is not None
-        found.append(kept.runs[id(job)])
+    if last is not None and last.problem and not tokens:
+        found.append(last.run)
+        problems.append(last.problem)
     for token in tokens:
         try:
             found.append(_load(token))

@@ -17,13 +17,10 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     Raises:
         ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
     """
-    raw = payload.get("cases")
-    if not isinstance(raw, list) or not 1 <= len(raw) <= 500:
-        raise ValueError("cases must be a list of 1 to 500 cases")
+    cases = _cases(payload)
     seconds = payload.get("seconds_per_case", 0.6)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
         raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
-    cases = [Case.from_json(case) for case in raw]
     timed = benchmark.run_cases(
         cases, should_stop=should_stop, seconds_per_case=seconds, memory_bytes=payload.get("memory_bytes")
     )
@@ -33,3 +30,15 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
         emit({"progress": number / len(cases), "message": f"{number} of {len(cases)} timed"})
     device = benchmark.resolve_device(cases[0].device)
     return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}
+
+
+def estimate_bytes(payload: dict[str, Any]) -> int:
+    """Memory the largest case needs, for the check before the run."""
+    return max(benchmark.memory_needed(case) for case in _cases(payload))
+
+
+def _cases(payload: dict[str, Any]) -> list[Case]:
+    raw = payload.get("cases")
+    if not isinstance(raw, list) or not 1 <= len(raw) <= 500:
+        raise ValueError("cases must be a list of 1 to 500 cases")
+    return [Case.from_json(case) for case in raw]

@@ -17,16 +17,28 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     Raises:
         ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
     """
-    raw = payload.get("cases")
-    if not isinstance(raw, list) or not 1 <= len(raw) <= 200 or not all(isinstance(case, dict) for case in raw):
-        raise ValueError("cases must be a list of 1 to 200 cases")
+    cases = _cases(payload)
     seconds = payload.get("seconds_per_case", 1.5)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
         raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
-    cases = [model_step.StepCase.from_json(case) for case in raw]
-    for result in model_step.run_steps(
+    timed = model_step.run_steps(
         cases, should_stop=should_stop, seconds_per_case=seconds, memory_bytes=payload.get("memory_bytes")
-    ):
+    )
+    emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
+    for number, result in enumerate(timed, 1):
         emit(result.to_json())
+        emit({"progress": number / len(cases), "message": f"{number} of {len(cases)} timed"})
     device = resolve_device(cases[0].device)
     return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}
+
+
+def estimate_bytes(payload: dict[str, Any]) -> int:
+    """Memory the largest case needs, for the check before the run."""
+    return max(case.memory_bytes for case in _cases(payload))
+
+
+def _cases(payload: dict[str, Any]) -> list[model_step.StepCase]:
+    raw = payload.get("cases")
+    if not isinstance(raw, list) or not 1 <= len(raw) <= 200 or not all(isinstance(case, dict) for case in raw):
+        raise ValueError("cases must be a list of 1 to 200 cases")
+    return [model_step.StepCase.from_json(case) for case in raw]
