@@ -260,7 +260,7 @@ def sample_texts(corpus: Corpus, length: int, n: int) -> list[bytes]:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
 
 
-def score_model(weights: TinyWeights, texts: Sequence[bytes], n_similar: int = 32) -> dict[str, Any]:
+def score_model(weights: TinyWeights, texts: Sequence[bytes], n_similar: int = 16) -> dict[str, Any]:
     """All scores of one model as plain JSON values; similarity over the first `n_similar` of every other text."""
     attentions = [maps(weights, text).attention for text in texts]
     scored = score_roles(texts, attentions)
@@ -284,7 +284,7 @@ def score_model(weights: TinyWeights, texts: Sequence[bytes], n_similar: int = 3
     }
 
 
-def score_models(folder: Path = DATA, n_texts: int = 256) -> dict[str, Any]:
+def score_models(folder: Path = DATA, n_texts: int = 96) -> dict[str, Any]:
     """Scores of the shipped models on held-out text: what roles.json holds."""
     corpus = load_corpus()
     out: dict[str, Any] = {"corpus_sha256": corpus.sha256, "definitions": {r.key: r.definition for r in ROLES}}
