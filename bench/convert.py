@@ -160,9 +160,10 @@ def main() -> int:
         if shutil.disk_usage(folder).free < needed:
             parser.error(f"{folder} needs {needed / 1e9:.0f} GB free: choose another --dir or fewer --gigabytes")
         result = measure(Path(folder), args.gigabytes, args.rounds, options)
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+        # before the folder is removed, which takes a while: an impatient Ctrl-C must not lose the measurement
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        print(json.dumps(result, indent=2), flush=True)
     return 0
 
 
