@@ -27,7 +27,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
 	touch $@
 
 run: $(VENV)/run.stamp
-	$(PY) -m streamlit run app.py --server.port $(PORT) --server.address $(ADDRESS)
+	$(PY) -m streamlit run serve.py --server.port $(PORT) --server.address $(ADDRESS)
 
 # System packages the tests drive: Chromium and PostgreSQL, from Debian where apt-get and root are at hand.
 browser:
