@@ -39,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--phase", default="decode,prefill")
     parser.add_argument("--prefill-context", type=numbers, default=(1024, 2048))
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--ours", action="store_true", help="leave the peers out, for shapes that they take minutes for"
+    )
     parser.add_argument("--seconds", type=float, default=0.4, help="per case")
     args = parser.parse_args(argv)
     device = benchmark.resolve_device(args.device)
@@ -46,12 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     path = RESULTS / f"decode-{_slug(described, device)}.json"
     kept = _load(path)
     for phase in args.phase.split(","):
-        extra = _peers(phase)
+        extra = {} if args.ours else _peers(phase)
         contexts = args.context if phase == "decode" else args.prefill_context
         batches = args.batch if phase == "decode" else (1,)
         for dtype, batch, n_kv_heads, context in product(args.dtype.split(","), batches, args.n_kv_heads, contexts):
             shape = Case("", 32, n_kv_heads, 128, context, batch, dtype, device, phase)
-            results = _time(shape, extra, args.seconds)
+            results = _time(shape, extra, args.seconds, args.ours)
             if results:
                 kept[repr(shape.shape)] = [r.to_json() for r in results]
                 print(_row(results), flush=True)
@@ -66,9 +69,9 @@ def _peers(phase: str) -> dict[str, Any]:
     return peers(phase)
 
 
-def _time(shape: Case, extra: dict[str, Any], seconds: float) -> list[Result]:
+def _time(shape: Case, extra: dict[str, Any], seconds: float, ours: bool) -> list[Result]:
     """All that suit a shape; those that do not fit the memory are left out, and said."""
-    names = [n for n in kernels.suited(shape) if n in OURS + NOT_OURS] + list(extra)
+    names = [n for n in kernels.suited(shape) if n in (OURS if ours else OURS + NOT_OURS)] + list(extra)
     cases = []
     for name in names:
         case = replace(shape, implementation=name)

@@ -77,7 +77,7 @@ def blocked(q: Tensor, keys: Tensor, values: Tensor, k_rest: Tensor, v_rest: Ten
     rows = fold(q, k_rest.shape[1]).flatten(0, 1).float() * q.shape[-1] ** -0.5
     k_rest, v_rest = k_rest.flatten(0, 1), v_rest.flatten(0, 1)
     if keys.shape[1]:
-        out, lse = _compiled(_attend_blocks)(rows, *_open_sizes(keys, values))
+        out, lse = _compiled(_attend_blocks)(*_open_sizes(rows, keys, values))
         out = _with_rest(out, lse, rows, k_rest, v_rest)
     else:
         out = (rows @ k_rest.float().mT).softmax(-1) @ v_rest.float()
@@ -106,8 +106,8 @@ def split(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     whole = k.shape[2] // chunk * chunk
     rows = fold(q, k.shape[1]).flatten(0, 1)
     k, v = k.flatten(0, 1), v.flatten(0, 1)
-    chunks = (x[:, :whole].unflatten(1, (-1, chunk)) for x in (k, v))
-    out, lse = _compiled(_attend_chunks)(rows, *_open_sizes(*chunks))
+    k_chunks, v_chunks = (x[:, :whole].unflatten(1, (-1, chunk)) for x in (k, v))
+    out, lse = _compiled(_attend_chunks)(*_open_sizes(rows, k_chunks, v_chunks))
     out = _with_rest(out, lse, rows.float() * q.shape[-1] ** -0.5, k[:, whole:], v[:, whole:])
     return out.to(q.dtype).view(q.shape)
 
@@ -144,9 +144,8 @@ def _compiled(function: Parts) -> Parts:
     return torch.compile(function, fullgraph=True)
 
 
-def _open_sizes(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Ask the compiler to leave the first two sizes open, where they are not 1, which it always takes as fixed."""
-    for x in tensors:
-        for dim in (0, 1):
-            torch._dynamo.maybe_mark_dynamic(x, dim)
-    return tensors
+def _open_sizes(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Ask the compiler to leave rows and chunks open, where they are not 1, which it always takes as fixed."""
+    for x, dim in ((q, 0), (k, 0), (v, 0), (k, 1), (v, 1)):
+        torch._dynamo.maybe_mark_dynamic(x, dim)
+    return q, k, v
