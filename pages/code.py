@@ -35,7 +35,7 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
     with frame.details():
         left, right = st.columns(2, gap="large")
         with left:
-            st.markdown("#### Shapes of one step")
+            st.markdown("### Shapes of one step")
             st.dataframe(run.shape_rows(sizes), hide_index=True, width="stretch")
             whole, single = st.columns(2)
             with whole, st.popover("Copy the class", width="stretch"):
@@ -49,7 +49,7 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
                 help="All three classes and a check of what this page says; runs with torch alone.",
             )
         with right:
-            st.markdown("#### Run it")
+            st.markdown("### Run it")
             jobs.button("code_check", "code_check", run.payload(sizes), label="Run it")
             jobs.panel("code_check", run.draw_check, idle="Counts and checks the three classes, live on this server.")
         with frame.guard():

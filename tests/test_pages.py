@@ -75,14 +75,14 @@ def test_default_view(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("junk", JUNK, ids=lambda text: ascii(text)[:20])
-def test_junk_in_every_parameter(page: str, junk: str) -> None:
-    keys = [p.key for p in params.SHARED] + own_keys(page)
-    at = open_page(page, **dict.fromkeys([*keys, "v", "nonsense"], junk))
+@pytest.mark.parametrize("turn", range(3))
+def test_junk_in_every_parameter(page: str, turn: int) -> None:
+    keys = [*(p.key for p in params.SHARED), *own_keys(page), "v", "nonsense"]
+    # each key meets several kinds of junk over the turns, and its neighbours meet others at the same time
+    at = open_page(page, **{key: JUNK[(i + 3 * turn) % len(JUNK)] for i, key in enumerate(keys)})
     assert_sound(at)
-    if junk and not junk.isdigit():
-        assert "could not be used" in said(at)
-        assert "nonsense" not in said(at)
+    assert "could not be used" in said(at)
+    assert "nonsense" not in said(at)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -91,10 +91,8 @@ def test_junk_in_every_parameter(page: str, junk: str) -> None:
     [
         {"model": "custom", "layers": "10000", "heads": "1024", "kv_heads": "1024", "head_dim": "1048576"},
         {"model": "custom", "heads": "12", "kv_heads": "5"},
-        {"model": "config"},
         {"model": "config", "config": "AAAA"},
         {"context": "4294967296", "batch": "1048576", "kv": "q4_0"},
-        {"context": "1"},
         {"model": "google/Gemini-1.0"},
     ],
     ids=lambda q: "-".join(q.values())[:40],

@@ -6,6 +6,7 @@ server that has just started.
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -82,7 +83,9 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
     st.html(ROOT / "ui" / "style.css")
     replaced = state.restore(key, params)
     if embedded():
-        st.html("<style>.st-key-bar, .st-key-below-bar, .st-key-examples, .st-key-details, .st-key-numbers {display: none}</style>")
+        st.html(
+            "<style>.st-key-bar, .st-key-below-bar, .st-key-examples, .st-key-details, .st-key-numbers {display: none}</style>"
+        )
     else:
         _navigation()
         _header(title, lead)
@@ -136,7 +139,7 @@ def _header(title: str, lead: str) -> None:
     with st.container(key="head", horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(key="head-text", gap=None):
             st.title(title, anchor=False)
-            st.markdown(lead)
+            st.html(f'<h2 class="hs-lead">{html.escape(lead)}</h2>')
         copy_link()
 
 

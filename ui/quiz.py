@@ -11,7 +11,7 @@ from attention.quiz import questions
 
 def show(page: str, **values: Any) -> None:
     """Draw the page's questions; `values` is what the page shows now, by the names the questions use."""
-    st.markdown("#### Find out")
+    st.markdown("### Find out")
     st.caption("Answer by moving the controls above; each line says what the page shows now.")
     for question in questions(page):
         solved, says = question.judge(**values)

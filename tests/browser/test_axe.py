@@ -1,0 +1,61 @@
+"""axe-core finds nothing of ours on any page, light or dark, and no page scrolls sideways on a phone.
+
+A new file in ``pages/`` is taken up by itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import ROOT, assert_sound, visit
+
+PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
+
+BASELINE = {
+    # Streamlit's own markup, which an app cannot reach
+    "svg-img-alt": "[data-testid='stMetricChart'] svg, [data-testid='stIconMaterial'] svg",
+    "empty-table-header": "[data-testid='stDataFrame'] th",
+    "aria-allowed-attr": "[data-testid='stDataFrame'] canvas",
+    # a formula wider than its column scrolls inside it, and the text beside it gives the same numbers
+    "scrollable-region-focusable": "[data-testid='stDataFrame'] *, .katex-display",
+}
+"""Rule -> the elements of Streamlit that may break it."""
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds outside the baseline, one line per element."""
+    found = []
+    for violation in Axe().run(page).response["violations"]:
+        allowed = BASELINE.get(violation["id"])
+        for node in violation["nodes"]:
+            target = node["target"][0]
+            selector = target if isinstance(target, str) else " ".join(target)
+            if allowed and page.evaluate("([s, a]) => !!document.querySelector(s)?.matches(a)", [selector, allowed]):
+                continue
+            why = " ".join(node.get("failureSummary", "").split())
+            found.append(f"{violation['id']}: {selector} | {node['html'][:160]} | {why[:200]}")
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_of_ours(app: str, page: Page, name: str) -> None:
+    page.emulate_media(color_scheme="light")
+    visit(page, f"{app}/{name}")
+    expect(page.locator("h1")).to_have_count(1)
+    assert violations(page) == []
+    page.emulate_media(color_scheme="dark")
+    expect(page.locator("[data-testid=stApp]")).to_have_css("color-scheme", "dark")
+    assert violations(page) == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert_sound(page)
+
+
+def test_the_check_can_fail(page: Page, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text("<!doctype html><html lang=en><title>x</title><main><h1>x</h1><img src=x.png></main>")
+    page.goto(bad.as_uri())
+    assert [line.split(":")[0] for line in violations(page)] == ["image-alt"]
