@@ -48,6 +48,7 @@ with frame.page(
         alt=compare_parts.alt(rows, context),
     )
     with frame.details():
+        compare_parts.examples()
         compare_parts.notes(rows, picture)
         with frame.guard():
             compare_parts.table(rows)

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from attention import accuracy, accuracy_view, allocation, breakdown, catalog, comparison, fit, lineage, memory, serving
 from attention.units import binary_bytes, tokens
+from ui.compare_parts import EXAMPLES
 
 ROOT = Path(__file__).resolve().parent.parent
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -121,6 +122,15 @@ def test_a_column_with_its_own_settings_can_be_added() -> None:
     at.selectbox(key="cmp_add_kv").set_value("int4")
     at.button(key="cmp_add").click().run()
     assert list(sound(at).dataframe[0].value["model"]) == ["Llama 3.1 8B", "Llama 3.1 8B · int4"]
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_examples_show_what_they_name(number: int) -> None:
+    at = sound(open_page("compare"))
+    at.button(key=f"cmp_example_{number}").click().run()
+    chosen = list(EXAMPLES.values())[number]["cmp"]
+    assert list(sound(at).dataframe[0].value["model"]) == [comparison.column(text).label for text in chosen]
+    assert [w.value for w in at.warning] == []
 
 
 def test_an_address_with_unknown_models_keeps_the_known_ones() -> None:

@@ -12,11 +12,38 @@ from attention.allocation import MAX_TP
 from attention.comparison import Column, Compared, Comparison
 from attention.formats import FORMATS
 from attention.units import binary_bytes, ratio, significant, tokens
-from ui import cached, downloads, frame
+from ui import cached, downloads, frame, state
 from viz import lineage as figures
 
 _GIB, _KIB = 2**30, 2**10
 _VIEW_NAMES = {"total": "total bytes", "token": "per token", "billion": "per 10⁹ parameters", "mha": "against MHA"}
+
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "Llama 2 7B vs 3 8B": {
+        "cmp": ["meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B"], "context": 8192, "cmp_view": "total",
+    },
+    "Why Gemma 3 is small at 128k": {
+        "cmp": ["google/gemma-2-27b", "google/gemma-3-27b-pt", "Qwen/Qwen3-32B"], "context": 131_072,
+        "cmp_view": "token",
+    },
+    "MLA against GQA": {
+        "cmp": ["deepseek-ai/DeepSeek-V3", "meta-llama/Llama-3.1-405B", "zai-org/GLM-4.5"], "context": 32_768,
+        "cmp_view": "mha",
+    },
+    "What an fp8 cache saves": {
+        "cmp": ["meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B~fp8", "meta-llama/Llama-3.1-8B~q4_0"],
+        "context": 32_768, "cmp_view": "total",
+    },
+}  # fmt: skip
+
+
+def examples() -> None:
+    """Comparisons worth a look, a click each."""
+    with st.container(horizontal=True, key="cmp_examples", vertical_alignment="center", gap="small"):
+        st.caption("Try", width="content")
+        for number, (name, values) in enumerate(EXAMPLES.items()):
+            st.button(name, key=f"cmp_example_{number}", type="tertiary", on_click=state.put, kwargs=values)
 
 
 def columns_picker(key: str) -> list[Column]:
@@ -59,11 +86,11 @@ def more(key: str, tp_key: str) -> int:
 
 
 def _add(key: str) -> None:
-    state = st.session_state
-    tp = int(state["cmp_add_tp"])
-    text = Column(state["cmp_add_model"], state["cmp_add_kv"], tp if tp > 1 else None).write()
-    if text not in state[key] and len(state[key]) < comparison.MAX_COLUMNS:
-        state[key] = [*state[key], text]
+    now = st.session_state
+    tp = int(now["cmp_add_tp"])
+    text = Column(now["cmp_add_model"], now["cmp_add_kv"], tp if tp > 1 else None).write()
+    if text not in now[key] and len(now[key]) < comparison.MAX_COLUMNS:
+        now[key] = [*now[key], text]
 
 
 def metrics(rows: Sequence[Compared], context: int) -> None:
