@@ -26,6 +26,8 @@ HELP = "decode and prefill against peers and the machine's limit"
 RESULTS = Path(__file__).parent / "results"
 LIMITS = {"memory": 1.25, "arithmetic": 2.0}
 """Times the floor that the fastest of ours should stay below."""
+ATTEMPTS = 2
+"""A shape during which other processes kept the machine busy is timed again, and keeps its note if that was no help."""
 OURS = ("folded_matmul", "tall_matmul", "split_compiled", "blocked_compiled", "expanded_sdpa", "flash", "efficient")
 NOT_OURS = ("repeat_sdpa", "enable_gqa", "flex")
 
@@ -80,7 +82,12 @@ def _time(shape: Case, extra: dict[str, Any], seconds: float, ours: bool) -> lis
             cases.append(case)
         else:
             print(f"left out, needs {units.binary_bytes(benchmark.memory_needed(case, impl))}: {case}", file=sys.stderr)
-    return list(benchmark.run_cases(cases, seconds_per_case=seconds, extra=extra)) if cases else []
+    results: list[Result] = []
+    for _ in range(ATTEMPTS if cases else 0):
+        results = list(benchmark.run_cases(cases, seconds_per_case=seconds, extra=extra))
+        if not any("other processes took" in r.note for r in results):
+            break
+    return results
 
 
 def _best(results: Iterable[Result], names: tuple[str, ...]) -> Result | None:
