@@ -28,16 +28,17 @@ QUIET = "#9AA5AD"
 """An area that is only there to compare with."""
 FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
 
-_BASE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A1A", "#7B6BB5")
-"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose yellow and black do not show on both backgrounds:
-olive and violet stand in for them."""
+_BASE = ("#0072B2", "#009E73", "#56B4E9", "#D55E00", "#EBAD97", "#6E605B", "#E69F00", "#CC79A7")
+"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose yellow and black do not show on both backgrounds: peach
+and brown-grey stand in, found by search for the largest distance to the others under full, protan and deutan sight;
+the order keeps neighbours apart."""
 
 KIND_COLORS: dict[Kind, str] = {
     Kind.FULL: "#0072B2",
     Kind.SLIDING: "#56B4E9",
     Kind.CHUNKED: "#009E73",
     Kind.LATENT: "#CC79A7",
-    Kind.COMPRESSED: "#7B6BB5",
+    Kind.COMPRESSED: "#6E605B",
     Kind.SHARED: "#8A949E",
     Kind.RECURRENT: "#E69F00",
     Kind.CROSS: "#D55E00",
