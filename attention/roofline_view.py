@@ -74,9 +74,10 @@ def accelerator_roof(accelerator: Accelerator, weight_dtype: str) -> Roof:
 
 def host_roof(run: Run, dtype: str = "float32") -> Roof | None:
     """The roof of the machine a run was taken on, as it was measured in the run; None if it was not."""
-    rate = (run.calibration.get("flops_per_s") or {}).get(dtype)
-    bandwidths = [r.read_bytes_per_s for r in run.results if r.read_bytes_per_s and r.dtype == dtype]
-    bandwidth = max(bandwidths, default=run.calibration.get("read_bytes_per_s"))
+    own = [r for r in run.results if r.dtype == dtype]
+    # what was measured between the timings themselves is nearer to them than the calibration before
+    rate = max((r.flops_per_s or 0.0 for r in own), default=(run.calibration.get("flops_per_s") or {}).get(dtype))
+    bandwidth = max((r.read_bytes_per_s or 0.0 for r in own), default=run.calibration.get("read_bytes_per_s"))
     if not rate or not bandwidth:
         return None
     return Roof(f"{run.label}, {_NAMES.get(dtype, dtype)}", float(bandwidth), float(rate), True)

@@ -39,7 +39,7 @@ def texts(at):
 def test_a_shipped_run_is_shown_first():
     at = open_page("timings")
     assert "Recorded run, shipped with Headshare" in texts(at)
-    assert [m.label.split(" ")[0] for m in at.metric] == ["MHA", "GQA-8", "MQA"]
+    assert [m.label.split(" ")[0] for m in at.metric] == ["MHA", "GQA-8", "GQA-4", "MQA"]
     assert at.get("plotly_chart")
 
 
