@@ -24,6 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     roles = actions.add_parser("roles", help="score each head's role on held-out text")
     roles.add_argument("--write", action="store_true", help="store the scores beside the weights")
     roles.add_argument("--dir", type=Path, default=DATA)
+    study = actions.add_parser("study", help="convert the MHA model and train on: loss against share of training")
+    study.add_argument("--seeds", type=int, default=3, help="runs of each kind (default 3; 0 only measures the models)")
+    study.add_argument("--first-seed", type=int, default=0, help="to add further seeds to a stored study")
+    study.add_argument("--write", action="store_true", help="store each loss as it is measured")
 
 
 def model_name(n_kv_heads: int) -> str:
@@ -32,7 +36,7 @@ def model_name(n_kv_heads: int) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"train": _train, "eval": _eval, "roles": _roles}[args.action](args)
+    return {"train": _train, "eval": _eval, "roles": _roles, "study": _study}[args.action](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -77,4 +81,13 @@ def _roles(args: argparse.Namespace) -> int:
         (args.dir / "roles.json").write_text(text)
     else:
         print(text, end="")
+    return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    from attention.spec import check_size
+    from attention.tiny_study import study
+
+    first = check_size("first-seed", args.first_seed, minimum=0)
+    study(range(first, first + check_size("seeds", args.seeds, minimum=0, maximum=1000)), args.write)
     return 0

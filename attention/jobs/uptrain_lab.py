@@ -1,0 +1,101 @@
+"""Worker job "uptrain_lab": convert the tiny MHA model, then train it on while the reader watches.
+
+Payload: the fields of ``lab.Plan``: ``n_kv_heads``, ``pool``, ``alpha``, ``seed``. Emits, as each is known:
+
+* ``{"kind": "loss", "step", "validation_loss"}`` at step 0 (just converted) and some twelve times on the way,
+* ``{"kind": "train", "steps": […], "losses": […]}``, the training losses since the last one,
+* ``{"kind": "reference", "name", "n_kv_heads", "validation_loss"}`` for MHA and the model trained from scratch,
+* ``{"kind": "maps", "when": "original" | "converted" | "uptrained", "data"}``, see ``lab_view.pack_maps``.
+
+Returns ``weights`` (safetensors in float16, as base64, at most 2.5 MB) with ``steps`` done and the plan.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from typing import Any
+
+TRAIN_EVERY_S = 0.4
+"""Training losses are sent in bundles so far apart."""
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Torch's threads for this run; the worker's next run times attention and wants its own."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(payload: dict[str, Any], emit: Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """See the module.
+
+    Raises:
+        ValueError: naming what is wrong with the payload.
+    """
+    from attention import lab
+
+    plan = lab.Plan(**{f.name: payload[f.name] for f in fields(lab.Plan) if f.name in payload})
+    import torch
+
+    with _threads(min(4, torch.get_num_threads())):
+        return _run(plan, emit, should_stop)
+
+
+def _run(plan: Any, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    from attention import lab, lab_view
+    from attention.tiny_train import mean_loss
+
+    emit({"progress": 0.0, "message": f"Converting to {plan.n_kv_heads} K/V heads"})
+    source = lab.source_model()
+    model = lab.convert(source, plan.n_kv_heads, plan.pool, plan.seed)
+    stream, rows = lab.text()
+    emit({"kind": "loss", "step": 0, "validation_loss": mean_loss(model, rows, batch=8)})
+    for name, one in (("mha", source), ("scratch", lab.from_scratch(plan.n_kv_heads))):
+        if one is not None and not should_stop():
+            value = mean_loss(one, rows, batch=8)
+            emit({"kind": "reference", "name": name, "n_kv_heads": one.config.n_kv_heads, "validation_loss": value})
+    emit({"kind": "maps", "when": "original", "data": lab_view.pack_maps(lab.attention_of(source))})
+    emit({"kind": "maps", "when": "converted", "data": lab_view.pack_maps(lab.attention_of(model))})
+    steps = _train(lab.Uptraining(model, stream, plan.seed), rows, plan.steps, emit, should_stop)
+    emit({"kind": "maps", "when": "uptrained", "data": lab_view.pack_maps(lab.attention_of(model))})
+    weights = base64.b64encode(lab.stored(model)).decode("ascii")
+    return {"steps": steps, "plan": asdict(plan), "config": model.config.to_json(), "weights": weights}
+
+
+def _train(uptraining: Any, rows: Any, n_steps: int, emit: Emit, should_stop: Callable[[], bool]) -> int:
+    """Train on to `n_steps` or until stopped; returns the steps done."""
+    from attention import lab
+    from attention.tiny_train import mean_loss
+    from attention.units import duration
+
+    measured = set(lab.measured_steps(n_steps))
+    began = sent = time.monotonic()
+    numbers: list[int] = []
+    losses: list[float] = []
+    while uptraining.step < n_steps and not should_stop():
+        losses.append(uptraining.advance())
+        # the loss of a step is that of the weights before it
+        numbers.append(uptraining.step - 1)
+        done = uptraining.step / n_steps
+        now = time.monotonic()
+        if now - sent > TRAIN_EVERY_S or uptraining.step == n_steps:
+            emit({"kind": "train", "steps": numbers, "losses": losses})
+            left = (now - began) * (1 / done - 1)
+            emit({"progress": done, "message": f"Step {uptraining.step} of {n_steps}, about {duration(left)} left"})
+            sent, numbers, losses = now, [], []
+        if uptraining.step in measured and not should_stop():
+            value = mean_loss(uptraining.model, rows, batch=8)
+            emit({"kind": "loss", "step": uptraining.step, "validation_loss": value})
+    return int(uptraining.step)

@@ -1,0 +1,172 @@
+"""Convert the shipped tiny MHA model to fewer K/V heads and train it on: the GQA paper's recipe, small enough to watch.
+
+Ainslie et al. 2023, arXiv:2305.13245, section 2.1: pool the key and value heads of each group into one, then go on
+with pre-training for a share alpha of the original steps. Here the original run is the one that
+``data/tiny/mha.json`` records, and its recipe goes on unchanged (batch, optimisers, clipping, windows drawn at random
+from the same text), at a constant learning rate: see :data:`RATE_SHARE`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from attention import tiny_train
+from attention.lab_view import KV_HEADS, MAX_ALPHA, SAMPLE
+from attention.pooling import Pool, Role, check_kv_heads, check_pool, pool_projections
+from attention.spec import check_size
+from attention.tiny_config import DATA
+from attention.tiny_data import Corpus, load_corpus
+from attention.tiny_lm import TinyLM, loss
+from attention.tiny_maps import TinyWeights, maps
+
+SOURCE = "mha"
+RATE_SHARE = 1.0
+"""Learning rate of uptraining as a share of the original peak, constant from the first step to the last, so that the
+first 2 % of a run of 5 % are a run of 2 %. Of 0.05, 0.3 and 1, tried for 75 steps, 1 recovers fastest; it also shakes a
+model that needs no recovery, which is why MHA trained on just as long stands beside the others."""
+EVAL_WINDOWS = 48
+"""Held-out windows behind each validation loss, the same for every model that is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with the MHA model.
+
+    Attributes:
+        n_kv_heads: K/V heads to convert to; pool: how each group's heads become one.
+        alpha: share of the original steps to train on for, 0 to 0.1.
+        seed: of the order of the windows, and of random heads.
+    """
+
+    n_kv_heads: int
+    pool: Pool = "mean"
+    alpha: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_kv_heads(max(KV_HEADS), max(KV_HEADS), self.n_kv_heads)
+        check_pool(self.pool)
+        check_size("seed", self.seed, minimum=0)
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float) or not 0 <= self.alpha <= MAX_ALPHA:
+            raise ValueError(f"alpha must be a share from 0 to {MAX_ALPHA}, got {self.alpha!r}")
+
+    @property
+    def steps(self) -> int:
+        """Steps of uptraining."""
+        return steps_of(self.alpha)
+
+
+@cache
+def original() -> tiny_train.Recipe:
+    """The recipe of the shipped MHA model, as recorded beside its weights."""
+    return tiny_train.Recipe(**json.loads((DATA / f"{SOURCE}.json").read_text())["recipe"])
+
+
+def steps_of(alpha: float) -> int:
+    return round(alpha * original().steps)
+
+
+def source_model() -> TinyLM:
+    """The shipped MHA model in float32."""
+    return tiny_train.load(DATA / f"{SOURCE}.safetensors")
+
+
+def shared_roles(model: TinyLM) -> dict[str, Role]:
+    """The tensors that hold K/V heads, for ``pooling.pool_projections``."""
+    return {name: "weight" for name in model.state_dict() if name.endswith(("k_proj.weight", "v_proj.weight"))}
+
+
+def convert(model: TinyLM, n_kv_heads: int, pool: Pool, seed: int = 0) -> TinyLM:
+    """`model` with its K/V heads merged into `n_kv_heads`; the original is not touched.
+
+    A random head starts as ``tiny_lm.initialised`` starts one.
+
+    Raises:
+        ValueError: the heads do not divide, or no such pooling.
+    """
+    config = model.config
+    check_pool(pool)
+    check_kv_heads(config.n_heads, config.n_kv_heads, n_kv_heads)
+    std = config.hidden_size**-0.5 * 0.5
+    state = pool_projections(model.state_dict(), shared_roles(model), config.n_kv_heads, n_kv_heads, pool, seed, std)
+    converted = TinyLM(replace(config, n_kv_heads=n_kv_heads))
+    converted.load_state_dict(state)
+    return converted
+
+
+def evaluation_rows(corpus: Corpus, n_windows: int = EVAL_WINDOWS, length: int = 256) -> Tensor:
+    """`n_windows` held-out windows at even distances, int64[n_windows, length + 1]."""
+    rows = tiny_train.held_out_rows(corpus, length)
+    picked = np.linspace(0, len(rows) - 1, min(n_windows, len(rows))).round().astype(int)
+    return rows[picked]
+
+
+class Uptraining:
+    """A converted model that is being trained on, a step at a time."""
+
+    def __init__(self, model: TinyLM, stream: np.ndarray, seed: int, recipe: tiny_train.Recipe | None = None) -> None:
+        """`stream`: the training text as of ``Corpus.train_stream``; `seed` decides the order of its windows."""
+        self.model = model
+        self.step = 0
+        self._recipe = recipe or original()
+        self._stream = stream
+        self._generator = np.random.default_rng(seed)
+        self._steppers = tiny_train.optimisers(model, self._recipe)
+        for stepper in self._steppers:
+            stepper.param_groups[0]["lr"] *= RATE_SHARE
+
+    def advance(self) -> float:
+        """One step; returns its training loss, which is that of the weights before the step, in nats per byte."""
+        self.model.train()
+        for stepper in self._steppers:
+            stepper.zero_grad(set_to_none=True)
+        rows = tiny_train.sample_rows(self._stream, self._generator, self._recipe.batch, self.model.config.max_context)
+        value = loss(self.model, rows)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.clip)
+        for stepper in self._steppers:
+            stepper.step()
+        self.step += 1
+        return float(value.detach())
+
+
+def measured_steps(n_steps: int) -> list[int]:
+    """Steps at which a run that is watched measures its validation loss: close together at first, where it falls
+    fastest, and the last one."""
+    return sorted({s for s in (2, 5, 10, 18, 28, 40, 55, 75, 100, 130, 160, 200) if s < n_steps * 0.95} | {n_steps})
+
+
+@torch.no_grad()
+def attention_of(model: TinyLM, sample: bytes = SAMPLE) -> np.ndarray:
+    """float32[n_layers, n_heads, length, length]: the model's attention over `sample`."""
+    arrays = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    return maps(TinyWeights(model.config, arrays), sample).attention
+
+
+def stored(model: TinyLM) -> bytes:
+    """The model as a safetensors file in float16, as the shipped ones are kept, with its sizes in the metadata."""
+    state = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
+    return save(state, metadata={"format": "pt", "config": json.dumps(model.config.to_llama())})
+
+
+@cache
+def text() -> tuple[np.ndarray, Tensor]:
+    """(training stream, evaluation windows) of this machine's standard library, read once per process."""
+    corpus = load_corpus()
+    return corpus.train_stream(), evaluation_rows(corpus)
+
+
+def from_scratch(n_kv_heads: int, folder: Path = DATA) -> TinyLM | None:
+    """The shipped model that was trained with so many K/V heads from the start; None if there is none."""
+    from attention.tiny_config import MODELS
+
+    name = {k: n for n, k in MODELS.items()}.get(n_kv_heads)
+    return tiny_train.load(folder / f"{name}.safetensors") if name and name != SOURCE else None

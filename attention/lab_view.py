@@ -1,0 +1,302 @@
+"""The uptraining lab's numbers and sentences, without torch: the recorded study, a run's results, slices of weights."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attention.memory import cache_bytes
+from attention.spec import uniform_spec
+from attention.tiny_config import DATA, MODELS, TinyConfig
+from attention.tiny_maps import TinyWeights, maps
+from attention.units import significant
+
+KV_HEADS = (1, 2, 4, 8)
+"""K/V heads the tiny MHA model can be converted to; 8 leaves it as it is."""
+POOLINGS = ("mean", "first", "random")
+"""Those of ``pooling.POOLS``, best first in the paper."""
+ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1)
+"""Shares of the original steps at which the study measures."""
+MAX_ALPHA = 0.1
+STUDY_FILE = DATA / "study.json"
+SAMPLE = b"def add(a, b):\n    return add(b, a)\n"
+"""Text whose attention maps are compared; written for this page, the models have not seen it."""
+USABLE = 0.1
+"""A conversion counts as usable as it is if its loss is at most so much above MHA's, as a share."""
+
+
+class Point(NamedTuple):
+    """Loss over seeds, nats per byte: mean, and sample standard deviation (None for a single seed)."""
+
+    alpha: float
+    n_seeds: int
+    mean: float
+    spread: float | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """The recorded study.
+
+    Attributes:
+        about: what the losses depend on, as recorded.
+        references: losses of the shipped models on the same windows, by name.
+        series: points by rising alpha, for each (n_kv_heads, pool).
+    """
+
+    about: Mapping[str, Any]
+    references: Mapping[str, float]
+    series: Mapping[tuple[int, str], tuple[Point, ...]]
+
+    @property
+    def mha(self) -> float:
+        return self.references["mha"]
+
+    def scratch(self, n_kv_heads: int) -> float | None:
+        """Loss of the model trained with so many K/V heads from the start; None if none is shipped."""
+        name = {k: n for n, k in MODELS.items()}.get(n_kv_heads)
+        return None if name in (None, "mha") else self.references.get(str(name))
+
+    def points(self, n_kv_heads: int, pool: str) -> tuple[Point, ...]:
+        """Measured points; with all K/V heads kept every pooling is the same run."""
+        return self.series.get((n_kv_heads, "mean" if n_kv_heads == max(KV_HEADS) else pool), ())
+
+    def at(self, n_kv_heads: int, pool: str, alpha: float) -> Point | None:
+        return next((p for p in self.points(n_kv_heads, pool) if p.alpha == alpha), None)
+
+    @cached_property
+    def furthest(self) -> float:
+        """Largest alpha up to which every series was measured."""
+        ends = [max(p.alpha for p in points) for points in self.series.values()]
+        return min(ends, default=0.0)
+
+    @cached_property
+    def n_seeds(self) -> tuple[int, int]:
+        """Fewest and most seeds behind a point up to `furthest`."""
+        counts = [p.n_seeds for points in self.series.values() for p in points if p.alpha <= self.furthest]
+        return min(counts), max(counts)
+
+
+def read_study(path: Path = STUDY_FILE) -> Study | None:
+    """The recorded study; None if there is none yet."""
+    if not path.exists():
+        return None
+    document = json.loads(path.read_text())
+    series: dict[tuple[int, str], list[Point]] = {}
+    for row in document["points"]:
+        point = Point(row["alpha"], row["n_seeds"], row["mean"], row["spread"])
+        series.setdefault((row["n_kv_heads"], row["pool"]), []).append(point)
+    if not series or "mha" not in document["references"]:
+        return None
+    ordered = {key: tuple(sorted(points)) for key, points in series.items()}
+    return Study(document["about"], document["references"], ordered)
+
+
+def _and(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _heads(n: int) -> str:
+    return f"{n} K/V head{'s' if n > 1 else ''}"
+
+
+def at_conversion(study: Study) -> str:
+    """Is GQA usable at alpha = 0 where MQA is not?"""
+    shared = [k for k in sorted(KV_HEADS, reverse=True) if k < max(KV_HEADS) and study.at(k, "mean", 0.0)]
+    losses = {k: study.at(k, "mean", 0.0) for k in shared}
+    listed = _and([f"{point.mean:.2f} with {_heads(k)}" for k, point in losses.items() if point])
+    usable = [k for k, point in losses.items() if point and point.mean <= study.mha * (1 + USABLE)]
+    if not usable:
+        verdict = (
+            "so none can be used as converted, neither GQA nor MQA, where the paper's T5 could with GQA"
+            if 1 in losses
+            else "so none can be used as converted"
+        )
+    elif 1 in usable:
+        verdict = f"so {_and([_heads(k) for k in usable])} can be used as converted (at most {USABLE:.0%} above MHA)"
+    else:
+        verdict = (
+            f"so GQA with {_and([_heads(k) for k in usable])} can be used as converted, MQA cannot, as in the paper"
+        )
+    return f"Conversion by the mean lifts the loss from MHA's {study.mha:.2f} nats per byte to {listed}: {verdict}."
+
+
+def pooling_order(study: Study) -> str:
+    """Does mean > first > random hold?"""
+    alpha = study.furthest
+    found: dict[tuple[str, ...], list[int]] = {}
+    numbers = []
+    for k in (k for k in KV_HEADS if k < max(KV_HEADS)):
+        points = {pool: study.at(k, pool, alpha) for pool in POOLINGS}
+        losses = {pool: point.mean for pool, point in points.items() if point}
+        if len(losses) == len(POOLINGS):
+            found.setdefault(tuple(sorted(losses, key=losses.__getitem__)), []).append(k)
+            numbers.append(f"{_heads(k)} {', '.join(f'{losses[pool]:.2f}' for pool in POOLINGS)}")
+    if not found:
+        return ""
+    orders = [f"{' before '.join(order)} at K = {_and([str(k) for k in ks])}" for order, ks in found.items()]
+    verdict = (
+        "the paper's order"
+        if list(found) == [POOLINGS]
+        else "not the paper's order (mean, first, random) everywhere"
+        if POOLINGS in found
+        else "not the paper's order (mean, first, random)"
+    )
+    return (
+        f"At alpha = {alpha:.0%} the best start is {_and(orders)}: {verdict}. "
+        f"Losses after mean, first, random: {'; '.join(numbers)}."
+    )
+
+
+def recovery(study: Study) -> str:
+    """How far uptraining gets, beside the control and the models trained from scratch."""
+    alpha = study.furthest
+    parts = []
+    for k in (k for k in KV_HEADS if k < max(KV_HEADS)):
+        start, end = study.at(k, "mean", 0.0), study.at(k, "mean", alpha)
+        if start and end and start.mean > study.mha:
+            scratch = study.scratch(k)
+            beside = f" (trained so from scratch: {scratch:.2f})" if scratch else ""
+            back = (start.mean - end.mean) / (start.mean - study.mha)
+            parts.append(f"{_heads(k)} wins back {back:.0%} of its jump and ends at {end.mean:.2f}{beside}")
+    control = study.at(max(KV_HEADS), "mean", alpha)
+    if not parts or alpha == 0:
+        return ""
+    text = f"After {alpha:.0%} of the original steps, {'; '.join(parts)}."
+    if control:
+        text += (
+            f" MHA trained on just as long, at the same constant learning rate, stands at {control.mean:.2f}: "
+            "part of what is left is that rate, which the original training lowered at its end."
+        )
+    return text
+
+
+@dataclass
+class Run:
+    """What a run of the lab has given so far, see ``jobs/uptrain_lab.py``."""
+
+    train: list[tuple[int, float]] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    references: dict[str, float] = field(default_factory=dict)
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def run_of(results: Sequence[Mapping[str, Any]]) -> Run:
+    """The job's results, put together."""
+    run = Run()
+    for row in results:
+        match row:
+            case {"kind": "loss", "step": step, "validation_loss": value}:
+                run.validation.append((step, value))
+            case {"kind": "train", "steps": steps, "losses": losses}:
+                run.train.extend(zip(steps, losses, strict=True))
+            case {"kind": "reference", "name": name, "validation_loss": value}:
+                run.references[name] = value
+            case {"kind": "maps", "when": when, "data": data}:
+                run.maps[when] = unpack_maps(data)
+    return run
+
+
+def pack_maps(attention: np.ndarray) -> dict[str, Any]:
+    """attention[…, length, length] as JSON: a weight w is the byte round(255 · √w), so small ones are told apart."""
+    packed = np.round(255 * np.sqrt(attention)).astype(np.uint8)
+    return {"shape": list(attention.shape), "bytes": base64.b64encode(packed.tobytes()).decode("ascii")}
+
+
+def unpack_maps(data: Mapping[str, Any]) -> np.ndarray:
+    """√ of the attention weights, 0 to 1, in float32."""
+    values = np.frombuffer(base64.b64decode(data["bytes"]), dtype=np.uint8)
+    return values.reshape(data["shape"]).astype(np.float32) / 255
+
+
+def first_maps(source: TinyWeights, n_kv_heads: int, pool: str) -> dict[str, np.ndarray]:
+    """√ of the attention weights over SAMPLE of the MHA model and, just converted, of its copy."""
+    arrays = dict(source.arrays)
+    for layer in range(source.config.n_layers):
+        for matrix in ("k", "v"):
+            merged = slices(source, layer, matrix, n_kv_heads, pool).merged
+            arrays[f"model.layers.{layer}.self_attn.{matrix}_proj.weight"] = merged.reshape(-1, merged.shape[-1])
+    converted = TinyWeights(replace(source.config, n_kv_heads=n_kv_heads), arrays)
+    models = {"original": source, "converted": converted}
+    return {when: np.sqrt(maps(weights, SAMPLE).attention) for when, weights in models.items()}
+
+
+class Slices(NamedTuple):
+    """One projection of one layer, cut into heads.
+
+    Attributes:
+        heads: float32[n_heads, head_dim, hidden] as trained.
+        merged: float32[n_kv_heads, head_dim, hidden], each made from its group of neighbours.
+    """
+
+    heads: np.ndarray
+    merged: np.ndarray
+
+
+def slices(weights: TinyWeights, layer: int, matrix: str, n_kv_heads: int, pool: str) -> Slices:
+    """The slices of `matrix` ("k" or "v") before and after pooling. Random heads are one draw among many.
+
+    Raises:
+        ValueError: no such layer or matrix, or the heads do not divide.
+    """
+    config = weights.config
+    if matrix not in ("k", "v") or not 0 <= layer < config.n_layers:
+        raise ValueError(f"matrix must be k or v and layer below {config.n_layers}, got {matrix!r}, {layer!r}")
+    if n_kv_heads < 1 or config.n_kv_heads % n_kv_heads:
+        raise ValueError(f"n_kv_heads must divide {config.n_kv_heads}, got {n_kv_heads!r}")
+    flat = weights[f"model.layers.{layer}.self_attn.{matrix}_proj.weight"]
+    heads = flat.reshape(config.n_kv_heads, config.head_dim, config.hidden_size)
+    groups = heads.reshape(n_kv_heads, -1, *heads.shape[1:])
+    if pool == "first" or groups.shape[1] == 1:
+        merged = groups[:, 0]
+    elif pool == "mean":
+        merged = groups.astype(np.float64).mean(axis=1).astype(np.float32)
+    else:
+        std = config.hidden_size**-0.5 * 0.5
+        merged = np.random.default_rng(0).normal(0, std, groups[:, 0].shape).astype(np.float32)
+    return Slices(heads, merged)
+
+
+def likeness(found: Slices) -> tuple[float, float] | None:
+    """(mean cosine between heads of one group, length of the groups' means as a share of the heads' own length).
+
+    None where a group is a single head.
+    """
+    n_kv_heads = len(found.merged)
+    groups = found.heads.reshape(n_kv_heads, len(found.heads) // n_kv_heads, -1).astype(np.float64)
+    size = groups.shape[1]
+    if size == 1:
+        return None
+    lengths = np.linalg.norm(groups, axis=-1)
+    unit = groups / lengths[..., None]
+    cosines = unit @ unit.swapaxes(-1, -2)
+    between = (cosines.sum(axis=(-1, -2)) - size) / (size * (size - 1))
+    kept = np.linalg.norm(groups.mean(axis=1), axis=-1) / lengths.mean(axis=1)
+    return float(between.mean()), float(kept.mean())
+
+
+def likeness_finding(found: Slices) -> str:
+    """What averaging does to these slices, in a sentence."""
+    values = likeness(found)
+    if values is None:
+        return "With a K/V head for every query head there is nothing to merge: the slices stay as they are."
+    cosine, kept = values
+    size = len(found.heads) // len(found.merged)
+    return (
+        f"The slices of a group have a mean cosine of {significant(cosine, 2)}, and their mean keeps {kept:.0%} of "
+        f"their length; unrelated slices would keep 1/√{size} = {size**-0.5:.0%}."
+    )
+
+
+def cache_bytes_per_token(n_kv_heads: int) -> int:
+    """Bytes that one token adds to the tiny model's cache, over all layers, in 16 bits."""
+    config = TinyConfig(n_kv_heads=n_kv_heads)
+    spec = uniform_spec(config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim)
+    return cache_bytes(spec, 1).bytes_per_token

@@ -1,0 +1,178 @@
+"""The recorded study of uptraining: loss against alpha for each pooling and number of K/V heads, over several seeds.
+
+A run is one converted model trained on for 10 % of the original steps, measured on the way; ``lab.py`` says how. Runs
+go side by side, all to 1 %, then all to 2 %, and so on, and the file is written after every measurement, so that a
+study that was broken off is a smaller study. A second process may add further seeds to the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attention import lab
+from attention.lab_view import ALPHAS, KV_HEADS, STUDY_FILE
+from attention.pooling import POOLS, Pool
+from attention.tiny_config import DATA, MODELS
+from attention.tiny_data import load_corpus
+from attention.tiny_train import load, mean_loss
+
+Cell = dict[str, Any]
+KEY = ("n_kv_heads", "pool", "seed", "alpha")
+
+
+def variants(kv_heads: Sequence[int] = KV_HEADS) -> list[tuple[int, Pool]]:
+    """What is compared. With K = n_heads every pooling is the identity, so one run stands for the three: MHA
+    trained on just as long, the control."""
+    full = max(KV_HEADS)
+    return [(k, pool) for k in kv_heads for pool in POOLS if k != full or pool == "mean"]
+
+
+def provenance() -> dict[str, Any]:
+    """What the losses depend on."""
+    recipe = lab.original()
+    corpus = load_corpus()
+    return {
+        "source": lab.SOURCE,
+        "source_sha256": hashlib.sha256((DATA / f"{lab.SOURCE}.safetensors").read_bytes()).hexdigest(),
+        "original_steps": recipe.steps,
+        "batch": recipe.batch,
+        "muon_lr": recipe.muon_lr * lab.RATE_SHARE,
+        "adam_lr": recipe.adam_lr * lab.RATE_SHARE,
+        "rate_share": lab.RATE_SHARE,
+        "threads": 1,
+        "eval_windows": lab.EVAL_WINDOWS,
+        "seed_decides": "order of the training windows; weights of random heads",
+        "spread": "sample standard deviation over seeds",
+        "corpus_sha256": corpus.sha256,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def run(
+    seeds: Sequence[int],
+    record: Callable[[Cell], None],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    kv_heads: Sequence[int] = KV_HEADS,
+    threads: int = 1,
+) -> None:
+    """Do the study; `record` is given each loss as it is measured.
+
+    Sets torch's threads and deterministic mode for the process.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    stream, rows = lab.text()
+    source = lab.source_model()
+    runs = {
+        (k, pool, seed): lab.Uptraining(lab.convert(source, k, pool, seed), stream, seed)
+        for seed in seeds
+        for k, pool in variants(kv_heads)
+    }
+    for alpha in sorted(alphas):
+        for (k, pool, seed), uptraining in runs.items():
+            cpu = time.process_time()
+            while uptraining.step < lab.steps_of(alpha):
+                uptraining.advance()
+            value = mean_loss(uptraining.model, rows)
+            cell = {"n_kv_heads": k, "pool": pool, "seed": seed, "alpha": alpha, "steps": uptraining.step}
+            record({**cell, "loss": value, "cpu_s": round(time.process_time() - cpu, 2)})
+
+
+def references() -> dict[str, float]:
+    """Losses of the shipped models on the study's windows: MHA, and those trained from scratch with fewer heads."""
+    _, rows = lab.text()
+    models = {name: load(DATA / f"{name}.safetensors") for name in MODELS}
+    # a model under a wrong name would be compared with the wrong conversions
+    return {name: mean_loss(m, rows) for name, m in models.items() if m.config.n_kv_heads == MODELS[name]}
+
+
+def summarise(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Mean and spread over seeds: one row per K, pooling and alpha; the spread of a single seed is None."""
+    groups: dict[tuple[int, str, float], list[float]] = {}
+    for cell in cells:
+        groups.setdefault((cell["n_kv_heads"], cell["pool"], cell["alpha"]), []).append(cell["loss"])
+    return [
+        {
+            "n_kv_heads": k,
+            "pool": pool,
+            "alpha": alpha,
+            "n_seeds": len(losses),
+            "mean": statistics.fmean(losses),
+            "spread": statistics.stdev(losses) if len(losses) > 1 else None,
+        }
+        for (k, pool, alpha), losses in sorted(groups.items())
+    ]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def merge(path: Path, about: dict[str, Any], losses: dict[str, float], fresh: Sequence[Cell]) -> None:
+    """Add measurements to the file; a cell measured again replaces the old one.
+
+    Raises:
+        ValueError: the file holds a study made otherwise.
+    """
+    with _locked(path):
+        old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"about": about, "cells": []}
+        if old["about"] != about:
+            changed = sorted(k for k in about if old["about"].get(k) != about[k])
+            raise ValueError(f"{path} holds a study made otherwise ({', '.join(changed)}): move it away first")
+        cells = {tuple(cell[k] for k in KEY): cell for cell in (*old["cells"], *fresh)}
+        ordered = [cells[key] for key in sorted(cells)]
+        document = {"about": about, "references": losses, "points": summarise(ordered), "cells": ordered}
+        aside = path.with_suffix(".partial")
+        aside.write_text(_lines(document))
+        os.replace(aside, path)
+
+
+def _lines(document: dict[str, Any]) -> str:
+    """JSON with one line per cell, so that a change of the study reads as one."""
+    parts = []
+    for key, value in document.items():
+        if isinstance(value, list):
+            body = ",\n".join("  " + json.dumps(item) for item in value)
+            parts.append(f" {json.dumps(key)}: [\n{body}\n ]")
+        else:
+            parts.append(f" {json.dumps(key)}: {json.dumps(value, indent=2)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def study(seeds: Sequence[int], write: bool, path: Path = STUDY_FILE, **options: Any) -> list[Cell]:
+    """Run and, with `write`, keep what comes out after every measurement; returns the cells."""
+    about, losses = provenance(), references()
+    cells: list[Cell] = []
+
+    def record(cell: Cell) -> None:
+        cells.append(cell)
+        print(
+            f"K {cell['n_kv_heads']} {cell['pool']:6} seed {cell['seed']} alpha {100 * cell['alpha']:4.0f} % "
+            f"loss {cell['loss']:.4f} nats/byte, {cell['cpu_s']:.0f} CPU s",
+            flush=True,
+        )
+        if write:
+            merge(path, about, losses, [cell])
+
+    if write:
+        merge(path, about, losses, [])
+    run(seeds, record, **options)
+    return cells

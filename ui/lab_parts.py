@@ -1,0 +1,225 @@
+"""The uptraining lab's controls, its live run, the recorded study, and the picture of pooling."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from attention import lab_view
+from attention.lab_view import Run, Study
+from attention.tiny_config import MODELS
+from attention.tiny_view import glyphs
+from attention.units import binary_bytes, ratio
+from attention.worker import Job
+from ui import frame, learn, lesson, params
+from viz import lab, pooling
+from viz.lab import Level, Line
+
+KEY = "lab"
+PERCENTS = (1, 2, 5, 10)
+PARAMS = (
+    params.choice("lab_kv", list(lab_view.KV_HEADS), 2),
+    params.choice("lab_pool", list(lab_view.POOLINGS), "mean"),
+    params.choice("lab_alpha", list(PERCENTS), 5),
+    params.choice("lab_layer", [1, 2, 3, 4], 1),
+    params.choice("lab_matrix", ["k", "v"], "k"),
+)
+STAGES = {"original": "MHA", "converted": "converted", "uptrained": "uptrained"}
+MHA_HEADS = max(lab_view.KV_HEADS)
+
+
+class Chosen(NamedTuple):
+    """What the controls, or a run in hand, are set to."""
+
+    n_kv_heads: int
+    pool: str
+    percent: int
+
+    def payload(self) -> dict[str, Any]:
+        """Of the job; always on the CPU, where models of this size are trained."""
+        plan = {"n_kv_heads": self.n_kv_heads, "pool": self.pool, "alpha": self.percent / 100}
+        return {**plan, "seed": 0, "device": "cpu"}
+
+    @property
+    def name(self) -> str:
+        if self.n_kv_heads == MHA_HEADS:
+            return "MHA trained on, nothing merged"
+        return f"{sharing(self.n_kv_heads)} by {self.pool} pooling"
+
+
+def sharing(n_kv_heads: int) -> str:
+    return "MHA" if n_kv_heads == MHA_HEADS else "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
+
+
+def chosen() -> Chosen:
+    state = st.session_state
+    return Chosen(state["lab_kv"], state["lab_pool"], state["lab_alpha"])
+
+
+@st.cache_data(show_spinner=False, max_entries=1)
+def _study(changed_ns: int) -> Study | None:
+    return lab_view.read_study()
+
+
+def study() -> Study | None:
+    path = lab_view.STUDY_FILE
+    return _study(path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@st.cache_data(show_spinner=False, max_entries=12)
+def _first_maps(n_kv_heads: int, pool: str) -> dict[str, Any]:
+    return lab_view.first_maps(learn.weights("mha"), n_kv_heads, pool)
+
+
+def draw(job: Job | None) -> None:
+    """Numbers, curve, download and maps: of the run in hand, else of the recorded study."""
+    plan, run = chosen(), Run()
+    if job is not None and job.results:
+        started = Chosen(job.payload["n_kv_heads"], job.payload["pool"], round(100 * job.payload["alpha"]))
+        # a run that has ended makes way for what is chosen next
+        if not job.done or started == plan:
+            plan, run = started, lab_view.run_of(job.results)
+    found = study()
+    _numbers(plan, run, found)
+    _curve(plan, run, found)
+    if run.validation and job is not None and job.summary:
+        st.download_button(
+            f"Download the model after {job.summary['steps']:,} steps (safetensors)",
+            base64.b64decode(job.summary["weights"]),
+            f"tiny-{sharing(plan.n_kv_heads).lower()}-{plan.pool}-{job.summary['steps']}-steps.safetensors",
+            key="lab_weights",
+            on_click="ignore",
+            help="Opens in transformers as LlamaForCausalLM; its config.json stands in the file's metadata.",
+        )
+    _maps(plan, run)
+
+
+def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
+    start = end = mha = None
+    if run.validation:
+        start, mha = run.validation[0][1], run.references.get("mha")
+        end = run.validation[-1][1] if len(run.validation) > 1 else None
+        end_name = f"After {run.validation[-1][0]:,} steps"
+    else:
+        end_name = f"After alpha = {plan.percent} %, recorded"
+        if found:
+            points = {p.alpha: p.mean for p in found.points(plan.n_kv_heads, plan.pool)}
+            start, end, mha = points.get(0.0), points.get(plan.percent / 100), found.mha
+    own, full = (lab_view.cache_bytes_per_token(k) for k in (plan.n_kv_heads, MHA_HEADS))
+    unit = "Held-out loss in nats per byte; below it, the distance to the MHA model it was made from."
+    with frame.numbers():
+        for name, value in (("Just converted", start), (end_name, end)):
+            above = f"{value - mha:+.2f} to MHA" if value is not None and mha is not None else None
+            shown = "–" if value is None else f"{value:.2f}"
+            st.metric(name, shown, delta=above, delta_color="off", delta_arrow="off", help=unit)
+        saved = f"{ratio(full / own)} less than MHA" if own < full else "as MHA"
+        st.metric("Cache per token", binary_bytes(own), delta=saved, delta_color="off", delta_arrow="off")
+
+
+def _levels(plan: Chosen, mha: float | None, scratch: float | None) -> list[Level]:
+    levels = [] if mha is None else [Level("MHA", mha, lab.LEVELS["MHA"])]
+    if scratch is not None:
+        levels.append(Level(f"{sharing(plan.n_kv_heads)} from scratch", scratch, lab.LEVELS["from scratch"]))
+    return levels
+
+
+def _curve(plan: Chosen, run: Run, found: Study | None) -> None:
+    steps = found.about["original_steps"] if found else learn.records()["mha"]["recipe"]["steps"]
+    n_steps = round(plan.percent / 100 * steps)
+    recorded = None
+    if found:
+        points = [p for p in found.points(plan.n_kv_heads, plan.pool) if p.alpha * steps <= n_steps]
+        spread = [p.spread or 0.0 for p in points]
+        color = lab.KV_LINE[plan.n_kv_heads]
+        if points:
+            recorded = Line("recorded", [p.alpha * steps for p in points], [p.mean for p in points], color, spread)
+    if run.validation:
+        levels = _levels(plan, run.references.get("mha"), run.references.get("scratch"))
+    else:
+        levels = _levels(plan, found.mha, found.scratch(plan.n_kv_heads)) if found else []
+    origin = "live on this server" if run.validation else "recorded"
+    color = lab.KV_LINE[plan.n_kv_heads]
+    figure = lab.plot_run(run.train, run.validation, recorded, levels, n_steps, color, f"{plan.name}, {origin}")
+    last = run.validation[-1][1] if run.validation else recorded.y[-1] if recorded else None
+    alt = f"Loss of {plan.name} over {n_steps} steps of uptraining, {origin}"
+    frame.chart(
+        figure,
+        key="lab_curve",
+        filename=f"uptraining-{sharing(plan.n_kv_heads).lower()}-{plan.pool}",
+        alt=f"{alt}, now {last:.2f} nats per byte." if last is not None else f"{alt}.",
+    )
+
+
+def _maps(plan: Chosen, run: Run) -> None:
+    layer = st.session_state["lab_layer"] - 1
+    found = run.maps if "converted" in run.maps else _first_maps(plan.n_kv_heads, plan.pool)
+    present = [when for when in STAGES if when in found]
+    text = glyphs(lab_view.SAMPLE)
+    lesson.show("lab_maps", layer=layer + 1, text="".join(text).replace("`", ""))
+    frame.chart(
+        lab.plot_maps(
+            [(STAGES[when], found[when][layer]) for when in present],
+            [MHA_HEADS if when == "original" else plan.n_kv_heads for when in present],
+            text,
+        ),
+        key="lab_maps",
+        filename=f"attention-before-after-layer-{layer + 1}",
+        alt=f"Attention maps of layer {layer + 1}'s heads: {', '.join(STAGES[when] for when in present)}.",
+    )
+
+
+def recorded(plan: Chosen) -> None:
+    """The study's two figures and what they say."""
+    found = study()
+    if found is None:
+        lesson.show("lab_no_study")
+        return
+    about, (fewest, most) = found.about, found.n_seeds
+    lesson.show(
+        "lab_study",
+        conversion=lab_view.at_conversion(found),
+        order=lab_view.pooling_order(found),
+        recovery=lab_view.recovery(found),
+    )
+    kept = plan.n_kv_heads if plan.n_kv_heads != MHA_HEADS else 1
+    left, right = st.columns(2, gap="large")
+    poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in lab_view.POOLINGS]
+    heads = [_line(found, k, plan.pool, sharing(k), lab.KV_LINE[k]) for k in lab_view.KV_HEADS]
+    scratch = _levels(plan._replace(n_kv_heads=kept), found.mha, found.scratch(kept))
+    for column, key, lines, levels, title in (
+        (left, "lab_by_pool", poolings, scratch, f"{sharing(kept)}: three ways to pool"),
+        (right, "lab_by_heads", heads, _levels(plan, found.mha, None), f"{plan.pool} pooling: K/V heads"),
+    ):
+        ends = "; ".join(f"{line.name} {line.y[-1]:.2f}" for line in lines if line.y)
+        with column:
+            frame.chart(
+                lab.plot_study(lines, levels, title[:1].upper() + title[1:]),
+                key=key,
+                filename=f"uptraining-study-{key}",
+                alt=f"Recorded loss against alpha, {title}. At the end: {ends}.",
+            )
+    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    lesson.show("lab_provenance", seeds=seeds, **about)
+
+
+def _line(found: Study, n_kv_heads: int, pool: str, name: str, color: str) -> Line:
+    points = found.points(n_kv_heads, pool)
+    x, y = [100 * p.alpha for p in points], [p.mean for p in points]
+    return Line(name, x, y, color, [p.spread or 0.0 for p in points])
+
+
+def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
+    """The projection's head slices, as trained and pooled."""
+    found = lab_view.slices(learn.weights("mha"), layer, matrix, plan.n_kv_heads, plan.pool)
+    finding = lab_view.likeness_finding(found)
+    draws = " Random heads are drawn anew in every run; one draw is shown." if plan.pool == "random" else ""
+    lesson.show("lab_pooling", finding=finding + draws, n_heads=MODELS["mha"], n_kv_heads=plan.n_kv_heads)
+    frame.chart(
+        pooling.plot_pooling(found),
+        key="lab_pooling",
+        filename=f"pooling-layer-{layer + 1}-{matrix}",
+        alt=f"{MODELS['mha']} head slices of layer {layer + 1}'s {matrix.upper()} projection and the "
+        f"{plan.n_kv_heads} they become. {finding}",
+    )

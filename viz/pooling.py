@@ -1,0 +1,94 @@
+"""Pooling as a picture: the head slices of a projection matrix, and the fewer ones they become."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from attention.lab_view import Slices
+from viz import theme
+
+GAP = 4
+"""Rows of space between two slices, in rows of the matrix."""
+SIDE = 60
+"""Columns between the two halves of the picture, for the lines that join them."""
+
+
+def _scale(color: str) -> list[list[object]]:
+    """Negative weights grey, zero clear, positive in the K/V head's colour."""
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return [
+        [0.0, "rgba(118, 131, 144, 1)"],
+        [0.5, "rgba(128, 140, 150, 0.04)"],
+        [1.0, f"rgba({red}, {green}, {blue}, 1)"],
+    ]
+
+
+def _slice(
+    fig: go.Figure, values: np.ndarray, left: float, top: float, color: str, limit: float, name: str, source: str
+) -> None:
+    rows, columns = values.shape
+    fig.add_heatmap(
+        z=np.clip(values, -limit, limit),
+        customdata=values,
+        x0=left,
+        dx=1,
+        y0=top,
+        dy=1,
+        zmin=-limit,
+        zmax=limit,
+        colorscale=_scale(color),
+        showscale=False,
+        name=name,
+        hovertemplate=f"{name}<br>weight %{{customdata:.3f}}<extra></extra>",
+    )
+    fig.add_shape(
+        type="rect",
+        x0=left - 0.5,
+        x1=left + columns - 0.5,
+        y0=top - 0.5,
+        y1=top + rows - 0.5,
+        line={"color": color, "width": 1.5},
+    )
+    fig.add_annotation(
+        x=left - 1 if not source else left + columns,
+        y=top + rows / 2,
+        text=name,
+        showarrow=False,
+        xanchor="right" if not source else "left",
+    )
+
+
+def plot_pooling(found: Slices) -> go.Figure:
+    """Left: each head's slice of the projection, as trained. Right: the slices after pooling.
+
+    A colour stands for a K/V head after conversion. Rows are the head's dimensions, columns the inputs.
+    """
+    n_heads, head_dim, hidden = found.heads.shape
+    n_kv_heads = len(found.merged)
+    group = n_heads // n_kv_heads
+    pitch = head_dim + GAP
+    # one scale for both halves, so that averaging is seen to pale; the few largest weights are clipped
+    limit = float(np.quantile(np.abs(found.heads), 0.98)) or 1.0
+    right = hidden + SIDE
+    fig = go.Figure()
+    for head in range(n_heads):
+        kv = head // group
+        color = theme.kv_color(kv, n_kv_heads)
+        _slice(fig, found.heads[head], 0, head * pitch, color, limit, f"{head}", "")
+        middle = (kv * group + (group - 1) / 2) * pitch
+        fig.add_scatter(
+            x=[hidden + 1, right - 2],
+            y=[head * pitch + head_dim / 2, middle + head_dim / 2],
+            mode="lines",
+            line={"color": color, "width": 2},
+            hoverinfo="skip",
+        )
+    for kv in range(n_kv_heads):
+        top = (kv * group + (group - 1) / 2) * pitch
+        color = theme.kv_color(kv, n_kv_heads)
+        _slice(fig, found.merged[kv], right, top, color, limit, f"K/V {kv}", "merged")
+    fig.update_xaxes(visible=False, range=[-10, right + hidden + 26], fixedrange=True)
+    fig.update_yaxes(visible=False, range=[n_heads * pitch, -GAP], fixedrange=True)
+    fig.update_layout(showlegend=False, margin={"l": 0, "r": 0, "t": 8, "b": 8})
+    return theme.apply(fig, height=440)
