@@ -125,7 +125,7 @@ def browser_times(browser: Any, url: str, slider: str, figure: str | None, moves
     page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
     page.wait_for_timeout(1500)
     page.evaluate(_LOOK, figure)
-    thumb = page.locator(f".st-key-{slider} [role=slider]").first
+    thumb = page.locator(f".st-key-{slider}").get_by_role("slider").first
     taken = []
     for move in range(moves + 2):
         thumb.focus()

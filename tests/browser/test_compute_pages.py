@@ -36,7 +36,7 @@ def test_a_slider_moves_figure_and_address_and_a_reload_restores_both(
 ) -> None:
     visit(page, f"{app}/{path}?{urlencode({'model': LLAMA, 'context': 8192})}")
     before = figure_json(page, figure)
-    page.locator(".st-key-context_pick [role=slider]").press("ArrowRight")
+    page.locator(".st-key-context_pick").get_by_role("slider").press("ArrowRight")
     expect_redrawn(page, figure, before)
     expect(page).to_have_url(re.compile("context=16384"))
     after = figure_json(page, figure)
@@ -84,14 +84,14 @@ def test_three_models_compared_by_a_link_and_taken_away(app: str, page: Page, tm
 def test_an_assumption_changes_what_fits(app: str, page: Page) -> None:
     visit(page, f"{app}/fit?{urlencode({'model': LLAMA})}")
     before = figure_json(page, "fit_memory")
-    page.locator(".st-key-f_util [role=slider]").press("ArrowLeft")
+    page.locator(".st-key-f_util").get_by_role("slider").press("ArrowLeft")
     expect_redrawn(page, "fit_memory", before)
     expect(page).to_have_url(re.compile("f_util=89"))
 
 
 def test_the_models_own_code_agrees(app: str, page: Page) -> None:
     visit(page, f"{app}/kv_cache?{urlencode({'model': 'openai-community/gpt2', 'context': 512})}")
-    page.locator(".st-key-kv_verify_run button").click()
+    page.get_by_role("button", name="Verify", exact=True).click()
     verdict = page.locator("[data-testid=stMetric]").filter(has_text="In the model's own cache")
     expect(verdict).to_contain_text("18.0 MiB", timeout=120_000)
     expect(page.locator("[data-testid=stMetric]").filter(has_text="Verdict")).to_contain_text("exact")
