@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -50,12 +50,8 @@ def examples() -> None:
                     st.page_link(page, label=label, query_params=list(_pairs(query)))
 
 
-def _pairs(query: dict[str, str | list[str]]) -> list[tuple[str, str]]:
+def _pairs(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
     return [(key, v) for key, value in query.items() for v in ([value] if isinstance(value, str) else value)]
-
-
-def address(query: dict[str, str | list[str]]) -> str:
-    return urlencode(_pairs(query))
 
 
 def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:

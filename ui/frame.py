@@ -83,9 +83,8 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
     st.html(ROOT / "ui" / "style.css")
     replaced = state.restore(key, params)
     if embedded():
-        st.html(
-            "<style>.st-key-bar, .st-key-below-bar, .st-key-examples, .st-key-details, .st-key-numbers {display: none}</style>"
-        )
+        hidden = ", ".join(f".st-key-{part}" for part in ("bar", "below-bar", "examples", "details", "numbers"))
+        st.html(f"<style>{hidden} {{display: none}}</style>")
     else:
         _navigation()
         _header(title, lead)

@@ -13,7 +13,9 @@ from viz.theme import ACCENT_MID, QUIET, apply, empty
 _ROW = 38
 
 
-def _bars(labels: list[str], values: list[float], texts: list[str], own: list[bool], spread: list[float] | None = None):
+def _bars(
+    labels: list[str], values: list[float], texts: list[str], own: list[bool], spread: list[float] | None = None
+) -> go.Figure:
     fig = go.Figure(
         go.Bar(
             x=values,
