@@ -5,8 +5,9 @@
 Each instruction is read from the Dockerfile itself and done in a clean folder that stands for the image's root:
 absolute paths of the image are moved below it, `COPY` takes the files a build context would hold (git's, less
 .dockerignore), `RUN` runs in a shell, as a user without privileges where the script itself runs as root. Creating
-users is the one thing left out. `--requirements-from` links an existing virtual environment in place of installing
-one, for a quick rehearsal.
+users is the one thing left out. `--requirements-from` links the packages of an existing virtual environment in place of
+installing them, for a quick rehearsal. An interpreter that a user without privileges may not run, such as one in
+root's home, is copied into the folder first.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534
+# What an engine's own configuration would bring to a build: registries, certificates, proxies.
+PASSED_ON = re.compile(r"PIP_\w+|SSL_CERT_\w+|\w+_CA_BUNDLE|(?:https?|no)_proxy", re.IGNORECASE)
+NOT_NEEDED = ("site-packages", "test", "idlelib", "config-*", "*.a", "__pycache__", "include", "share")
 IMAGE_PATHS = re.compile(r"(?<![\w.:/}])/(opt|app|data|tmp|home)\b")
 
 
@@ -51,33 +56,87 @@ def context_files() -> list[Path]:
 
 
 class Rehearsal:
-    """The state a build carries from instruction to instruction."""
+    """The state a build carries from instruction to instruction.
+
+    Attributes:
+        user: arguments of ``subprocess`` that take privileges away; none where there are none.
+    """
 
     def __init__(self, folder: Path, python: str, venv: Path | None, build_args: dict[str, str]) -> None:
-        self.folder, self.python, self.linked_venv, self.build_args = folder, python, venv, build_args
+        self.folder, self.linked_venv, self.build_args = folder, venv, build_args
+        self.user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         self.env: dict[str, str] = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8"}
+        self.env |= {k: v for k, v in os.environ.items() if PASSED_ON.fullmatch(k)}
         self.workdir = folder
         self.command = self.health = ""
         for name in ("opt", "app", "data", "tmp", "home/user"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        self.python = self.usable(python)
+
+    def usable(self, python: str) -> str:
+        """`python`, or a copy of its installation if the user without privileges may not run it."""
+        try:
+            if subprocess.run([python, "-c", ""], cwd="/", capture_output=True, **self.user).returncode == 0:
+                return python
+        except PermissionError:
+            pass
+        asked = [
+            python,
+            "-c",
+            "import sys; print(sys.base_prefix, f'python{sys.version_info[0]}.{sys.version_info[1]}')",
+        ]
+        prefix, name = subprocess.run(asked, capture_output=True, check=True, text=True).stdout.split()
+        copy = self.folder / "opt/python"
+        for part in ("bin", "lib"):
+            ignored = shutil.ignore_patterns(*NOT_NEEDED)
+            shutil.copytree(Path(prefix, part), copy / part, symlinks=True, ignore=ignored, dirs_exist_ok=True)
+        # an interpreter built with a shared library looks for it where it was first installed
+        self.env["LD_LIBRARY_PATH"] = str(copy / "lib")
+        print(f"rehearse: {prefix} is closed to other users; its interpreter is copied", flush=True)
+        return str(copy / "bin" / name)
+
+    def link(self, venv: Path) -> None:
+        """A virtual environment in the folder with the packages of `venv`, which the user has to be able to read."""
+        packages = next((venv / "lib").glob("python3*/site-packages"), None)
+        if packages is None:
+            raise SystemExit(f"rehearse: {venv} is no virtual environment")
+        if subprocess.run(["/usr/bin/test", "-r", str(packages.resolve())], **self.user).returncode:
+            raise SystemExit(f"rehearse: uid {NOBODY} may not read {packages}: give it a place outside a private home")
+        own = self.folder / "opt/venv"
+        self.wait(f"{shlex.quote(self.python)} -m venv --without-pip {own}")
+        site = own / "lib" / packages.parent.name / "site-packages"
+        if not site.is_dir():
+            raise SystemExit(
+                f"rehearse: {venv} belongs to {packages.parent.name}, and {self.python} is another version"
+            )
+        site.rmdir()
+        site.symlink_to(packages.resolve())
+        for script in (venv / "bin").iterdir():
+            first, _, rest = script.read_bytes().partition(b"\n")
+            if first.startswith(b"#!") and b"python" in first and not script.is_symlink():
+                (own / "bin" / script.name).write_bytes(f"#!{own}/bin/python\n".encode() + rest)
+                (own / "bin" / script.name).chmod(0o755)
 
     def moved(self, text: str) -> str:
         """`text` with the image's absolute paths below the folder."""
         return IMAGE_PATHS.sub(lambda m: f"{self.folder}/{m.group(1)}", text)
 
-    def shell(self, command: str, **options: object) -> subprocess.Popen[bytes]:
-        # as a user without privileges, as in the image
-        user: dict[str, object] = {"user": NOBODY, "group": NOBODY} if os.getuid() == 0 else {}
-        if user:
+    def give(self) -> None:
+        """What the folder holds belongs to the user without privileges."""
+        if self.user:
             subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(self.folder)], check=True)
+
+    def shell(self, command: str, **options: Any) -> subprocess.Popen[bytes]:
+        """`command` in a shell, without privileges, as in the image."""
         return subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            cwd=self.workdir,
-            env=self.env,
-            start_new_session=True,
-            **user,
-            **options,  # type: ignore[call-overload]
+            ["/bin/sh", "-c", command], cwd=self.workdir, env=self.env, start_new_session=True, **self.user, **options
         )
+
+    def wait(self, command: str) -> None:
+        """`command` to its end, which has to be a good one."""
+        self.give()
+        if code := self.shell(command).wait(timeout=1800):
+            raise SystemExit(f"rehearse: exit code {code}: {command}")
 
     def do(self, name: str, rest: str) -> None:
         if name in ("ARG", "ENV"):
@@ -112,11 +171,9 @@ class Rehearsal:
         if "useradd" in rest:
             return
         if "venv" in rest and self.linked_venv:
-            (self.folder / "opt/venv").symlink_to(self.linked_venv.resolve())
+            self.link(self.linked_venv.absolute())
             return
-        process = self.shell(self.moved(rest).replace("python3 -m venv", f"{shlex.quote(self.python)} -m venv"))
-        if process.wait(timeout=1800):
-            raise SystemExit(f"rehearse: RUN failed with exit code {process.returncode}: {rest}")
+        self.wait(self.moved(rest).replace("python3 -m venv", f"{shlex.quote(self.python)} -m venv"))
 
 
 def free_port() -> int:
@@ -125,9 +182,10 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def serve(build: Rehearsal, wait_s: float = 60) -> float:
-    """Start CMD on loopback, wait for HEALTHCHECK to pass, stop it. Returns the seconds until healthy."""
+def serve(build: Rehearsal, wait_s: float = 60) -> tuple[float, int]:
+    """Start CMD on loopback, wait for HEALTHCHECK to pass, stop it. Returns (seconds until healthy, uid it runs as)."""
     build.env["PORT"] = str(free_port())
+    build.give()
     started = time.monotonic()
     server = build.shell(build.command.replace("0.0.0.0", "127.0.0.1"))
     try:
@@ -135,11 +193,12 @@ def serve(build: Rehearsal, wait_s: float = 60) -> float:
             if server.poll() is not None:
                 raise SystemExit(f"rehearse: the server ended with exit code {server.returncode}")
             if build.shell(build.health, stderr=subprocess.DEVNULL).wait() == 0:
-                return time.monotonic() - started
+                return time.monotonic() - started, Path(f"/proc/{server.pid}").stat().st_uid
             time.sleep(0.3)
         raise SystemExit(f"rehearse: not healthy after {wait_s:.0f} s")
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=20)
 
 
@@ -149,6 +208,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--requirements-from", type=Path, metavar="VENV")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--wait", type=float, default=60, metavar="SECONDS", help="longest time to become healthy")
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp(prefix="headshare-image-"))
@@ -161,7 +221,10 @@ def main() -> None:
         for name, rest in instructions((ROOT / "Dockerfile").read_text()):
             print(f"{name} {rest[:100]}", flush=True)
             build.do(name, rest)
-        print(f"healthy after {serve(build):.1f} s, as uid {NOBODY if os.getuid() == 0 else os.getuid()}")
+        seconds, uid = serve(build, args.wait)
+        print(f"healthy after {seconds:.1f} s, as uid {uid}")
+        if uid == 0:
+            raise SystemExit("rehearse: the server runs as root")
     finally:
         if not args.keep:
             shutil.rmtree(folder, ignore_errors=True)
