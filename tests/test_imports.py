@@ -47,6 +47,10 @@ TORCH_FREE = (
     "settings",
     "sources",
     "tables",
+    "comparison",
+    "lineage",
+    "serving",
+    "accuracy_view",
 )
 """Modules of ``attention`` whose import must not load torch or transformers."""
 
