@@ -121,7 +121,7 @@ def _row(results: list[Result]) -> str:
         first.dtype,
         str(first.batch),
         str(first.n_kv_heads),
-        units.tokens(first.context),
+        units.tokens(first.context) + (" †" if any("other processes took" in r.note for r in results) else ""),
         units.duration(first.floor_s or 0.0),
         first.bound,
     ]
@@ -168,7 +168,8 @@ def _save(path: Path, kept: dict[str, Any], described: host.Host, calibration: h
         f"Finished {about['finished']}.",
         "",
         "The floor is max(bytes ÷ read bandwidth, flops ÷ matmul rate), both measured between the runs of the same "
-        "shape. The peers' columns are their time divided by that of our fastest. Prefill has no limit set.",
+        "shape. The peers' columns are their time divided by that of our fastest. Prefill has no limit set. "
+        "† other processes took more than a tenth of the processor meanwhile: the figure is an upper limit at best.",
         "",
         "| " + " | ".join([*_HEAD, *_PEERS]) + " |",
         "|" + " --- |" * (len(_HEAD) + len(_PEERS)),
