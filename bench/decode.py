@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             if results:
                 kept[repr(shape.shape)] = [r.to_json() for r in results]
                 print(_row(results), flush=True)
-                _save(path, kept, described, host.calibrate(device))
+                _save(path, kept, described, host.calibrate(device).name)
     print(f"written: {path} and {path.with_suffix('.md')}")
     return 0
 
@@ -146,13 +146,13 @@ def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
     return json.loads(path.read_text())["shapes"] if path.exists() else {}
 
 
-def _save(path: Path, kept: dict[str, Any], described: host.Host, calibration: host.Calibration) -> None:
+def _save(path: Path, kept: dict[str, Any], described: host.Host, processor: str) -> None:
     from attention.runs import versions
 
     path.parent.mkdir(exist_ok=True)
     about = {
         "host": described.to_json(),
-        "calibration": calibration.to_json(),
+        "processor": processor,
         "versions": {**versions(), "x-transformers": host.package_version("x-transformers")},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -161,7 +161,7 @@ def _save(path: Path, kept: dict[str, Any], described: host.Host, calibration: h
     order = ("decode", "prefill")
     rows.sort(key=lambda r: (order.index(r[0].phase), r[0].dtype, r[0].batch, -r[0].n_kv_heads, r[0].context))
     lines = [
-        f"# Decode and prefill on {calibration.name}",
+        f"# Decode and prefill on {processor}",
         "",
         f"{described.cores} cores, {described.threads} threads, {', '.join(described.features)}; {described.system}; "
         f"Python {described.python}, PyTorch {described.torch}; 32 query heads, head_dim 128. "
