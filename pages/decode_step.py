@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attention import step_view
-from attention.units import duration
+from attention.units import duration, significant
 from attention.worker import Job
 from ui import frame, jobs, lesson, step_parts
 from viz import decode_step
@@ -19,7 +19,7 @@ def draw(job: Job | None) -> None:
             if row.result:
                 st.metric(f"{row.label}, per token", duration(row.result.token_s))
             else:
-                st.metric(f"{row.label}, cache's share", f"{100 * row.cache_share:.0f} %")
+                st.metric(f"{row.label}, cache's share", f"{significant(100 * row.cache_share, 2)} %")
     frame.chart(
         decode_step.plot_steps(rows),
         key="d_figure",

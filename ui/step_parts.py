@@ -17,7 +17,7 @@ from ui import controls, frame, params
 CONTEXTS = [2**power for power in range(8, 17)]
 BATCHES = [1, 2, 4, 8, 16, 32]
 PARAMS = (
-    params.choices("d_ctx", CONTEXTS, [1024, 8192]),
+    params.choices("d_ctx", CONTEXTS, [1024, 32768]),
     params.choices("d_batch", BATCHES, [1]),
     params.choice("d_dtype", list(DTYPES), "bfloat16"),
     params.integer("d_width", 0, 0, 2**20, per_model=True),
@@ -54,29 +54,35 @@ def results(job: Job | None) -> list[StepResult]:
 def table(rows: Sequence[step_view.StepRow]) -> None:
     """Every step with its parts, and its timing where there is one."""
     number = st.column_config.NumberColumn
-    st.dataframe(
-        [
-            {
-                "step": row.label,
-                "weights": binary_bytes(row.weight_bytes),
-                "cache": binary_bytes(row.cache_bytes),
-                "share": 100 * row.cache_share,
-                "token_ms": r.token_s * 1e3 if (r := row.result) else None,
+    timed = any(row.result for row in rows)
+    columns = []
+    for row in rows:
+        shown: dict[str, Any] = {
+            "step": row.label,
+            "weights": binary_bytes(row.weight_bytes),
+            "cache": binary_bytes(row.cache_bytes),
+            "share": 100 * row.cache_share,
+        }
+        if timed:
+            r = row.result
+            shown |= {
+                "token_ms": r.token_s * 1e3 if r else None,
                 "tokens_per_s": r.tokens_per_s if r else None,
                 "prefill_s": r.prefill_s if r else None,
                 "times_floor": r.times_floor if r else None,
                 "error": r.error if r else None,
                 "note": r.note if r else "",
             }
-            for row in rows
-        ],
+        columns.append(shown)
+    st.dataframe(
+        columns,
         hide_index=True,
         width="stretch",
         column_config={
             "step": "Step",
             "weights": "Weights read",
             "cache": "Cache read",
-            "share": number("Cache's share", format="%.0f %%"),
+            "share": number("Cache's share", format="%.1f %%"),
             "token_ms": number("Time per token (ms)", format="%.1f"),
             "tokens_per_s": number("Tokens/s", format="%.2f"),
             "prefill_s": number("Prefill (s)", format="%.2f", help="All tokens of the context through all layers."),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from attention.step_view import StepRow
-from attention.units import binary_bytes, decimal, duration, ratio
+from attention.units import binary_bytes, decimal, duration, ratio, significant
 from viz import theme
 
 ROW_PX = 30
@@ -56,6 +56,6 @@ def plot_steps(rows: Sequence[StepRow], title: str = "") -> go.Figure:
 
 def _text(row: StepRow) -> str:
     if row.result is None:
-        return f"cache {100 * row.cache_share:.0f} %"
+        return f"cache {significant(100 * row.cache_share, 2)} %"
     r = row.result
     return f"{duration(r.token_s)} · {decimal(r.tokens_per_s, 'token/s')} · {ratio(r.times_floor)} floor"

@@ -66,7 +66,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
             showlegend=False,
             hoverinfo="skip",
         )
-    for n_kv_heads, way in shared:
+    for number, (n_kv_heads, way) in enumerate(shared):
         own = [bar for bar in bars if bar.n_kv_heads == n_kv_heads]
         best = min(own, key=lambda bar: bar.median_s)
         fig.add_scatter(
@@ -85,7 +85,8 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
             marker={"color": colors[way], "size": 13},
             error_x={"array": [bar.iqr_s / 2 for bar in own], "thickness": 1.2, "width": 0, "color": colors[way]},
             text=[duration(bar.median_s) if bar is best or len(names) == 1 else "" for bar in own],
-            textposition="top center",
+            # neighbours may be close: their labels stand on either side
+            textposition="bottom center" if number % 2 else "top center",
             textfont={"size": 12},
             cliponaxis=False,
             customdata=[[duration(b.median_s), duration(b.iqr_s), _floor_text(b), b.name] for b in own],
