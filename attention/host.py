@@ -238,6 +238,8 @@ def best_time(run: Callable[[], object], device: str, repeats: int = 11) -> floa
         synchronize(device)
         if attempt >= 2:
             times.append(time.perf_counter() - start)
+        if len(times) >= 3 and sum(times) > 1:
+            break  # a crowded machine must not make its reader wait
     return min(times)
 
 
