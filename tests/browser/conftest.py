@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwrig
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
-PATIENCE_MS = 15_000
+PATIENCE_MS = 40_000
 """Longest wait for the page; a shared machine can be slow, and nothing here is timed."""
 
 expect.set_options(timeout=PATIENCE_MS)
