@@ -48,9 +48,11 @@ def plot_traffic(traffic: Traffic) -> go.Figure:
         fig.add_vline(x=traffic.crossover, line={"color": "#d55e00", "width": 2})
         fig.add_annotation(
             x=traffic.crossover,
-            y=1,
+            y=0.98,
             yref="paper",
-            yanchor="bottom",
+            yanchor="top",
+            xanchor="left" if traffic.crossover < 0.6 * longest else "right",
+            xshift=6 if traffic.crossover < 0.6 * longest else -6,
             showarrow=False,
             text=f"cache = weights at {tokens(traffic.crossover)} tokens",
         )
