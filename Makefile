@@ -5,14 +5,16 @@ PY      = $(VENV)/bin/python
 PORT   ?= 8501
 ADDRESS ?= localhost
 
-.PHONY: run test test-fast check bench accuracy clean browser
+.PHONY: run test test-fast check audit soak rehearse bench accuracy clean browser
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run       set up and open the app on http://localhost:$(PORT)"
 	@echo "make test      set up and run every check and test, the browser included"
 	@echo "make test-fast the tests without a browser"
-	@echo "make check     format, lint, types"
+	@echo "make check     format, lint, types, known vulnerabilities"
+	@echo "make soak      the long forms: thousands of hostile addresses, fifty visitors, 10,000 reruns"
+	@echo "make rehearse  the Dockerfile's steps in a clean folder, without a container engine"
 	@echo "make bench     measure decode and prefill on this machine; writes bench/results"
 	@echo "make accuracy  recompute the accuracy page's results"
 	@echo "make clean     remove the virtual environment and caches"
@@ -37,12 +39,23 @@ check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(PY) deploy/audit.py
+
+audit: $(VENV)/dev.stamp
+	$(PY) deploy/audit.py --timeout 120
 
 test: $(VENV)/dev.stamp browser check
 	$(PY) -m pytest
 
 test-fast: $(VENV)/dev.stamp
 	$(PY) -m pytest -m "not browser"
+
+soak: $(VENV)/dev.stamp browser
+	HEADSHARE_SOAK=1 $(PY) -m pytest tests/test_faults.py tests/test_worker.py tests/test_store.py
+	$(PY) -m bench.load
+
+rehearse:
+	$(PYTHON) deploy/rehearse.py
 
 bench: $(VENV)/dev.stamp
 	$(PY) -m bench

@@ -38,7 +38,7 @@ IMAGE_PATHS = re.compile(r"(?<![\w.:/}])/(opt|app|data|tmp|home)\b")
 def instructions(text: str) -> list[tuple[str, str]]:
     """(INSTRUCTION, arguments) in order; continued lines joined, comments dropped."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
     return [(p[0].upper(), p[1]) for p in (line.split(None, 1) for line in joined.splitlines()) if len(p) == 2]
 
 
