@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,6 @@ from attention.memory import cache_bytes
 from attention.spec import uniform_spec
 from attention.tiny_config import DATA, MODELS, TinyConfig
 from attention.tiny_maps import TinyWeights, maps
-from attention.units import significant
 
 KV_HEADS = (1, 2, 4, 8)
 """K/V heads the tiny MHA model can be converted to; 8 leaves it as it is."""
@@ -103,7 +103,7 @@ def _and(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _heads(n: int) -> str:
+def heads(n: int) -> str:
     return f"{n} K/V head{'s' if n > 1 else ''}"
 
 
@@ -111,7 +111,7 @@ def at_conversion(study: Study) -> str:
     """Is GQA usable at alpha = 0 where MQA is not?"""
     shared = [k for k in sorted(KV_HEADS, reverse=True) if k < max(KV_HEADS) and study.at(k, "mean", 0.0)]
     losses = {k: study.at(k, "mean", 0.0) for k in shared}
-    listed = _and([f"{point.mean:.2f} with {_heads(k)}" for k, point in losses.items() if point])
+    listed = _and([f"{point.mean:.2f} with {heads(k)}" for k, point in losses.items() if point])
     usable = [k for k, point in losses.items() if point and point.mean <= study.mha * (1 + USABLE)]
     if not usable:
         verdict = (
@@ -120,38 +120,50 @@ def at_conversion(study: Study) -> str:
             else "so none can be used as converted"
         )
     elif 1 in usable:
-        verdict = f"so {_and([_heads(k) for k in usable])} can be used as converted (at most {USABLE:.0%} above MHA)"
+        verdict = (
+            f"so {_and([heads(k) for k in usable])} can be used as converted (at most {100 * USABLE:g} % above MHA)"
+        )
     else:
         verdict = (
-            f"so GQA with {_and([_heads(k) for k in usable])} can be used as converted, MQA cannot, as in the paper"
+            f"so GQA with {_and([heads(k) for k in usable])} can be used as converted, MQA cannot, as in the paper"
         )
     return f"Conversion by the mean lifts the loss from MHA's {study.mha:.2f} nats per byte to {listed}: {verdict}."
 
 
 def pooling_order(study: Study) -> str:
-    """Does mean > first > random hold?"""
+    """Does mean > first > random (in quality, so mean < first < random in loss) hold?"""
     alpha = study.furthest
-    found: dict[tuple[str, ...], list[int]] = {}
-    numbers = []
+    orders: dict[int, str] = {}
+    strict = []
     for k in (k for k in KV_HEADS if k < max(KV_HEADS)):
-        points = {pool: study.at(k, pool, alpha) for pool in POOLINGS}
-        losses = {pool: point.mean for pool, point in points.items() if point}
-        if len(losses) == len(POOLINGS):
-            found.setdefault(tuple(sorted(losses, key=losses.__getitem__)), []).append(k)
-            numbers.append(f"{_heads(k)} {', '.join(f'{losses[pool]:.2f}' for pool in POOLINGS)}")
-    if not found:
+        measured = {pool: study.at(k, pool, alpha) for pool in POOLINGS}
+        points = {pool: point for pool, point in measured.items() if point}
+        if len(points) < len(POOLINGS):
+            continue
+        ranked = sorted(points, key=lambda pool: points[pool].mean)
+        text = f"{ranked[0]} {points[ranked[0]].mean:.2f}"
+        apart = True
+        for better, worse in pairwise(ranked):
+            one, two = points[better], points[worse]
+            near = two.mean - one.mean <= max(one.spread or 0.0, two.spread or 0.0)
+            apart = apart and not near
+            text += f" {'≈' if near else '<'} {worse} {two.mean:.2f}"
+        orders[k] = text
+        if apart and tuple(ranked) == POOLINGS:
+            strict.append(k)
+    if not orders:
         return ""
-    orders = [f"{' before '.join(order)} at K = {_and([str(k) for k in ks])}" for order, ks in found.items()]
     verdict = (
-        "the paper's order"
-        if list(found) == [POOLINGS]
-        else "not the paper's order (mean, first, random) everywhere"
-        if POOLINGS in found
-        else "not the paper's order (mean, first, random)"
+        "the paper's order, mean before first before random, holds for each"
+        if len(strict) == len(orders)
+        else f"the paper's order, mean before first before random, holds at K = {_and([str(k) for k in strict])} alone"
+        if strict
+        else "the paper's order, mean before first before random, holds for none"
     )
+    listed = "; ".join(f"{heads(k)}: {text}" for k, text in orders.items())
     return (
-        f"At alpha = {alpha:.0%} the best start is {_and(orders)}: {verdict}. "
-        f"Losses after mean, first, random: {'; '.join(numbers)}."
+        f"Loss after alpha = {100 * alpha:g} % by pooling (≈ where the difference is within the spread over seeds): "
+        f"{listed}. So {verdict}."
     )
 
 
@@ -165,11 +177,11 @@ def recovery(study: Study) -> str:
             scratch = study.scratch(k)
             beside = f" (trained so from scratch: {scratch:.2f})" if scratch else ""
             back = (start.mean - end.mean) / (start.mean - study.mha)
-            parts.append(f"{_heads(k)} wins back {back:.0%} of its jump and ends at {end.mean:.2f}{beside}")
+            parts.append(f"{heads(k)} wins back {100 * back:.0f} % of its jump and ends at {end.mean:.2f}{beside}")
     control = study.at(max(KV_HEADS), "mean", alpha)
     if not parts or alpha == 0:
         return ""
-    text = f"After {alpha:.0%} of the original steps, {'; '.join(parts)}."
+    text = f"After {100 * alpha:g} % of the original steps, {'; '.join(parts)}."
     if control:
         text += (
             f" MHA trained on just as long, at the same constant learning rate, stands at {control.mean:.2f}: "
@@ -289,9 +301,10 @@ def likeness_finding(found: Slices) -> str:
         return "With a K/V head for every query head there is nothing to merge: the slices stay as they are."
     cosine, kept = values
     size = len(found.heads) // len(found.merged)
+    near = "about 0" if abs(cosine) < 0.01 else f"{cosine:.2f}"
     return (
-        f"The slices of a group have a mean cosine of {significant(cosine, 2)}, and their mean keeps {kept:.0%} of "
-        f"their length; unrelated slices would keep 1/√{size} = {size**-0.5:.0%}."
+        f"The slices of a group have a mean cosine of {near}, and their mean keeps {100 * kept:.0f} % of "
+        f"their length; unrelated slices would keep 1/√{size}, {100 * size**-0.5:.0f} %."
     )
 
 

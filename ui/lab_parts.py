@@ -53,6 +53,10 @@ def sharing(n_kv_heads: int) -> str:
     return "MHA" if n_kv_heads == MHA_HEADS else "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
 
 
+def _trained(n_kv_heads: int) -> str:
+    return "MHA trained on" if n_kv_heads == MHA_HEADS else sharing(n_kv_heads)
+
+
 def chosen() -> Chosen:
     state = st.session_state
     return Chosen(state["lab_kv"], state["lab_pool"], state["lab_alpha"])
@@ -186,7 +190,7 @@ def recorded(plan: Chosen) -> None:
     kept = plan.n_kv_heads if plan.n_kv_heads != MHA_HEADS else 1
     left, right = st.columns(2, gap="large")
     poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in lab_view.POOLINGS]
-    heads = [_line(found, k, plan.pool, sharing(k), lab.KV_LINE[k]) for k in lab_view.KV_HEADS]
+    heads = [_line(found, k, plan.pool, _trained(k), lab.KV_LINE[k]) for k in lab_view.KV_HEADS]
     scratch = _levels(plan._replace(n_kv_heads=kept), found.mha, found.scratch(kept))
     for column, key, lines, levels, title in (
         (left, "lab_by_pool", poolings, scratch, f"{sharing(kept)}: three ways to pool"),
@@ -215,7 +219,7 @@ def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
     found = lab_view.slices(learn.weights("mha"), layer, matrix, plan.n_kv_heads, plan.pool)
     finding = lab_view.likeness_finding(found)
     draws = " Random heads are drawn anew in every run; one draw is shown." if plan.pool == "random" else ""
-    lesson.show("lab_pooling", finding=finding + draws, n_heads=MODELS["mha"], n_kv_heads=plan.n_kv_heads)
+    lesson.show("lab_pooling", finding=finding + draws, n_heads=MODELS["mha"], after=lab_view.heads(plan.n_kv_heads))
     frame.chart(
         pooling.plot_pooling(found),
         key="lab_pooling",

@@ -68,11 +68,11 @@ def _levels(fig: go.Figure, levels: Sequence[Level], end: float) -> None:
         )
 
 
-def _labels(fig: go.Figure, named: Sequence[EndLabel], ends: tuple[float, float], height: int, end: float) -> None:
+def _labels(fig: go.Figure, named: Sequence[EndLabel], ends: tuple[float, float], height: int) -> None:
     # x is linear, y logarithmic: the helper wants one kind of axis, so it is given logarithms of y
     logged = [label._replace(y=log10(label.y)) for label in named]
     for note in end_labels(logged, (log10(ends[0]), log10(ends[1])), height - 90, log=False):
-        fig.add_annotation(**{**note, "x": end})
+        fig.add_annotation(**note)
     fig.update_layout(margin={"r": margin_for(named)}, showlegend=False, height=height)
 
 
@@ -104,7 +104,9 @@ def plot_run(
     if recorded:
         _banded(fig, recorded, "Step", theme.GHOST if validation else recorded.color)
         if not validation:
-            named.append(EndLabel(n_steps, recorded.y[-1], f"{recorded.name} {recorded.y[-1]:.2f}", recorded.color))
+            named.append(
+                EndLabel(recorded.x[-1], recorded.y[-1], f"{recorded.name} {recorded.y[-1]:.2f}", recorded.color)
+            )
     if train:
         fig.add_scatter(
             x=[x for x, _ in train],
@@ -123,10 +125,10 @@ def plot_run(
             hovertemplate="Step %{x}: held-out loss %{y:.3f}<extra></extra>",
         )
         last = validation[-1][1]
-        named.append(EndLabel(n_steps, last, f"<b>this run {last:.2f}</b>", color))
+        named.append(EndLabel(validation[-1][0], last, f"<b>this run {last:.2f}</b>", color))
     ends = _loss_axis(fig, min(values), max(values))
     fig.update_xaxes(title_text="Steps of uptraining", range=[-0.01 * n_steps, n_steps], rangemode="tozero")
-    _labels(fig, named, ends, 380, n_steps)
+    _labels(fig, named, ends, 380)
     return theme.apply(fig, title=title)
 
 
@@ -154,15 +156,18 @@ def plot_study(lines: Sequence[Line], levels: Sequence[Level], title: str = "") 
     _levels(fig, levels, end)
     for line in lines:
         _banded(fig, line, "alpha, % of the original steps:", line.color)
-    values = [y for line in lines for y in line.y] + [level.y for level in levels]
+    values = [level.y for level in levels]
+    for line in lines:
+        spread = list(line.spread) or [0.0] * len(line.y)
+        values += [y + sign * s for y, s in zip(line.y, spread, strict=True) for sign in (-1, 1)]
     ends = _loss_axis(fig, min(values), max(values))
     marks = sorted({x for line in lines for x in line.x})
     fig.update_xaxes(
         title_text="alpha: share of the original steps", tickvals=marks, ticktext=[f"{x:g} %" for x in marks]
     )
-    named = [EndLabel(end, line.y[-1], f"{line.name} {line.y[-1]:.2f}", line.color) for line in lines]
+    named = [EndLabel(line.x[-1], line.y[-1], f"{line.name} {line.y[-1]:.2f}", line.color) for line in lines]
     named += [EndLabel(end, level.y, f"{level.name} {level.y:.2f}", level.color) for level in levels]
-    _labels(fig, named, ends, 360, end)
+    _labels(fig, named, ends, 360)
     return theme.apply(fig, title=title)
 
 
@@ -182,7 +187,7 @@ def plot_maps(stages: Sequence[tuple[str, np.ndarray]], n_kv_heads: Sequence[int
         cols=n_heads,
         horizontal_spacing=0.008,
         vertical_spacing=0.04,
-        column_titles=[f"head {i}" for i in range(n_heads)],
+        column_titles=["head 0", *map(str, range(1, n_heads))],
     )
     for row, ((name, maps), kv_heads) in enumerate(zip(stages, n_kv_heads, strict=True), 1):
         for head in range(n_heads):

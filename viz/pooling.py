@@ -25,7 +25,14 @@ def _scale(color: str) -> list[list[object]]:
 
 
 def _slice(
-    fig: go.Figure, values: np.ndarray, left: float, top: float, color: str, limit: float, name: str, source: str
+    fig: go.Figure,
+    values: np.ndarray,
+    left: float,
+    top: float,
+    color: str,
+    limit: float,
+    name: str,
+    merged: bool = False,
 ) -> None:
     rows, columns = values.shape
     fig.add_heatmap(
@@ -40,7 +47,7 @@ def _slice(
         colorscale=_scale(color),
         showscale=False,
         name=name,
-        hovertemplate=f"{name}<br>weight %{{customdata:.3f}}<extra></extra>",
+        hovertemplate=f"{name if merged else 'head ' + name}<br>weight %{{customdata:.3f}}<extra></extra>",
     )
     fig.add_shape(
         type="rect",
@@ -51,11 +58,12 @@ def _slice(
         line={"color": color, "width": 1.5},
     )
     fig.add_annotation(
-        x=left - 1 if not source else left + columns,
+        x=left - 0.5 if not merged else left + columns - 0.5,
         y=top + rows / 2,
         text=name,
         showarrow=False,
-        xanchor="right" if not source else "left",
+        xanchor="right" if not merged else "left",
+        xshift=-4 if not merged else 4,
     )
 
 
@@ -75,7 +83,7 @@ def plot_pooling(found: Slices) -> go.Figure:
     for head in range(n_heads):
         kv = head // group
         color = theme.kv_color(kv, n_kv_heads)
-        _slice(fig, found.heads[head], 0, head * pitch, color, limit, f"{head}", "")
+        _slice(fig, found.heads[head], 0, head * pitch, color, limit, f"{head}")
         middle = (kv * group + (group - 1) / 2) * pitch
         fig.add_scatter(
             x=[hidden + 1, right - 2],
@@ -87,8 +95,8 @@ def plot_pooling(found: Slices) -> go.Figure:
     for kv in range(n_kv_heads):
         top = (kv * group + (group - 1) / 2) * pitch
         color = theme.kv_color(kv, n_kv_heads)
-        _slice(fig, found.merged[kv], right, top, color, limit, f"K/V {kv}", "merged")
-    fig.update_xaxes(visible=False, range=[-10, right + hidden + 26], fixedrange=True)
+        _slice(fig, found.merged[kv], right, top, color, limit, f"K/V {kv}", merged=True)
+    fig.update_xaxes(visible=False, range=[-0.5, right + hidden - 0.5], fixedrange=True)
     fig.update_yaxes(visible=False, range=[n_heads * pitch, -GAP], fixedrange=True)
-    fig.update_layout(showlegend=False, margin={"l": 0, "r": 0, "t": 8, "b": 8})
+    fig.update_layout(showlegend=False, margin={"l": 22, "r": 50, "t": 8, "b": 8})
     return theme.apply(fig, height=440)
