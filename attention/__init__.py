@@ -1,0 +1,57 @@
+"""Headshare as a library: what models keep in their KV cache, to the byte, and attention with shared K/V heads.
+
+    from attention import cache_bytes, resolve
+
+    cache_bytes(resolve("meta-llama/Llama-3.1-8B"), context=131_072).state_bytes
+
+Names are loaded when first used, so the computing ones never bring in torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attention.allocation import Allocation, allocate
+    from attention.catalog import Accelerator, ModelRow, accelerator, accelerators, model, models
+    from attention.config_json import load_config, spec_from_config
+    from attention.fit import Setup, largest_batch, largest_context
+    from attention.layers import GroupedQueryAttention, KVCache, MultiHeadAttention, MultiQueryAttention
+    from attention.memory import CacheBytes, cache_bytes, with_n_kv_heads
+    from attention.roofline import decode_floor
+    from attention.sources import resolve
+    from attention.spec import Kind, Layer, ModelSpec, attention_layer, latent_layer, uniform_spec
+
+_HOME = {
+    "allocation": ("Allocation", "allocate"),
+    "catalog": ("Accelerator", "ModelRow", "accelerator", "accelerators", "model", "models"),
+    "config_json": ("load_config", "spec_from_config"),
+    "fit": ("Setup", "largest_batch", "largest_context"),
+    "layers": ("GroupedQueryAttention", "KVCache", "MultiHeadAttention", "MultiQueryAttention"),
+    "memory": ("CacheBytes", "cache_bytes", "with_n_kv_heads"),
+    "roofline": ("decode_floor",),
+    "sources": ("resolve",),
+    "spec": ("Kind", "Layer", "ModelSpec", "attention_layer", "latent_layer", "uniform_spec"),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [  # noqa: RUF022 in the order of what one asks
+    "resolve", "spec_from_config", "load_config", "model", "models", "ModelRow",
+    "ModelSpec", "Layer", "Kind", "attention_layer", "latent_layer", "uniform_spec",
+    "cache_bytes", "CacheBytes", "with_n_kv_heads", "allocate", "Allocation",
+    "accelerator", "accelerators", "Accelerator", "Setup", "largest_context", "largest_batch", "decode_floor",
+    "MultiHeadAttention", "MultiQueryAttention", "GroupedQueryAttention", "KVCache",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'attention' has no attribute {name!r}")
+    value = getattr(import_module(f"attention.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

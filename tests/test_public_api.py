@@ -1,0 +1,75 @@
+"""``from attention import …``: complete, typed, and free of torch until a layer is asked for."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import attention
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def in_fresh_process(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", attention.__all__)
+def test_every_name_is_the_modules_own(name: str) -> None:
+    module = import_module(f"attention.{attention._MODULES[name]}")
+    assert getattr(attention, name) is getattr(module, name)
+    assert getattr(attention, name).__doc__
+    assert name in dir(attention)
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse((ROOT / "attention/__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    typed = {a.name: n.module for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert typed == {name: f"attention.{module}" for name, module in attention._MODULES.items()}
+    assert set(typed) == set(attention.__all__)
+    assert (ROOT / "attention/py.typed").exists()
+
+
+def test_no_name_hides_a_module() -> None:
+    modules = {path.stem for path in (ROOT / "attention").iterdir()}
+    assert not modules & set(attention.__all__)
+
+
+def test_computing_needs_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from attention import accelerator, allocate, cache_bytes, resolve, with_n_kv_heads\n"
+        "spec = resolve('meta-llama/Llama-3.1-8B')\n"
+        "assert cache_bytes(with_n_kv_heads(spec, 1), 7).state_bytes * 8 == cache_bytes(spec, 7).state_bytes\n"
+        "assert allocate(spec, 17, page_tokens=16).allocated_bytes == cache_bytes(spec, 32).state_bytes\n"
+        "accelerator('H100 SXM 80 GB')\n"
+        "print([m for m in ('torch', 'transformers', 'streamlit', 'plotly') if m in sys.modules])"
+    )
+    assert in_fresh_process(code) == "[]"
+
+
+def test_layers_come_when_asked_for() -> None:
+    code = (
+        "import sys, attention\n"
+        "before = 'torch' in sys.modules\n"
+        "layer = attention.GroupedQueryAttention(hidden_size=6, n_heads=6, n_kv_heads=3, head_dim=2)\n"
+        "print(before, tuple(layer.k_proj.weight.shape))"
+    )
+    assert in_fresh_process(code) == "False (6, 6)"
+
+
+def test_an_unknown_name_is_told() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        attention.nonsense  # noqa: B018
+    with pytest.raises(ImportError):
+        exec("from attention import nonsense")
