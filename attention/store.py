@@ -75,7 +75,7 @@ class Store:
             StoreError: it is too big, or the store can't be written.
         """
         # hexadecimal: a token that begins with "-" would be read as an option on a command line
-            kept = replace(run, id=secrets.token_hex(8))
+        kept = replace(run, id=secrets.token_hex(8))
         body = kept.dumps()
         if len(body) > MAX_BYTES:
             raise StoreError(f"a kept run is at most {MAX_BYTES:,} bytes, this one has {len(body):,}")
