@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def test_no_study_is_none(tmp_path: Path) -> None:
 def test_a_run_measures_each_alpha_once_and_goes_on_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, rows = lab.text()
     monkeypatch.setattr(lab, "text", lambda: (stream, rows[:2]))
+    recipe = replace(lab.original(), batch=1)
+    monkeypatch.setattr(lab, "original", lambda: recipe)
     monkeypatch.setattr(lab, "steps_of", lambda alpha: round(alpha * 40))
     threads = torch.get_num_threads()
     found: list[dict] = []

@@ -205,7 +205,9 @@ def recorded(plan: Chosen) -> None:
                 alt=f"Recorded loss against alpha, {title}. At the end: {ends}.",
             )
     seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
-    lesson.show("lab_provenance", seeds=seeds, **about)
+    unshipped = [str(k) for k in lab_view.KV_HEADS if k != MHA_HEADS and found.scratch(k) is None]
+    missing = f" No model trained from scratch with {', '.join(unshipped)} K/V heads is shipped." if unshipped else ""
+    lesson.show("lab_provenance", seeds=seeds, missing=missing, **about)
 
 
 def _line(found: Study, n_kv_heads: int, pool: str, name: str, color: str) -> Line:

@@ -122,6 +122,7 @@ def plot_run(
             mode="lines+markers",
             line={"color": color, "width": 2.5},
             marker={"size": 7},
+            cliponaxis=False,
             hovertemplate="Step %{x}: held-out loss %{y:.3f}<extra></extra>",
         )
         last = validation[-1][1]
@@ -140,6 +141,7 @@ def _banded(fig: go.Figure, line: Line, x_name: str, color: str) -> None:
         mode="lines+markers",
         line={"color": color, "width": 2.5},
         marker={"size": 8},
+        cliponaxis=False,
         error_y={"array": spread, "thickness": 1.3, "width": 4, "color": color},
         customdata=spread,
         hovertemplate=f"{line.name}<br>{x_name} %{{x:g}}: %{{y:.3f}} ± %{{customdata:.3f}}<extra></extra>",

@@ -1,0 +1,63 @@
+"""The uptraining lab in a real browser: the recorded study first, then a run that is watched, left, and stopped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from safetensors.numpy import load
+
+from tests.browser.conftest import Server, assert_sound, ready, visit
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("lab")
+    running = Server(folder, HEADSHARE_LOCK_DIR=str(folder / "locks"), HEADSHARE_GPU="0")
+    yield running
+    running.close()
+
+
+def curve(page: Page):
+    return page.locator(".st-key-lab_curve")
+
+
+def test_the_recorded_study_is_shown_before_any_run(page: Page, server: Server) -> None:
+    visit(page, f"{server.url}/lab?lab_kv=1")
+    expect(curve(page)).to_contain_text("MQA by mean pooling, recorded")
+    assert curve(page).locator(".scatterlayer .point").count() >= 2
+    expect(page.get_by_text("Recorded, not live:")).to_be_visible()
+    assert page.locator(".st-key-lab_pooling .heatmaplayer .hm").count() == 9
+    assert_sound(page)
+
+
+def test_a_run_is_watched_left_and_stopped(page: Page, server: Server) -> None:
+    visit(page, f"{server.url}/lab?lab_kv=2&lab_alpha=10")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(curve(page)).to_contain_text("GQA-2 by mean pooling, live on this server", timeout=60_000)
+    status = page.locator(".st-key-lab_status")
+    expect(status).to_contain_text(re.compile(r"Step \d+ of 250"), timeout=60_000)
+    # the run goes on while another page is read
+    page.get_by_role("link", name="About").click()
+    page.wait_for_url(re.compile("/about"))
+    ready(page)
+    page.get_by_role("link", name="Lab", exact=True).click()
+    expect(curve(page)).to_contain_text("live on this server")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(status).to_contain_text("Stopped after")
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
+    assert_sound(page)
+
+
+def test_a_whole_run_hands_over_its_model(page: Page, server: Server) -> None:
+    visit(page, f"{server.url}/lab?lab_kv=4&lab_alpha=1")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator(".st-key-lab_status")).to_contain_text("Done in", timeout=120_000)
+    expect(page.locator(".st-key-lab_maps")).to_contain_text("uptrained")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the model after 25 steps").click()
+    arrays = load(Path(download.value.path()).read_bytes())
+    assert arrays["model.layers.0.self_attn.k_proj.weight"].shape == (64, 128)
