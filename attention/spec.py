@@ -51,6 +51,12 @@ class Role(StrEnum):
     BUFFER = "buffer"
 
 
+def shown(value: Any, most: int = 80) -> str:
+    """A value as an error message quotes it: its repr, cut after `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
 def check_size(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
     """Return `value` if it is a whole number in [minimum, maximum].
 
@@ -58,9 +64,9 @@ def check_size(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE)
         ValueError: naming the field, the value received and what would be accepted.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
+        raise ValueError(f"{name} must be a whole number, got {shown(value)}")
     if not minimum <= value <= maximum:
-        raise ValueError(f"{name} must be between {minimum:,} and {maximum:,}, got {value!r}")
+        raise ValueError(f"{name} must be between {minimum:,} and {maximum:,}, got {shown(value)}")
     return value
 
 

@@ -174,7 +174,7 @@ def test_a_killed_server_leaves_whole_runs(tmp_path):
         ids += saver.stdout.read().decode().splitlines()
     store = Store(Settings(data_dir=str(tmp_path)))
     # a last line may have been cut; every token that was told in full is a whole run
-    whole = [token for token in ids if len(token) == 12]
+    whole = [token for token in ids if len(token) == 16]
     assert len(whole) >= 3
     assert all(len(store.load(token).results) == 200 for token in whole)
     store.close()
