@@ -7,19 +7,18 @@ study that was broken off is a smaller study. A second process may add further s
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from attention import lab
 from attention.lab_view import ALPHAS, KV_HEADS, STUDY_FILE
@@ -119,20 +118,14 @@ def summarise(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     ]
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def merge(path: Path, about: dict[str, Any], losses: dict[str, float], fresh: Sequence[Cell]) -> None:
     """Add measurements to the file; a cell measured again replaces the old one.
 
     Raises:
         ValueError: the file holds a study made otherwise.
     """
-    with _locked(path):
+    # several processes may add to one study
+    with FileLock(path.with_suffix(".lock")):
         old: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"about": about, "cells": []}
         if old["about"] != about:
             changed = sorted(k for k in about if old["about"].get(k) != about[k])

@@ -127,12 +127,9 @@ def test_the_study_is_what_is_computed_now(mha: TinyLM, rows: torch.Tensor) -> N
     same = document["about"]["corpus_sha256"] == load_corpus().sha256
     # the same windows: float32 in another order; windows of another Python release: another text of the same kind
     tolerance = 1e-4 if same else 0.1
-    cell = next(c for c in document["cells"] if (c["n_kv_heads"], c["pool"], c["alpha"]) == (2, "mean", 0.0))
-    value = tiny_train.mean_loss(lab.convert(mha, 2, "mean"), rows)
+    cell = next(c for c in document["cells"] if (c["n_kv_heads"], c["pool"], c["alpha"]) == (1, "random", 0.0))
+    value = tiny_train.mean_loss(lab.convert(mha, 1, "random", cell["seed"]), rows)
     assert value == pytest.approx(cell["loss"], rel=tolerance)
-    drawn = next(c for c in document["cells"] if (c["n_kv_heads"], c["pool"], c["alpha"]) == (1, "random", 0.0))
-    value = tiny_train.mean_loss(lab.convert(mha, 1, "random", drawn["seed"]), rows)
-    assert value == pytest.approx(drawn["loss"], rel=tolerance)
     assert tiny_train.mean_loss(mha, rows) == pytest.approx(document["references"]["mha"], rel=tolerance)
 
 

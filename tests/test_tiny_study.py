@@ -70,7 +70,7 @@ def test_a_run_measures_each_alpha_once_and_goes_on_from_it(monkeypatch: pytest.
     monkeypatch.setattr(lab, "text", lambda: (stream, rows[:2]))
     recipe = replace(lab.original(), batch=1)
     monkeypatch.setattr(lab, "original", lambda: recipe)
-    monkeypatch.setattr(lab, "steps_of", lambda alpha: round(alpha * 40))
+    monkeypatch.setattr(lab, "steps_of", lambda alpha: round(alpha * 20))
     threads = torch.get_num_threads()
     found: list[dict] = []
     try:
@@ -79,7 +79,7 @@ def test_a_run_measures_each_alpha_once_and_goes_on_from_it(monkeypatch: pytest.
         torch.use_deterministic_algorithms(False)
     assert [(c["n_kv_heads"], c["pool"], c["alpha"], c["steps"]) for c in found] == [
         *((4, pool, 0.0, 0) for pool in ("mean", "first", "random")), (8, "mean", 0.0, 0),
-        *((4, pool, 0.1, 4) for pool in ("mean", "first", "random")), (8, "mean", 0.1, 4),
+        *((4, pool, 0.1, 2) for pool in ("mean", "first", "random")), (8, "mean", 0.1, 2),
     ]  # fmt: skip
     starts = {c["pool"]: c["loss"] for c in found if c["alpha"] == 0.0 and c["n_kv_heads"] == 4}
     ends = {c["pool"]: c["loss"] for c in found if c["alpha"] == 0.1 and c["n_kv_heads"] == 4}

@@ -88,15 +88,17 @@ def draw(job: Job | None) -> None:
     found = study()
     _numbers(plan, run, found)
     _curve(plan, run, found)
-    if run.validation and job is not None and job.summary:
-        st.download_button(
-            f"Download the model after {job.summary['steps']:,} steps (safetensors)",
-            base64.b64decode(job.summary["weights"]),
-            f"tiny-{sharing(plan.n_kv_heads).lower()}-{plan.pool}-{job.summary['steps']}-steps.safetensors",
-            key="lab_weights",
-            on_click="ignore",
-            help="Opens in transformers as LlamaForCausalLM; its config.json stands in the file's metadata.",
-        )
+    # a place of its own: what comes after must not move when the button appears
+    with st.container(key="lab_download"):
+        if run.validation and job is not None and job.summary:
+            st.download_button(
+                f"Download the model after {job.summary['steps']:,} steps (safetensors)",
+                base64.b64decode(job.summary["weights"]),
+                f"tiny-{sharing(plan.n_kv_heads).lower()}-{plan.pool}-{job.summary['steps']}-steps.safetensors",
+                key="lab_weights",
+                on_click="ignore",
+                help="Opens in transformers as LlamaForCausalLM; its config.json stands in the file's metadata.",
+            )
     _maps(plan, run)
 
 

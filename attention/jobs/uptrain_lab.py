@@ -47,9 +47,9 @@ def run(payload: dict[str, Any], emit: Emit, should_stop: Callable[[], bool]) ->
     from attention import lab
 
     plan = lab.Plan(**{f.name: payload[f.name] for f in fields(lab.Plan) if f.name in payload})
-    import torch
-
-    with _threads(min(4, torch.get_num_threads())):
+    # one thread, as the original was trained: the same sums as the recorded study, and on a busy server quicker than
+    # several that wait for each other
+    with _threads(lab.original().threads):
         return _run(plan, emit, should_stop)
 
 
