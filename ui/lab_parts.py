@@ -148,13 +148,12 @@ def _curve(plan: Chosen, run: Run, found: Study | None) -> None:
     origin = "live on this server" if run.validation else "recorded"
     color = lab.KV_LINE[plan.n_kv_heads]
     figure = lab.plot_run(run.train, run.validation, recorded, levels, n_steps, color, f"{plan.name}, {origin}")
-    last = run.validation[-1][1] if run.validation else recorded.y[-1] if recorded else None
-    alt = f"Loss of {plan.name} over {n_steps} steps of uptraining, {origin}"
     frame.chart(
         figure,
         key="lab_curve",
         filename=f"uptraining-{sharing(plan.n_kv_heads).lower()}-{plan.pool}",
-        alt=f"{alt}, now {last:.2f} nats per byte." if last is not None else f"{alt}.",
+        # the same words all through a run, or the figure would be a new one with every point; the numbers stand above
+        alt=f"Held-out loss of {plan.name} over {n_steps} steps of uptraining.",
     )
 
 
