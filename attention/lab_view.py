@@ -177,7 +177,7 @@ def recovery(study: Study) -> str:
             scratch = study.scratch(k)
             beside = f" (trained so from scratch: {scratch:.2f})" if scratch else ""
             back = (start.mean - end.mean) / (start.mean - study.mha)
-            parts.append(f"{heads(k)} wins back {100 * back:.0f} % of its jump and ends at {end.mean:.2f}{beside}")
+            parts.append(f"with {heads(k)} {100 * back:.0f} % of the jump is won back, to {end.mean:.2f}{beside}")
     control = study.at(max(KV_HEADS), "mean", alpha)
     if not parts or alpha == 0:
         return ""

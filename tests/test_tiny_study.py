@@ -94,7 +94,7 @@ def test_the_paper_s_findings_are_recognised() -> None:
     order = lab_view.pooling_order(study)
     assert "1 K/V head: mean 1.30 < first 1.50 < random 1.90" in order
     assert order.endswith("holds for each.")
-    assert "1 K/V head wins back 85 % of its jump and ends at 1.30 (trained so from scratch: 1.20)" in (
+    assert "with 1 K/V head 85 % of the jump is won back, to 1.30 (trained so from scratch: 1.20)" in (
         lab_view.recovery(study)
     )
 

@@ -208,6 +208,8 @@ def recorded(plan: Chosen) -> None:
     seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
     unshipped = [str(k) for k in lab_view.KV_HEADS if k != MHA_HEADS and found.scratch(k) is None]
     missing = f" No model trained from scratch with {', '.join(unshipped)} K/V heads is shipped." if unshipped else ""
+    if any(p.alpha > found.furthest for points in found.series.values() for p in points):
+        missing += f" Beyond alpha = {100 * found.furthest:g} % only some runs have been made."
     lesson.show("lab_provenance", seeds=seeds, missing=missing, **about)
 
 

@@ -102,7 +102,8 @@ def plot_run(
     _levels(fig, levels, n_steps)
     named = [EndLabel(n_steps, level.y, f"{level.name} {level.y:.2f}", level.color) for level in levels]
     if recorded:
-        _banded(fig, recorded, "Step", theme.GHOST if validation else recorded.color)
+        # behind a run the recorded losses are dots: a line between so few would be read as their course
+        _banded(fig, recorded, "Step", *((theme.QUIET, "markers") if validation else (recorded.color,)))
         if not validation:
             named.append(
                 EndLabel(recorded.x[-1], recorded.y[-1], f"{recorded.name} {recorded.y[-1]:.2f}", recorded.color)
@@ -133,12 +134,12 @@ def plot_run(
     return theme.apply(fig, title=title)
 
 
-def _banded(fig: go.Figure, line: Line, x_name: str, color: str) -> None:
+def _banded(fig: go.Figure, line: Line, x_name: str, color: str, mode: str = "lines+markers") -> None:
     spread = list(line.spread) or [0.0] * len(line.x)
     fig.add_scatter(
         x=list(line.x),
         y=list(line.y),
-        mode="lines+markers",
+        mode=mode,
         line={"color": color, "width": 2.5},
         marker={"size": 8},
         cliponaxis=False,

@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     study = actions.add_parser("study", help="convert the MHA model and train on: loss against share of training")
     study.add_argument("--seeds", type=int, default=3, help="runs of each kind (default 3; 0 only measures the models)")
     study.add_argument("--first-seed", type=int, default=0, help="to add further seeds to a stored study")
+    study.add_argument("--n-kv-heads", type=int, nargs="+", choices=(1, 2, 4, 8), default=(1, 2, 4, 8), metavar="K")
     study.add_argument("--write", action="store_true", help="store each loss as it is measured")
 
 
@@ -89,5 +90,6 @@ def _study(args: argparse.Namespace) -> int:
     from attention.tiny_study import study
 
     first = check_size("first-seed", args.first_seed, minimum=0)
-    study(range(first, first + check_size("seeds", args.seeds, minimum=0, maximum=1000)), args.write)
+    seeds = range(first, first + check_size("seeds", args.seeds, minimum=0, maximum=1000))
+    study(seeds, args.write, kv_heads=args.n_kv_heads)
     return 0
