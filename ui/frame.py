@@ -83,7 +83,9 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
     st.html(ROOT / "ui" / "style.css")
     replaced = state.restore(key, params)
     if embedded():
-        hidden = ", ".join(f".st-key-{part}" for part in ("bar", "below-bar", "examples", "details", "numbers"))
+        hidden = ", ".join(
+            f".st-key-{part}" for part in ("bar", "bar-models", "below-bar", "examples", "details", "numbers")
+        )
         st.html(f"<style>{hidden} {{display: none}}</style>")
     else:
         _navigation()

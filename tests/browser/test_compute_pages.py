@@ -15,17 +15,21 @@ from tests.browser.conftest import assert_sound, visit
 LLAMA, QWEN, GEMMA = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3-27b-pt"
 
 
+SHOWN = "JSON.stringify([e.data, e.layout.shapes, e.layout.annotations])"
+"""What of a Plotly figure a control moves: its data, its marks and their words."""
+
+
 def figure_json(page: Page, key: str) -> str:
-    """The data of a drawn Plotly figure, as text."""
+    """What a drawn Plotly figure shows, as text."""
     drawn = page.locator(f".st-key-{key} .js-plotly-plot")
     expect(drawn.locator(".main-svg").first).to_be_visible()
-    return str(drawn.evaluate("e => JSON.stringify(e.data)"))
+    return str(drawn.evaluate(f"e => {SHOWN}"))
 
 
 def expect_redrawn(page: Page, key: str, before: str) -> None:
     page.wait_for_function(
         "([key, before]) => { const e = document.querySelector(`.st-key-${key} .js-plotly-plot`);"
-        " return e && e.data && JSON.stringify(e.data) !== before; }",
+        f" return e && e.data && {SHOWN} !== before; }}",
         arg=[key, before],
     )
 
