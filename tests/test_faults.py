@@ -11,8 +11,10 @@ import random
 import struct
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.message import Message
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -22,6 +24,7 @@ from websockets.typing import Origin
 from bench.load import ROOT, rss, server
 from bench.session import Session
 
+T = TypeVar("T")
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
 PAGES = ("", *sorted(p.stem for p in (ROOT / "pages").glob("*.py")))
 REAL = {
@@ -43,6 +46,12 @@ HOSTILE = (
     "<script>alert(1)</script>", "'; DROP TABLE runs; --", "{{7*7}}", "__import__('os').system('id')", "\x00\x01",
     "𝕏" * 50, "\u202e\u200b", "%00", "a" * 5000, "1,2,3", "9" * 400, "0x10", "１２", "8192.5", "\ud7ff",
 )  # fmt: skip
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run to the end in a thread of its own: the browser tests' driver keeps a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +92,7 @@ def test_hostile_addresses_never_raise(live: tuple[str, object]) -> None:
                 failures.append(f"/{page}?{query[:300]}: {error}")
         return failures
 
-    assert not asyncio.run(visit_all())
+    assert not run(visit_all())
 
 
 def test_malformed_frames_close_only_their_own_session(live: tuple[str, object]) -> None:
@@ -109,7 +118,7 @@ def test_malformed_frames_close_only_their_own_session(live: tuple[str, object])
             await attack(bystander)
             await bystander.rerun()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_broken_http_and_raw_bytes_leave_the_server_healthy(live: tuple[str, object]) -> None:
@@ -123,7 +132,7 @@ def test_broken_http_and_raw_bytes_leave_the_server_healthy(live: tuple[str, obj
         writer.close()
 
     for data in (b"\x16\x03\x01" * 50, b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 70_000, struct.pack("<Q", 2**63)):
-        asyncio.run(raw(data))
+        run(raw(data))
     assert ask(address, "/_stcore/health")[0] == 200
 
 
@@ -133,20 +142,20 @@ def test_clients_that_vanish_are_forgotten(live: tuple[str, object]) -> None:
     async def vanish(number: int) -> None:
         session = Session(address, PAGES[number % len(PAGES)])
         async with session:
-            run = asyncio.create_task(session.rerun())
+            rerun = asyncio.create_task(session.rerun())
             await asyncio.sleep(0.02)
             assert session._socket is not None
             session._socket.transport.abort()
             with pytest.raises(Exception):  # noqa: B017 the torn connection surfaces in more than one way
-                await run
+                await rerun
 
     async def bystander() -> None:
         async with Session(address) as session:
             await session.rerun()
 
     for number in range(200 if SOAK else 12):
-        asyncio.run(vanish(number))
-    asyncio.run(bystander())
+        run(vanish(number))
+    run(bystander())
     assert rss(process) < 3 * 2**30  # type: ignore[arg-type]
 
 
