@@ -120,7 +120,7 @@ def test_a_byte_and_heads_are_chosen_by_keyboard(app: str, page: Page) -> None:
     [
         (quote("héllo 🙂 [1]"), "hex"),
         ("%ff%fe%00abc", "abc"),
-        (quote("x" * 2000), "only the first 256 of 2,000 bytes"),
+        (quote("x" * 2000), "Only the first 256 of 2,000 bytes"),
         (quote("y" * 10_000), "was replaced"),
         ("%20%20", "was replaced"),
     ],
