@@ -160,6 +160,9 @@ def kept(found: Sequence[Run]) -> None:
             st.markdown(f"**{kept_runs.provenance(run)}**")
         table(run.results)
         kept_runs.downloads(run)
+    # above the expander, which closes when the tables over it change: a refusal must be seen
+    if problem := kept_runs.upload_problem():
+        st.warning(state.quoted(problem, 300))
     with st.expander("Compare with other machines"):
         st.caption(
             "Run `python -m attention bench --save` on another machine, write the run with "
@@ -178,8 +181,6 @@ def kept(found: Sequence[Run]) -> None:
         right.text_input(
             "Link or token of a kept run", key="t_add", max_chars=300, on_change=kept_runs.add, args=("t_add",)
         )
-        if problem := kept_runs.upload_problem():
-            st.warning(state.quoted(problem, 300))
         if len(found) > 1:
             st.button("Show only the first", on_click=kept_runs.only, args=(found[0].id,), key="t_only")
 
