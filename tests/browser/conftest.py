@@ -157,6 +157,14 @@ def visit(page: Page, address: str) -> Page:
     return ready(page)
 
 
+def eventually(page: Page, holds: Callable[[], bool]) -> None:
+    """Waits until ``holds()``; for what a locator can't say, such as positions that are still in motion."""
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline, f"{holds.__name__} did not come to hold"
+        page.wait_for_timeout(50)
+
+
 def assert_sound(page: Page) -> None:
     """No error box, no traceback, no sideways scrolling."""
     assert page.locator("[data-testid=stException]").count() == 0
