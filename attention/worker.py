@@ -57,16 +57,16 @@ class Office:
         seconds = min(limits.seconds or self.settings.job_seconds, self.settings.job_seconds)
         with self._lock:
             if sum(lane.jobs_of(owner) for lane in self._lanes.values()) >= self.settings.session_jobs:
+                count = self.settings.session_jobs
                 raise RefusedError(
-                    f"you have {self.settings.session_jobs} runs waiting or running already: "
-                    "stop one of them, or wait until one has ended"
+                    f"you have {count} {'run' if count == 1 else 'runs'} waiting or running already: "
+                    "stop one, or wait until one has ended"
                 )
             try:
                 waiting = len(Turn.waiting(device, self.settings.lock_dir))
                 if waiting >= self.settings.max_queue:
-                    raise RefusedError(
-                        f"{waiting} runs are waiting on this machine already: try again in a few minutes"
-                    )
+                    runs = "1 run is" if waiting == 1 else f"{waiting} runs are"
+                    raise RefusedError(f"{runs} waiting on this machine already: try again in a few minutes")
                 turn = Turn(device, self.settings.lock_dir)
             except OSError as error:
                 log.exception("the queue's folder can't be used")

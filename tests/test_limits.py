@@ -1,0 +1,143 @@
+"""Limits as a visitor meets them: beyond each, the page says so in a sentence and goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from attention import config_json, runs, store, tiny_view, worker
+from attention.settings import Settings
+from attention.store import Store
+from attention.worker import Office
+from tests.test_pages import assert_sound, open_page, said
+from tests.timing_samples import run as sample_run
+from ui import jobs, kept_runs, learn, params
+
+HANG = "from attention.worker_process import main; main(dict.fromkeys({kinds!r}, 'tests.worker_jobs.hang'))"
+KINDS = ("bench", "model_step", "verify")
+JSON = "application/json"
+
+
+@pytest.fixture(autouse=True)
+def new_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All script tests of a process are one session to Streamlit."""
+    kept, desk = kept_runs._Kept(), jobs.Desk()
+    monkeypatch.setattr(kept_runs, "_kept", lambda: kept)
+    monkeypatch.setattr(jobs, "_desk", lambda: desk)
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    own = Store(Settings(data_dir=str(tmp_path)))
+    monkeypatch.setattr(store, "_store", own)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    """The server's queue, with room for two runs of which a visitor may have one; no run ends by itself."""
+    settings = Settings(lock_dir=str(tmp_path), use_gpu=False, max_queue=2, session_jobs=1)
+    own = Office(settings, KINDS, (sys.executable, "-c", HANG.format(kinds=KINDS)))
+    monkeypatch.setattr(worker, "_office", own)
+    yield own
+    own.close()
+
+
+def pasted(text: str) -> AppTest:
+    at = open_page("pages/kv_cache.py", model=params.PASTED)
+    return at.text_area(key="config_text").set_value(text).run()
+
+
+def with_upload(at: AppTest, key: str, content: bytes) -> AppTest:
+    return at.file_uploader(key=key).upload("a.json", content, JSON).run()
+
+
+def padded(size: int) -> bytes:
+    """A configuration that is good but for its length, in bytes."""
+    text = (Path(__file__).parent / "data" / "configs" / "Qwen__Qwen3-8B.json").read_bytes()
+    return text + b" " * (size - len(text))
+
+
+def test_a_pasted_text_is_as_long_as_a_file_may_be() -> None:
+    most = config_json.MAX_BYTES
+    at = pasted(padded(most).decode())
+    assert "at most" not in said(at)
+    assert at.metric
+    # so many characters are taken, but they have more bytes
+    at = pasted(padded(most - 10).decode() + "é" * 10)
+    assert_sound(at)
+    assert "at most 1,000,000 bytes" in said(at)
+    # what a browser would not let pass is cut off before it is read
+    assert len(pasted(padded(most + 1).decode()).session_state["config_text"]) == most
+
+
+def test_a_text_for_the_small_models_is_bounded() -> None:
+    at = open_page("pages/heads_learn.py", learn_text=learn.OWN)
+    at.text_area(key="learn_own").set_value("x" * (tiny_view.MAX_TYPED + 1)).run()
+    assert_sound(at)
+    assert "Only the first 256 of 4,000 bytes are read" in said(at)
+    at = open_page("pages/heads_learn.py", learn_text=learn.OWN, learn_own="x" * (tiny_view.MAX_TYPED + 1))
+    assert_sound(at)
+    assert "accepted is text of 1 to 4,000 characters" in said(at)
+
+
+def test_an_uploaded_configuration_over_the_limit_is_refused_on_the_page() -> None:
+    at = with_upload(open_page("pages/kv_cache.py", model=params.PASTED), "config_file", padded(config_json.MAX_BYTES))
+    assert "at most" not in said(at)
+    assert at.metric
+    at = with_upload(
+        open_page("pages/kv_cache.py", model=params.PASTED), "config_file", padded(config_json.MAX_BYTES + 1)
+    )
+    assert_sound(at)
+    assert "at most 1,000,000 bytes" in said(at)
+
+
+def test_an_uploaded_run_over_the_limit_is_refused_and_not_kept(own_store: Store) -> None:
+    at = open_page("pages/timings.py")
+    content = sample_run().dumps().encode()
+    with_upload(at, "t_upload", content + b" " * (runs.MAX_BYTES + 1 - len(content)))
+    assert_sound(at)
+    assert "a.json: a run's file is at most 1,000,000 bytes, got 1,000,001" in said(at)
+    assert own_store.count() == 0
+
+
+def test_a_visitor_keeps_so_many_runs_and_no_more(own_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSHARE_SESSION_SAVES", "2")
+    content = sample_run().dumps().encode()
+    at = open_page("pages/timings.py")
+    for _ in range(2):
+        at.file_uploader(key="t_upload").set_value(("a.json", content, JSON)).run()
+        assert "already" not in said(at)
+    at.file_uploader(key="t_upload").set_value(("a.json", content, JSON)).run()
+    assert_sound(at)
+    assert "this session has kept 2 runs already" in said(at)
+    assert own_store.count() == 2
+
+
+def test_a_visitor_has_so_many_runs_at_once(office: Office) -> None:
+    at = open_page("pages/timings.py")
+    at.button(key="timings_run").click().run()
+    assert at.button(key="timings_stop").label == "Stop"
+    at = open_page("pages/decode_step.py")
+    at.button(key="decode_step_run").click().run()
+    assert_sound(at)
+    assert "You have 1 run waiting or running already" in said(at)
+    assert at.button(key="decode_step_run").label == "Run"
+
+
+def test_the_queue_of_the_machine_is_so_long(office: Office) -> None:
+    others = [office.submit("verify", {}, owner=name) for name in ("one", "another")]
+    at = open_page("pages/timings.py")
+    at.button(key="timings_run").click().run()
+    assert_sound(at)
+    assert "2 runs are waiting on this machine already: try again in a few minutes" in said(at).replace("\\", "")
+    # a place that becomes free is given to who asks next
+    others[1].stop()
+    at.button(key="timings_run").click().run()
+    assert "waiting on this machine already" not in said(at)
+    assert at.button(key="timings_stop").label == "Stop"
