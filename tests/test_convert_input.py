@@ -337,6 +337,8 @@ def test_write_error_half_way(source: Path, monkeypatch: pytest.MonkeyPatch, cap
 
 def in_child(source: Path, prelude: str) -> subprocess.Popen[str]:
     """The command in a process of its own, which first runs `prelude`."""
+    # a process started in the background may have inherited that Ctrl-C is ignored
+    prelude = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{prelude}"
     code = f"{prelude}\nfrom attention.cli import main\nraise SystemExit(main({command(source)!r}))"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
