@@ -42,6 +42,7 @@ class Session:
         self.values: dict[str, WidgetState] = {}
         self.exceptions: list[str] = []
         self.bytes_received = 0
+        self.id = ""
         self._page_hash = ""
         self._socket: ClientConnection | None = None
 
@@ -92,6 +93,7 @@ class Session:
             kind = message.WhichOneof("type")
             if kind == "new_session":
                 self._page_hash = message.new_session.page_script_hash
+                self.id = message.new_session.initialize.session_id
             elif kind == "delta":
                 self._keep(message)
             elif kind == "page_info_changed":
