@@ -1,0 +1,27 @@
+"""A Python process whose wall clock is off by as many seconds as the file SHIFTED_CLOCK says, read anew at each look.
+
+Put this folder on PYTHONPATH. Monotonic clocks go on as they are, as on a host whose clock is set.
+"""
+
+import os
+import time
+
+_seconds, _nanoseconds = time.time, time.time_ns
+
+
+def shift_s() -> int:
+    """Seconds by which the wall clock is off just now."""
+    with open(os.environ["SHIFTED_CLOCK"]) as file:
+        return int(file.read() or 0)
+
+
+def shifted() -> float:
+    return _seconds() + shift_s()
+
+
+def shifted_ns() -> int:
+    return _nanoseconds() + shift_s() * 10**9
+
+
+if __name__ == "sitecustomize":
+    time.time, time.time_ns = shifted, shifted_ns
