@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from attention.memory import divisors, sequence_bytes, with_n_kv_heads
 from attention.roofline import cache_share
 from attention.spec import ModelSpec
-from attention.units import binary_bytes, decimal, significant
+from attention.units import binary_bytes, decimal, parameters, significant
 
 
 class Verdict(NamedTuple):
@@ -49,7 +49,7 @@ def _more_with_less(*, spec: ModelSpec, **_: Any) -> Verdict:
     # growth far out, where windows are full
     growth = sequence_bytes(spec, 2**20 + 64, "bf16") - sequence_bytes(spec, 2**20, "bf16")
     per_token, n = growth / 64, spec.n_parameters or 0
-    says = f"{binary_bytes(per_token)} per token at 16 bit, {decimal(n, '')} parameters"
+    says = f"{binary_bytes(per_token)} per token at 16 bit, {parameters(n)} parameters"
     return Verdict(per_token < REFERENCE_BYTES_PER_TOKEN and n > REFERENCE_PARAMETERS, says)
 
 

@@ -33,25 +33,24 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
     code_diff.show(lines, label=f"Source code, step {step}", key="diff")
 
     with frame.details():
-        left, right = st.columns(2, gap="large")
-        with left:
-            st.markdown("### Shapes of one step")
-            st.dataframe(run.shape_rows(sizes), hide_index=True, width="stretch")
-            whole, single = st.columns(2)
-            with whole, st.popover("Copy the class", width="stretch"):
-                st.code(code_lesson.class_text(STEPS[step][1]), language="python")
-            single.download_button(
-                "Download one file",
-                code_lesson.script(sizes),
-                "shared_heads.py",
-                "text/x-python",
-                width="stretch",
-                help="All three classes and a check of what this page says; runs with torch alone.",
-            )
-        with right:
-            st.markdown("### Run it")
+        whole, single, check, _ = st.columns([2, 2, 2, 3])
+        with whole, st.popover("Copy the class", width="stretch"):
+            st.code(code_lesson.class_text(STEPS[step][1]), language="python")
+        single.download_button(
+            "Download one file",
+            code_lesson.script(sizes),
+            "shared_heads.py",
+            "text/x-python",
+            width="stretch",
+            help="All three classes and a check of what this page says; runs with torch alone.",
+        )
+        with check:
             jobs.button("code_check", "code_check", run.payload(sizes), label="Run it")
-            jobs.panel("code_check", run.draw_check, idle="Counts and checks the three classes, live on this server.")
+        jobs.panel(
+            "code_check", run.draw_check, idle="Run it counts and checks the three classes, live on this server."
+        )
+        st.markdown("### Shapes of one step")
+        st.dataframe(run.shape_rows(sizes), hide_index=True, width="stretch")
         with frame.guard():
             run.trap(sizes)
         quiz.show("code", sizes=sizes)

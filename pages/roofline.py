@@ -45,7 +45,7 @@ with frame.page(
         roofs.append(own_roof)
     with frame.numbers():
         for point in roofline_view.steps(points):
-            rate = decimal(point.tokens_per_s, "token/s") if point.tokens_per_s else "–"
+            rate = decimal(point.tokens_per_s, "tokens/s") if point.tokens_per_s else "–"
             st.metric(
                 f"{point.sharing}, {point.binds} binds",
                 f"≤ {rate}",

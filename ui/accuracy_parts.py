@@ -118,6 +118,7 @@ def checks(rows: Sequence[Check], results: Results) -> None:
         },
         hide_index=True,
         height=420,
+        placeholder="–",
         key="a_checks",
         column_config={
             name: st.column_config.NumberColumn(format="localized")

@@ -41,7 +41,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 def examples() -> None:
     """Comparisons worth a look, a click each."""
     with st.container(horizontal=True, key="cmp_examples", vertical_alignment="center", gap="small"):
-        st.caption("Try", width="content")
+        st.html('<span class="hs-try">Try</span>', width="content")
         for number, (name, values) in enumerate(EXAMPLES.items()):
             st.button(name, key=f"cmp_example_{number}", type="tertiary", on_click=state.put, kwargs=values)
 
@@ -157,11 +157,11 @@ def table(rows: Sequence[Compared]) -> None:
         key="cmp_table",
         column_config={
             "heads": st.column_config.Column(help="Query heads / K/V heads of the most frequent layer with attention"),
-            "KiB / token": number(format="%.4g", help="For one more token at this context"),
-            "GiB": number(format="%.4g", help="What the states of the batch need"),
-            "GiB / rank": number(format="%.4g", help="What an engine sets aside on each rank, in pages of 16 tokens"),
-            "KiB / token / 10⁹": number(format="%.4g", help="Average per token held and 10⁹ parameters"),
-            "% of own MHA": number(format="%.4g", help="Against the same model with one K/V head per query head"),
+            "KiB / token": number(format="%.1f", help="For one more token at this context"),
+            "GiB": number(format="%.3f", help="What the states of the batch need"),
+            "GiB / rank": number(format="%.3f", help="What an engine sets aside on each rank, in pages of 16 tokens"),
+            "KiB / token / 10⁹": number(format="%.2f", help="Average per token held and 10⁹ parameters"),
+            "% of own MHA": number(format="%.1f", help="Against the same model with one K/V head per query head"),
             "equals weights at": number(
                 format="localized", help="Tokens at which the caches equal the weights in bf16"
             ),

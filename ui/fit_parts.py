@@ -12,7 +12,7 @@ from attention.fit import MAX_COUNT, WEIGHT_BITS, Setup
 from attention.serving import Plan
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, decimal, duration, significant, tokens
-from ui import controls, downloads, frame
+from ui import controls, downloads, frame, lesson
 from ui.controls import ChosenModel
 from viz import fit as figures
 
@@ -58,7 +58,8 @@ def _with_parameters(spec: ModelSpec) -> ModelSpec:
 
 
 def assumptions() -> None:
-    """What is assumed about memory, as controls beside the bar they change."""
+    """How to read the map, and what is assumed about memory, as controls beside the bar they change."""
+    st.caption(lesson.text("fit_map"))
     columns = st.columns(4, gap="medium", vertical_alignment="bottom")
     columns[0].slider(
         "Memory to use, %", 50, 100, key="f_util", help="vLLM calls it gpu_memory_utilization; its default is 90 %."
@@ -142,7 +143,9 @@ def step(plan: Plan, setup: Setup) -> None:
     bound, floor = plan.floor, plan.floor.floor
     st.subheader("One decode step, as a bound", anchor=False)
     binds = "reading memory" if floor.binds == "memory" else "arithmetic"
-    compute = "" if floor.compute_s is None else f", its {decimal(floor.flops, 'FLOP')} {duration(floor.compute_s)}"
+    compute = (
+        "" if floor.compute_s is None else f", its {decimal(floor.flops, 'FLOP')} take {duration(floor.compute_s)}"
+    )
     lines = [
         f"Each accelerator reads {binary_bytes(bound.weight_bytes)} of weights and {binary_bytes(bound.cache_bytes)} "
         f"of cache: {duration(floor.memory_s)} at {decimal(setup.accelerator.bytes_per_s, 'B/s')}{compute}. "
@@ -179,8 +182,8 @@ def others(spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
         key="fit_others",
         column_config={
             "fewest": st.column_config.NumberColumn(help=f"Powers of two up to {MAX_COUNT}; empty: no such count."),
-            "step, ms at least": st.column_config.NumberColumn(format="%.3g"),
-            "tokens/s at most": st.column_config.NumberColumn(format="%.4g"),
+            "step, ms at least": st.column_config.NumberColumn(format="%.2f"),
+            "tokens/s at most": st.column_config.NumberColumn(format="%.1f"),
         },
     )
     downloads.buttons(

@@ -210,7 +210,9 @@ def recorded(plan: Chosen) -> None:
     missing = f" No model trained from scratch with {', '.join(unshipped)} K/V heads is shipped." if unshipped else ""
     if any(p.alpha > found.furthest for points in found.series.values() for p in points):
         missing += f" Beyond alpha = {100 * found.furthest:g} % only some runs have been made."
-    lesson.show("lab_provenance", seeds=seeds, missing=missing, **about)
+    lesson.show(
+        "lab_provenance", seeds=seeds, missing=missing, **about | {"original_steps": f"{about['original_steps']:,}"}
+    )
 
 
 def _line(found: Study, n_kv_heads: int, pool: str, name: str, color: str) -> Line:

@@ -37,7 +37,7 @@ PARAMS = (
 
 def controls() -> tuple[dict[str, Any] | None, Any]:
     """The row of controls; returns the job's payload (None while nothing can run) and the column for its button."""
-    heads, kv, ctx, dtype, more, run = frame.bar(1, 2.2, 2.4, 1.2, 0.8, 1.1)
+    heads, kv, ctx, dtype, more, run = frame.bar(1, 2.8, 2.1, 1.2, 0.8, 1)
     with heads:
         n_heads = int(st.number_input("Query heads", 1, 128, key="t_heads", help="Query heads of one layer."))
     options = divisors(n_heads)[::-1]
@@ -49,7 +49,7 @@ def controls() -> tuple[dict[str, Any] | None, Any]:
             "K/V heads",
             options,
             key="t_kv",
-            format_func=lambda n: f"{n} · {sharing_name(n_heads, n)}",
+            format_func=lambda n: sharing_name(n_heads, n),
             help="Each is timed: as many as query heads is MHA, one is MQA.",
         )
     with ctx:
@@ -189,4 +189,4 @@ def explanations(results: Iterable[Result]) -> None:
     """What is to be learnt from each implementation that was timed."""
     timed = dict.fromkeys((r.phase, r.implementation) for r in results)
     known = [kernel_names.table(phase)[name] for phase, name in timed if name in kernel_names.table(phase)]
-    st.markdown("\n".join(f"- **{name.label}** — {name.why}" for name in known))
+    st.markdown("\n".join(f"- **{name.label}**: {name.why}" for name in known))

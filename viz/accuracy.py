@@ -35,7 +35,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str], *, height:
             "range": [log10(_LEAST / 1.5), log10(_MOST * 2.2)],
             "tickvals": list(_TICKS),
             "ticktext": ["1/64", "1/16", "1/4", "exact", "4×", "16×", "64×"],
-            "title": build.title("Bytes by the rule ÷ exact bytes"),
+            "title": build.title("← too little · bytes by the rule ÷ exact bytes · too much →"),
         },
         y={
             "range": [len(mistakes) - 0.4, -0.6],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log2
+from math import log2, sqrt
 from typing import Any
 
 import plotly.graph_objects as go
@@ -33,7 +33,7 @@ def plot_fit_map(numbers: FitMap, *, height: int = 400) -> go.Figure:
     cells = {
         "type": "heatmap", "x": x, "y": y, "z": shares, "zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2,
         "colorscale": [[0, _EMPTY], [1, _FULL]], "showscale": False,
-        "text": [["" if s is None else f"{100 * s:.0f} %" for s in row] for row in shares],
+        "text": _shares(numbers, shares),
         "texttemplate": "%{text}", "textfont": {"size": 12},
         "customdata": _hover(numbers), "hovertemplate": "%{customdata}<extra></extra>", "hoverongaps": True,
     }  # fmt: skip
@@ -67,14 +67,30 @@ def _hover(numbers: FitMap) -> list[list[str]]:
     ]
 
 
+def _line(batch: int) -> float:
+    """Height of the frontier: between the last batch that fits and the next one; below one sequence, under the map."""
+    return log2(sqrt(batch * (batch + 1))) if batch >= 1 else -1.0
+
+
+def _shares(numbers: FitMap, shares: list[list[float | None]]) -> list[list[str]]:
+    """Per cent as text, none where the frontier would cross it."""
+    line = {c: _line(b) for c, b in zip(numbers.contexts, numbers.frontier, strict=True)}
+    return [
+        [
+            "" if share is None or abs(line.get(c, -1.0) - log2(b)) < 0.35 else f"{100 * share:.0f}"
+            for c, share in zip(numbers.grid.contexts, row, strict=True)
+        ]
+        for b, row in zip(numbers.grid.batches, shares, strict=True)
+    ]
+
+
 def _frontier(numbers: FitMap) -> list[dict[str, Any]]:
-    # below one sequence there is no batch; the line ends at the map's lower edge
-    points = [(c, max(b, 0.5)) for c, b in zip(numbers.contexts, numbers.frontier, strict=True)]
+    points = list(zip(numbers.contexts, numbers.frontier, strict=True))
     if not any(b >= 1 for _, b in points):
         return []
     return [
         {
-            "type": "scatter", "mode": "lines", "x": [log2(c) for c, _ in points], "y": [log2(b) for _, b in points],
+            "type": "scatter", "mode": "lines", "x": [log2(c) for c, _ in points], "y": [_line(b) for _, b in points],
             "line": {"color": _WARN, "width": 3, "shape": "hv"},
             "customdata": [f"at {tokens(c)} at most {int(b):,} sequences" for c, b in points],
             "hovertemplate": "%{customdata}<extra></extra>",
@@ -99,8 +115,8 @@ def _notes(numbers: FitMap, x: list[float], y: list[float]) -> list[dict[str, An
     return [build.note(x[-1] + 0.4, y[-1], "does not fit", xanchor="right")]
 
 
-def plot_memory(bar: MemoryBar, *, height: int = 120) -> go.Figure:
-    """One accelerator's memory as one stacked bar, named in its parts."""
+def plot_memory(bar: MemoryBar, *, height: int = 170) -> go.Figure:
+    """One accelerator's memory as one stacked bar, its parts named below it."""
     parts = [
         ("weights", bar.weights, "rgba(0, 114, 178, 0.55)"),
         ("cache", bar.states, "rgba(230, 159, 0, 0.65)"),
@@ -110,9 +126,9 @@ def plot_memory(bar: MemoryBar, *, height: int = 120) -> go.Figure:
     ]
     traces = [
         {
-            "type": "bar", "orientation": "h", "x": [size], "y": [""], "name": name, "marker": {"color": color},
-            "text": [f"{name}<br>{binary_bytes(size)}"], "textposition": "inside", "insidetextanchor": "middle",
-            "textangle": 0, "hovertemplate": f"{name}: {binary_bytes(size)}<extra></extra>",
+            "type": "bar", "orientation": "h", "x": [size], "y": [""], "name": f"{name} {binary_bytes(size)}",
+            "marker": {"color": color},
+            "hovertemplate": f"{name}: {binary_bytes(size)}<extra></extra>",
         }
         for name, size, color in parts
         if size
@@ -129,5 +145,6 @@ def plot_memory(bar: MemoryBar, *, height: int = 120) -> go.Figure:
         barmode="stack",
         margin={"l": 8, "r": 8, "t": 22, "b": 28},
         bargap=0.1,
-        uniformtext={"mode": "hide", "minsize": 11},
+        showlegend=True,
+        legend={"y": -0.45, "yanchor": "top", "traceorder": "normal"},
     )

@@ -41,7 +41,7 @@ def plot_roles(table: RoleTable) -> go.Figure:
     fig = go.Figure(
         go.Heatmap(
             z=[list(row) for row in table.score],
-            x=[f"head {i}" for i in range(len(table.score[0]))],
+            x=[str(i) for i in range(len(table.score[0]))],
             y=list(table.roles),
             zmin=0,
             zmax=1,
@@ -51,12 +51,13 @@ def plot_roles(table: RoleTable) -> go.Figure:
             ygap=2,
             text=written,
             texttemplate="%{text}",
+            textfont={"size": 11},
             customdata=[list(row) for row in table.chance],
-            hovertemplate="%{x}, %{y}<br>score %{z:.1%}, chance %{customdata:.1%}<extra></extra>",
+            hovertemplate="head %{x}, %{y}<br>score %{z:.1%}, chance %{customdata:.1%}<extra></extra>",
         )
     )
     fig.update_yaxes(autorange="reversed", showgrid=False)
-    fig.update_xaxes(side="top", showgrid=False)
+    fig.update_xaxes(side="top", showgrid=False, type="category", title_text="Head")
     return theme.apply(fig, height=64 + 44 * len(table.roles))
 
 
@@ -89,9 +90,9 @@ def plot_similarity(matrix: Sequence[Sequence[float]], n_kv_heads: int) -> go.Fi
         fig.add_shape(
             type="rect", x0=low, x1=high, y0=low, y1=high, line={"color": theme.kv_color(kv, n_kv_heads), "width": 3}
         )
-    fig.update_xaxes(title_text="head", type="category", showgrid=False, constrain="domain")
+    fig.update_xaxes(title_text="Head", type="category", showgrid=False, constrain="domain")
     fig.update_yaxes(
-        title_text="head", type="category", autorange="reversed", showgrid=False, scaleanchor="x", constrain="domain"
+        title_text="Head", type="category", autorange="reversed", showgrid=False, scaleanchor="x", constrain="domain"
     )
     return theme.apply(fig, height=380)
 
@@ -113,6 +114,6 @@ def plot_training(curves: Sequence[Curve]) -> go.Figure:
             line={"color": color, "width": 2},
             hovertemplate="step %{x}: %{y:.3f} nats/byte<extra>" + curve.name + "</extra>",
         )
-    fig.update_xaxes(title_text="training step")
-    fig.update_yaxes(title_text="nats per byte")
+    fig.update_xaxes(title_text="Training step")
+    fig.update_yaxes(title_text="Nats per byte")
     return theme.apply(fig, height=300)

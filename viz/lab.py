@@ -14,7 +14,7 @@ from viz import theme
 from viz.end_labels import EndLabel, end_labels, margin_for
 
 POOL_COLORS = {"mean": "#0072B2", "first": "#E69F00", "random": "#CC79A7"}
-KV_LINE = {1: "#D55E00", 2: "#0072B2", 4: "#009E73", 8: "#8A949E"}
+KV_LINE = {1: "#D55E00", 2: "#0072B2", 4: "#56B4E9", 8: "#8A949E"}
 """Lines by number of K/V heads; MHA and MQA as everywhere else."""
 LEVELS = {"MHA": theme.SHARING_COLORS["MHA"], "from scratch": "#7B6BB5"}
 
@@ -164,12 +164,14 @@ def plot_study(lines: Sequence[Line], levels: Sequence[Level], title: str = "") 
         spread = list(line.spread) or [0.0] * len(line.y)
         values += [y + sign * s for y, s in zip(line.y, spread, strict=True) for sign in (-1, 1)]
     ends = _loss_axis(fig, min(values), max(values))
-    marks = sorted({x for line in lines for x in line.x})
+    # a range of its own, or the names in the margin would widen it
     fig.update_xaxes(
-        title_text="alpha: share of the original steps", tickvals=marks, ticktext=[f"{x:g} %" for x in marks]
+        title_text="Alpha: per cent of the original steps",
+        tickvals=sorted({x for line in lines for x in line.x}),
+        range=[-0.03 * end, 1.03 * end],
     )
-    named = [EndLabel(line.x[-1], line.y[-1], f"{line.name} {line.y[-1]:.2f}", line.color) for line in lines]
-    named += [EndLabel(end, level.y, f"{level.name} {level.y:.2f}", level.color) for level in levels]
+    named = [EndLabel(1.03 * end, line.y[-1], f"{line.name} {line.y[-1]:.2f}", line.color) for line in lines]
+    named += [EndLabel(1.03 * end, level.y, f"{level.name} {level.y:.2f}", level.color) for level in levels]
     _labels(fig, named, ends, 360)
     return theme.apply(fig, title=title)
 

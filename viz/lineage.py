@@ -20,7 +20,7 @@ def plot_lineage(models: Sequence[Ancestor], *, family: str, height: int = 380) 
         name = f"{family}: cache as a share of multi-head attention"
         return theme.empty(name, "No published sizes in this family.", height)
     traces = [_markers(name, models) for name in ("MHA", "GQA", "MQA", "MLA")]
-    notes = [build.note(m.released, log10(m.share), m.label, yanchor="bottom", yshift=9) for m in _named(models)]
+    notes = [_name(m, models) for m in _named(models)]
     return build.figure(
         [trace for trace in traces if trace["x"]],
         height=height,
@@ -53,6 +53,13 @@ def _markers(name: str, models: Sequence[Ancestor]) -> dict[str, Any]:
         ],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
+
+
+def _name(model: Ancestor, models: Sequence[Ancestor]) -> dict[str, Any]:
+    """The model's name above its marker; below it where another marker lies just above."""
+    under = any(abs(_month(m) - _month(model)) < 4 and 1.05 < m.share / model.share < 1.6 for m in models)
+    side: dict[str, Any] = {"yanchor": "top", "yshift": -9} if under else {"yanchor": "bottom", "yshift": 9}
+    return build.note(model.released, log10(model.share), model.label, **side)
 
 
 def _size(n_parameters: int | None) -> float:

@@ -12,8 +12,6 @@ from viz import theme
 
 _SYMBOLS = {"whole step": "circle", "attention alone": "circle-open", "measured": "diamond"}
 
-_AROUND = ("middle left", "top center", "bottom center")
-
 
 def _color(sharing: str) -> str:
     return theme.SHARING_COLORS.get(sharing.partition("-")[0], theme.ACCENT)
@@ -27,8 +25,8 @@ def plot_roofline(numbers: Roofline, *, height: int = 430) -> go.Figure:
     low = min([0.25, *(p.intensity / 2 for p in numbers.points)])
     high = max([1000.0, *(r.ridge * 4 for r in numbers.roofs), *(p.intensity * 2 for p in numbers.points)])
     bottom = min(_height(low, roof) for roof in numbers.roofs)
-    bottom = min([bottom, *(p.flops_per_s / 2 for p in numbers.points)])
-    top = max(roof.flops_per_s for roof in numbers.roofs) * 3
+    bottom = min([bottom, *(p.flops_per_s / 3 for p in numbers.points)])
+    top = max(roof.flops_per_s for roof in numbers.roofs) * 6
     fig = go.Figure()
     for roof in numbers.roofs:
         _roof(fig, roof, low, high)
@@ -78,28 +76,45 @@ def _roof(fig: go.Figure, roof: Roof, low: float, high: float) -> None:
     fig.add_annotation(
         x=log10(high),
         y=log10(roof.flops_per_s),
-        text=f"{roof.label}{' (measured)' if roof.measured else ''}: {decimal(roof.flops_per_s, 'FLOP/s')}, "
+        text=f"{roof.label}{' (measured)' if roof.measured else ''}<br>{decimal(roof.flops_per_s, 'FLOP/s')}, "
         f"{decimal(roof.bytes_per_s, 'B/s')}",
         showarrow=False,
         xanchor="right",
+        align="right",
         yanchor="bottom",
         yshift=3,
     )
 
 
 def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
+    whole = part == "whole step"
+    for rank, point in enumerate(sorted(own, key=lambda p: p.intensity) if whole else ()):
+        # whole steps start close together, on the slope: their names rise above it in the same order
+        fig.add_annotation(
+            x=log10(point.intensity),
+            y=log10(point.flops_per_s),
+            text=point.sharing,
+            ax=-14,
+            ay=-26 - 16 * rank,
+            arrowhead=0,
+            arrowwidth=1,
+            arrowcolor=_color(point.sharing),
+            font={"size": 12},
+        )
     fig.add_scatter(
         x=[point.intensity for point in own],
         y=[point.flops_per_s for point in own],
         name=part,
-        mode="markers+text",
+        mode="markers" if whole else "markers+text",
         text=[point.sharing for point in own],
-        # the whole steps start close together: their names stand around them
-        textposition=[_AROUND[n % 3] for n in range(len(own))] if part == "whole step" else "bottom right",
+        # neighbours among the measured may be close
+        textposition=[("bottom right", "bottom left")[n % 2] for n in range(len(own))]
+        if part == "measured"
+        else "bottom right",
         textfont={"size": 12},
         marker={
             "symbol": symbol,
-            "size": 15 if part == "whole step" else 12,
+            "size": 15 if whole else 12,
             "color": [_color(point.sharing) for point in own],
             "line": {"width": 2.5, "color": [_color(point.sharing) for point in own]},
         },

@@ -92,7 +92,7 @@ def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figur
             y=[row.average],
             mode="markers+text",
             text=[row.model],
-            textposition="bottom center" if row.model.startswith("GQA") else "top center",
+            textposition="middle right",
             marker={
                 "size": 16,
                 "color": color,
@@ -102,8 +102,8 @@ def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figur
             hovertemplate="%{text}: %{x} s, average %{y}<extra></extra>",
             showlegend=False,
         )
-    fig.update_xaxes(title_text="T_infer, seconds per sample", range=[0, 1.75])
-    fig.update_yaxes(title_text="average score", range=[45.6, 47.6])
+    fig.update_xaxes(title_text="Seconds per sample (T_infer)", range=[0, 1.9])
+    fig.update_yaxes(title_text="Average score", range=[45.6, 47.6])
     return theme.apply(fig, height=330, title=title)
 
 
@@ -123,8 +123,8 @@ def plot_token_cost(rows: Sequence[TokenCost]) -> go.Figure:
     fig = go.Figure()
     shown = list(reversed(rows))
     for name, values, color in (
-        ("beam-4", [r.beam for r in shown], theme.SERIES[1]),
-        ("greedy", [r.greedy for r in shown], theme.SERIES[0]),
+        ("beam-4", [r.beam for r in shown], theme.QUIET),
+        ("greedy", [r.greedy for r in shown], theme.ACCENT_MID),
     ):
         fig.add_bar(
             y=[r.model for r in shown],
@@ -137,6 +137,8 @@ def plot_token_cost(rows: Sequence[TokenCost]) -> go.Figure:
             cliponaxis=False,
             hovertemplate="%{y}, " + name + ": %{x} µs<extra></extra>",
         )
-    fig.update_xaxes(title_text="TPUv2 µs per output token", type="log", range=[0, 2.6], tickvals=[1, 10, 100])
+    fig.update_xaxes(
+        title_text="Microseconds per output token (TPUv2)", type="log", range=[0, 2.6], tickvals=[1, 10, 100]
+    )
     fig.update_layout(legend={"traceorder": "reversed"}, margin_r=40, margin_t=64)
     return theme.apply(fig, height=330, title=title)

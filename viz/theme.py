@@ -116,6 +116,7 @@ def _axis() -> dict[str, object]:
         "zeroline": False,
         "ticks": "",
         "automargin": True,
+        "separatethousands": True,
         "title": {"standoff": 10, "font": {"size": 13}},
     }
 
@@ -129,7 +130,7 @@ TEMPLATE = go.layout.Template(
         "colorway": list(SERIES),
         "margin": {"l": 8, "r": 16, "t": 28, "b": 8},
         "xaxis": _axis(),
-        "yaxis": _axis(),
+        "yaxis": {**_axis(), "ticklabelstandoff": 5},
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "title": {"text": ""}},
         "hoverlabel": {"font": {"family": FONT, "size": 13, "color": "#f5f7f8"}, "bgcolor": "#263238", "align": "left"},
         "bargap": 0.35,
@@ -198,19 +199,3 @@ def _round_binary(high: float, most: int = 6) -> list[float]:
     """0 and multiples of a 1-2-4-8… step in the unit that `high` is shown in."""
     step = 2.0 ** ceil(log2(max(high, 1) / most))
     return [step * i for i in range(int(high / step) + 1)]
-
-
-def label_end(fig: go.Figure, x: float, y: float, text: str, *, log_x: bool = False, log_y: bool = False) -> go.Figure:
-    """Write a series' name beside its last point, in place of a legend."""
-    from math import log10
-
-    fig.add_annotation(
-        x=log10(x) if log_x else x,
-        y=log10(y) if log_y else y,
-        text=text,
-        showarrow=False,
-        xanchor="left",
-        xshift=8,
-        font={"size": 13},
-    )
-    return fig

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from attention.timing_views import Bar, Curve, sharing
 from attention.units import duration, ratio, tokens
 from viz import theme
+from viz.end_labels import EndLabel, end_labels
 
 ROW_PX = 34
 """Height of a row, room for a label above its dots included."""
@@ -148,10 +149,12 @@ def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
             showlegend=False,
             hoverinfo="skip",
         )
-        theme.label_end(fig, curve.context[-1], curve.median_s[-1], way, log_x=True, log_y=True)
     times = [t for curve in curves for t in (*curve.median_s, *curve.floor_s) if t > 0]
     contexts = [c for curve in curves for c in curve.context]
     theme.token_axis(fig, min(contexts), max(contexts))
     _time_axis(fig, min(times) / 2, max(times) * 2, "y")
-    fig.update_layout(height=400, title_text=title, showlegend=False, margin={"r": 70})
+    named = [EndLabel(c.context[-1], c.median_s[-1], sharing(c), colors[sharing(c)]) for c in curves]
+    for note in end_labels(named, (min(times) / 2, max(times) * 2), 320):
+        fig.add_annotation(**note)
+    fig.update_layout(height=400, title_text=title, showlegend=False, margin={"r": 24})
     return fig

@@ -57,7 +57,7 @@ def plot_traffic(traffic: Traffic) -> go.Figure:
             text=f"cache = weights at {tokens(traffic.crossover)} tokens",
         )
     most = max(w + c for w, c in zip(traffic.weight_bytes, traffic.cache_bytes, strict=True))
-    theme.bytes_axis(fig, most, title="")
+    theme.bytes_axis(fig, most, title="Read per step")
     fig.update_xaxes(title_text="Tokens in the cache", range=[0, longest])
     fig.update_layout(margin_t=40)
     return theme.apply(fig, height=280)
