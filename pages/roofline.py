@@ -4,7 +4,7 @@ import streamlit as st
 
 from attention import catalog, roofline_view
 from attention.fit import WEIGHT_BITS
-from attention.units import decimal, significant
+from attention.units import significant
 from ui import controls, frame, lesson, params, roofline_parts
 from viz import roofline
 
@@ -45,7 +45,7 @@ with frame.page(
         roofs.append(own_roof)
     with frame.numbers():
         for point in roofline_view.steps(points):
-            rate = decimal(point.tokens_per_s, "tokens/s") if point.tokens_per_s else "–"
+            rate = f"{significant(point.tokens_per_s)} tokens/s" if point.tokens_per_s else "–"
             st.metric(
                 f"{point.sharing}, {point.binds} binds",
                 f"≤ {rate}",

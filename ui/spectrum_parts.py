@@ -26,7 +26,7 @@ MOST_BYTES = 2**28
 def metrics(point: Point, mha: Point, load: Load) -> None:
     """The numbers of the chosen place on the spectrum, against MHA."""
     st.metric(
-        f"KV cache, {load.context:,} tokens × {load.batch:,}",
+        f"KV cache, {load.context:,} tokens" + (f" × {load.batch:,}" if load.batch > 1 else ""),
         binary_bytes(point.cache_bytes),
         _smaller(point.cache_bytes, mha.cache_bytes),
         delta_color="off",

@@ -100,12 +100,11 @@ def read(query: Mapping[str, list[str]], known: Sequence[Param]) -> tuple[dict[s
             values[param.key] = parsed[0]
         if bad and texts != [""]:
             text, why = bad[0]
-            shown = param.write(param.default) if not param.many else "the valid ones"
+            instead = "left out" if param.many else f"replaced by {quoted(param.write(param.default) or 'nothing')}"
             hint = f" ({why})" if why and why != text and param is MODEL else ""
             hint = hint.replace(text, text[:60]) if len(text) > 60 else hint
             replaced.append(
-                f"{param.key}: {quoted(text)} was replaced by {quoted(shown or 'nothing')}; "
-                f"accepted is {param.accepted}.{quoted_hint(hint)}"
+                f"{param.key}: {quoted(text)} was {instead}; accepted is {param.accepted}.{quoted_hint(hint)}"
             )
     return values, replaced
 

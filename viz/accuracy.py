@@ -17,14 +17,15 @@ _TICKS = (1 / 64, 1 / 16, 1 / 4, 1, 4, 16, 64)
 _TOO_MUCH, _TOO_LITTLE = "#D55E00", "#0072B2"
 
 
-def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str], *, height: int = 420) -> go.Figure:
+def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str]) -> go.Figure:
     """Rule's bytes over exact bytes, logarithmic, with the exact result as the line at 1.
 
     Args:
         names: short name of each rule; dots beyond 1/64 or 64 times lie on the edge, their hover says the figure.
     """
+    height = 100 + 34 * len(mistakes)
     if not mistakes:
-        return theme.empty("What each mistake costs", "None of the known mistakes touches these models.", height)
+        return theme.empty("What each mistake costs", "None of the known mistakes touches these models.")
     traces = [_dots(row, mistake) for row, mistake in enumerate(mistakes)]
     worst = [note for row, mistake in enumerate(mistakes) for note in _worst(row, mistake)]
     return build.figure(
@@ -35,7 +36,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str], *, height:
             "range": [log10(_LEAST / 1.5), log10(_MOST * 2.2)],
             "tickvals": list(_TICKS),
             "ticktext": ["1/64", "1/16", "1/4", "exact", "4×", "16×", "64×"],
-            "title": build.title("← too little · bytes by the rule ÷ exact bytes · too much →"),
+            "title": build.title("← too little   too much →<br>bytes by the rule ÷ exact bytes"),
         },
         y={
             "range": [len(mistakes) - 0.4, -0.6],
@@ -46,7 +47,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str], *, height:
         },
         annotations=worst,
         shapes=[{**build.line_down(1), "line": {"color": "#009E73", "width": 3}}],
-        margin={"l": 8, "r": 8, "t": 8, "b": 48},
+        margin={"l": 8, "r": 8, "t": 8, "b": 66},
     )
 
 

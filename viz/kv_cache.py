@@ -107,6 +107,7 @@ def _stack(curves: KindCurves) -> list[dict[str, Any]]:
 def _marker(x: int | None, y: int | None, color: str, symbol: str) -> dict[str, Any]:
     return {
         "type": "scatter", "mode": "markers", "x": [x], "y": [y], "hoverinfo": "skip",
+        "cliponaxis": False,
         "marker": {"symbol": symbol, "size": 12, "color": color, "line": {"width": 2, "color": "#fff"}},
     }  # fmt: skip
 
@@ -115,7 +116,9 @@ def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool)
     scale = log10 if log else float
     chosen = f"<b>{binary_bytes(numbers.state_bytes)}</b> at {tokens(numbers.context)}"
     at = scale(numbers.context), scale(max(numbers.state_bytes, 1))
-    notes = [build.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
+    # at the right edge the lines' names stand, and the page's first number says the same
+    edge = numbers.context >= 0.8 * numbers.curves.x[-1]
+    notes = [] if edge else [build.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
         if crossing and numbers.outgrows_at:

@@ -89,13 +89,13 @@ def _roof(fig: go.Figure, roof: Roof, low: float, high: float) -> None:
 def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
     whole = part == "whole step"
     for rank, point in enumerate(sorted(own, key=lambda p: p.intensity) if whole else ()):
-        # whole steps start close together, on the slope: their names rise above it in the same order
+        # whole steps start close together, on the slope: their names fan out above it
         fig.add_annotation(
             x=log10(point.intensity),
             y=log10(point.flops_per_s),
             text=point.sharing,
-            ax=-14,
-            ay=-26 - 16 * rank,
+            ax=-34 + 18 * rank,
+            ay=-14 - 18 * rank,
             arrowhead=0,
             arrowwidth=1,
             arrowcolor=_color(point.sharing),
@@ -108,7 +108,7 @@ def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
         mode="markers" if whole else "markers+text",
         text=[point.sharing for point in own],
         # neighbours among the measured may be close
-        textposition=[("bottom right", "bottom left")[n % 2] for n in range(len(own))]
+        textposition=["bottom left" if n % 2 and n + 1 < len(own) else "bottom right" for n in range(len(own))]
         if part == "measured"
         else "bottom right",
         textfont={"size": 12},

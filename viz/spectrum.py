@@ -51,7 +51,8 @@ def plot_costs(costs: Costs) -> go.Figure:
             y=[None if v is None else 100 * v for v in values],
             name=name,
             mode="lines+markers",
-            line={"color": color, "width": 2, "dash": dash},
+            # the time covers the cache where both are equal
+            line={"color": color, "width": 2 if name != "KV cache" else 5, "dash": dash},
             customdata=list(costs.texts.get(name, [""] * len(costs.names))),
             hovertemplate="%{x}: %{customdata} (%{y:.3g} %)<extra>" + name + "</extra>",
         )
@@ -91,7 +92,7 @@ def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figur
             x=[row.seconds],
             y=[row.average],
             mode="markers+text",
-            text=[row.model],
+            text=[f"\u00a0{row.model}"],
             textposition="middle right",
             marker={
                 "size": 16,

@@ -96,5 +96,7 @@ def _hint(n_heads: int, n_kv_heads: int, kind: Kind, held: float) -> str:
     if n_kv_heads < n_heads:
         parts.append("Grey: what MHA would keep too.")
     if held < 1:
-        parts.append(f"Only the last {held:.0%} of the context is held." if held >= 0.01 else "Only a window is held.")
+        parts.append(
+            f"Only the last {100 * held:.0f} % of the context is held." if held >= 0.01 else "Only a window is held."
+        )
     return " ".join(parts)

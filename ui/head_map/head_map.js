@@ -184,7 +184,7 @@ function createMap(root) {
     const kvName = data.latent ? "1 latent" : data.shared ? "shared K/V" : many(data.nKv, "K/V head");
     if (at.wide) {
       put(t.q, 0, at.top + 4, many(data.nHeads, "query head"));
-      put(t.qn, 0, at.top + 21, at.group > 1 ? `${at.group} per K/V head` : "");
+      put(t.qn, 0, at.top + 21, at.group > 1 ? `${at.group} per ${data.latent ? "latent" : "K/V head"}` : "");
       put(t.kv, 0, at.unitTop + 12, kvName);
       put(t.kvn, 0, at.unitTop + 29, `and ${data.nKv === 1 ? "its" : "their"} cache`);
     } else {
