@@ -211,7 +211,7 @@ def recorded(plan: Chosen) -> None:
     if any(p.alpha > found.furthest for points in found.series.values() for p in points):
         missing += f" Beyond alpha = {100 * found.furthest:g} % only some runs have been made."
     lesson.show(
-        "lab_provenance", seeds=seeds, missing=missing, **about | {"original_steps": f"{about['original_steps']:,}"}
+        "lab_provenance", seeds=seeds, missing=missing, **{**about, "original_steps": f"{about['original_steps']:,}"}
     )
 
 
