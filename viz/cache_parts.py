@@ -15,7 +15,7 @@ _ADDED, _SAVED = "#E69F00", "#009E73"
 
 
 def plot_variants(rows: Sequence[Variant], *, height: int = 250) -> go.Figure:
-    """The same model with other numbers of K/V heads, one bar each; its own in colour."""
+    """The same model with other numbers of K/V heads, one bar each; the others paler."""
     if not any(row.state_bytes for row in rows):
         return theme.empty("The same model, shared otherwise", "This model keeps nothing per sequence.", height)
     own = next((row.state_bytes for row in rows if row.is_model), 0)
@@ -26,7 +26,8 @@ def plot_variants(rows: Sequence[Variant], *, height: int = 250) -> go.Figure:
         "y": [f"<b>{row.label}</b>" if row.is_model else row.label for row in rows],
         "x": [row.state_bytes for row in rows],
         "marker": {
-            "color": [colors.get(r.label.split("-")[0], theme.ACCENT) if r.is_model else theme.GHOST for r in rows]
+            "color": [colors.get(row.label.split("-")[0], theme.ACCENT) for row in rows],
+            "opacity": [1.0 if row.is_model else 0.4 for row in rows],
         },
         "text": [_beside(row, own) for row in rows],
         "textposition": "outside",

@@ -8,20 +8,22 @@ import plotly.graph_objects as go
 
 from attention.sharing import Way, WayTime
 from attention.units import binary_bytes, duration, ratio
-from viz.theme import ACCENT_MID, QUIET, apply, empty
+from viz.theme import ACCENT_MID, SHARING_COLORS, apply, empty
 
 _ROW = 38
 
 
 def _bars(
-    labels: list[str], values: list[float], texts: list[str], own: list[bool], spread: list[float] | None = None
+    rows: Sequence[Way | WayTime], values: list[float], texts: list[str], spread: list[float] | None = None
 ) -> go.Figure:
+    labels = [f"<b>{row.label}</b>" if row.is_model else row.label for row in rows]
+    colors = [SHARING_COLORS.get(row.label.partition("-")[0], ACCENT_MID) for row in rows]
     fig = go.Figure(
         go.Bar(
             x=values,
             y=labels,
             orientation="h",
-            marker={"color": [ACCENT_MID if mine else QUIET for mine in own], "cornerradius": 3},
+            marker={"color": colors, "cornerradius": 3},
             error_x={"array": spread, "thickness": 1.2, "width": 3} if spread else None,
             cliponaxis=False,
             hoverinfo="skip",
@@ -43,14 +45,13 @@ def _bars(
 
 
 def plot_ways(rows: Sequence[Way]) -> go.Figure:
-    """Bars of cache bytes; the model's own bar has the accent."""
+    """Bars of cache bytes; the model's own name is bold."""
     if not rows:
         return empty("Cache")
     return _bars(
-        [_label(row.label, row.is_model) for row in rows],
+        rows,
         [float(row.state_bytes) for row in rows],
         [binary_bytes(row.state_bytes) for row in rows],
-        [row.is_model for row in rows],
     )
 
 
@@ -67,13 +68,8 @@ def plot_times(rows: Sequence[WayTime]) -> go.Figure:
         faster = f" · {ratio(slowest / row.median_s)} as fast" if slowest and row is not rows[0] else ""
         texts.append(f"<b>{duration(row.median_s)}</b>{faster}")
     return _bars(
-        [_label(row.label, row.is_model) for row in rows],
+        rows,
         [row.median_s or 0.0 for row in rows],
         texts,
-        [row.is_model for row in rows],
         [(row.iqr_s or 0.0) / 2 for row in rows],
     )
-
-
-def _label(label: str, is_model: bool) -> str:
-    return f"<b>{label}</b>" if is_model else label
