@@ -62,4 +62,4 @@ with frame.page(
     st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=roofline_parts.host_name(host)))
     with frame.details():
         lesson.show("roofline", ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
-        roofline_parts.calibrate()
+        roofline_parts.calibrate(host)

@@ -96,7 +96,7 @@ def draw_check(job: Job | None) -> None:
         if row["what"] == "equality":
             word, color = ("equal", "green") if row["equal"] else ("not equal", "red")
             st.markdown(
-                f":{color}[**{word}**] · {row['name']}: largest difference {row['largest_difference']:.1e} "
+                f":{color}[**{word}**] · {row['name']}: largest difference {row['largest_difference']:.1g} "
                 f"(float32, {row['tolerance']:.0e} accepted)"
             )
 

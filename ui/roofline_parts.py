@@ -63,8 +63,8 @@ def host_name(run: Run) -> str:
     return state.quoted(run.label, 80)
 
 
-def calibrate() -> None:
-    """Measure this server's own roof, and what was found."""
+def calibrate(shown: Run) -> None:
+    """Measure this server's own roof, and what was found; `shown` is what the figure above was drawn from."""
     left, _ = st.columns([1, 3])
     with left:
         jobs.button("r_calibrate", "calibrate", {"device": "auto"}, label="Measure this server")
@@ -81,5 +81,9 @@ def calibrate() -> None:
             f"matrix products: {rates}."
         )
 
+    measured = jobs.current("r_calibrate")
+    if measured is not None and measured.summary and shown.calibration != measured.summary["calibration"]:
+        # it was known already, and the run ended while the page was drawn
+        st.rerun()
     with frame.guard():
         jobs.panel("r_calibrate", draw)

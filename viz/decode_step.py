@@ -58,4 +58,4 @@ def _text(row: StepRow) -> str:
     if row.result is None:
         return f"cache {significant(100 * row.cache_share, 2)} %"
     r = row.result
-    return f"{duration(r.token_s)} · {decimal(r.tokens_per_s, 'token/s')} · {ratio(r.times_floor)} floor"
+    return f"{duration(r.token_s)} · {decimal(r.tokens_per_s, 'tokens/s')} · {ratio(r.times_floor)} floor"

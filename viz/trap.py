@@ -40,10 +40,9 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
         x=[1e3 * (r.median_s or 0) for r in shown],
         orientation="h",
         error_x={"type": "data", "array": [500 * (r.iqr_s or 0) for r in shown], "color": theme.NEUTRAL, "width": 3},
-        marker_color=["#D55E00" if r.implementation == "repeat_sdpa" else theme.ACCENT for r in shown],
-        text=[duration(r.median_s or 0) for r in shown],
-        textposition="auto",
-        hovertemplate="%{y}<br>median %{text}<extra></extra>",
+        marker_color=[theme.SHARING_COLORS[_label(r)[:3]] for r in shown],
+        customdata=[duration(r.median_s or 0) for r in shown],
+        hovertemplate="%{y}<br>median %{customdata}<extra></extra>",
         name="measured",
     )
     fig.add_scatter(
@@ -54,10 +53,14 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
         name="least possible on this host",
         hovertemplate="%{y}<br>floor %{x:.3g} ms<extra></extra>",
     )
+    for label, r in zip(labels, shown, strict=True):
+        end_ms = 1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0)
+        fig.add_annotation(x=end_ms, y=label, text=duration(r.median_s or 0), showarrow=False, xanchor="left", xshift=6)
     first = results[0]
-    fig.update_xaxes(
-        title_text=f"ms, {tokens(first.context)} tokens, {first.dtype}, {first.device}", rangemode="tozero"
-    )
+    name = f"Milliseconds · {tokens(first.context)} tokens, {first.dtype}, {first.device}"
+    # room for the text beside the longest bar
+    most = max(1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0) for r in shown)
+    fig.update_xaxes(title_text=name, range=[0, 1.35 * most])
     fig.update_layout(showlegend=False)
     return theme.apply(fig, height=300, title=title)
 
