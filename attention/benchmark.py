@@ -85,7 +85,7 @@ def memory_needed(case: Case, impl: Implementation | None = None) -> int:
     """Bytes a case allocates at most: the cache, the implementation's copies, the flush buffer, the float64 check."""
     impl = impl or implementation(case.implementation, case.phase)
     query = 1 if case.phase == "decode" else case.context
-    copies = impl.copies(case.group_size) + impl.layout_copies
+    copies = impl.copies(case.group_size)
     scores = 12 * case.batch * case.n_heads * case.context * query if impl.holds_scores else 0
     check = reference.check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context, query)
     outputs = case.query_bytes * 3 + 8 * (case.query_bytes // 2)
@@ -173,8 +173,7 @@ def _prepare(entry: _Entry, q: Tensor, k: Tensor, v: Tensor, expected: Tensor) -
         entry.notes.append(f"not run: {reason}")
         return
     try:
-        cache = impl.layout(k, v)
-        out = impl.attend(q, *cache)
+        out = impl.run(q, k, v)
         host.synchronize(case.device)
     except (RuntimeError, NotImplementedError) as error:
         if isinstance(error, torch.OutOfMemoryError):
@@ -185,7 +184,7 @@ def _prepare(entry: _Entry, q: Tensor, k: Tensor, v: Tensor, expected: Tensor) -
     if entry.error > tolerance(case.dtype, case.context):
         entry.notes.append("not timed: wrong beyond the tolerance")
         return
-    entry.run = lambda: impl.attend(q, *cache)
+    entry.run = lambda: impl.run(q, k, v)
 
 
 @torch.inference_mode()

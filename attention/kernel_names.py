@@ -44,9 +44,9 @@ DECODE: dict[str, KernelName] = {
         "Split context, compiled",
         "The split context with all between its products fused into one pass: partial scores stay in the core.",
     ),
-    "blocked_compiled": KernelName(
-        "Blocked cache, compiled",
-        "K and V stored in the order the processor reads them, one pass for a whole group: memory is the limit.",
+    "native": KernelName(
+        "Native, one pass",
+        "Written for the processor: each K/V head is read once, in order, by all cores, for the whole group.",
     ),
     "flex": KernelName(
         "FlexAttention",
@@ -82,7 +82,7 @@ PREFILL: dict[str, KernelName] = {
 }
 
 USUAL = {
-    "decode": ("repeat_sdpa", "enable_gqa", "folded_sdpa", "folded_matmul", "split_compiled", "blocked_compiled"),
+    "decode": ("repeat_sdpa", "enable_gqa", "folded_sdpa", "folded_matmul", "split_compiled", "native"),
     "prefill": tuple(PREFILL),
 }
 """Those that are timed unless others are chosen: the two that waste, the two that do not, the two at the limit."""

@@ -28,7 +28,7 @@ LIMITS = {"memory": 1.25, "arithmetic": 2.0}
 """Times the floor that the fastest of ours should stay below."""
 ATTEMPTS = 2
 """A shape during which other processes kept the machine busy is timed again, and keeps its note if that was no help."""
-OURS = ("folded_matmul", "tall_matmul", "split_compiled", "blocked_compiled", "expanded_sdpa", "flash", "efficient")
+OURS = ("folded_matmul", "tall_matmul", "split_compiled", "native", "expanded_sdpa", "flash", "efficient")
 NOT_OURS = ("repeat_sdpa", "enable_gqa", "flex")
 
 

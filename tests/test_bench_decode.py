@@ -40,11 +40,11 @@ def timed(name: str, median_s: float | None, bound: str = "memory") -> Result:
     [(0.0012, "memory", "1.25 ✓"), (0.0013, "memory", "1.25 ✗"), (0.0019, "arithmetic", "2.0 ✓")],
 )
 def test_a_row_sets_our_fastest_against_floor_and_peers(median_s: float, bound: str, verdict: str) -> None:
-    ours = [timed("blocked_compiled", median_s, bound), timed("folded_matmul", 0.009, bound)]
+    ours = [timed("native", median_s, bound), timed("folded_matmul", 0.009, bound)]
     row = decode._row([*ours, timed("enable_gqa", 3 * median_s, bound), timed("flex", None, bound)])
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert len(cells) == len(decode._HEAD) + len(decode._PEERS)
-    assert cells[7] == "blocked_compiled"
+    assert cells[7] == "native"
     assert cells[10] == f"{median_s / 0.001:.2f}"
     assert cells[11] == verdict
     assert dict(zip(decode._PEERS, cells[12:], strict=True))["enable_gqa"] == "3.00"

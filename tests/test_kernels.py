@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from attention import kernels, reference
 from attention.benchmark import relative_error, tolerance
 from attention.cases import Case, Result
-from attention.kernels import IMPLEMENTATIONS, PREFILL, compiled, plain
+from attention.kernels import IMPLEMENTATIONS, PREFILL, compiled, native, plain
 
 PLAIN = [name for name, impl in IMPLEMENTATIONS.items() if not impl.compiled and not impl.unavailable("cpu")]
+needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+
 COMPILED = [name for name, impl in IMPLEMENTATIONS.items() if impl.compiled]
 
 
@@ -69,37 +72,72 @@ def test_decode_at_any_shape(
     assert error_of(case) < tolerance("float32", context)
 
 
-@pytest.mark.skipif(compiled.unavailable("cpu") is not None, reason="no C++ compiler")
+@needs_compiler
 @pytest.mark.slow
 # raised inside torch while it compiles
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
-@pytest.mark.parametrize("name", ["blocked_compiled", "split_compiled"])
-def test_compiled_decode_equals_the_specification(name: str) -> None:
+def test_compiled_decode_equals_the_specification() -> None:
     # Sizes left open must not be mixed up when they change: this compiles once.
     for batch, n_kv_heads, context in ((2, 3, 1031), (3, 5, 1536)):
-        case = Case(name, 2 * n_kv_heads, n_kv_heads, 16, context, batch, "float32", "cpu")
+        case = Case("split_compiled", 2 * n_kv_heads, n_kv_heads, 16, context, batch, "float32", "cpu")
         assert error_of(case) < tolerance("float32", context)
 
 
-@pytest.mark.parametrize("context", [1, 97, 256, 1031])
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("head_dim", [48, 64])  # a pair of bfloat16 registers does not divide the first
+def test_native_decode_equals_the_specification(head_dim: int, dtype: str) -> None:
+    # groups of 1, 3 and 15: tiles of one, two and four heads; contexts within a block, of whole blocks and with a rest
+    for n_kv_heads in (15, 5, 1):
+        for context in (1, 63, 64, 512, 1031):
+            case = Case("native", 15, n_kv_heads, head_dim, context, 2, dtype, "cpu")
+            assert error_of(case) < tolerance(dtype, context)
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_native_splits_rows_over_any_number_of_threads(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for batch, n_kv_heads, context in ((1, 1, 130), (1, 3, 700), (2, 5, 40)):
+            case = Case("native", 2 * n_kv_heads, n_kv_heads, 48, context, batch, "float32", "cpu")
+            assert error_of(case) < tolerance("float32", context)
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_compiler
+def test_native_reads_the_front_of_a_longer_cache() -> None:
+    q, k, v = torch.randn(2, 6, 1, 48), torch.randn(2, 3, 200, 48), torch.randn(2, 3, 200, 48)
+    k[:, :, 150:], v[:, :, 150:] = float("nan"), float("nan")
+    out = IMPLEMENTATIONS["native"].run(q, k[:, :, :150], v[:, :, :150])
+    assert relative_error(out, reference.attention(q, k[:, :, :150], v[:, :, :150])) < tolerance("float32", 150)
+    # heads beside each other in memory, as some libraries keep them
+    mixed = torch.randn(2, 150, 3, 48).transpose(1, 2)
+    out = IMPLEMENTATIONS["native"].run(q, mixed, mixed)
+    assert relative_error(out, reference.attention(q, mixed, mixed)) < tolerance("float32", 150)
+
+
+@needs_compiler
+def test_native_says_why_it_cannot_be_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(native, "FLAGS", "--no-such-flag")
+    monkeypatch.setenv("HEADSHARE_DATA_DIR", str(tmp_path))
+    native._library.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match=r"the C\+\+ compiler failed on the decode kernel: .*no-such-flag"):
+            IMPLEMENTATIONS["native"].run(*tensors(Case("native", 4, 2, 16, 5)))
+        assert list((tmp_path / "native").iterdir()) == []
+    finally:
+        native._library.cache_clear()
+
+
+@pytest.mark.parametrize("context", [1, 97, 512, 1031])
 @pytest.mark.parametrize("group_size", [1, 3])
-def test_the_blocked_cache_uncompiled(context: int, group_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_split_context_uncompiled(context: int, group_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_compiled", lambda function: function)
-    for name, head_dim in (("blocked_compiled", 32), ("split_compiled", 11)):
-        case = Case(name, 5 * group_size, 5, head_dim, context, 2, "float32", "cpu")
-        assert error_of(case) < tolerance("float32", context)
-
-
-def test_the_blocked_cache_holds_what_the_plain_one_does() -> None:
-    k, v = (torch.randn(2, 3, 521, 32) for _ in range(2))
-    keys, values, k_rest, v_rest = compiled.blocked_layout(k, v)
-    assert keys.shape == (6, 2, 16, 32, 16)
-    assert values.shape == (6, 2, 2, 256, 16)
-    assert sum(x.numel() for x in (keys, values, k_rest, v_rest)) == k.numel() + v.numel()
-    # position 300 is in block 1, strip 2, lane 12; element 21 of a value in strip 1, lane 5
-    assert torch.equal(keys[4, 1, 2, :, 12], k[1, 1, 300])
-    assert values[4, 1, 1, 44, 5] == v[1, 1, 300, 21]
-    assert torch.equal(k_rest, k[:, :, 512:])
+    case = Case("split_compiled", 5 * group_size, 5, 11, context, 2, "float32", "cpu")
+    assert error_of(case) < tolerance("float32", context)
 
 
 def test_extreme_scores_do_not_overflow() -> None:
@@ -139,15 +177,15 @@ def test_unknown_names_are_refused() -> None:
 
 def test_without_a_compiler_the_plain_ones_remain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
-    compiled._no_compiler.cache_clear()
+    compiled.no_compiler.cache_clear()
     try:
         case = Case("", 32, 8, 128, 4096, device="cpu")
         assert set(kernels.suited(case)) == set(PLAIN)
-        assert "C++ compiler" in (IMPLEMENTATIONS["blocked_compiled"].unavailable("cpu") or "")
+        assert "C++ compiler" in (IMPLEMENTATIONS["native"].unavailable("cpu") or "")
         assert kernels.fastest(case).name == "tall_matmul"
         assert "no compiler" in kernels.fastest(case).why
     finally:
-        compiled._no_compiler.cache_clear()
+        compiled.no_compiler.cache_clear()
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from attention.cases import Case, Result
-from attention.kernels import compiled, fused, plain, prefill
+from attention.kernels import compiled, fused, native, plain, prefill
 from attention.kernels.choice import Choice, pick
 from attention.kernels.implementation import Implementation
 
@@ -63,14 +63,13 @@ _DECODE = (
         compiled=True,
     ),
     Implementation(
-        "blocked_compiled",
-        "Blocked cache, compiled",
-        "K and V stored in the order the processor reads them, one pass for a whole group: memory is the limit.",
-        compiled.blocked,
-        layout=compiled.blocked_layout,
-        layout_copies=1.5,
-        unavailable=compiled.unavailable,
-        unsuited=compiled.suits_blocks,
+        "native",
+        "Native, one pass",
+        "Written for the processor: each K/V head is read once, in order, by all cores, for the whole group.",
+        native.decode,
+        holds_scores=False,
+        unavailable=native.unavailable,
+        unsuited=native.unsuited,
         compiled=True,
     ),
     Implementation(

@@ -19,8 +19,8 @@ class Choice(NamedTuple):
 
 _RULES = {
     ("decode", "cpu"): (
-        ("blocked_compiled", "up to 8 query heads per K/V head: one pass in memory's own order serves them all"),
-        ("split_compiled", "a large group is arithmetic: chunked matrix products, fused"),
+        ("native", "one pass in memory's own order serves all query heads of a group, on every core"),
+        ("split_compiled", "a head_dim that fills no register: chunked matrix products, fused"),
         ("tall_matmul", "no compiler here: thin products that walk K in the order it lies"),
         ("folded_matmul", "no compiler here: each K/V head is read once"),
     ),

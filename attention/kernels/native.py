@@ -1,0 +1,129 @@
+"""Decode attention written for the processor itself: `native.cpp`, compiled once for each head size and then kept.
+
+It does what plain PyTorch cannot say in one pass: read each key and value once, in the order they lie in memory, while
+all query heads of the group use them; multiply bfloat16 pairs where the processor has the instruction; give every core
+an equal piece of the cache even where there is one K/V head and one sequence.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shlex
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention import settings
+from attention.cases import Case
+from attention.kernels import compiled
+
+SOURCE = Path(__file__).with_name("native.cpp")
+LANES = 16
+"""float32 numbers in a 512-bit register; processors with narrower ones take two or four steps."""
+FLAGS = "-std=c++17 -O3 -march=native -ffp-contract=fast -fopenmp -fPIC -w"
+COMPILE_SECONDS = 120
+
+
+def unavailable(device: str) -> str | None:
+    """Why it can't run on that type of device, or None."""
+    if device != "cpu":
+        return "made for processors; on CUDA the fused kernels do this"
+    return compiled.no_compiler()
+
+
+def unsuited(case: Case) -> str | None:
+    if case.head_dim % LANES:
+        return f"needs a head_dim divisible by {LANES}, got {case.head_dim}"
+    return None
+
+
+def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One decode step: q [batch, n_heads, 1, head_dim]; k, v [batch, n_kv_heads, context, head_dim] -> like q.
+
+    Keys and values may be the front part of a longer cache: only one head's positions must lie side by side.
+
+    Raises:
+        RuntimeError: the compiler failed, or what it made can't be loaded.
+    """
+    batch, n_kv_heads, context, head_dim = k.shape
+    run = getattr(_library(head_dim), f"decode_{str(q.dtype).removeprefix('torch.')}")
+    q, k, v = q.contiguous(), _in_rows(k), _in_rows(v)
+    out = torch.empty_like(q)
+    strides = (ctypes.c_int64 * 4)(k.stride(0), k.stride(1), v.stride(0), v.stride(1))
+    run(
+        *(x.data_ptr() for x in (q, k, v, out)),
+        *(batch * n_kv_heads, n_kv_heads, q.shape[1] // n_kv_heads, context),
+        *(strides, head_dim**-0.5, torch.get_num_threads()),
+    )
+    return out
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    return x if x.stride()[2:] == (x.shape[3], 1) else x.contiguous()
+
+
+@cache
+def _library(head_dim: int) -> ctypes.CDLL:
+    path = _built(head_dim)
+    try:
+        # its threads are those of the OpenMP that torch has loaded: a second pool would fight the first for the cores
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise RuntimeError(f"the compiled decode kernel cannot be loaded: {error}") from None
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    for dtype in ("float32", "bfloat16", "float16"):
+        function: Any = getattr(library, f"decode_{dtype}")
+        function.argtypes = [
+            *[pointer] * 4,
+            integer,
+            integer,
+            ctypes.c_int,
+            integer,
+            pointer,
+            ctypes.c_float,
+            ctypes.c_int,
+        ]
+        function.restype = None
+    return library
+
+
+def _built(head_dim: int) -> Path:
+    """The shared library, from the data folder if it was compiled before by this compiler, for this processor."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    compiler = get_cpp_compiler()
+    command = [compiler, *shlex.split(FLAGS), f"-DHEAD_DIM={head_dim}"]
+    target = _output([compiler, "-march=native", "-Q", "--help=target", "--version"])
+    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(command).encode(), target])).hexdigest()[:16]
+    folder = settings.load().data_path / "native"
+    path = folder / f"decode-{head_dim}-{key}.so"
+    if path.exists():
+        return path
+    aside = path.with_suffix(f".{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # linked apart from -fopenmp, so that no OpenMP of its own comes with it
+        _output([*command, "-c", str(SOURCE), "-o", f"{aside}.o"])
+        _output([compiler, "-shared", f"{aside}.o", "-o", str(aside)])
+        aside.replace(path)
+    except OSError as error:
+        raise RuntimeError(f"the decode kernel cannot be stored in HEADSHARE_DATA_DIR: {error.strerror}") from None
+    finally:
+        aside.unlink(missing_ok=True)
+        Path(f"{aside}.o").unlink(missing_ok=True)
+    return path
+
+
+def _output(command: list[str]) -> bytes:
+    done = subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS, check=False)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").splitlines()
+        reason = next((line for line in lines if "error" in line), "no message")
+        raise RuntimeError(f"the C++ compiler failed on the decode kernel: {reason[:120]}")
+    return done.stdout
