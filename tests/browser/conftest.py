@@ -165,12 +165,19 @@ def eventually(page: Page, holds: Callable[[], bool]) -> None:
         page.wait_for_timeout(50)
 
 
+STANDING_OUT = """
+    [document.scrollingElement, document.querySelector('[data-testid=stMain]'),
+     ...document.querySelectorAll('[data-testid=stButtonGroup] [role=radiogroup]')]
+        .filter(e => e.scrollWidth > e.clientWidth + 1)
+        .map(e => `${e.tagName} ${e.getAttribute('aria-label') || ''}: ${e.scrollWidth} in ${e.clientWidth}`)
+"""
+"""Of the page itself and of its rows of segments, those that are wider than what is seen of them."""
+
+
 def assert_sound(page: Page) -> None:
     """No error box, no traceback, no sideways scrolling."""
     assert page.locator("[data-testid=stException]").count() == 0
     assert page.get_by_text("Traceback (most recent call last)").count() == 0
     assert page.get_by_text("this part of the page failed").count() == 0
-    wide = page.evaluate(
-        "() => { const m = document.querySelector('[data-testid=stMain]'); return m.scrollWidth - m.clientWidth; }"
-    )
-    assert wide <= 1, f"{wide} pixels stand out sideways"
+    wide = page.evaluate(f"() => {STANDING_OUT}")
+    assert not wide, f"stand out sideways or are cut off: {wide}"
