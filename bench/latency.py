@@ -40,7 +40,7 @@ PAGES = {
     "What fits": ("fit", "context_pick", "fit_map"),
 }
 
-# What is looked at: a figure's data array (Plotly's is a new one after each redraw), or without a figure's key what
+# What is looked at: a figure's data, shapes and notes, or without a figure's key what
 # the page says in its first picture, found through the component's shadow roots.
 _LOOK = """
 (key) => {
@@ -53,7 +53,7 @@ _LOOK = """
   window.__look = () => {
     if (key) {
       const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
-      return plot && plot.data ? JSON.stringify(plot.data).length + JSON.stringify(plot.data).slice(-400) : null;
+      return plot && plot.data ? JSON.stringify([plot.data, plot.layout.shapes, plot.layout.annotations]) : null;
     }
     const plots = [...document.querySelectorAll('.js-plotly-plot')].map((p) => p.data && JSON.stringify(p.data));
     const metrics = [...document.querySelectorAll('[data-testid=stMetricValue]')].map((m) => m.textContent);

@@ -126,10 +126,11 @@ class Session:
             return False
         identity, kind, widget = rng.choice(movable)
         state = WidgetState(id=identity)
-        if kind == "slider":
+        if kind == "slider" and widget.options:  # type: ignore[attr-defined]
+            state.string_array_value.data.append(rng.choice(list(widget.options)))  # type: ignore[attr-defined]
+        elif kind == "slider":
             low, high, step = int(widget.min), int(widget.max), max(int(widget.step), 1)  # type: ignore[attr-defined]
-            value = rng.randrange(low, high + 1, step) if high > low else low
-            state.double_array_value.data.append(value)
+            state.double_array_value.data.append(rng.randrange(low, high + 1, step) if high > low else low)
         elif kind == "selectbox":
             state.string_value = rng.choice(list(widget.options))  # type: ignore[attr-defined]
         else:
