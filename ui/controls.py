@@ -242,7 +242,8 @@ def _mirror(widget: str, value: Any) -> None:
 
 
 def _adopt(widget: str, key: str) -> None:
-    st.session_state[key] = st.session_state[widget]
+    if widget in st.session_state:  # a widget that was just replaced may still report a change
+        st.session_state[key] = st.session_state[widget]
 
 
 def segmented(label: str, options: Sequence[Any], key: str, **options_of_widget: Any) -> Any:

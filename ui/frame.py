@@ -6,8 +6,10 @@ server that has just started.
 
 from __future__ import annotations
 
+import gc
 import html
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -102,6 +104,20 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
             state.remember(key, params)
         raise
     state.remember(key, params)
+    _set_libraries_apart()
+
+
+_modules_apart = 0
+
+
+def _set_libraries_apart() -> None:
+    """Streamlit collects garbage after every run, and looks at every object of every library each time: 0.1 s in which
+    nothing else runs. What has been loaded stays anyway, so it is set apart once; a later page may load more."""
+    global _modules_apart
+    if len(sys.modules) > _modules_apart:
+        _modules_apart = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @contextmanager
