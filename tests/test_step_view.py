@@ -58,7 +58,7 @@ def test_results_find_their_rows_and_others_do_not():
     figure = decode_step.plot_steps(rows)
     weights, cache = figure.data
     assert list(weights.x) == [r.weight_bytes for r in rows]
-    assert "3.25 token/s" in cache.text[4]
+    assert "3.25 tokens/s" in cache.text[4]
     assert cache.text[0].startswith("cache ")
 
 
