@@ -92,8 +92,10 @@ class Session:
             message.ParseFromString(data)
             kind = message.WhichOneof("type")
             if kind == "new_session":
-                self._page_hash = message.new_session.page_script_hash
                 self.id = message.new_session.initialize.session_id
+            elif kind == "navigation":
+                # new_session names the main script whichever page was asked for
+                self._page_hash = message.navigation.page_script_hash
             elif kind == "delta":
                 self._keep(message)
             elif kind == "page_info_changed":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -131,3 +133,19 @@ def test_the_audit_asks_about_what_packages_bring_along() -> None:
     found = audit.installed(["streamlit==1.67.0", "psycopg[binary]"])
     assert {"streamlit", "starlette", "psycopg", "psycopg-binary"} <= set(found)
     assert "pytest" not in found
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Every connection a listening socket accepts is free of Nagle's delay once the app has started."""
+    import serve
+
+    async def started(listening: socket.socket) -> int:
+        async with serve.send_at_once(serve.app):
+            with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+                return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        assert asyncio.run(started(listening)) == 1

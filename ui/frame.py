@@ -111,8 +111,8 @@ _modules_apart = 0
 
 
 def _set_libraries_apart() -> None:
-    """Streamlit collects garbage after every run, and looks at every object of every library each time: 0.1 s in which
-    nothing else runs. What has been loaded stays anyway, so it is set apart once; a later page may load more."""
+    """A whole garbage collection looks at every object of every library: 0.1 s in which nothing else runs. What has
+    been loaded stays anyway, so it is set apart once; a later page may load more."""
     global _modules_apart
     if len(sys.modules) > _modules_apart:
         _modules_apart = len(sys.modules)
@@ -140,6 +140,7 @@ def _plain(message: str, most: int = 600) -> str:
 
 
 def _navigation() -> None:
+    queries = state.link_queries([key for _, entries in NAVIGATION for key, _, _ in entries])
     with st.sidebar:
         st.html('<div class="hs-brand"><span></span><span></span><span></span><span></span>Headshare</div>')
         for group, entries in NAVIGATION:
@@ -150,7 +151,7 @@ def _navigation() -> None:
             for key, file, label in present:
                 # a page run by itself, as a test does, knows no other pages
                 with suppress(StreamlitAPIException):
-                    st.page_link(file, label=label, width="stretch", query_params=state.link_query(key))
+                    st.page_link(file, label=label, width="stretch", query_params=queries[key])
 
 
 def _header(title: str, lead: str) -> None:

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 
 from attention.sharing import Way, WayTime
 from attention.units import binary_bytes, duration, ratio
-from viz.theme import ACCENT_MID, SHARING_COLORS, apply, empty
+from viz import build
+from viz.theme import ACCENT_MID, SHARING_COLORS, empty
 
 _ROW = 38
 
@@ -18,30 +19,33 @@ def _bars(
 ) -> go.Figure:
     labels = [f"<b>{row.label}</b>" if row.is_model else row.label for row in rows]
     colors = [SHARING_COLORS.get(row.label.partition("-")[0], ACCENT_MID) for row in rows]
-    fig = go.Figure(
-        go.Bar(
-            x=values,
-            y=labels,
-            orientation="h",
-            marker={"color": colors, "cornerradius": 3},
-            error_x={"array": spread, "thickness": 1.2, "width": 3} if spread else None,
-            cliponaxis=False,
-            hoverinfo="skip",
-        )
-    )
-    apply(fig, height=_ROW * len(labels) + 12)
-    spread = spread or [0.0] * len(values)
+    deltas = spread or [0.0] * len(values)
     # an annotation beyond the axis would not be drawn
-    largest = max(1e-12, *(value + delta for value, delta in zip(values, spread, strict=True)))
-    for label, value, text, delta in zip(labels, values, texts, spread, strict=True):
-        fig.add_annotation(
-            x=value + delta, y=label, text=text, showarrow=False, xanchor="left", xshift=6, font={"size": 13}
-        )
-    # room for the text beside the longest bar
-    fig.update_xaxes(visible=False, range=[0, largest * 1.55])
-    fig.update_yaxes(autorange="reversed", showgrid=False, ticklen=6)
-    fig.update_layout(margin={"l": 8, "r": 4, "t": 4, "b": 4}, bargap=0.38)
-    return fig
+    largest = max(1e-12, *(value + delta for value, delta in zip(values, deltas, strict=True)))
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": values,
+        "y": labels,
+        "marker": {"color": colors, "cornerradius": 3},
+        "error_x": {"array": spread, "thickness": 1.2, "width": 3} if spread else None,
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+    }
+    return build.figure(
+        [bars],
+        height=_ROW * len(labels) + 12,
+        # room for the text beside the longest bar
+        x={"visible": False, "range": [0, largest * 1.55]},
+        y={"autorange": "reversed", "showgrid": False, "ticklen": 6},
+        annotations=[
+            {"x": value + delta, "y": label, "text": text, "showarrow": False, "xanchor": "left", "xshift": 6,
+             "font": {"size": 13}}
+            for label, value, text, delta in zip(labels, values, texts, deltas, strict=True)
+        ],
+        margin={"l": 8, "r": 4, "t": 4, "b": 4},
+        bargap=0.38,
+    )  # fmt: skip
 
 
 def plot_ways(rows: Sequence[Way]) -> go.Figure:
