@@ -7,6 +7,7 @@ same mistakes earlier.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import ceil, floor, log2, log10
 from typing import Any
@@ -17,6 +18,9 @@ from attention.units import binary_bytes, tokens
 from viz import theme
 
 Part = dict[str, Any]
+
+_BELOW, _TITLE = 24, 28  # px for a row of labels under the figure, and for an axis's title
+_CHARACTER, _APART = 7.1, 12  # px of a character, and of the gap beside the labels
 
 
 def figure(
@@ -29,11 +33,40 @@ def figure(
     shapes: Sequence[Part] = (),
     **layout: Any,
 ) -> go.Figure:
-    """A figure in Headshare's look from traces (each with its ``type``), two axes and what is written on it."""
-    whole = {"height": height, "xaxis": x, "yaxis": y, "annotations": list(annotations), "shapes": list(shapes)}
+    """A figure in Headshare's look from traces (each with its ``type``), two axes and what is written on it.
+
+    Room for the axes' labels is reckoned here: Plotly's own ``automargin`` lays the figure out twice, a quarter of a
+    redraw. An axis that asks for it still gets it.
+    """
+    margin = dict(layout.pop("margin", {}))
+    if not x.get("automargin"):
+        margin["b"] = max(margin.get("b", 0), _BELOW * x.get("visible", True) + _TITLE * bool(_title_of(x)))
+    if not y.get("automargin"):
+        margin["l"] = max(margin.get("l", 0), _label_width(traces, y) + _TITLE * bool(_title_of(y)))
+    whole = {
+        "height": height,
+        "xaxis": {"automargin": False, **x},
+        "yaxis": {"automargin": False, **y},
+        "annotations": list(annotations),
+        "shapes": list(shapes),
+        "margin": margin,
+    }
     return go.Figure(
         data=list(traces), layout={"template": theme.TEMPLATE, "showlegend": False, **whole, **layout}, _validate=False
     )
+
+
+def _title_of(axis: Part) -> str:
+    return str(axis.get("title", {}).get("text") or "")
+
+
+def _label_width(traces: Sequence[Part], y: Part) -> int:
+    """Pixels that the labels of the vertical axis take, at the template's 13 px."""
+    if not y.get("visible", True):
+        return 0
+    named = [v for trace in traces if trace.get("orientation") == "h" for v in trace.get("y", ()) if isinstance(v, str)]
+    longest = max((len(re.sub("<[^>]*>", "", label)) for label in y.get("ticktext") or named), default=6)
+    return round(_CHARACTER * longest) + _APART
 
 
 def checked(fig: go.Figure) -> go.Figure:

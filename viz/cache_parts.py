@@ -77,7 +77,7 @@ def _bars(trace: dict[str, object], longest: int, height: int) -> go.Figure:
         [trace],
         height=height,
         x={"visible": False, "range": [0, longest * 1.5]},
-        y={"autorange": "reversed", "showgrid": False, "ticksuffix": " ", "automargin": True},
+        y={"autorange": "reversed", "showgrid": False, "ticksuffix": " "},
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         bargap=0.3,
     )

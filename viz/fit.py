@@ -44,7 +44,7 @@ def plot_fit_map(numbers: FitMap, *, height: int = 400) -> go.Figure:
         y=_axis(y, [f"{b:,}" for b in grid.batches], "Batch (sequences)"),
         annotations=_notes(numbers, x, y),
         plot_bgcolor="rgba(128, 140, 150, 0.08)",
-        margin={"l": 8, "r": 16, "t": 8, "b": 52},
+        margin={"l": 8, "r": 16, "t": 8, "b": 60},
     )
 
 
