@@ -24,7 +24,7 @@ from attention import tiny_maps
 from bench.load import server
 
 BUDGET_S, BUDGET_FPS = 0.3, 30.0
-MODELS = ("mha", "gqa", "mqa")
+MODELS = ("mha", "gqa-4", "gqa", "mqa")
 PLAY_S = 2.0
 
 

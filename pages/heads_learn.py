@@ -54,11 +54,11 @@ with frame.page("heads_learn", title="What the heads learn", lead=LEAD, params=P
                 alt=learn.similarity_finding(name, layer),
             )
         with second:
-            lesson.show("learn_loss", losses=learn.losses())
+            lesson.show("learn_loss", losses=learn.losses(), finding=learn.losses_finding())
             frame.chart(
                 head_roles.plot_training(learn.curves()),
                 key="training",
                 filename="tiny-training",
-                alt="Validation loss of the three models over training steps, falling.",
+                alt="Validation loss of the four models over training steps, falling.",
             )
         quiz.show("heads_learn", roles=learn.roles()["models"], model=name, layer=layer)

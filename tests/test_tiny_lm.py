@@ -73,12 +73,12 @@ def test_the_record_is_whole(name: str) -> None:
     assert record["validation"]["loss"] < 1.5
 
 
-def test_the_three_were_trained_alike() -> None:
+def test_they_were_trained_alike() -> None:
     records = [json.loads((DATA / f"{name}.json").read_text()) for name in MODELS]
     assert all(r["recipe"] == records[0]["recipe"] for r in records)
     assert len({r["corpus"]["sha256"] for r in records}) == 1
     others = [{k: v for k, v in r["config"].items() if k != "n_kv_heads"} for r in records]
-    assert others == [others[0]] * 3
+    assert others == [others[0]] * len(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -152,3 +152,15 @@ def losses() -> str:
             f"| {record['validation']['loss']:.3f} |"
         )
     return "\n".join(rows)
+
+
+def losses_finding() -> str:
+    """Which models came out better than MHA, which worse, in a sentence."""
+    loss = {name: record["validation"]["loss"] for name, record in records().items()}
+    mha = loss["mha"]
+    parts = [
+        f"{LABELS[name]} came out {abs(value - mha):.3f} {'better' if value < mha else 'worse'}"
+        for name, value in loss.items()
+        if name != "mha"
+    ]
+    return f"Beside MHA, {', '.join(parts[:-1])} and {parts[-1]}."

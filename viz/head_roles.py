@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -103,15 +104,18 @@ def plot_training(curves: Sequence[Curve]) -> go.Figure:
     if not curves:
         return theme.empty(title)
     fig = go.Figure()
-    colors = {"MHA": "MHA", "MQA": "MQA"}
+    drawn: Counter[str] = Counter()
     for curve in curves:
-        color = theme.SHARING_COLORS[colors.get(curve.name, "GQA")]
+        sharing = curve.name.split("-")[0]
+        # GQA has one colour; models that differ in K/V heads differ in dashes
+        dash = theme.DASHES[drawn[sharing] % len(theme.DASHES)]
+        drawn[sharing] += 1
         fig.add_scatter(
             x=list(curve.steps),
             y=list(curve.losses),
             name=curve.name,
             mode="lines",
-            line={"color": color, "width": 2},
+            line={"color": theme.SHARING_COLORS[sharing], "width": 2, "dash": dash},
             hovertemplate="step %{x}: %{y:.3f} nats/byte<extra>" + curve.name + "</extra>",
         )
     fig.update_xaxes(title_text="Training step")
