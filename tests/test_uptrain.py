@@ -160,11 +160,17 @@ def _fields(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
 
 
-def launch(arguments: list[str], processes: int) -> Log:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+TORCHRUN = ("torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--nproc-per-node")
+# port 0: one that is free
+ACCELERATE = ("accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
+              "--num_processes")  # fmt: skip
+
+
+def launch(arguments: list[str], processes: int, launcher: tuple[str, ...] = TORCHRUN) -> Log:
+    command = [sys.executable, "-m", *launcher, str(processes)]
     done = subprocess.run(
-        [*command, "-m", "attention", "uptrain", *arguments, "--json"],
+        [*command, "--module" if launcher is ACCELERATE else "-m", "attention", "uptrain", *arguments, "--json"],
         capture_output=True, text=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -186,6 +192,22 @@ def test_two_processes_compute_what_one_does(
     # float32 sums in another order, through eight steps of AdamW
     assert log.losses == pytest.approx(whole[1].losses, rel=1e-5)
     assert log.evaluations == pytest.approx(whole[1].evaluations, rel=1e-5)
+    assert difference(tmp_path / "result", whole[0]) < 1e-4
+
+
+@pytest.mark.slow
+def test_accelerate_launch_starts_the_same_run(
+    whole: tuple[Path, Log], source: Path, data: list[Path], tmp_path: Path
+) -> None:
+    # a single process would take a batch of 3, so this shows that there are two
+    refused = subprocess.run(
+        [sys.executable, "-m", *ACCELERATE, "2", "--module", "attention", "uptrain",
+         *arguments(source, data, tmp_path / "odd"), "--batch", "3"],
+        capture_output=True, text=True, timeout=200, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert "multiple of 2 processes" in refused.stderr
+    log = launch(arguments(source, data, tmp_path / "result"), 2, ACCELERATE)
+    assert log.losses == pytest.approx(whole[1].losses, rel=1e-5)
     assert difference(tmp_path / "result", whole[0]) < 1e-4
 
 

@@ -1,6 +1,7 @@
 """``python -m attention uptrain``: train a converted checkpoint on.
 
-Over several processes: ``torchrun --nproc-per-node N -m attention uptrain …``, or ``accelerate launch``.
+Over several processes: ``torchrun --nproc-per-node N -m attention uptrain …``, or
+``accelerate launch --use_fsdp --fsdp_version 2 --num_processes N --module attention uptrain …``.
 """
 
 from __future__ import annotations
