@@ -111,6 +111,6 @@ def _draw(job: Job | None, cases: tuple[Case, ...], own: int | None) -> None:
     frame.chart(plot_times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=f"Decode time: {text}")
     if known:
         st.caption(
-            "Median of many runs, with half their interquartile range to either side; the fastest of four implementations "
+            "Median of many runs, half their interquartile range to either side; the fastest of four implementations "
             "that read each K/V head once, every one checked against float64. Timings has them all."
         )
