@@ -11,11 +11,9 @@ import random
 import struct
 import urllib.error
 import urllib.request
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from email.message import Message
-from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -24,8 +22,8 @@ from websockets.typing import Origin
 
 from bench.load import ROOT, rss, server
 from bench.session import Session
+from tests.event_loop import run
 
-T = TypeVar("T")
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
 PAGES = ("", *sorted(p.stem for p in (ROOT / "pages").glob("*.py")))
 REAL = {
@@ -47,12 +45,6 @@ HOSTILE = (
     "<script>alert(1)</script>", "'; DROP TABLE runs; --", "{{7*7}}", "__import__('os').system('id')", "\x00\x01",
     "𝕏" * 50, "\u202e\u200b", "%00", "a" * 5000, "1,2,3", "9" * 400, "0x10", "１２", "8192.5", "\ud7ff",
 )  # fmt: skip
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in a thread of its own: the browser tests' driver keeps a loop running in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import re
@@ -16,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from attention.settings import Settings
+from tests.event_loop import run
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTING = (ROOT / "docs/hosting.md").read_text()
@@ -148,4 +148,4 @@ def test_answers_are_sent_at_once() -> None:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
-        assert asyncio.run(started(listening)) == 1
+        assert run(started(listening)) == 1
