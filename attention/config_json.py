@@ -19,7 +19,7 @@ from typing import Any
 from attention import adapters
 from attention.adapters.base import Adapter
 from attention.adapters.classes import class_defaults, nested_model_type
-from attention.adapters.fields import CONTEXT, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
+from attention.adapters.fields import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
 from attention.spec import ModelSpec, check_size
 
 MAX_BYTES = 1_000_000
@@ -214,8 +214,15 @@ def _defaults(adapter: Adapter, reader: Reader) -> Any:
         return class_defaults(model_type, reader.raw, reader.prefix)
     except ValueError:
         with contextlib.suppress(ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError):
-            adapter.read(replace(reader, defaults=class_defaults(model_type, {}, ""), notes=[]))
+            defaults = class_defaults(model_type, _heads_alone(reader.raw), "")
+            adapter.read(replace(reader, defaults=defaults, notes=[]))
         raise
+
+
+def _heads_alone(raw: Mapping[str, Any]) -> dict[str, int]:
+    """The stated number of query heads with a width it divides: an unstated number of K/V heads follows from it."""
+    heads = next((raw[name] for name in HEADS if isinstance(raw.get(name), int)), None)
+    return {} if heads is None else {HEADS[0]: heads, WIDTH[0]: heads * 128}
 
 
 def stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:

@@ -135,7 +135,7 @@ def step_points(
 
 def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[Point, ...]:
     """What the fastest timing of each sharing reached: its rate of operations over its intensity."""
-    best: dict[str, tuple[float, Point]] = {}
+    best: dict[str, tuple[tuple[int, float], Point]] = {}
     for result in results:
         if result.median_s is None or result.dtype != dtype or result.phase != "decode":
             continue
@@ -146,8 +146,8 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
         point = Point(name, "measured", case_flops(case) / case_bytes(case), rate, note=note)
         # the largest cache is the least helped by the processor's own caches
         rank = (result.cache_bytes, rate)
-        if name not in best or rank > best[name][0]:  # type: ignore[operator]
-            best[name] = (rank, point)  # type: ignore[assignment]
+        if name not in best or rank > best[name][0]:
+            best[name] = (rank, point)
     return tuple(point for _, point in best.values())
 
 

@@ -15,12 +15,11 @@ def draw(job: Job | None) -> None:
     """The numbers and the figure: of what is being timed, else of the runs in view."""
     live = job is not None and not job.done and bool(job.results)
     views = [kept_runs.of_job(job)] if job is not None and live else found
-    shapes = timing_views.common_shapes(views)
-    if not shapes:
+    # while timings arrive, the figure follows the newest
+    shape = next(reversed(timing_views.common_shapes(views)), None) if live else chosen
+    if shape is None:
         st.info("These runs have no shape in common, so there is nothing to compare.")
         return
-    # while timings arrive, the figure follows the newest
-    shape = shapes[-1] if live else shapes[::-1][min(st.session_state["t_shape"], len(shapes) - 1)]
     with frame.numbers():
         for name, median_s, faster, floors in timing_views.speedups(views[0].results, shape):
             st.metric(
@@ -58,7 +57,7 @@ with frame.page(
     with run_column:
         jobs.button("timings", "bench", payload, help="Time every chosen combination on this server.")
     found, problems = kept_runs.shown("timings")
-    timing_parts.view_controls(timing_views.common_shapes(found), single=len(found) == 1)
+    chosen = timing_parts.view_controls(timing_views.common_shapes(found), single=len(found) == 1)
     for problem in problems:
         st.warning(problem)
     jobs.panel("timings", draw)

@@ -246,6 +246,14 @@ def test_what_does_not_fit_is_refused_by_name(change: dict[str, object], named: 
         spec_from_config({**LLAMA, **change})
 
 
+def test_a_width_the_heads_do_not_divide_is_named_rather_than_the_kv_heads_left_out() -> None:
+    silent = {key: value for key, value in LLAMA.items() if key not in ("num_key_value_heads", "head_dim")}
+    with pytest.raises(
+        ValueError, match="head_dim is missing, and hidden_size = 4096 is not a multiple of 14 query heads"
+    ):
+        spec_from_config({**silent, "hidden_size": 4096})
+
+
 def test_stated_head_dim_wins_over_width() -> None:
     assert spec_from_config({**LLAMA, "head_dim": 26}).head_dim == 26
     # and makes an odd width harmless

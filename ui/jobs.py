@@ -20,6 +20,7 @@ import streamlit as st
 from attention import worker
 from attention.units import duration
 from attention.worker import Job, Limits, State
+from ui.frame import guard
 
 REFRESH_S = 0.5
 
@@ -129,14 +130,13 @@ def panel(key: str, draw: Draw, *, idle: str = "") -> None:
     @st.fragment(run_every=REFRESH_S if live else None)
     def show() -> None:
         job = current(key)
-        # asked once: a job that ends while it is drawn is drawn again, whole
-        ended = job is None or job.done
-        with st.container(key=f"{key}_status"):
-            _status(key, job, idle)
-        draw(job)
-        if live and ended:
+        if live and (job is None or job.done):
             # Stop stands outside this fragment and turns back into Run
             st.rerun()
+        with st.container(key=f"{key}_status"):
+            _status(key, job, idle)
+        with guard():
+            draw(job)
 
     show()
 

@@ -64,6 +64,10 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
         for param in known:
             if moved or param.key not in st.session_state:
                 st.session_state[param.key] = store["values"].get(param.key, _fresh(param.default))
+    for param in known:
+        # a choice the browser made from options that have changed meanwhile arrives as the option's label
+        if isinstance(param.default, int) and isinstance(st.session_state.get(param.key), str):
+            st.session_state[param.key] = param.default
     store["page"], store["moved"] = page, moved
     return replaced
 

@@ -133,15 +133,15 @@ def table(results: Iterable[Result]) -> None:
     )
 
 
-def view_controls(shapes: Sequence[Shape], *, single: bool) -> None:
+def view_controls(shapes: Sequence[Shape], *, single: bool) -> Shape | None:
     """Which of the timed shapes to look at, and how. Index 0 is the last one timed, the longest context."""
     if not shapes:
-        return
+        return None
     st.session_state["t_shape"] = min(st.session_state["t_shape"], len(shapes) - 1)
     with frame.below_bar():
         left, right = st.columns([2, 1], vertical_alignment="center")
     order = shapes[::-1]
-    left.selectbox(
+    chosen = left.selectbox(
         "Show",
         range(len(order)),
         key="t_shape",
@@ -151,6 +151,7 @@ def view_controls(shapes: Sequence[Shape], *, single: bool) -> None:
     if single:
         with right:
             st.segmented_control("View", [ONE, OVER], key="t_view", required=True, label_visibility="collapsed")
+    return order[chosen]
 
 
 def kept(found: Sequence[Run]) -> None:

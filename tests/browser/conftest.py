@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
@@ -125,15 +125,20 @@ def cold_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     """``new_page(**context options)`` opens a tab of a visitor of its own, 1280 × 800 unless told."""
     contexts = []
+    said: list[str] = []
 
     def open_tab(**options: object) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
         return page
 
     yield open_tab
+    # pytest shows it beside a failure
+    print("\n".join(dict.fromkeys(said)))
     for context in contexts:
         context.close()
 
@@ -155,6 +160,11 @@ def visit(page: Page, address: str) -> Page:
     """Open an address and wait for the page."""
     page.goto(address)
     return ready(page)
+
+
+def button(page: Page, name: str) -> Locator:
+    """A button of the page itself: Streamlit's header shows a Stop of its own while a run takes long."""
+    return page.get_by_test_id("stMain").get_by_role("button", name=name, exact=True)
 
 
 def eventually(page: Page, holds: Callable[[], bool]) -> None:

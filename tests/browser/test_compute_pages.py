@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -101,7 +102,7 @@ def test_the_models_own_code_agrees(app: str, page: Page) -> None:
     expect(page.locator("[data-testid=stMetric]").filter(has_text="Verdict")).to_contain_text("exact")
 
 
-def test_a_phone_shows_the_pages_without_sideways_scrolling(app: str, new_page) -> None:  # type: ignore[no-untyped-def]
+def test_a_phone_shows_the_pages_without_sideways_scrolling(app: str, new_page: Callable[..., Page]) -> None:
     page = new_page(viewport={"width": 390, "height": 844})
     for path in ("kv_cache", "compare", "fit", "accuracy", "about"):
         visit(page, f"{app}/{path}")

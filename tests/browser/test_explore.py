@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Server, assert_sound, ready, visit
+from tests.browser.conftest import Server, assert_sound, button, ready, visit
 
 CACHE = ".st-key-numbers [data-testid=stMetricValue], [data-testid=stMetricValue]"
 
@@ -101,7 +101,7 @@ def test_timing_to_its_end_and_another_stopped(app: str, page: Page) -> None:
     # a small shape, so that the run is a matter of seconds
     visit(page, f"{app}/?model=custom&layers=2&heads=6&kv_heads=3&head_dim=16&context=64")
     page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(button(page, "Stop")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Done in"))).to_be_visible(timeout=120_000)
     figure = page.locator(".st-key-times[data-stale=false]")  # for a moment the one before it stands there too
     for name in ("MHA", "GQA-3", "MQA"):
@@ -109,6 +109,6 @@ def test_timing_to_its_end_and_another_stopped(app: str, page: Page) -> None:
     expect(figure).to_contain_text(re.compile(r"\d (ms|µs)"))
     visit(page, f"{app}/?model=meta-llama/Llama-3.1-8B&context=8192")
     page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_role("button", name="Stop").click()
+    button(page, "Stop").click()
     expect(page.get_by_text(re.compile("Stopped after"))).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import visit
+from tests.browser.conftest import button, visit
 
 FOCUSED = "e => e === (e.getRootNode().activeElement)"
 DRAWN = ".js-plotly-plot .main-svg"
@@ -54,7 +54,7 @@ def test_explore_without_a_mouse(app: str, page: Page) -> None:
 
     tab_to(page, page.get_by_role("button", name="Run", exact=True))
     page.keyboard.press("Enter")
-    stop = page.get_by_role("button", name="Stop", exact=True)
+    stop = button(page, "Stop")
     expect(stop).to_be_visible()
     tab_to(page, stop)
     page.keyboard.press("Space")

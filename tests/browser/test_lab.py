@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from safetensors.numpy import load
 
-from tests.browser.conftest import Server, assert_sound, ready, visit
+from tests.browser.conftest import Server, assert_sound, button, ready, visit
 
 OLD = "[data-retained=true]"
 """A figure that Streamlit still shows while its successor is drawn."""
@@ -49,7 +49,7 @@ def test_a_run_is_watched_left_and_stopped(page: Page, server: Server) -> None:
     ready(page)
     page.get_by_role("link", name="Lab", exact=True).click()
     expect(curve(page)).to_contain_text("live on this server")
-    page.get_by_role("button", name="Stop", exact=True).click()
+    button(page, "Stop").click()
     expect(status).to_contain_text("Stopped after")
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
     assert_sound(page)

@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 from playwright.sync_api import Page, expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from attention import runs
-from tests.browser.conftest import Server, assert_sound, ready, visit
+from tests.browser.conftest import Server, assert_sound, button, ready, visit
 from tests.timing_samples import run as sample_run
 
 SMALL = "t_heads=8&t_kv=8&t_kv=2&t_ctx=256&t_dim=32&t_impl=enable_gqa&t_impl=folded_sdpa"
@@ -32,10 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(folder, HEADSHARE_LOCK_DIR=str(folder / "locks"), HEADSHARE_GPU="0")
     yield running
     running.close()
-
-
-def button(page: Page, name: str):
-    return page.get_by_role("button", name=name, exact=True)
 
 
 def status(page: Page):
@@ -91,6 +88,23 @@ def test_stop_half_way_keeps_what_was_timed(page: Page, server: Server) -> None:
     expect(status(page)).to_contain_text(re.compile(r"Stopped after .* results so far are kept"))
     expect(page.get_by_text("Measured on this server")).to_be_visible()
     assert_sound(page)
+
+
+def test_every_answer_is_whole(page: Page, server: Server) -> None:
+    """A message that refers to one the browser has dropped would cost the page its connection."""
+    kinds: list[str | None] = []
+
+    def note(data: bytes | str) -> None:
+        kinds.append(ForwardMsg.FromString(data).WhichOneof("type") if isinstance(data, bytes) else None)
+
+    page.on("websocket", lambda socket: socket.on("framereceived", note))
+    visit(page, f"{server.url}/timings")
+    for view in ("Over context", "One context"):
+        page.get_by_role("radio", name=view).click()
+        ready(page)
+        page.wait_for_timeout(300)
+    assert kinds.count("delta") > 50
+    assert "ref_hash" not in kinds
 
 
 def test_a_killed_worker_is_told_and_the_next_run_works(page: Page, server: Server) -> None:
