@@ -214,7 +214,10 @@ def _defaults(adapter: Adapter, reader: Reader) -> Any:
         return class_defaults(model_type, reader.raw, reader.prefix)
     except ValueError:
         with contextlib.suppress(ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError):
-            defaults = class_defaults(model_type, _heads_alone(reader.raw), "")
+            try:
+                defaults = class_defaults(model_type, _heads_alone(reader.raw), "")
+            except ValueError:  # about sizes that the file does not state
+                defaults = class_defaults(model_type, {}, "")
             adapter.read(replace(reader, defaults=defaults, notes=[]))
         raise
 

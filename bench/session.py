@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from types import TracebackType
+from typing import Any
 
 import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -38,7 +39,7 @@ class Session:
 
     def __init__(self, address: str, path: str = "/", query: str = "") -> None:
         self.address, self.path, self.query = address, path.strip("/"), query
-        self.widgets: dict[str, tuple[str, object]] = {}
+        self.widgets: dict[str, tuple[str, Any]] = {}
         self.values: dict[str, WidgetState] = {}
         self.exceptions: list[str] = []
         self.bytes_received = 0
@@ -128,13 +129,13 @@ class Session:
             return False
         identity, kind, widget = rng.choice(movable)
         state = WidgetState(id=identity)
-        if kind == "slider" and widget.options:  # type: ignore[attr-defined]
-            state.string_array_value.data.append(rng.choice(list(widget.options)))  # type: ignore[attr-defined]
+        if kind == "slider" and widget.options:
+            state.string_array_value.data.append(rng.choice(list(widget.options)))
         elif kind == "slider":
-            low, high, step = int(widget.min), int(widget.max), max(int(widget.step), 1)  # type: ignore[attr-defined]
+            low, high, step = int(widget.min), int(widget.max), max(int(widget.step), 1)
             state.double_array_value.data.append(rng.randrange(low, high + 1, step) if high > low else low)
         elif kind == "selectbox":
-            state.string_value = rng.choice(list(widget.options))  # type: ignore[attr-defined]
+            state.string_value = rng.choice(list(widget.options))
         else:
             return False
         self.values[identity] = state

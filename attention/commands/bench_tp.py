@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from attention import units
 from attention.cases import DEVICES, DTYPES, Case
 from attention.commands.bench import numbers
+
+if TYPE_CHECKING:
+    from attention.tensor_parallel import Result
 
 HELP = "Time attention with its heads shared out over processes; start with torchrun --nproc-per-node N."
 
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _line(r) -> str:  # type: ignore[no-untyped-def]
+def _line(r: Result) -> str:
     held = f"each K/V head on {r.copies} ranks" if r.copies > 1 else f"{r.kv_heads_per_rank} K/V heads per rank"
     return (
         f"{r.n_heads}/{r.n_kv_heads} heads, context {units.tokens(r.context)}, {r.dtype}, {r.ranks} ranks: "
