@@ -1,9 +1,11 @@
 """Timing attention: warmed up, checked against float64, interleaved, and set beside what the machine could do.
 
 A case is timed like this. All implementations of a shape get the same fresh random tensors; each is run once and
-checked against the float64 reference, then they take turns. Between any two runs a buffer larger than the caches is
+checked against the float64 reference, then they take turns. Before every timed run a buffer larger than the caches is
 read: that leaves the K/V cache in memory, where a decode step of a real model finds it, and its time is the bandwidth
-of that very moment, from which the floor is computed.
+of that very moment, from which the floor is computed. It also drives the program's own code out of the caches, which
+in a model the layer before has just used. So where a layer's K/V is small enough for that to count, the implementation
+first attends to another layer's, untimed.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ def resolve_device(device: str) -> str:
 
 
 def memory_needed(case: Case, impl: Implementation | None = None) -> int:
-    """Bytes a case allocates at most: the cache, the implementation's copies, the flush buffer, the float64 check."""
+    """Bytes a case allocates at most: the cache, that of the layer before, the implementation's copies, the flush
+    buffers, the float64 check."""
     impl = impl or implementation(case.implementation, case.phase)
     query = 1 if case.phase == "decode" else case.context
     copies = impl.copies(case.group_size)
@@ -90,7 +93,14 @@ def memory_needed(case: Case, impl: Implementation | None = None) -> int:
     check = reference.check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context, query)
     outputs = case.query_bytes * 3 + 8 * (case.query_bytes // 2)
     device = case.device if case.device != "auto" else resolve_device("auto")
-    return int(case.cache_bytes * (1 + copies)) + scores + outputs + check + host.flush_bytes(device)
+    layers = 2 if has_layer_before(replace(case, device=device)) else 1
+    return int(case.cache_bytes * (layers + copies)) + scores + outputs + check + 2 * host.flush_bytes(device)
+
+
+def has_layer_before(case: Case) -> bool:
+    """Whether another layer is attended to, untimed, before each timed run; reading a larger K/V takes so long that it
+    makes no difference. ``case.device`` must be resolved."""
+    return case.cache_bytes < host.flush_bytes(case.device)
 
 
 def tolerance(dtype: str, context: int) -> float:
@@ -127,7 +137,11 @@ def random_tensor(shape: Sequence[int], dtype: torch.dtype, device: str) -> Tens
     return out
 
 
-def make_inputs(case: Case) -> tuple[Tensor, Tensor, Tensor]:
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""q, k, v of a case."""
+
+
+def make_inputs(case: Case) -> Inputs:
     """Fresh random q, k, v of a case."""
     dtype = getattr(torch, case.dtype)
     query = 1 if case.phase == "decode" else case.context
@@ -143,6 +157,7 @@ class _Entry:
     case: Case
     impl: Implementation
     run: Callable[[], Tensor] | None = None
+    run_before: Callable[[], Tensor] | None = None
     error: float | None = None
     notes: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -165,9 +180,10 @@ def _check_memory(case: Case, impl: Implementation, memory_bytes: int | None) ->
 
 
 @torch.inference_mode()
-def _prepare(entry: _Entry, q: Tensor, k: Tensor, v: Tensor, expected: Tensor) -> None:
+def _prepare(entry: _Entry, inputs: Inputs, before: Inputs | None, expected: Tensor) -> None:
     """Warm up and check one implementation; a wrong or impossible one is noted and not timed."""
     impl, case = entry.impl, entry.case
+    q, k, v = inputs
     reason = impl.unavailable(case.device) or impl.unsuited(case)
     if reason:
         entry.notes.append(f"not run: {reason}")
@@ -185,6 +201,8 @@ def _prepare(entry: _Entry, q: Tensor, k: Tensor, v: Tensor, expected: Tensor) -
         entry.notes.append("not timed: wrong beyond the tolerance")
         return
     entry.run = lambda: impl.run(q, k, v)
+    if before is not None:
+        entry.run_before = lambda: impl.run(*before)
 
 
 @torch.inference_mode()
@@ -193,12 +211,13 @@ def _time_shape(entries: list[_Entry], should_stop: Callable[[], bool], seconds_
     device = case.device
     calibration = host.calibrate(device)
     clock = Clock(device)
-    q, k, v = make_inputs(case)
-    expected = reference.attention(q, k, v)
+    inputs = make_inputs(case)
+    before = make_inputs(case) if has_layer_before(case) else None
+    expected = reference.attention(*inputs)
     for entry in entries:
         if should_stop():
             return
-        _prepare(entry, q, k, v, expected)
+        _prepare(entry, inputs, before, expected)
     runnable = [entry for entry in entries if entry.run]
     pace = Pace(device, case.dtype, calibration)
     load = host.OtherLoad()
@@ -217,6 +236,8 @@ def _time_shape(entries: list[_Entry], should_stop: Callable[[], bool], seconds_
             assert entry.run
             start = time.perf_counter()
             pace.read(clock)
+            if entry.run_before:
+                entry.run_before()
             entry.times.append(clock.time(entry.run))
             entry.spent += time.perf_counter() - start
     others = load.share()

@@ -39,25 +39,29 @@ class Pace:
     set against it saw the same machine, and the K/V cache is read from memory each time."""
 
     def __init__(self, device: str, dtype: str, calibration: host.Calibration) -> None:
-        self.buffer = torch.ones(host.flush_bytes(device) // 4, device=device)
-        rate = calibration.flops_per_s[dtype]
+        # read in turn, so that of neither any is left in the caches when it is read again
+        self.buffers = [torch.ones(host.flush_bytes(device) // 4, device=device) for _ in range(2)]
+        # what a processor has no multiplier for it can still widen to float32
+        multiplied = max((dtype, "float32"), key=calibration.flops_per_s.__getitem__)
+        rate = calibration.flops_per_s[multiplied]
         # about ten milliseconds' worth on a processor, and large enough to reach the rate
         n = 4096 if device == "cuda" else min(1024, max(128, int((rate * 0.005) ** (1 / 3)) // 64 * 64))
-        self.a = torch.ones(n, n, dtype=getattr(torch, dtype), device=device)
+        self.a = torch.ones(n, n, dtype=getattr(torch, multiplied), device=device)
         self.out = torch.empty_like(self.a)
         self.reads: list[float] = []
         self.products: list[float] = []
         self.calibration, self.rate = calibration, rate
 
     def read(self, clock: Clock) -> None:
-        self.reads.append(clock.time(lambda: host.read_once(self.buffer)))
+        buffer = self.buffers[len(self.reads) % 2]
+        self.reads.append(clock.time(lambda: host.read_once(buffer)))
 
     def multiply(self, clock: Clock) -> None:
         self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))
 
     @property
     def bytes_per_s(self) -> float:
-        return self.buffer.nbytes / median(self.reads) if self.reads else self.calibration.read_bytes_per_s
+        return self.buffers[0].nbytes / median(self.reads) if self.reads else self.calibration.read_bytes_per_s
 
     @property
     def flops_per_s(self) -> float:

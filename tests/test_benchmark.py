@@ -19,6 +19,8 @@ from attention.jobs import calibrate as calibrate_job
 from attention.kernels import Implementation, plain
 
 SMALL = Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
+LARGER = replace(SMALL, context=211)
+"""Its K/V are larger than the flush buffer of these tests, so no layer before it is attended to."""
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +86,7 @@ def spy(log: list[str], name: str) -> Implementation:
 def test_implementations_of_a_shape_take_turns_in_changing_order() -> None:
     log: list[str] = []
     extra = {name: spy(log, name) for name in "abc"}
-    results = times([replace(SMALL, implementation=name) for name in "abc"], extra=extra)
+    results = times([replace(LARGER, implementation=name) for name in "abc"], extra=extra)
     assert [r.implementation for r in results] == ["a", "b", "c"]
     # checked once and warmed up once, then forth and back
     assert "".join(log[:3]) == "abc"
@@ -115,10 +117,40 @@ def test_the_memory_is_read_before_every_timed_run(monkeypatch: pytest.MonkeyPat
         return read_once(buffer)
 
     monkeypatch.setattr(host, "read_once", reading)
-    times([replace(SMALL, implementation="a")], extra={"a": spy(log, "a")})
+    times([replace(LARGER, implementation="a")], extra={"a": spy(log, "a")})
     assert log[:2] == ["a", "a"]
-    assert log[2::2] == ["flush"] * (len(log[2:]) // 2)
-    assert log[3::2] == ["a"] * (len(log[2:]) // 2)
+    assert log[2:] == ["flush", "a"] * (len(log[2:]) // 2)
+
+
+def test_a_small_layer_is_timed_after_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_from: list[int] = []
+    timed: list[int] = []
+    time_one = benchmark.Clock.time
+
+    def timing(clock: benchmark.Clock, run: Any) -> float:
+        before = len(read_from)
+        taken = time_one(clock, run)
+        timed.extend(read_from[before:])
+        return taken
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        read_from.append(k.data_ptr())
+        return plain.folded_matmul(q, k, v)
+
+    monkeypatch.setattr(benchmark.Clock, "time", timing)
+    times([replace(SMALL, implementation="a")], extra={"a": Implementation("a", "a", "", attend)})
+    layer, before = read_from[0], read_from[2]
+    assert read_from[:2] == [layer, layer]  # checked, warmed up
+    assert before != layer
+    assert read_from[2:] == [before, layer] * (len(read_from[2:]) // 2)
+    assert set(timed) == {layer}
+
+
+def test_what_cannot_be_multiplied_is_held_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"float32": 1e9, "bfloat16": 2e9, "float16": 1e6}
+    monkeypatch.setitem(host._calibrations, "cpu", replace(host._calibrations["cpu"], flops_per_s=rates))
+    made = {dtype: benchmark.Pace("cpu", dtype, host._calibrations["cpu"]) for dtype in rates}
+    assert [str(made[dtype].a.dtype) for dtype in rates] == ["torch.float32", "torch.bfloat16", "torch.float32"]
 
 
 def test_a_wrong_implementation_is_not_timed() -> None:
@@ -182,6 +214,16 @@ def test_memory_needed_counts_copies() -> None:
     assert copied - plainly == 2 * replace(SMALL, context=99_991).cache_bytes
     check = reference.check_bytes(6, 3, 10, 99_991)
     assert plainly > SMALL.cache_bytes + check
+    # the layer before a small one takes as much again
+    small = benchmark.memory_needed(SMALL) - benchmark.memory_needed(replace(SMALL, context=99_991))
+    assert (
+        small
+        == 2 * SMALL.cache_bytes
+        - replace(SMALL, context=99_991).cache_bytes
+        + 12 * 2 * 6 * (101 - 99_991)
+        + reference.check_bytes(6, 3, 10, 101)
+        - check
+    )
 
 
 @pytest.mark.parametrize(

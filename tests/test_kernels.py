@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ def tensors(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     dtype = getattr(torch, case.dtype)
     query = case.context if case.phase == "prefill" else 1
     kv = (case.batch, case.n_kv_heads, case.context, case.head_dim)
+    torch.manual_seed(7)  # among many thousands of draws one exceeds a tolerance that is meant for one
     q = torch.randn(case.batch, case.n_heads, query, case.head_dim)
     return q.to(dtype), torch.randn(*kv).to(dtype), torch.randn(*kv).to(dtype)
 
@@ -87,11 +89,26 @@ def test_compiled_decode_equals_the_specification() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("head_dim", [48, 64])  # a pair of bfloat16 registers does not divide the first
 def test_native_decode_equals_the_specification(head_dim: int, dtype: str) -> None:
-    # groups of 1, 3 and 15: tiles of one, two and four heads; contexts within a block, of whole blocks and with a rest
+    # groups of 1, 3 and 15: tiles of one, two, four and eight heads; contexts within a block, whole blocks, with a rest
     for n_kv_heads in (15, 5, 1):
-        for context in (1, 63, 64, 512, 1031):
+        for context in (1, 31, 32, 512, 1031):
             case = Case("native", 15, n_kv_heads, head_dim, context, 2, dtype, "cpu")
             assert error_of(case) < tolerance(dtype, context)
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a processor whose wider registers can be left unused")
+@pytest.mark.parametrize("without", ["-mno-avx512bf16", "-mno-avx512f", "-mno-avx2 -mno-avx512f -mno-f16c"])
+def test_native_with_fewer_instructions(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "FLAGS", f"{native.FLAGS} {without}")
+    native._function.cache_clear()
+    try:
+        for dtype in ("float32", "bfloat16", "float16"):
+            for n_kv_heads in (15, 1):
+                case = Case("native", 15, n_kv_heads, 96, 71, 2, dtype, "cpu")
+                assert error_of(case) < tolerance(dtype, case.context)
+    finally:
+        native._function.cache_clear()
 
 
 @needs_compiler
@@ -123,13 +140,13 @@ def test_native_reads_the_front_of_a_longer_cache() -> None:
 def test_native_says_why_it_cannot_be_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(native, "FLAGS", "--no-such-flag")
     monkeypatch.setenv("HEADSHARE_DATA_DIR", str(tmp_path))
-    native._library.cache_clear()
+    native._function.cache_clear()
     try:
         with pytest.raises(RuntimeError, match=r"the C\+\+ compiler failed on the decode kernel: .*no-such-flag"):
             IMPLEMENTATIONS["native"].run(*tensors(Case("native", 4, 2, 16, 5)))
         assert list((tmp_path / "native").iterdir()) == []
     finally:
-        native._library.cache_clear()
+        native._function.cache_clear()
 
 
 @pytest.mark.parametrize("context", [1, 97, 512, 1031])

@@ -5,30 +5,36 @@
 // The flattened cache (sequence, K/V head, block of positions) is cut into one contiguous piece per thread. A piece keeps
 // a running softmax (Milakov and Gimelshein 2018) for each row of the cache it touches; rows that several threads share
 // are put together afterwards from each one's maximum, sum and output (flash-decoding, Dao et al. 2023).
-// A block's keys and values stay in the core's own cache while all query heads of the group use them.
+// A block's keys and values stay in the core's own cache while all query heads of the group use them, and meanwhile the
+// next block's are fetched, a few lines with every step of the arithmetic: memory and multipliers work at the same time.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <type_traits>
 #include <vector>
 #include <omp.h>
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 namespace {
 
 constexpr int D = HEAD_DIM;
-constexpr int LANES = 16;
+#if defined(__AVX512F__)
+constexpr int LANES = 16;  // float32 numbers in a register
+#else
+constexpr int LANES = 8;
+#endif
 constexpr int STEPS = D / LANES;
-constexpr int BLOCK = 64;  // positions: 32 KiB of float32 keys at head_dim 128
-static_assert(D % LANES == 0, "head_dim must be divisible by 16");
+constexpr int BLOCK = 32;  // positions: 16 KiB of float32 keys at head_dim 128, so that the next block finds room beside it
+static_assert(D % 16 == 0, "head_dim must be divisible by 16");
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
-typedef uint16_t Halves __attribute__((vector_size(32)));
+typedef float Floats __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 struct bfloat16 { uint16_t bits; };
 typedef _Float16 float16;
@@ -38,6 +44,7 @@ template <class To, class From> inline To load(const From* from) {
     std::memcpy(&to, from, sizeof to);
     return to;
 }
+inline void store(float* to, Floats x) { std::memcpy(to, &x, sizeof x); }
 inline Floats floats(const float* x) { return load<Floats>(x); }
 inline Floats floats(const bfloat16* x) {  // a bfloat16 is the upper half of a float32
     return (Floats)(__builtin_convertvector(load<Halves>(x), Ints) << 16);
@@ -45,177 +52,244 @@ inline Floats floats(const bfloat16* x) {  // a bfloat16 is the upper half of a 
 inline Floats floats(const float16* x) {
 #if defined(__AVX512F__)
     return (Floats)_mm512_cvtph_ps(load<__m256i>(x));
+#elif defined(__F16C__) && defined(__AVX2__)
+    return (Floats)_mm256_cvtph_ps(load<__m128i>(x));
 #else
-    typedef float16 Packed __attribute__((vector_size(32)));
+    typedef float16 Packed __attribute__((vector_size(2 * LANES)));
     return __builtin_convertvector(load<Packed>(x), Floats);
 #endif
 }
-
-// Asks for memory that will be read about a block later, into the core's L2.
-inline void prefetch(const void* from, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char*)from + i, 0, 2);
+// Keeps what was loaded in its register: compilers like to load it anew for every use, which takes longer than the use.
+inline Floats held(Floats x) {
+#if defined(__AVX2__)
+    asm("" : "+v"(x));
+#endif
+    return x;
 }
-inline void store(float* to, Floats x) { std::memcpy(to, &x, sizeof x); }
+inline bool any(Ints mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
+#else
+    int all = 0;
+    for (int i = 0; i < LANES; i++) all |= mask[i];
+    return all;
+#endif
+}
+inline float largest(Floats x) {
+    float all = x[0];
+    for (int i = 1; i < LANES; i++) all = std::max(all, x[i]);
+    return all;
+}
 inline Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 
-// exp(x) for x <= 0, to about 2 units in the last place: 2^n times a polynomial of the rest (Cephes' coefficients).
-inline Floats exponential(Floats x) {
-    x = maximum(x, Floats{} - 87.3f);
-    const Floats magic = Floats{} + 12582912.f;  // 1.5 * 2^23: adding it rounds to a whole number
-    const Floats n = (x * 1.44269504088896341f + magic) - magic;
-    const Floats r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-    Floats p = Floats{} + 1.9875691500e-4f;
-    for (const float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
-        p = p * r + c;
-    p = p * r * r + r + 1.f;
-    return p * (Floats)((__builtin_convertvector(n, Ints) + 127) << 23);
+// 2^x for x <= 0: a power of two times a polynomial of the rest, which lies between -1/2 and 1/2. The coefficients, highest
+// power first, are those of the smallest largest relative error: 8e-8 for six of them, 8e-5 for four.
+template <int N> inline Floats power_of_two(Floats x, const float (&coefficients)[N]) {
+    const Floats magic = Floats{} + 12582912.f;  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
+    x = maximum(x, Floats{} - 126.f);
+    const Floats whole = x + magic, rest = x - (whole - magic);
+    Floats p = Floats{} + coefficients[0];
+    for (int i = 1; i < N; i++) p = p * rest + coefficients[i];
+    return (Floats)((Ints)p + ((Ints)whole << 23));
 }
 
 template <int N> using Size = std::integral_constant<int, N>;
-using First = std::true_type;
-using Later = std::false_type;
 
-// LANES vectors -> the sum of each, in order: rounds of adding neighbours instead of one sum across for each.
-template <int W> inline void add_neighbours(Floats* x) {
-    Ints first{}, second{};
+// LANES registers -> the sum of each, in order, in x[0]: rounds of adding neighbours instead of one sum across for each.
+template <int W = LANES / 2> inline void add_across(Floats* x) {
+    Ints kept{}, crossed{};
     for (int i = 0; i < LANES; i++) {
-        first[i] = i % (2 * W) < W ? i : i - W + LANES;
-        second[i] = first[i] + W;
+        const bool left = i % (2 * W) < W;
+        kept[i] = left ? i : i + LANES;
+        crossed[i] = left ? i + W : i - W + LANES;
     }
     for (int i = 0; i < W; i++)
-        x[i] = __builtin_shuffle(x[i], x[i + W], first) + __builtin_shuffle(x[i], x[i + W], second);
-}
-inline Floats sums(Floats* x) {
-    add_neighbours<8>(x);
-    add_neighbours<4>(x);
-    add_neighbours<2>(x);
-    add_neighbours<1>(x);
-    return x[0];
+        x[i] = __builtin_shuffle(x[i], x[i + W], kept) + __builtin_shuffle(x[i], x[i + W], crossed);
+    if constexpr (W > 1) add_across<W / 2>(x);
 }
 
-// How the two products multiply: in float32, whatever the cache's type ...
-template <class T> struct Product {
-    typedef Floats Register;
-    typedef float Operand;                 // what a query and a softmax weight are turned into
-    static constexpr int WIDTH = LANES;    // elements of a key per register
-    static constexpr int ROWS = 1;         // values taken at once
-    static Register key(const T* x) { return floats(x); }
-    static Register query(const float* x) { return load<Floats>(x); }
-    static Register weight(const float* x) { return Floats{} + *x; }
-    static Floats add(Floats sum, Register a, Register b) { return sum + a * b; }
-    static void value(const T* x, Register* to) { *to = floats(x); }
-    static void prepare(const T* from, float* to) { for (int d = 0; d < D; d += LANES) store(to + d, floats(from + d)); }
-    static Floats prepare(Floats x, float* to) { store(to, x); return x; }
+// Asks for the memory behind a block while the block is worked on, spread evenly over the steps of that work. Rows that a
+// single head reads in the order they lie are followed by the processor itself, which fetches more at a time than it can
+// be asked for: then every fourth line is enough to have it begin early.
+struct Ahead {
+    const char* at;
+    const int apart, requests, steps;
+    int due = 0;
+    Ahead(const void* block, int64_t bytes, int heads, int steps)
+        : at((const char*)block + bytes), apart(heads == 1 ? 4 * 64 : 64), requests(bytes / apart), steps(steps) {}
+    inline void step() {
+        for (due += requests; due >= steps; due -= steps, at += apart) __builtin_prefetch(at, 0, 2);
+    }
 };
 
-#if defined(__AVX512BF16__) && HEAD_DIM % 32 == 0
-// ... or as pairs of bfloat16 added up in float32, where the processor has the instruction.
+// How the two products multiply: float32 ...
+template <class Operand> struct Product;
+template <> struct Product<float> {
+    static constexpr int WIDTH = LANES;  // elements of a key in a register
+    static constexpr int ROWS = 1;       // rows of values taken at once
+    static Floats load(const float* x) { return floats(x); }
+    static Floats spread(const float* x) { return Floats{} + *x; }
+    template <int N> static void values(const float* v, Floats* to) {
+        for (int c = 0; c < N; c++) to[c] = held(floats(v + c * LANES));
+    }
+    static Floats add(Floats sum, Floats a, Floats b) { return sum + a * b; }
+    static Floats weights(Floats x, float* to) {
+        const Floats w = power_of_two(x, {1.32764717e-3f, 9.67554154e-3f, 5.55071328e-2f, 2.40221197e-1f, 6.93146967e-1f, 1.f});
+        store(to, w);
+        return w;
+    }
+    // a block as operands
+    template <class T> static const float* block(const T* from, float* room) {
+        for (int i = 0; i < BLOCK * D; i += LANES) store(room + i, floats(from + i));
+        return room;
+    }
+    static const float* block(const float* from, float*) { return from; }
+};
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && HEAD_DIM % 32 == 0
+// ... or pairs of bfloat16 added up in float32, where the processor has the instruction.
+#define PAIRS 1
 template <> struct Product<bfloat16> {
-    typedef __m512bh Register;
-    typedef bfloat16 Operand;
     static constexpr int WIDTH = 2 * LANES;
     static constexpr int ROWS = 2;
-    static Register key(const bfloat16* x) { return load<Register>(x); }
-    static Register query(const bfloat16* x) { return load<Register>(x); }
-    static Register weight(const bfloat16* pair) { return (Register)_mm512_set1_epi32(load<int32_t>(pair)); }
-    static Floats add(Floats sum, Register a, Register b) { return (Floats)_mm512_dpbf16_ps((__m512)sum, a, b); }
-    static void value(const bfloat16* x, Register* to) {  // two rows of values, element beside element
-        const __m512i first = _mm512_cvtepu16_epi32(load<__m256i>(x));
-        const __m512i second = _mm512_cvtepu16_epi32(load<__m256i>(x + D));
-        *to = (Register)_mm512_or_si512(first, _mm512_slli_epi32(second, 16));
-    }
-    static void prepare(const bfloat16* from, bfloat16* to) { std::memcpy(to, from, D * sizeof *to); }
-    static Floats prepare(Floats x, bfloat16* to) {
-        const Halves rounded = (Halves)_mm512_cvtneps_pbh((__m512)x);
+    static Floats load(const bfloat16* x) { return ::load<Floats>(x); }
+    static Floats spread(const bfloat16* pair) { return (Floats)_mm512_set1_epi32(::load<int32_t>(pair)); }
+    static Floats add(Floats sum, Floats a, Floats b) { return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b); }
+    static Floats weights(Floats x, bfloat16* to) {
+        const Floats w = power_of_two(x, {5.51716668e-2f, 2.42611135e-1f, 6.93260987e-1f, 9.99928073e-1f});
+        const Halves rounded = (Halves)_mm512_cvtneps_pbh((__m512)w);
         std::memcpy(to, &rounded, sizeof rounded);
         return floats(to);  // the sum must be that of the weights in use
+    }
+    static const bfloat16* block(const bfloat16* from, bfloat16*) { return from; }
+    // the instruction adds up neighbours, so two rows of values are put together, element beside element
+    template <int N> static void values(const bfloat16* v, Floats* to) {
+        alignas(64) uint16_t order[2][32];
+        for (int i = 0; i < 32; i++)
+            for (int half = 0; half < 2; half++) order[half][i] = i / 2 + 16 * half + i % 2 * 32;
+        const __m512i low = _mm512_load_si512(order[0]), high = _mm512_load_si512(order[1]);
+        for (int c = 0; c < N; c += 2) {
+            const __m512i a = ::load<__m512i>(v + c * LANES), b = ::load<__m512i>(v + D + c * LANES);
+            to[c] = held((Floats)_mm512_permutex2var_epi16(a, low, b));
+            to[c + 1] = held((Floats)_mm512_permutex2var_epi16(a, high, b));
+        }
     }
 };
 #endif
 
+template <class T> struct OperandOf { typedef float Type; };
+#ifdef PAIRS
+template <> struct OperandOf<bfloat16> { typedef bfloat16 Type; };
+#endif
+template <class T> using Operand = typename OperandOf<T>::Type;
+
 // scores[head][position] of H query heads with P keys; H * P == LANES, so that the tile's sums fill one register.
-// FIRST: key after key as they lie in memory, with those a block ahead asked for; else in the order that loads each key and
-// query only once, for keys that are in the core's cache by then.
-template <class T, int H, bool FIRST>
-inline void score_tile(const typename Product<T>::Operand* q, const T* k, float* scores) {
+template <class O, int H> inline void score_tile(const O* q, const O* k, float* scores, Ahead& ahead) {
+    using M = Product<O>;
     constexpr int P = LANES / H;
     Floats tile[LANES]{};
-    if constexpr (FIRST) {
+    if constexpr (H == 1) {  // key after key, as they lie in memory
         for (int p = 0; p < P; p++) {
-            prefetch(k + (p + BLOCK) * D, D * sizeof(T));
-            for (int d = 0; d < D; d += Product<T>::WIDTH) {
-                const auto key = Product<T>::key(k + p * D + d);
-                for (int h = 0; h < H; h++)
-                    tile[h * P + p] = Product<T>::add(tile[h * P + p], key, Product<T>::query(q + h * D + d));
-            }
+            ahead.step();
+            for (int d = 0; d < D; d += M::WIDTH) tile[p] = M::add(tile[p], M::load(k + p * D + d), M::load(q + d));
         }
-    } else {
-        for (int d = 0; d < D; d += Product<T>::WIDTH) {
-            typename Product<T>::Register keys[P];
-            for (int p = 0; p < P; p++) keys[p] = Product<T>::key(k + p * D + d);
+    } else {  // each key and query is loaded once
+        for (int d = 0; d < D; d += M::WIDTH) {
+            ahead.step();
+            Floats keys[P];
+            for (int p = 0; p < P; p++) keys[p] = held(M::load(k + p * D + d));
             for (int h = 0; h < H; h++) {
-                const auto query = Product<T>::query(q + h * D + d);
-                for (int p = 0; p < P; p++) tile[h * P + p] = Product<T>::add(tile[h * P + p], keys[p], query);
+                const Floats query = held(M::load(q + h * D + d));
+                for (int p = 0; p < P; p++) tile[h * P + p] = M::add(tile[h * P + p], keys[p], query);
             }
         }
     }
-    const Floats all = sums(tile);
-    for (int h = 0; h < H; h++) std::memcpy(scores + h * BLOCK, (const float*)&all + h * P, P * sizeof(float));
+    add_across(tile);
+    for (int h = 0; h < H; h++) std::memcpy(scores + h * BLOCK, (const float*)tile + h * P, P * sizeof(float));
+}
+template <class O> constexpr int score_steps(int heads) {  // of H heads with a block
+    return heads == 1 ? BLOCK : BLOCK * heads / LANES * (D / Product<O>::WIDTH);
 }
 
 // Registers of output per head that a tile of H heads keeps: as many as divide a head's and leave room for the values.
-constexpr int columns(int heads) {
+template <class O> constexpr int columns(int heads) {
     int c = LANES / heads;
-    while (STEPS % c) c--;
+    while (STEPS % c || c % Product<O>::ROWS) c--;
     return c;
 }
 
 // out[head] += weights[head] * values, for H heads.
-template <class T, int H, bool FIRST>
-inline void value_tile(const typename Product<T>::Operand* weights, const T* v, float* out) {
-    constexpr int C = columns(H);
+template <class O, int H> inline void value_tile(const O* weights, const O* v, float* out, Ahead& ahead) {
+    using M = Product<O>;
+    constexpr int C = columns<O>(H);
     for (int d = 0; d < D; d += C * LANES) {
         Floats tile[H][C];
         for (int h = 0; h < H; h++)
-            for (int c = 0; c < C; c++) tile[h][c] = load<Floats>(out + h * D + d + c * LANES);
-        for (int p = 0; p < BLOCK; p += Product<T>::ROWS) {
-            if (FIRST && d == 0) prefetch(v + (p + BLOCK) * D, Product<T>::ROWS * D * sizeof(T));
-            typename Product<T>::Register values[C];
-            for (int c = 0; c < C; c++) Product<T>::value(v + p * D + d + c * LANES, values + c);
+            for (int c = 0; c < C; c++) tile[h][c] = floats(out + h * D + d + c * LANES);
+        for (int p = 0; p < BLOCK; p += M::ROWS) {
+            ahead.step();
+            Floats values[C];
+            M::template values<C>(v + p * D + d, values);
             for (int h = 0; h < H; h++) {
-                const auto weight = Product<T>::weight(weights + h * BLOCK + p);
-                for (int c = 0; c < C; c++) tile[h][c] = Product<T>::add(tile[h][c], values[c], weight);
+                const Floats weight = held(M::spread(weights + h * BLOCK + p));
+                for (int c = 0; c < C; c++) tile[h][c] = M::add(tile[h][c], values[c], weight);
             }
         }
         for (int h = 0; h < H; h++)
             for (int c = 0; c < C; c++) store(out + h * D + d + c * LANES, tile[h][c]);
     }
 }
+template <class O> constexpr int value_steps(int heads) {
+    return STEPS / columns<O>(heads) * (BLOCK / Product<O>::ROWS);
+}
 
-// The running softmax of a group's query heads over the part of a row that one thread has seen.
+// Heads are taken eight, four, two and one at a time.
+template <class Tile> inline void in_tiles(int heads, const Tile& tile) {
+    int h = 0;
+    for (; h + 8 <= heads; h += 8) tile(h, Size<8>());
+    for (; h + 4 <= heads; h += 4) tile(h, Size<4>());
+    for (; h + 2 <= heads; h += 2) tile(h, Size<2>());
+    for (; h < heads; h++) tile(h, Size<1>());
+}
+
+// Memory that begins at a cache line, so that no register is loaded from two.
+template <class T> struct Lines {
+    typedef T value_type;
+    T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
+    void deallocate(T* at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+    bool operator==(const Lines&) const { return true; }
+    bool operator!=(const Lines&) const { return false; }
+};
+template <class T> using Array = std::vector<T, Lines<T>>;
+
+// The running softmax of a group's query heads over the part of a row that one thread has seen; `sum` in LANES parts.
 struct State {
-    std::vector<float> top, sum, out;
+    Array<float> top, sum, out;
     int64_t row = -1;
-    explicit State(int heads) : top(heads), sum(heads), out(heads * D) {}
-    void start(int64_t at) {
+    void start(int64_t at, int heads) {
         row = at;
-        std::fill(top.begin(), top.end(), -INFINITY);
-        std::fill(sum.begin(), sum.end(), 0.f);
-        std::fill(out.begin(), out.end(), 0.f);
+        top.assign(heads, -INFINITY);
+        sum.assign(heads * LANES, 0.f);
+        out.assign(heads * D, 0.f);
     }
     void rescale(int head, float new_top) {
-        const float by = std::exp(top[head] - new_top);
+        const float by = std::exp2(top[head] - new_top);
         top[head] = new_top;
-        sum[head] *= by;
+        for (int i = 0; i < LANES; i++) sum[head * LANES + i] *= by;
         for (int d = 0; d < D; d++) out[head * D + d] *= by;
     }
     void add(const State& other) {
         for (size_t h = 0; h < top.size(); h++) {
             if (other.top[h] > top[h]) rescale(h, other.top[h]);
-            const float by = std::exp(other.top[h] - top[h]);
-            sum[h] += by * other.sum[h];
+            const float by = std::exp2(other.top[h] - top[h]);
+            for (int i = 0; i < LANES; i++) sum[h * LANES + i] += by * other.sum[h * LANES + i];
             for (int d = 0; d < D; d++) out[h * D + d] += by * other.out[h * D + d];
         }
+    }
+    float total(int head) const {
+        float all = 0;
+        for (int i = 0; i < LANES; i++) all += sum[head * LANES + i];
+        return all;
     }
 };
 
@@ -225,102 +299,121 @@ inline void put(bfloat16* to, float x) {  // to the nearest, ties to even
     const auto bits = load<uint32_t>(&x);
     to->bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
-
-// One head alone or two first, which fetch the block, then the others four, two and one at a time.
-template <class Tile> inline void in_tiles(int heads, const Tile& tile) {
-    int h = heads > 1 ? 2 : 1;
-    if (h == 2) tile(0, Size<2>(), First());
-    else tile(0, Size<1>(), First());
-    for (; h + 4 <= heads; h += 4) tile(h, Size<4>(), Later());
-    for (; h + 2 <= heads; h += 2) tile(h, Size<2>(), Later());
-    for (; h < heads; h++) tile(h, Size<1>(), Later());
+template <class T> inline void prepare_query(const T* from, T* to) { std::memcpy(to, from, D * sizeof *to); }
+template <class T> inline void prepare_query(const T* from, float* to) {
+    for (int d = 0; d < D; d += LANES) store(to + d, floats(from + d));
 }
+inline void prepare_query(const float* from, float* to) { std::memcpy(to, from, D * sizeof *to); }
+
+// What a thread works in.
+template <class T> struct Room {
+    Array<Operand<T>> queries, weights, block;
+    Array<float> scores;
+    Array<T> rest;
+    explicit Room(int heads) : queries(heads * D), weights(heads * BLOCK), scores(heads * BLOCK) {
+        if (!std::is_same_v<T, Operand<T>>) block.resize(BLOCK * D);
+    }
+};
 
 // One block of one K/V head: k, v [BLOCK, D], of which the first `n` positions count.
-template <class T>
-void attend_block(const typename Product<T>::Operand* q, const T* k, const T* v, int heads, int n, float scale, State& state,
-                  float* scores, typename Product<T>::Operand* weights) {
-    in_tiles(heads, [&](int h, auto size, auto first) {
-        for (int p = 0; p < BLOCK; p += LANES / size)
-            score_tile<T, size, first>(q + h * D, k + p * D, scores + h * BLOCK + p);
-    });
+template <class T> void attend_block(const T* k, const T* v, int heads, int n, float scale, State& state, Room<T>& room) {
+    using O = Operand<T>;
+    constexpr int64_t BYTES = BLOCK * D * sizeof(T);
+    int steps = 0;
+    in_tiles(heads, [&](int, auto size) { steps += score_steps<O>(size); });
+    Ahead keys_ahead(k, BYTES, heads, steps);
+    const O* keys = Product<O>::block(k, room.block.data());
+    for (int p = 0; p < BLOCK; p += LANES)
+        in_tiles(heads, [&](int h, auto size) {
+            for (int i = 0; i < LANES; i += LANES / size)
+                score_tile<O, size>(&room.queries[h * D], keys + (p + i) * D, &room.scores[h * BLOCK + p + i], keys_ahead);
+        });
     for (int h = 0; h < heads; h++) {
-        float* row = scores + h * BLOCK;
+        float* row = &room.scores[h * BLOCK];
         for (int p = n; p < BLOCK; p++) row[p] = -INFINITY;
-        Floats tops = load<Floats>(row);
-        for (int p = LANES; p < BLOCK; p += LANES) tops = maximum(tops, load<Floats>(row + p));
-        float top = tops[0];
-        for (int i = 1; i < LANES; i++) top = tops[i] > top ? tops[i] : top;
-        if (top * scale > state.top[h]) state.rescale(h, top * scale);
-        Floats total{};
+        Floats tops = floats(row);
+        for (int p = LANES; p < BLOCK; p += LANES) tops = maximum(tops, floats(row + p));
+        // a top that has been larger so far serves as well
+        if (any(tops * scale > Floats{} + state.top[h])) state.rescale(h, largest(tops) * scale);
+        Floats total = floats(&state.sum[h * LANES]);
         for (int p = 0; p < BLOCK; p += LANES)
-            total += Product<T>::prepare(exponential(load<Floats>(row + p) * scale - state.top[h]), weights + h * BLOCK + p);
-        for (int i = 0; i < LANES; i++) state.sum[h] += total[i];
+            total += Product<O>::weights(floats(row + p) * scale - state.top[h], &room.weights[h * BLOCK + p]);
+        store(&state.sum[h * LANES], total);
     }
-    in_tiles(heads, [&](int h, auto size, auto first) {
-        value_tile<T, size, first>(weights + h * BLOCK, v, &state.out[h * D]);
+    steps = 0;
+    in_tiles(heads, [&](int, auto size) { steps += value_steps<O>(size); });
+    Ahead values_ahead(v, BYTES, heads, steps);
+    const O* values = Product<O>::block(v, room.block.data());
+    in_tiles(heads, [&](int h, auto size) {
+        value_tile<O, size>(&room.weights[h * BLOCK], values, &state.out[h * D], values_ahead);
     });
 }
 
-// q, out [rows, heads, D] with rows = batch * kv_heads; keys and values [context, D] of each row, whose first elements are
-// strides[0] (keys) and strides[2] (values) apart from sequence to sequence, strides[1] and strides[3] from head to head.
+// How far the first elements of two sequences' and of two heads' rows lie apart.
+struct Strides { int64_t sequence, head; };
+
+// q, out [rows, heads, D] with rows = batch * kv_heads; keys and values [context, D] of each row.
 template <class T>
 void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv_heads, int heads, int64_t context,
-            const int64_t* strides, float scale, int threads) {
-    typedef typename Product<T>::Operand Operand;
+            Strides k_strides, Strides v_strides, float scale, int threads) {
     const int64_t blocks = (context + BLOCK - 1) / BLOCK;
     const int64_t units = rows * blocks;
-    std::vector<State> shared(2 * threads, State(0));
+    std::vector<State> shared(2 * threads);
     const auto finish = [&](const State& state) {
-        for (int h = 0; h < heads; h++)
-            for (int d = 0; d < D; d++) put(out + (state.row * heads + h) * D + d, state.out[h * D + d] / state.sum[h]);
+        for (int h = 0; h < heads; h++) {
+            const float by = 1 / state.total(h);
+            for (int d = 0; d < D; d++) put(out + (state.row * heads + h) * D + d, state.out[h * D + d] * by);
+        }
     };
 #pragma omp parallel num_threads(threads)
     {
         const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
         const int64_t begin = units * t / n_threads, end = units * (t + 1) / n_threads;
-        State state(heads);
-        std::vector<Operand> queries(heads * D), weights(heads * BLOCK);
-        std::vector<float> scores(heads * BLOCK);
-        std::vector<T> rest(2 * BLOCK * D);  // the last block, filled up with zeros
+        State whole;
+        Room<T> room(heads);
         for (int64_t unit = begin; unit < end;) {
             const int64_t row = unit / blocks, first = unit % blocks;
             const int64_t last = std::min(blocks, first + end - unit);
-            const T* keys = k + row / kv_heads * strides[0] + row % kv_heads * strides[1];
-            const T* values = v + row / kv_heads * strides[2] + row % kv_heads * strides[3];
-            state.start(row);
-            for (int h = 0; h < heads; h++) Product<T>::prepare(q + (row * heads + h) * D, &queries[h * D]);
+            const T* keys = k + row / kv_heads * k_strides.sequence + row % kv_heads * k_strides.head;
+            const T* values = v + row / kv_heads * v_strides.sequence + row % kv_heads * v_strides.head;
+            const bool alone = first == 0 && last == blocks;
+            State& state = alone ? whole : shared[2 * t + (unit != begin)];
+            state.start(row, heads);
+            for (int h = 0; h < heads; h++) prepare_query(q + (row * heads + h) * D, &room.queries[h * D]);
             for (int64_t block = first; block < last; block++) {
                 const T *k_block = keys + block * BLOCK * D, *v_block = values + block * BLOCK * D;
                 const int n = std::min<int64_t>(BLOCK, context - block * BLOCK);
-                if (n < BLOCK) {
-                    std::memcpy(rest.data(), k_block, n * D * sizeof(T));
-                    std::memcpy(rest.data() + BLOCK * D, v_block, n * D * sizeof(T));
-                    k_block = rest.data(), v_block = rest.data() + BLOCK * D;
+                if (n < BLOCK) {  // the last block, filled up with zeros
+                    room.rest.assign(2 * BLOCK * D, T{});
+                    std::memcpy(room.rest.data(), k_block, n * D * sizeof(T));
+                    std::memcpy(&room.rest[BLOCK * D], v_block, n * D * sizeof(T));
+                    k_block = room.rest.data(), v_block = k_block + BLOCK * D;
                 }
-                attend_block<T>(queries.data(), k_block, v_block, heads, n, scale, state, scores.data(), weights.data());
+                attend_block(k_block, v_block, heads, n, scale, state, room);
             }
-            if (first == 0 && last == blocks) finish(state);
-            else shared[2 * t + (unit != begin)] = state;
+            if (alone) finish(state);
             unit += last - first;
         }
     }
-    State* whole = nullptr;
+    State* row = nullptr;
     for (State& part : shared) {
         if (part.row < 0) continue;
-        if (whole && whole->row == part.row) { whole->add(part); continue; }
-        if (whole) finish(*whole);
-        whole = &part;
+        if (row && row->row == part.row) { row->add(part); continue; }
+        if (row) finish(*row);
+        row = &part;
     }
-    if (whole) finish(*whole);
+    if (row) finish(*row);
 }
 
 }  // namespace
 
+// `scale` times the binary logarithm of e: the softmax is taken to the base of 2.
 #define DECODE(name, T)                                                                                                     \
     extern "C" void name(const void* q, const void* k, const void* v, void* out, int64_t rows, int64_t kv_heads, int heads, \
-                         int64_t context, const int64_t* strides, float scale, int threads) {                              \
-        decode<T>((const T*)q, (const T*)k, (const T*)v, (T*)out, rows, kv_heads, heads, context, strides, scale, threads); \
+                         int64_t context, int64_t k_sequence, int64_t k_head, int64_t v_sequence, int64_t v_head,           \
+                         float scale, int threads) {                                                                        \
+        decode<T>((const T*)q, (const T*)k, (const T*)v, (T*)out, rows, kv_heads, heads, context, {k_sequence, k_head},     \
+                  {v_sequence, v_head}, scale * (float)M_LOG2E, threads);                                                   \
     }
 DECODE(decode_float32, float)
 DECODE(decode_bfloat16, bfloat16)

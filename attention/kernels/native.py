@@ -1,8 +1,9 @@
 """Decode attention written for the processor itself: `native.cpp`, compiled once for each head size and then kept.
 
 It does what plain PyTorch cannot say in one pass: read each key and value once, in the order they lie in memory, while
-all query heads of the group use them; multiply bfloat16 pairs where the processor has the instruction; give every core
-an equal piece of the cache even where there is one K/V head and one sequence.
+all query heads of the group use them; fetch the next ones while these are multiplied; multiply bfloat16 pairs where the
+processor has the instruction; give every core an equal piece of the cache even where there is one K/V head and one
+sequence.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from attention.cases import Case
 from attention.kernels import compiled
 
 SOURCE = Path(__file__).with_name("native.cpp")
-LANES = 16
-"""float32 numbers in a 512-bit register; processors with narrower ones take two or four steps."""
+HEAD_DIM_STEP = 16
+"""float32 numbers in the widest register, of which a head must fill some."""
 FLAGS = "-std=c++17 -O3 -march=native -ffp-contract=fast -fopenmp -fPIC -w"
 COMPILE_SECONDS = 120
 
@@ -38,8 +39,8 @@ def unavailable(device: str) -> str | None:
 
 
 def unsuited(case: Case) -> str | None:
-    if case.head_dim % LANES:
-        return f"needs a head_dim divisible by {LANES}, got {case.head_dim}"
+    if case.head_dim % HEAD_DIM_STEP:
+        return f"needs a head_dim divisible by {HEAD_DIM_STEP}, got {case.head_dim}"
     return None
 
 
@@ -52,45 +53,42 @@ def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         RuntimeError: the compiler failed, or what it made can't be loaded.
     """
     batch, n_kv_heads, context, head_dim = k.shape
-    run = getattr(_library(head_dim), f"decode_{str(q.dtype).removeprefix('torch.')}")
-    q, k, v = q.contiguous(), _in_rows(k), _in_rows(v)
+    q = q.contiguous()
     out = torch.empty_like(q)
-    strides = (ctypes.c_int64 * 4)(k.stride(0), k.stride(1), v.stride(0), v.stride(1))
-    run(
-        *(x.data_ptr() for x in (q, k, v, out)),
-        *(batch * n_kv_heads, n_kv_heads, q.shape[1] // n_kv_heads, context),
-        *(strides, head_dim**-0.5, torch.get_num_threads()),
+    k_strides, v_strides = k.stride(), v.stride()
+    if (*k_strides[2:], *v_strides[2:]) != (head_dim, 1, head_dim, 1):
+        k, v = k.contiguous(), v.contiguous()
+        k_strides, v_strides = k.stride(), v.stride()
+    _function(head_dim, q.dtype)(
+        q.data_ptr(),
+        k.data_ptr(),
+        v.data_ptr(),
+        out.data_ptr(),
+        batch * n_kv_heads,
+        n_kv_heads,
+        q.shape[1] // n_kv_heads,
+        context,
+        *k_strides[:2],
+        *v_strides[:2],
+        head_dim**-0.5,
+        torch.get_num_threads(),
     )
     return out
 
 
-def _in_rows(x: Tensor) -> Tensor:
-    return x if x.stride()[2:] == (x.shape[3], 1) else x.contiguous()
-
-
 @cache
-def _library(head_dim: int) -> ctypes.CDLL:
+def _function(head_dim: int, dtype: torch.dtype) -> Any:
     path = _built(head_dim)
     try:
         # its threads are those of the OpenMP that torch has loaded: a second pool would fight the first for the cores
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise RuntimeError(f"the compiled decode kernel cannot be loaded: {error}") from None
-    pointer, integer = ctypes.c_void_p, ctypes.c_int64
-    for dtype in ("float32", "bfloat16", "float16"):
-        function: Any = getattr(library, f"decode_{dtype}")
-        function.argtypes = [
-            *[pointer] * 4,
-            integer,
-            integer,
-            ctypes.c_int,
-            integer,
-            pointer,
-            ctypes.c_float,
-            ctypes.c_int,
-        ]
-        function.restype = None
-    return library
+    function: Any = getattr(library, f"decode_{str(dtype).removeprefix('torch.')}")
+    pointer, long = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = [*[pointer] * 4, long, long, ctypes.c_int, *[long] * 5, ctypes.c_float, ctypes.c_int]
+    function.restype = None
+    return function
 
 
 def _built(head_dim: int) -> Path:

@@ -48,7 +48,7 @@ def tall_matmul(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def split_matmul(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Flash-decoding (Dao et al. 2023): each chunk of the context gives a partial result and the log of its sum."""
     whole = k.shape[2] // CHUNK * CHUNK
-    rows = fold(q, k.shape[1]) * q.shape[-1] ** -0.5
+    rows = fold(q, k.shape[1])
     parts = []
     if whole:
         parts.append(
@@ -63,8 +63,8 @@ def split_matmul(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _partial(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Attention within each chunk: k, v [batch, n_kv_heads, chunks, positions, head_dim] ->
     out [batch, n_kv_heads, chunks, group_size, head_dim], lse [batch, n_kv_heads, chunks, group_size, 1]."""
-    scores = q.unsqueeze(2) @ k.mT
-    lse = scores.float().logsumexp(-1, keepdim=True)
+    scores = (q.unsqueeze(2) @ k.mT).float() * q.shape[-1] ** -0.5
+    lse = scores.logsumexp(-1, keepdim=True)
     return (scores - lse).exp().to(v.dtype) @ v, lse
 
 
