@@ -79,7 +79,7 @@ def _plain(text: str) -> str:
 def golden(rows: Sequence[Golden]) -> None:
     """Published figures beside ours."""
     st.subheader("Published figures", anchor=False)
-    st.dataframe(
+    frame.table(
         {
             "model": [row.model for row in rows],
             "quantity": [row.quantity.replace("_", " ") for row in rows],
@@ -90,7 +90,6 @@ def golden(rows: Sequence[Golden]) -> None:
             "agrees": [row.agrees for row in rows],
             "where": [row.source for row in rows],
         },
-        hide_index=True,
         key="a_golden",
         column_config={n: st.column_config.NumberColumn(format="localized") for n in ("context", "computed, bytes")},
     )
@@ -104,7 +103,7 @@ def checks(rows: Sequence[Check], results: Results) -> None:
     if not rows:
         st.caption("No such check.")
         return
-    st.dataframe(
+    frame.table(
         {
             "model": [row.model for row in rows],
             "from": [row.source for row in rows],
@@ -116,7 +115,6 @@ def checks(rows: Sequence[Check], results: Results) -> None:
             "not explained": [row.unexplained_bytes for row in rows],
             "why": [row.reason or "; ".join(row.explanations) for row in rows],
         },
-        hide_index=True,
         height=420,
         placeholder="–",
         key="a_checks",

@@ -188,12 +188,12 @@ def layer_table(model: ChosenModel, load: Load) -> None:
     """Every layer of one sequence, to read and to take away."""
     rows = layer_rows(model.spec, load)
     st.subheader("Layer by layer", anchor=False)
-    st.dataframe(
+    frame.table(
         {"layer": _column(rows, "layer"), "kind": _column(rows, "kind"), "query heads": _column(rows, "n_heads"),
          "K/V heads": _column(rows, "n_kv_heads"), "positions held": _column(rows, "positions"),
          "bytes, one sequence": _column(rows, "state_bytes"),
          "size": [binary_bytes(row["state_bytes"]) for row in rows]},
-        hide_index=True, height=260, key="kv_layers",
+        height=260, key="kv_layers",
         column_config={name: st.column_config.NumberColumn(format="localized")
                        for name in ("positions held", "bytes, one sequence")},
     )  # fmt: skip

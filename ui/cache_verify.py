@@ -8,7 +8,7 @@ import streamlit as st
 
 from attention.units import binary_bytes, duration, parameters
 from attention.worker import Job
-from ui import downloads, jobs, lesson
+from ui import downloads, frame, jobs, lesson
 from ui.controls import ChosenModel, Load
 from ui.params import PASTED, TYPED
 
@@ -62,7 +62,7 @@ def _draw(job: Job | None) -> None:
         f"{found['kv_dtype']}."
     )
     layers = found["layers"]
-    st.dataframe(
+    frame.table(
         {
             "layer": [row["index"] for row in layers],
             "kind": [row["kind"] for row in layers],
@@ -71,7 +71,6 @@ def _draw(job: Job | None) -> None:
             "difference": [row["allocated_bytes"] - row["computed_bytes"] for row in layers],
             "why": [row["explanation"] or "" for row in layers],
         },
-        hide_index=True,
         height=220,
         key=f"{KEY}_table",
         column_config={

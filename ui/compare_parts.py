@@ -135,7 +135,7 @@ def table(rows: Sequence[Compared]) -> None:
     if not rows:
         st.caption("Choose models above; each becomes a row here.")
         return
-    shown = {
+    shown: dict[str, list[Any]] = {
         "model": [r.label for r in rows],
         "released": [r.released for r in rows],
         "sharing": [r.sharing for r in rows],
@@ -151,9 +151,8 @@ def table(rows: Sequence[Compared]) -> None:
         "% of own MHA": [_over(r.of_own_mha, 0.01) for r in rows],
     }
     number = st.column_config.NumberColumn
-    st.dataframe(
+    frame.table(
         shown,
-        hide_index=True,
         key="cmp_table",
         column_config={
             "heads": st.column_config.Column(help="Query heads / K/V heads of the most frequent layer with attention"),

@@ -168,7 +168,7 @@ def others(spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
     """The same load on every accelerator of the catalogue."""
     st.subheader("The same load on other accelerators", anchor=False)
     rows = serving.every_accelerator(spec, setup, context, batch)
-    st.dataframe(
+    frame.table(
         {
             "accelerator": [row["accelerator"] for row in rows],
             "memory": [binary_bytes(row["memory_bytes"]) for row in rows],
@@ -178,7 +178,6 @@ def others(spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
             "tokens/s at most": [row["tokens_per_s"] for row in rows],
             "source": [row["source"] for row in rows],
         },
-        hide_index=True,
         key="fit_others",
         column_config={
             "fewest": st.column_config.NumberColumn(help=f"Powers of two up to {MAX_COUNT}; empty: no such count."),

@@ -10,7 +10,7 @@ import gc
 import html
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,19 @@ def numbers() -> Any:
 def details() -> Any:
     """Container for what stands below the figure: formula, table, lesson. Not shown when embedded."""
     return st.container(key="details")
+
+
+def table(columns: Mapping[str, Sequence[Any]], **options: Any) -> Any:
+    """Draw a table that can be sorted and searched.
+
+    Args:
+        columns: heading -> values, all of one kind or None. They are handed on as an Arrow table, which takes a third
+            of the time of the way over a DataFrame.
+        options: of ``st.dataframe``, e.g. ``key=`` or ``column_config=``.
+    """
+    import pyarrow as pa  # not every page has a table
+
+    return st.dataframe(pa.table({name: list(values) for name, values in columns.items()}), hide_index=True, **options)
 
 
 def chart(fig: Any, *, key: str, filename: str, alt: str, **options: Any) -> Any:
