@@ -1,6 +1,7 @@
-"""What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer.
+"""What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer and a front end that is
+there sooner (``ui/front_end.py``).
 
-``streamlit run app.py`` serves the same pages without the headers.
+``streamlit run app.py`` serves the same pages without either.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import psutil
 import streamlit as st
 from starlette.middleware import Middleware
+
+from ui.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -77,4 +80,4 @@ async def send_at_once(_: st.App) -> AsyncIterator[None]:
     yield
 
 
-app = st.App("app.py", middleware=[Middleware(SecurityHeaders)], lifespan=send_at_once)
+app = st.App("app.py", middleware=[Middleware(SecurityHeaders), Middleware(FrontEnd)], lifespan=send_at_once)

@@ -42,7 +42,7 @@ def chromium_path() -> str | None:
 
 
 class Server:
-    """``streamlit run app.py`` from the checkout, in a process of its own."""
+    """``streamlit run serve.py`` from the checkout, in a process of its own."""
 
     def __init__(self, data: Path, **environment: str) -> None:
         with socket.socket() as free:
@@ -51,7 +51,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         data.mkdir(parents=True, exist_ok=True)
         self.log = data / "server.log"
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.address", "127.0.0.1"]
+        command = [sys.executable, "-m", "streamlit", "run", "serve.py", "--server.address", "127.0.0.1"]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--server.port", str(self.port), "--browser.gatherUsageStats", "false"],

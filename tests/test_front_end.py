@@ -1,0 +1,119 @@
+"""Streamlit's scripts as we send them: the same bytes, compressed; a page asks early for those it will need."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from tests.event_loop import run
+from ui import front_end
+
+PAGE = b"<html><head><title>x</title></head><body></body></html>"
+
+
+def ask(
+    path: str, *, method: str = "GET", answer: bytes = b"theirs", kind: bytes = b"text/plain", **headers: str
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Status, headers and body of an answer; what is not ours to answer comes from an app that says `answer`."""
+    extra = {b"content-encoding": headers.pop("encoded").encode()} if "encoded" in headers else {}
+    status = int(headers.pop("status", "200"))
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        start = {b"content-type": kind, b"content-length": str(len(answer)).encode(), **extra}
+        await send({"type": "http.response.start", "status": status, "headers": list(start.items())})
+        half = len(answer) // 2
+        await send({"type": "http.response.body", "body": answer[:half], "more_body": True})
+        await send({"type": "http.response.body", "body": answer[half:]})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asked = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope: Any = {"type": "http", "method": method, "path": path, "headers": asked}
+    run(front_end.FrontEnd(app)(scope, None, send))  # type: ignore[arg-type]
+    body = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], dict(sent[0]["headers"]), body
+
+
+def test_every_part_we_draw_is_known_to_this_version() -> None:
+    manifest = json.loads((front_end.FOLDER / "manifest.json").read_text())
+    for part in front_end.PARTS:
+        files = [entry["file"] for key, entry in manifest.items() if key.endswith(f"/{part}.tsx")]
+        assert files, f"{part} is no part of this Streamlit"
+        assert files[0].removeprefix("static/") in front_end.needed()
+    page = (front_end.FOLDER / "index.html").read_text()
+    assert not [name for name in front_end.needed() if name in page]
+
+
+def test_a_script_comes_compressed_and_whole() -> None:
+    name = next(name for name in front_end.needed() if "PlotlyChart" in name)
+    status, headers, body = ask(f"/static/{name}", accept_encoding="gzip, deflate, br")
+    original = (front_end.FOLDER / "static" / name).read_bytes()
+    assert status == 200
+    assert gzip.decompress(body) == original
+    assert int(headers[b"content-length"]) == len(body) < len(original) / 2
+    assert headers[b"content-encoding"] == b"gzip"
+    assert headers[b"vary"] == b"accept-encoding"
+    assert headers[b"content-type"].split(b";")[0] in (b"text/javascript", b"application/javascript")
+    assert b"immutable" in headers[b"cache-control"]
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/static/NAME", {}),
+        ("/static/NAME", {"accept_encoding": "br"}),
+        ("/static/NAME", {"accept_encoding": "gzip", "range": "bytes=0-9"}),
+        ("/static/NAME", {"accept_encoding": "gzip", "method": "HEAD"}),
+        ("/static/../index.html", {"accept_encoding": "gzip"}),
+        ("/static//etc/passwd", {"accept_encoding": "gzip"}),
+        ("/static/js/none.js", {"accept_encoding": "gzip"}),
+        ("/app/static/NAME", {"accept_encoding": "gzip"}),
+        ("/NAME", {"accept_encoding": "gzip"}),
+    ],
+)
+def test_all_else_is_streamlits_to_answer(path: str, options: dict[str, str]) -> None:
+    status, headers, body = ask(path.replace("NAME", front_end.needed()[0]), **options)  # type: ignore[arg-type]
+    assert (status, body) == (200, b"theirs")
+    assert b"content-encoding" not in headers
+
+
+def test_a_page_asks_early_for_what_it_needs() -> None:
+    _, headers, body = ask("/kv_cache", answer=PAGE, kind=b"text/html; charset=utf-8")
+    head, _, rest = body.partition(b"</head>")
+    assert rest == b"<body></body></html>"
+    assert head.count(b"modulepreload") == len(front_end.needed()) > 20
+    for name in front_end.needed():
+        assert f'href="./static/{name}"'.encode() in head
+    assert int(headers[b"content-length"]) == len(body)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"kind": b"application/json"}, {"kind": b"text/html", "encoded": "gzip"}, {"kind": b"text/html", "status": "404"}],
+)
+def test_other_answers_stay_as_they_are(options: dict[str, Any]) -> None:
+    _, headers, body = ask("/x", answer=PAGE, **options)
+    assert body == PAGE
+    assert int(headers[b"content-length"]) == len(PAGE)
+
+
+def test_a_version_that_names_its_parts_otherwise_is_served_without_haste(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(front_end, "FOLDER", tmp_path)
+    front_end.needed.cache_clear()
+    try:
+        assert front_end.needed() == ()
+        (tmp_path / "index.html").write_text("<head></head>")
+        (tmp_path / "manifest.json").write_text('{"a/Other.tsx": {"file": "static/js/other.js"}}')
+        front_end.needed.cache_clear()
+        assert front_end.needed() == ()
+        _, _, body = ask("/", answer=PAGE, kind=b"text/html")
+        assert body == PAGE
+    finally:
+        front_end.needed.cache_clear()

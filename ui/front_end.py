@@ -1,0 +1,131 @@
+"""Streamlit's own scripts on their way to the browser: compressed, kept in memory, and the ones that every page of ours
+needs asked for while the page is still loading instead of one after another once its content has arrived.
+
+Middleware around the app, see ``serve.py``. Whatever it does not know is Streamlit's to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import mimetypes
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+FOLDER = Path(streamlit.__file__).parent / "static"
+PARTS = (
+    *("Html/Html", "PageLink/PageLink", "Metric/Metric", "PlotlyChart/PlotlyChart"),
+    *("BidiComponent/BidiComponent", "Selectbox/Selectbox", "Slider/Slider", "NumberInput/NumberInput"),
+    *("Button/Button", "ButtonGroup/ButtonGroup"),
+)
+"""Parts of the front end that are drawn by our pages, as its manifest names them."""
+COMPRESSIBLE = (".js", ".css", ".svg", ".json")
+FOR_A_YEAR = b"public, immutable, max-age=31536000"
+"""Every name contains a hash of its content."""
+
+
+@cache
+def needed() -> tuple[str, ...]:
+    """Names below "static/" of the scripts behind PARTS, those that Streamlit's page asks for itself left out.
+
+    Another version of Streamlit may name its parts otherwise: what is not found is loaded later, as without us.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((FOLDER / "manifest.json").read_text())
+        page = (FOLDER / "index.html").read_text()
+    except (OSError, ValueError):
+        return ()
+    waiting = [key for part in PARTS for key in manifest if key.endswith(f"/{part}.tsx")]
+    found: dict[str, None] = {}
+    while waiting:
+        entry = manifest.get(waiting.pop(0), {})
+        name = str(entry.get("file", "")).removeprefix("static/")
+        if name and name not in found:
+            found[name] = None
+            waiting += entry.get("imports", [])
+    return tuple(name for name in found if name not in page)
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Names below "static/" of all files that can be asked for."""
+    root = FOLDER / "static"
+    return frozenset(path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix in COMPRESSIBLE)
+
+
+@cache
+def _compressed(name: str) -> bytes:
+    return gzip.compress((FOLDER / "static" / name).read_bytes(), 6, mtime=0)
+
+
+def _head(page: bytes) -> bytes:
+    """The page with what it needs asked for at the end of its head, after what it needs first."""
+    links = "".join(f'<link rel="modulepreload" crossorigin href="./static/{name}">\n' for name in needed())
+    return page.replace(b"</head>", links.encode() + b"</head>", 1)
+
+
+class FrontEnd:
+    """ASGI middleware: see the module."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        asked = dict(scope["headers"])
+        name = scope["path"].removeprefix("/static/")
+        if name in _known() and b"gzip" in asked.get(b"accept-encoding", b"") and b"range" not in asked:
+            await self._file(name, send)
+        else:
+            await self.app(scope, receive, _WithHead(send))
+
+    async def _file(self, name: str, send: Send) -> None:
+        body = await asyncio.to_thread(_compressed, name)
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = [
+            (b"content-type", kind.encode()),
+            (b"content-encoding", b"gzip"),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", FOR_A_YEAR),
+            (b"vary", b"accept-encoding"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class _WithHead:
+    """Sends an answer on; a page of the app gets our links into its head."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.start: Message | None = None
+        self.body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_page(message):
+            self.start = message
+        elif self.start is None or message["type"] != "http.response.body":
+            await self.send(message)
+        else:
+            self.body += message.get("body", b"")
+            if not message.get("more_body"):
+                body = _head(self.body)
+                headers = [(n, v) for n, v in self.start["headers"] if n.lower() != b"content-length"]
+                length = (b"content-length", str(len(body)).encode())
+                await self.send({**self.start, "headers": [*headers, length]})
+                await self.send({"type": "http.response.body", "body": body})
+
+
+def _is_page(start: Message) -> bool:
+    headers = {name.lower(): value for name, value in start["headers"]}
+    plain = b"content-encoding" not in headers
+    return start["status"] == 200 and plain and headers.get(b"content-type", b"").startswith(b"text/html")
