@@ -12,7 +12,7 @@ import sys
 import bench
 
 DEFAULT = ("decode",)
-HELPERS = ("session", "peers", "__main__")
+HELPERS = ("session", "peers", "browser", "__main__")
 
 
 def main(names: list[str]) -> int:

@@ -1,12 +1,13 @@
-"""How long a moved slider takes: on the server, and in Chromium from the key press to the repainted figure.
+"""How long a moved slider takes, on the server and in Chromium until the figure is repainted; and first screens.
 
-    python -m bench.latency [--moves 20] [--json FILE] [--no-browser]
+    python -m bench.latency [--moves 20] [--visits 5] [--json FILE] [--no-browser]
 
-A fresh server on loopback, one visitor, nothing else running. The server's time is that of a whole rerun as a
-WebSocket client sees it, from the request to the last message; the browser's runs from a key press on the context
-slider to the second frame after the figure's data changed (the first is the one it is painted in). First screens:
-of a server that was just started ("cold", the process start not counted) and of the same one again ("warm"), until
-numbers and controls stand and until the figures do. Medians and 95th percentiles, all of this run.
+A fresh server on loopback, one visitor, nothing else running, a browser left alone (see ``bench/browser.py``). The
+server's time is that of a whole rerun as a WebSocket client sees it, from the request to the last message; the
+browser's runs from a step of the slider to the frame that shows another figure (on a page without a figure of its own:
+another picture or number). First screens: of a server that was just started ("cold", the process start not counted) and
+of the same one again ("warm"), until numbers and controls stand ("usable") and until the figures do ("complete"); the
+same without ``ui/front_end.py``. Medians and 95th percentiles, all of this run.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ import asyncio
 import json
 import platform
 import random
-import shutil
 import statistics
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench import browser
 from bench.load import server
 from bench.session import Session
 
@@ -40,42 +40,57 @@ PAGES = {
     "What fits": ("fit", "context_pick", "fit_map"),
 }
 
-# What is looked at: a figure's data, shapes and notes, or without a figure's key what
-# the page says in its first picture, found through the component's shadow roots.
-_LOOK = """
-(key) => {
-  const deep = (root) => {
-    const own = root.querySelector('[role=img][aria-label]');
-    if (own) return own.getAttribute('aria-label');
-    for (const e of root.querySelectorAll('*')) if (e.shadowRoot) { const s = deep(e.shadowRoot); if (s) return s; }
-    return null;
-  };
-  window.__look = () => {
-    if (key) {
-      const plot = document.querySelector(`.st-key-${key} .js-plotly-plot`);
-      return plot && plot.data ? JSON.stringify([plot.data, plot.layout.shapes, plot.layout.annotations]) : null;
-    }
-    const plots = [...document.querySelectorAll('.js-plotly-plot')].map((p) => p.data && JSON.stringify(p.data));
-    const metrics = [...document.querySelectorAll('[data-testid=stMetricValue]')].map((m) => m.textContent);
-    const shown = deep(document.querySelector('[data-testid=stMain]'));
-    return shown || plots.length || metrics.length ? JSON.stringify([shown, plots, metrics]) : null;
-  };
-  window.__arm = () => {
-    const before = window.__look();
-    window.__took = null;
-    const onKey = () => {
-      const start = performance.now();
-      const watch = () => {
-        if (window.__look() !== before) {
-          requestAnimationFrame(() => { window.__took = performance.now() - start; });
-        } else if (performance.now() - start < 10000) requestAnimationFrame(watch);
-        else window.__took = -1;
-      };
-      requestAnimationFrame(watch);
-    };
-    window.addEventListener('keydown', onKey, { once: true, capture: true });
-  };
+_FIRST_SCREEN = """
+const metrics = '[data-testid=stMetricValue]', controls = '[data-testid=stSlider]';
+let usable = null, complete = null;
+const look = async () => {
+  if (!there(metrics) || !there(controls)) return;
+  if (usable === null) { usable = 0; usable = await painted(); }
+  if (complete === null && usable && there('.js-plotly-plot .main-svg') && done()) {
+    complete = 0;
+    complete = await painted();
+    report({ usable_s: usable / 1e3, complete_s: complete / 1e3 });
+  }
+};
+new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
+"""
+
+_MOVES = """
+const figure = FIGURE;
+const range = () => document.querySelector('.st-key-SLIDER input[type=range]');
+const pictures = () => {
+  const main = document.querySelector('[data-testid=stMain]');
+  if (figure) return [...main.querySelectorAll(`.st-key-${figure} .js-plotly-plot`)];
+  const roots = [...main.querySelectorAll('*')].map((e) => e.shadowRoot).filter(Boolean);
+  return [...roots, ...main.querySelectorAll('[data-testid=stMetricValue], .js-plotly-plot')];
+};
+await until(() => document.body && range() && done() && pictures().length);
+await pause(1500);
+const taken = [];
+for (let move = 0; move < MOVES + 2; move++) {
+  const step = range();
+  // to and fro, so that no end of the slider is met
+  const up = move % 2 === 0 ? Number(step.max) > Number(step.value) : Number(step.min) >= Number(step.value);
+  const changed = new Promise((then) => {
+    const watching = new MutationObserver(() => { watching.disconnect(); then(); });
+    for (const picture of pictures())
+      watching.observe(picture, { subtree: true, childList: true, attributes: true, characterData: true });
+  });
+  const key = { key: up ? 'ArrowRight' : 'ArrowLeft', bubbles: true, cancelable: true };
+  step.focus();
+  const start = performance.now();
+  // what an arrow key does, which a script cannot press
+  step.dispatchEvent(new KeyboardEvent('keydown', key));
+  step.value = Number(step.value) + (up ? 1 : -1);
+  for (const name of ['input', 'change']) step.dispatchEvent(new Event(name, { bubbles: true }));
+  step.dispatchEvent(new KeyboardEvent('keyup', key));
+  await changed;
+  const took = await painted() - start;
+  if (move >= 2) taken.push(took / 1e3);
+  await until(done);
+  await pause(300);
 }
+report(taken);
 """
 
 
@@ -101,87 +116,42 @@ async def server_times(address: str, path: str, moves: int) -> list[float]:
     return taken
 
 
-def first_screen(browser: Any, url: str) -> dict[str, float]:
-    """Seconds until the first page can be used (its numbers and controls stand) and until its figures stand too, in a
-    new visitor's tab, whose browser has none of the front end's files."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    started = time.perf_counter()
-    page.goto(url, wait_until="commit")
-    page.wait_for_selector("[data-testid=stMetricValue]", timeout=60_000)
-    usable = time.perf_counter() - started
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
-    page.wait_for_function(
-        "() => !document.querySelector('[data-testid=stSkeleton]') && "
-        "document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"
-    )
-    complete = time.perf_counter() - started
-    context.close()
-    return {"usable_s": usable, "complete_s": complete}
+def first_screens(visits: int, script: str) -> dict[str, dict[str, float]]:
+    """Seconds until the first page can be used and until it is complete, on a server of its own."""
+    with server(script) as (address, _process):
+        cold, *warm = (browser.visit(f"http://{address}/", _FIRST_SCREEN) for _ in range(visits + 1))
+    medians = {name: statistics.median(one[name] for one in warm) for name in cold}
+    worst = {name: max(one[name] for one in warm) for name in cold}
+    return {"cold": cold, "warm": medians, "warm_worst": worst}
 
 
-def browser_times(browser: Any, url: str, slider: str, figure: str | None, moves: int) -> list[float]:
-    """Seconds from a key press on the slider to the repainted figure."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.goto(url)
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
-    page.wait_for_timeout(1500)
-    page.evaluate(_LOOK, figure)
-    thumb = page.locator(f".st-key-{slider}").get_by_role("slider").first
-    taken = []
-    for move in range(moves + 2):
-        thumb.focus()
-        page.evaluate("() => window.__arm()")
-        # to and fro, so that no end of the slider is met
-        page.keyboard.press("ArrowRight" if move % 2 == 0 else "ArrowLeft")
-        page.wait_for_function("() => window.__took !== null", timeout=20_000)
-        took = page.evaluate("() => window.__took")
-        if took < 0:
-            raise SystemExit(f"{url}: nothing changed within ten seconds of a key press")
-        if move >= 2:
-            taken.append(took / 1e3)
-        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-        page.wait_for_timeout(250)
-    context.close()
-    return taken
+def browser_times(url: str, slider: str, figure: str | None, moves: int) -> list[float]:
+    """Seconds from a step of the slider to the repainted figure."""
+    script = _MOVES.replace("SLIDER", slider).replace("FIGURE", json.dumps(figure)).replace("MOVES", str(moves))
+    found: list[float] = browser.visit(url, script)
+    return found
 
 
-def measure(moves: int, with_browser: bool) -> dict[str, Any]:
-    """Everything, on one fresh server."""
+def measure(moves: int, visits: int, with_browser: bool) -> dict[str, Any]:
+    """Everything; moves on one fresh server."""
     result: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("streamlit", "plotly")},
         "targets": TARGETS,
-        "pages": {},
+        "pages": {name: {} for name in PAGES},
     }
     with server() as (address, _process):
-        if with_browser:
-            _with_browser(result, address, moves)
-        for name, (path, _, _) in PAGES.items():
-            times = asyncio.run(server_times(address, path, moves))
-            result["pages"].setdefault(name, {})["server"] = _spread(times)
-    return result
-
-
-def _with_browser(result: dict[str, Any], address: str, moves: int) -> None:
-    from playwright.sync_api import sync_playwright
-
-    path_of = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path_of, args=["--no-sandbox", "--disable-gpu"])
-        result["versions"]["chromium"] = browser.version
-        cold = first_screen(browser, f"http://{address}/")
-        warm = [first_screen(browser, f"http://{address}/") for _ in range(3)]
-        result["first_screen"] = {
-            "cold": cold,
-            "warm": {name: statistics.median(one[name] for one in warm) for name in cold},
-        }
         for name, (path, slider, figure) in PAGES.items():
-            times = browser_times(browser, f"http://{address}/{path}", slider, figure, moves)
-            result["pages"].setdefault(name, {})["browser"] = _spread(times)
-        browser.close()
+            result["pages"][name]["server"] = _spread(asyncio.run(server_times(address, path, moves)))
+            if with_browser:
+                times = browser_times(f"http://{address}/{path}", slider, figure, moves)
+                result["pages"][name]["browser"] = _spread(times)
+    if with_browser:
+        result["versions"]["chromium"] = browser.version()
+        result["first_screen"] = first_screens(visits, "serve.py")
+        result["first_screen_without_front_end"] = first_screens(visits, "app.py")
+    return result
 
 
 def table(result: dict[str, Any]) -> str:
@@ -191,11 +161,10 @@ def table(result: dict[str, Any]) -> str:
         cells = [_ms(row.get("server"), "median_s"), _ms(row.get("server"), "p95_s")]
         cells += [_ms(row.get("browser"), "median_s"), _ms(row.get("browser"), "p95_s")]
         lines.append(f"{name:<10} {cells[0]:>14} {cells[1]:>8} {cells[2]:>15} {cells[3]:>8}")
-    if screens := result.get("first_screen"):
-        lines += [
-            f"first screen, {name} server: usable {one['usable_s']:.2f} s, complete {one['complete_s']:.2f} s"
-            for name, one in screens.items()
-        ]
+    for key in ("first_screen", "first_screen_without_front_end"):
+        for name, one in result.get(key, {}).items():
+            what = f"{key.replace('_', ' ')}, {name.replace('_', ' ')}"
+            lines.append(f"{what}: usable {one['usable_s']:.2f} s, complete {one['complete_s']:.2f} s")
     return "\n".join(lines)
 
 
@@ -206,10 +175,11 @@ def _ms(spread: dict[str, float] | None, key: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--moves", type=int, default=20)
+    parser.add_argument("--visits", type=int, default=5, help="first screens of a warm server")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file to write; default %(default)s")
     parser.add_argument("--no-browser", action="store_true")
     args = parser.parse_args(argv)
-    result = measure(args.moves, not args.no_browser)
+    result = measure(args.moves, args.visits, not args.no_browser)
     print(table(result))
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -35,14 +35,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def server() -> Iterator[tuple[str, psutil.Process]]:
+def server(script: str = "serve.py") -> Iterator[tuple[str, psutil.Process]]:
     """A fresh server on a free loopback port: (address, process)."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     with tempfile.TemporaryDirectory() as data:
         env = {**os.environ, "HEADSHARE_DATA_DIR": data, "HEADSHARE_HUB": "0"}
-        command = [sys.executable, "-m", "streamlit", "run", "serve.py", "--server.address", "127.0.0.1"]
+        command = [sys.executable, "-m", "streamlit", "run", script, "--server.address", "127.0.0.1"]
         process = subprocess.Popen(
             [*command, "--server.port", str(port), "--server.disconnectedSessionTTL", "5"],
             cwd=ROOT,
