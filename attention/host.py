@@ -163,17 +163,17 @@ def _calibrate(device: str) -> Calibration:
     if device == "cpu":
         torch.set_num_threads(hardware.threads)
     size = 2 * flush_bytes(device)
-    source = torch.ones(size // 4, device=device)
-    target = torch.empty_like(source)
-    read = best_time(lambda: read_once(source), device)
+    buffer = torch.ones(size // 4, device=device)
+    source, target = buffer.chunk(2)
+    read = best_time(lambda: read_once(buffer), device)
     copied = best_time(lambda: target.copy_(source), device)
-    del source, target
+    del buffer, source, target
     return Calibration(
         device=device,
         name=hardware.cpu if device == "cpu" else torch.cuda.get_device_name(),
         threads=torch.get_num_threads(),
         read_bytes_per_s=size / read,
-        copy_bytes_per_s=2 * size / copied,
+        copy_bytes_per_s=size / copied,
         flops_per_s={name: _matmul_rate(name, device) for name in ("float32", "bfloat16", "float16")},
         buffer_bytes=size,
         cache_bytes=last_level_cache(device),

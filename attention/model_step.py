@@ -62,7 +62,7 @@ def run_steps(
     for case in cases:
         device = resolve_device(case.device)
         limit = int(RESERVE * host.free_memory(device)) if memory_bytes is None else memory_bytes
-        needed = case.memory_bytes + host.flush_bytes(device)
+        needed = case.memory_bytes + 2 * host.flush_bytes(device)
         if needed > limit:
             raise ValueError(
                 f"{case.variant} at context {case.context:,} and batch {case.batch} needs {binary_bytes(needed)} for "

@@ -57,7 +57,9 @@ with frame.page(
     with run_column:
         jobs.button("timings", "bench", payload, help="Time every chosen combination on this server.")
     found, problems = kept_runs.shown("timings")
-    chosen = timing_parts.view_controls(timing_views.common_shapes(found), single=len(found) == 1)
+    running = (job := jobs.current("timings")) is not None and not job.done
+    shapes = timing_views.common_shapes(found)
+    chosen = timing_parts.view_controls(shapes, single=len(found) == 1, running=running)
     for problem in problems:
         st.warning(problem)
     jobs.panel("timings", draw)

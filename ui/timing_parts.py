@@ -133,14 +133,20 @@ def table(results: Iterable[Result]) -> None:
     )
 
 
-def view_controls(shapes: Sequence[Shape], *, single: bool) -> Shape | None:
-    """Which of the timed shapes to look at, and how. Index 0 is the last one timed, the longest context."""
+def view_controls(shapes: Sequence[Shape], *, single: bool, running: bool) -> Shape | None:
+    """Which of the timed shapes to look at, and how. Index 0 is the last one timed, the longest context.
+
+    While a run goes on, the figure follows its newest timing: there is nothing to choose.
+    """
     if not shapes:
         return None
     st.session_state["t_shape"] = min(st.session_state["t_shape"], len(shapes) - 1)
     with frame.below_bar():
         left, right = st.columns([2, 1], vertical_alignment="center")
     order = shapes[::-1]
+    if running:
+        left.caption("While the run goes on, the figure follows its newest timing.")
+        return order[st.session_state["t_shape"]]
     chosen = left.selectbox(
         "Show",
         range(len(order)),

@@ -16,97 +16,14 @@
 #include <type_traits>
 #include <vector>
 #include <omp.h>
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
+#include "registers.h"
 
 namespace {
 
 constexpr int D = HEAD_DIM;
-#if defined(__AVX512F__)
-constexpr int LANES = 16;  // float32 numbers in a register
-#else
-constexpr int LANES = 8;
-#endif
 constexpr int STEPS = D / LANES;
 constexpr int BLOCK = 32;  // positions: 16 KiB of float32 keys at head_dim 128, so that the next block finds room beside it
 static_assert(D % 16 == 0, "head_dim must be divisible by 16");
-
-typedef float Floats __attribute__((vector_size(4 * LANES)));
-typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
-
-struct bfloat16 { uint16_t bits; };
-typedef _Float16 float16;
-
-template <class To, class From> inline To load(const From* from) {
-    To to;
-    std::memcpy(&to, from, sizeof to);
-    return to;
-}
-inline void store(float* to, Floats x) { std::memcpy(to, &x, sizeof x); }
-inline Floats floats(const float* x) { return load<Floats>(x); }
-inline Floats floats(const bfloat16* x) {  // a bfloat16 is the upper half of a float32
-    return (Floats)(__builtin_convertvector(load<Halves>(x), Ints) << 16);
-}
-inline Floats floats(const float16* x) {
-#if defined(__AVX512F__)
-    return (Floats)_mm512_cvtph_ps(load<__m256i>(x));
-#elif defined(__F16C__) && defined(__AVX2__)
-    return (Floats)_mm256_cvtph_ps(load<__m128i>(x));
-#else
-    typedef float16 Packed __attribute__((vector_size(2 * LANES)));
-    return __builtin_convertvector(load<Packed>(x), Floats);
-#endif
-}
-// Keeps what was loaded in its register: compilers like to load it anew for every use, which takes longer than the use.
-inline Floats held(Floats x) {
-#if defined(__AVX2__)
-    asm("" : "+v"(x));
-#endif
-    return x;
-}
-inline bool any(Ints mask) {
-#if defined(__AVX512F__)
-    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
-#else
-    int all = 0;
-    for (int i = 0; i < LANES; i++) all |= mask[i];
-    return all;
-#endif
-}
-inline float largest(Floats x) {
-    float all = x[0];
-    for (int i = 1; i < LANES; i++) all = std::max(all, x[i]);
-    return all;
-}
-inline Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
-
-// 2^x for x <= 0: a power of two times a polynomial of the rest, which lies between -1/2 and 1/2. The coefficients, highest
-// power first, are those of the smallest largest relative error: 8e-8 for six of them, 8e-5 for four.
-template <int N> inline Floats power_of_two(Floats x, const float (&coefficients)[N]) {
-    const Floats magic = Floats{} + 12582912.f;  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
-    x = maximum(x, Floats{} - 126.f);
-    const Floats whole = x + magic, rest = x - (whole - magic);
-    Floats p = Floats{} + coefficients[0];
-    for (int i = 1; i < N; i++) p = p * rest + coefficients[i];
-    return (Floats)((Ints)p + ((Ints)whole << 23));
-}
-
-template <int N> using Size = std::integral_constant<int, N>;
-
-// LANES registers -> the sum of each, in order, in x[0]: rounds of adding neighbours instead of one sum across for each.
-template <int W = LANES / 2> inline void add_across(Floats* x) {
-    Ints kept{}, crossed{};
-    for (int i = 0; i < LANES; i++) {
-        const bool left = i % (2 * W) < W;
-        kept[i] = left ? i : i + LANES;
-        crossed[i] = left ? i + W : i - W + LANES;
-    }
-    for (int i = 0; i < W; i++)
-        x[i] = __builtin_shuffle(x[i], x[i + W], kept) + __builtin_shuffle(x[i], x[i + W], crossed);
-    if constexpr (W > 1) add_across<W / 2>(x);
-}
 
 // Asks for the memory behind a block while the block is worked on, spread evenly over the steps of that work. Rows that a
 // single head reads in the order they lie are followed by the processor itself, which fetches more at a time than it can

@@ -24,7 +24,7 @@ from attention import settings
 from attention.cases import Case
 from attention.kernels import compiled
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.cpp", "registers.h"))
 HEAD_DIM_STEP = 16
 """float32 numbers in the widest register, of which a head must fill some."""
 FLAGS = "-std=c++17 -O3 -march=native -ffp-contract=fast -fopenmp -fPIC -w"
@@ -98,7 +98,8 @@ def _built(head_dim: int) -> Path:
     compiler = get_cpp_compiler()
     command = [compiler, *shlex.split(FLAGS), f"-DHEAD_DIM={head_dim}"]
     target = _output([compiler, "-march=native", "-Q", "--help=target", "--version"])
-    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(command).encode(), target])).hexdigest()[:16]
+    made_of = [*(path.read_bytes() for path in SOURCES), " ".join(command).encode(), target]
+    key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
     folder = settings.load().data_path / "native"
     path = folder / f"decode-{head_dim}-{key}.so"
     if path.exists():
@@ -107,7 +108,7 @@ def _built(head_dim: int) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # linked apart from -fopenmp, so that no OpenMP of its own comes with it
-        _output([*command, "-c", str(SOURCE), "-o", f"{aside}.o"])
+        _output([*command, "-c", str(SOURCES[0]), "-o", f"{aside}.o"])
         _output([compiler, "-shared", f"{aside}.o", "-o", str(aside)])
         aside.replace(path)
     except OSError as error:

@@ -83,9 +83,12 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(page: Page, new_page
 
 def test_stop_half_way_keeps_what_was_timed(page: Page, server: Server) -> None:
     start_long(page, server)
+    follows = page.get_by_text("the figure follows its newest timing")
+    expect(follows).to_be_visible()
     button(page, "Stop").click()
     expect(button(page, "Run")).to_be_visible()
     expect(status(page)).to_contain_text(re.compile(r"Stopped after .* results so far are kept"))
+    expect(follows).to_have_count(0)
     expect(page.get_by_text("Measured on this server")).to_be_visible()
     assert_sound(page)
 
