@@ -68,7 +68,7 @@ class Calibration:
         device: "cpu" or "cuda"; name: of the processor.
         threads: torch's threads while it was measured (CPU).
         read_bytes_per_s: finding the largest element of a float32 tensor far larger than the caches.
-        copy_bytes_per_s: copying it, bytes read plus bytes written.
+        copy_bytes_per_s: copying one half of it to the other, bytes read plus bytes written.
         flops_per_s: dtype name -> rate of a large square matrix product, a multiply-add counted as two.
         buffer_bytes: what was read.
     """
