@@ -227,9 +227,10 @@ def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 7) -> floa
 def _matmul_rate(dtype_name: str, device: str) -> float:
     if device == "cuda":
         return matmul_flops(dtype_name, device, 8192)
-    small = matmul_flops(dtype_name, device, 256, repeats=3)
-    # A dtype the processor has no multiplier for is emulated: hundreds of times slower, so a small product suffices.
-    return matmul_flops(dtype_name, device, 1536) if small > 1e10 else small
+    small, plain = (matmul_flops(name, device, 256, repeats=15) for name in (dtype_name, "float32"))
+    # A dtype the processor has no multiplier for is emulated: dozens of times slower, so a small product suffices.
+    # Held against float32 of the same moment, since a crowded machine is slow at everything.
+    return matmul_flops(dtype_name, device, 1536) if small > plain / 8 else small
 
 
 def best_time(run: Callable[[], object], device: str, repeats: int = 11) -> float:

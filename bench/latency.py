@@ -19,6 +19,7 @@ import platform
 import random
 import statistics
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -116,13 +117,24 @@ async def server_times(address: str, path: str, moves: int) -> list[float]:
     return taken
 
 
-def first_screens(visits: int, script: str) -> dict[str, dict[str, float]]:
-    """Seconds until the first page can be used and until it is complete, on a server of its own."""
-    with server(script) as (address, _process):
-        cold, *warm = (browser.visit(f"http://{address}/", _FIRST_SCREEN) for _ in range(visits + 1))
-    medians = {name: statistics.median(one[name] for one in warm) for name in cold}
-    worst = {name: max(one[name] for one in warm) for name in cold}
-    return {"cold": cold, "warm": medians, "warm_worst": worst}
+def first_screens(visits: int, *scripts: str) -> list[dict[str, dict[str, float]]]:
+    """Seconds until the first page can be used and until it is complete, for servers of these scripts, visited in turn:
+    the first visit to each is "cold"."""
+    with ExitStack() as servers:
+        addresses = [servers.enter_context(server(script))[0] for script in scripts]
+        found: list[list[dict[str, float]]] = [[] for _ in scripts]
+        for turn in range(visits + 1):
+            order = list(zip(addresses, found, strict=True))
+            for address, own in order if turn % 2 == 0 else reversed(order):
+                own.append(browser.visit(f"http://{address}/", _FIRST_SCREEN))
+    return [
+        {
+            "cold": cold,
+            "warm": {name: statistics.median(one[name] for one in warm) for name in cold},
+            "warm_worst": {name: max(one[name] for one in warm) for name in cold},
+        }
+        for cold, *warm in found
+    ]
 
 
 def browser_times(url: str, slider: str, figure: str | None, moves: int) -> list[float]:
@@ -149,8 +161,8 @@ def measure(moves: int, visits: int, with_browser: bool) -> dict[str, Any]:
                 result["pages"][name]["browser"] = _spread(times)
     if with_browser:
         result["versions"]["chromium"] = browser.version()
-        result["first_screen"] = first_screens(visits, "serve.py")
-        result["first_screen_without_front_end"] = first_screens(visits, "app.py")
+        hosted, bare = first_screens(visits, "serve.py", "app.py")
+        result |= {"first_screen": hosted, "first_screen_without_front_end": bare}
     return result
 
 

@@ -41,16 +41,16 @@ def ask(
 
 def test_every_part_we_draw_is_known_to_this_version() -> None:
     manifest = json.loads((front_end.FOLDER / "manifest.json").read_text())
-    for part in front_end.PARTS:
+    for part in (*front_end.PARTS, *front_end.FIGURES):
         files = [entry["file"] for key, entry in manifest.items() if key.endswith(f"/{part}.tsx")]
         assert files, f"{part} is no part of this Streamlit"
-        assert files[0].removeprefix("static/") in front_end.needed()
+        assert files[0].removeprefix("static/") in front_end.needed((part,))
     page = (front_end.FOLDER / "index.html").read_text()
     assert not [name for name in front_end.needed() if name in page]
 
 
 def test_a_script_comes_compressed_and_whole() -> None:
-    name = next(name for name in front_end.needed() if "PlotlyChart" in name)
+    name = next(name for name in front_end.needed(front_end.FIGURES) if "PlotlyChart" in name)
     status, headers, body = ask(f"/static/{name}", accept_encoding="gzip, deflate, br")
     original = (front_end.FOLDER / "static" / name).read_bytes()
     assert status == 200
@@ -89,6 +89,9 @@ def test_a_page_asks_early_for_what_it_needs() -> None:
     assert head.count(b"modulepreload") == len(front_end.needed()) > 20
     for name in front_end.needed():
         assert f'href="./static/{name}"'.encode() in head
+    # what would keep the page from drawing is fetched, but not read yet
+    (figures,) = (line for line in head.decode().splitlines() if "PlotlyChart" in line)
+    assert figures.startswith('<link rel="prefetch"')
     assert int(headers[b"content-length"]) == len(body)
 
 
