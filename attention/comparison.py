@@ -192,8 +192,10 @@ def curves(rows: Sequence[Compared], contexts: Sequence[int], view: str = "total
             left_out.append(row.label)
             continue
         at = row.outgrows_at if view == "total" else None
-        inside = at is not None and row.weights_bytes is not None and contexts[0] <= at <= contexts[-1]
-        out.append(Curve(row.label, y, (at, float(row.weights_bytes)) if inside else None))  # type: ignore[arg-type]
+        outgrows = None
+        if at is not None and row.weights_bytes is not None and contexts[0] <= at <= contexts[-1]:
+            outgrows = (at, float(row.weights_bytes))
+        out.append(Curve(row.label, y, outgrows))
     return Comparison(view, tuple(contexts), tuple(out), tuple(left_out), rows[0].context if rows else 0)
 
 

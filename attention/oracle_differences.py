@@ -28,8 +28,10 @@ def _window(layer: Layer, context: int, element_bytes: int, difference: int, mod
     expected = -sum(s.elements_per_position for s in states) * element_bytes
     if not states or difference != expected:
         return None
+    window = states[0].window
+    assert window is not None, "states without a window were left out"
     return (
-        f"transformers keeps {states[0].window - 1:,} of the window's {states[0].window:,} positions between steps: "  # type: ignore[operator]
+        f"transformers keeps {window - 1:,} of the window's {window:,} positions between steps: "
         f"{-expected:,} bytes less"
     )
 

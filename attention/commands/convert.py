@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _bar() -> Progress:
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     bar = tqdm(unit="B", unit_scale=True, desc="convert", leave=False)
 

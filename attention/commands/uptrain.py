@@ -106,7 +106,7 @@ class _Bar:
         self.bar: Any = None
 
     def __call__(self, event: dict[str, Any]) -> None:
-        from tqdm import tqdm  # type: ignore[import-untyped]
+        from tqdm import tqdm
 
         if self.bar is None:
             self.bar = tqdm(total=self.steps, initial=event["step"], desc="uptrain", unit="step", file=sys.stderr)
