@@ -21,9 +21,11 @@ from streamlit.errors import StreamlitAPIException
 from ui import state
 from ui.copy_link import copy_link
 from ui.params import Param
+from ui.turns import Turns
 
 ROOT = Path(__file__).resolve().parent.parent
 _log = logging.getLogger("headshare")
+_turns = Turns()
 
 NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("", (("explore", "app.py", "Explore"),)),
@@ -68,7 +70,7 @@ def embedded() -> bool:
 
 @contextmanager
 def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> Iterator[None]:
-    """Draw the frame, run the page inside it, and write its state back to the address.
+    """Draw the frame, run the page inside it, and write its state back to the address. Visitors take turns.
 
     Args:
         key: the page's key in NAVIGATION.
@@ -76,6 +78,20 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
         lead: one sentence under the heading that says what to do here.
         params: address keys of this page alone; their values are in ``st.session_state`` from here on.
     """
+    with _turns.turn(ahead=state.take_interrupted()):
+        try:
+            with _page(key, title, lead, params):
+                yield
+        except BaseException as control:
+            # a moved control ends the run for one with its newer value, which must not queue again
+            if type(control).__name__ == "RerunException":
+                state.set_interrupted()
+            raise
+        _set_libraries_apart()
+
+
+@contextmanager
+def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[None]:
     st.set_page_config(
         page_title=f"{title} · Headshare",
         page_icon=str(ROOT / "ui" / "favicon.png"),
@@ -104,7 +120,6 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
             state.remember(key, params)
         raise
     state.remember(key, params)
-    _set_libraries_apart()
 
 
 _modules_apart = 0

@@ -29,6 +29,16 @@ def _store() -> dict[str, Any]:
     return st.session_state[_STORE]
 
 
+def set_interrupted() -> None:
+    """Note that this session's run was given up for a newer one."""
+    _store()["interrupted"] = True
+
+
+def take_interrupted() -> bool:
+    """Whether this session's last run was given up for this one; asked once."""
+    return bool(_store().pop("interrupted", False))
+
+
 def _incoming() -> Query:
     return {key: st.query_params.get_all(key) for key in st.query_params}
 

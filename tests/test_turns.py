@@ -1,0 +1,115 @@
+"""Runs in turn: in order of arrival, one at a time, and nobody behind one that hangs."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from ui import frame
+from ui.turns import Turns
+
+PATIENCE_S = 10
+
+
+class Visitors:
+    """Threads that queue for a turn one after another and note when they have it."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.served: list[str] = []
+        self.inside = self.most_inside = 0
+        self._threads: list[threading.Thread] = []
+
+    def arrive(self, name: str, *, ahead: bool = False) -> None:
+        """Returns when `name` stands in the queue, or has been served."""
+        queued = len(self.turns._waiting) + 1
+        thread = threading.Thread(target=self._visit, args=(name, ahead), daemon=True)
+        thread.start()
+        self._threads.append(thread)
+        until(lambda: len(self.turns._waiting) == queued or name in self.served)
+
+    def _visit(self, name: str, ahead: bool) -> None:
+        with self.turns.turn(ahead=ahead):
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+            self.served.append(name)
+            self.inside -= 1
+
+    def leave(self) -> None:
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(PATIENCE_S * 1000):
+        if holds():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it did not come about")
+
+
+def test_turns_come_in_order_of_arrival_and_one_at_a_time():
+    visitors = Visitors(Turns(longest_s=PATIENCE_S))
+    with visitors.turns.turn():
+        for name in "abcde":
+            visitors.arrive(name)
+        assert visitors.served == []
+    visitors.leave()
+    assert visitors.served == list("abcde")
+    assert visitors.most_inside == 1
+
+
+def test_who_gave_up_a_turn_comes_next():
+    visitors = Visitors(Turns(longest_s=PATIENCE_S))
+    with visitors.turns.turn():
+        for name in "abc":
+            visitors.arrive(name)
+        visitors.arrive("again", ahead=True)
+    visitors.leave()
+    assert visitors.served == ["again", "a", "b", "c"]
+
+
+def test_a_turn_that_takes_long_is_not_waited_for():
+    visitors = Visitors(Turns(longest_s=0.05))
+    with visitors.turns.turn():
+        visitors.arrive("a")
+        until(lambda: visitors.served == ["a"])
+    visitors.leave()
+    assert visitors.turns._running is None
+
+
+def test_a_turn_ends_with_its_exception():
+    turns = Turns(longest_s=PATIENCE_S)
+    with pytest.raises(KeyError), turns.turn():
+        raise KeyError
+    with turns.turn():
+        pass
+    assert turns._running is None
+
+
+def test_a_run_given_up_for_a_newer_one_goes_ahead(monkeypatch):
+    asked = []
+
+    class Noting(Turns):
+        def turn(self, *, ahead=False):
+            asked.append(ahead)
+            return super().turn(ahead=ahead)
+
+    def moved_once():
+        import streamlit as st
+
+        from ui import frame
+
+        with frame.page("about", title="T", lead="L"):
+            st.session_state.runs = st.session_state.get("runs", 0) + 1
+            if st.session_state.runs == 1:
+                st.rerun()
+
+    monkeypatch.setattr(frame, "_turns", Noting())
+    app = AppTest.from_function(moved_once, default_timeout=30).run()
+    assert app.session_state.runs == 2
+    app.run()
+    assert asked == [False, True, False]
