@@ -13,7 +13,7 @@ from attention.fit import WEIGHT_BITS
 from attention.formats import cache_format
 from attention.memory import CacheBytes
 from attention.spec import ModelSpec
-from attention.units import binary_bytes, parameters, ratio, significant, tokens
+from attention.units import binary_bytes, parameters, ratio, tokens
 from ui import controls, downloads, frame
 from ui.controls import ChosenModel, Load
 from viz import cache_parts
@@ -160,9 +160,8 @@ def formula(spec: ModelSpec, load: Load) -> None:
     """The sum with its numbers put in."""
     st.subheader("The formula, with the numbers put in", anchor=False)
     fmt = cache_format(load.kv)
-    with st.container(key="kv_formula"):
-        st.latex(formulas.cache_formula(breakdown.terms(spec, load.context, load.batch, load.kv)))
-    bits = f"{significant(fmt.bits_per_element)} bits per element" + (" with its scales" if fmt.group_size else "")
+    st.html(formulas.cache_formula(breakdown.terms(spec, load.context, load.batch, load.kv)))
+    bits = f"{fmt.bits_per_element:.4g} bits per element" + (" with its scales" if fmt.group_size else "")
     source = f" ({fmt.source})" if fmt.source else ""
     st.caption(f"**{fmt.name}**: {fmt.label}, {bits}{source}.")
     for note in spec.notes:

@@ -11,56 +11,19 @@ import html
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 
 from ui import state
 from ui.copy_link import copy_link
+from ui.navigation import ROOT, navigation
 from ui.params import Param
 from ui.turns import Turns
 
-ROOT = Path(__file__).resolve().parent.parent
 _log = logging.getLogger("headshare")
 _turns = Turns()
-
-NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
-    ("", (("explore", "app.py", "Explore"),)),
-    (
-        "Understand",
-        (
-            ("heads", "pages/heads.py", "Heads"),
-            ("why", "pages/why.py", "Why share?"),
-            ("spectrum", "pages/spectrum.py", "MHA – GQA – MQA"),
-            ("published", "pages/published.py", "Published results"),
-            ("heads_learn", "pages/heads_learn.py", "What heads learn"),
-            ("code", "pages/code.py", "The code"),
-        ),
-    ),
-    (
-        "Compute",
-        (
-            ("kv_cache", "pages/kv_cache.py", "KV cache"),
-            ("compare", "pages/compare.py", "Compare"),
-            ("fit", "pages/fit.py", "What fits"),
-            ("accuracy", "pages/accuracy.py", "Accuracy"),
-        ),
-    ),
-    (
-        "Measure",
-        (
-            ("timings", "pages/timings.py", "Timings"),
-            ("decode_step", "pages/decode_step.py", "Decode step"),
-            ("roofline", "pages/roofline.py", "Roofline"),
-        ),
-    ),
-    ("Convert", (("lab", "pages/lab.py", "Lab"),)),
-    ("", (("about", "pages/about.py", "About"),)),
-)
-"""(group, ((page key, file, label), …)). A file that does not exist is left out."""
 
 
 def embedded() -> bool:
@@ -73,7 +36,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
     """Draw the frame, run the page inside it, and write its state back to the address. Visitors take turns.
 
     Args:
-        key: the page's key in NAVIGATION.
+        key: the page's key in ``ui.navigation.NAVIGATION``.
         title: heading and browser title.
         lead: one sentence under the heading that says what to do here.
         params: address keys of this page alone; their values are in ``st.session_state`` from here on.
@@ -106,7 +69,8 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
         )
         st.html(f"<style>{hidden} {{display: none}}</style>")
     else:
-        _navigation()
+        with st.sidebar:
+            navigation(key)
         _header(title, lead)
     if replaced:
         with st.container(key="notice"):
@@ -152,21 +116,6 @@ def _plain(message: str, most: int = 600) -> str:
     """A message that may quote the user, with nothing in it read as Markdown."""
     shown = message if len(message) <= most else message[:most] + " …"
     return "".join("\\" + c if c in "\\`*_{}[]()#+!|<>$~:" else c for c in shown.replace("\n", " "))
-
-
-def _navigation() -> None:
-    queries = state.link_queries([key for _, entries in NAVIGATION for key, _, _ in entries])
-    with st.sidebar:
-        st.html('<div class="hs-brand"><span></span><span></span><span></span><span></span>Headshare</div>')
-        for group, entries in NAVIGATION:
-            present = [entry for entry in entries if (ROOT / entry[1]).exists()]
-            if present and entries[0][0] != "explore":
-                # the last entry stands apart without a name
-                st.html(f'<div class="hs-group">{group}</div>')
-            for key, file, label in present:
-                # a page run by itself, as a test does, knows no other pages
-                with suppress(StreamlitAPIException):
-                    st.page_link(file, label=label, width="stretch", query_params=queries[key])
 
 
 def _header(title: str, lead: str) -> None:

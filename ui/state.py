@@ -159,19 +159,6 @@ def remember(page: str, params: Sequence[Param]) -> None:
         store["written"] = query
 
 
-def link_queries(pages: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    """Queries for links to other pages that carry this session's values along, by page."""
-    store = _store()
-    values = {**store["values"], **{p.key: st.session_state[p.key] for p in SHARED if p.key in st.session_state}}
-    shared = query_of(values, ())
-    found = {}
-    for page in pages:
-        own = store["params"].get(page, ())
-        query = query_of(values, own) if own else shared
-        found[page] = [(key, text) for key, texts in query.items() for text in texts]
-    return found
-
-
 def reset_per_model() -> None:
     """Put the keys that belong to one model back to their defaults, after another was picked."""
     store = _store()

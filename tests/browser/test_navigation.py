@@ -1,0 +1,53 @@
+"""The list of pages: a click moves on within the session, a new tab begins with this page's model, Back goes back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import PATIENCE_MS, ready, visit
+
+
+def link(page: Page, name: str) -> Locator:
+    return page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True)
+
+
+def test_a_click_keeps_what_every_page_showed(app: str, page: Page) -> None:
+    visit(page, f"{app}/kv_cache?v=1&model=Qwen%2FQwen3-8B&context=32768&batch=3&kv=fp8&k_tp=4")
+    page.evaluate("window.neverLoadedAnew = true")
+    expect(link(page, "KV cache")).to_have_attribute("aria-current", "page")
+
+    link(page, "What fits").click()
+    expect(page).to_have_title(re.compile("What fits"))
+    expect(page).to_have_url(re.compile(r"/fit\?.*model=Qwen%2FQwen3-8B.*context=32768"))
+    expect(link(page, "What fits")).to_have_attribute("aria-current", "page")
+    expect(link(page, "KV cache")).not_to_have_attribute("aria-current", "page")
+
+    link(page, "KV cache").click()
+    expect(page).to_have_url(re.compile("/kv_cache.*k_tp=4"))
+    page.go_back()
+    expect(page).to_have_url(re.compile("/fit"))
+    expect(page).to_have_title(re.compile("What fits"))
+    assert page.evaluate("window.neverLoadedAnew"), "the page was loaded anew, which ends the session's jobs"
+
+
+def test_a_new_tab_begins_with_this_page_s_model(app: str, page: Page) -> None:
+    visit(page, f"{app}/kv_cache?v=1&model=Qwen%2FQwen3-8B&context=32768&batch=1&kv=bf16")
+    with page.context.expect_page() as opened:
+        link(page, "Compare").hover()
+        link(page, "Compare").click(modifiers=["ControlOrMeta"])
+    tab = ready(opened.value)
+    expect(tab).to_have_url(re.compile(r"/compare\?.*context=32768"))
+    expect(page).to_have_title(re.compile("KV cache"))
+    # the first page stands at the root
+    expect(link(tab, "Explore")).to_have_js_property("pathname", "/")
+
+
+def test_on_a_phone_the_list_leaves_the_page_it_opened(app: str, new_page: Callable[..., Page]) -> None:
+    page = visit(new_page(viewport={"width": 390, "height": 844}, has_touch=True), f"{app}/heads")
+    page.get_by_test_id("stExpandSidebarButton").click()
+    link(page, "Roofline").tap()
+    expect(page).to_have_title(re.compile("Roofline"), timeout=PATIENCE_MS)
+    expect(link(page, "Roofline")).not_to_be_in_viewport()

@@ -1,0 +1,78 @@
+"""The list of pages in the sidebar: one element, whatever the number of links, because every run draws it again."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parents[2]
+_HERE = Path(__file__).parent
+
+NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
+    ("", (("explore", "app.py", "Explore"),)),
+    (
+        "Understand",
+        (
+            ("heads", "pages/heads.py", "Heads"),
+            ("why", "pages/why.py", "Why share?"),
+            ("spectrum", "pages/spectrum.py", "MHA – GQA – MQA"),
+            ("published", "pages/published.py", "Published results"),
+            ("heads_learn", "pages/heads_learn.py", "What heads learn"),
+            ("code", "pages/code.py", "The code"),
+        ),
+    ),
+    (
+        "Compute",
+        (
+            ("kv_cache", "pages/kv_cache.py", "KV cache"),
+            ("compare", "pages/compare.py", "Compare"),
+            ("fit", "pages/fit.py", "What fits"),
+            ("accuracy", "pages/accuracy.py", "Accuracy"),
+        ),
+    ),
+    (
+        "Measure",
+        (
+            ("timings", "pages/timings.py", "Timings"),
+            ("decode_step", "pages/decode_step.py", "Decode step"),
+            ("roofline", "pages/roofline.py", "Roofline"),
+        ),
+    ),
+    ("Convert", (("lab", "pages/lab.py", "Lab"),)),
+    ("", (("about", "pages/about.py", "About"),)),
+)
+"""(group, ((page key, file, label), …)). A file that does not exist is left out."""
+
+
+def _address(file: str) -> str:
+    # relative, because a proxy may serve the app under a path of its own
+    return "./" if file == "app.py" else Path(file).stem
+
+
+def _links() -> str:
+    groups = []
+    for group, entries in NAVIGATION:
+        items = "".join(
+            f'<li><a href="{_address(file)}" data-page="{key}">{html.escape(label)}</a></li>'
+            for key, file, label in entries
+            if (ROOT / file).exists()
+        )
+        if items:
+            heading, named = (f'<p id="{group}">{group}</p>', f' aria-labelledby="{group}"') if group else ("", "")
+            groups.append(f"{heading}<ul{named}>{items}</ul>")
+    return "".join(groups)
+
+
+_component = st.components.v2.component(
+    "headshare_navigation",
+    html=f'<div class="brand">{4 * "<span></span>"}Headshare</div><nav aria-label="Pages">{_links()}</nav>',
+    css=(_HERE / "navigation.css").read_text(encoding="utf-8"),
+    js=(_HERE / "navigation.js").read_text(encoding="utf-8"),
+)
+
+
+def navigation(current: str) -> None:
+    """Draw the list; `current` is the key of the page that is shown."""
+    _component(key="navigation", data={"current": current})

@@ -1,0 +1,27 @@
+/* Each link is an ordinary one, so a new tab, a copied address and a page without scripts work. A plain click moves
+   on as Back does: Streamlit hears of it by "popstate", and this visitor's session remembers what each page showed. */
+export default function ({ parentElement, data }) {
+  const list = parentElement.querySelector("nav");
+  const links = [...list.querySelectorAll("a")];
+  for (const link of links) {
+    if (link.dataset.page === data.current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+
+  // in another tab the page shall begin with this one's model and context
+  const carry = () => {
+    for (const link of links) link.search = window.location.search;
+  };
+  list.onpointerover = carry;
+  for (const link of links) link.onfocus = carry;
+
+  list.onclick = (event) => {
+    const link = event.target.closest("a");
+    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    window.history.pushState(null, "", link.pathname);
+    window.dispatchEvent(new PopStateEvent("popstate"));
+    if (window.matchMedia("(max-width: 768px)").matches)
+      document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
+  };
+}
