@@ -44,16 +44,20 @@ PAGES = {
 _FIRST_SCREEN = """
 const metrics = '[data-testid=stMetricValue]', controls = '[data-testid=stSlider]';
 let usable = null, complete = null;
+const drawings = () => [...document.querySelectorAll('.st-key-head_map *, .st-key-ways *')]
+  .map((e) => e.shadowRoot?.querySelector('svg')).filter((svg) => svg?.firstElementChild);
 const look = async () => {
   if (!there(metrics) || !there(controls)) return;
   if (usable === null) { usable = 0; usable = await painted(); }
-  if (complete === null && usable && there('.js-plotly-plot .main-svg') && done()) {
+  if (complete === null && usable && drawings().length === 2 && done()) {
     complete = 0;
     complete = await painted();
     report({ usable_s: usable / 1e3, complete_s: complete / 1e3 });
   }
 };
-new MutationObserver(look).observe(document, { subtree: true, childList: true, attributes: true });
+// frame by frame, because what changes inside a component is not seen from outside
+const watch = () => { look(); if (complete === null) requestAnimationFrame(watch); };
+watch();
 """
 
 _MOVES = """

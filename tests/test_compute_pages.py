@@ -77,8 +77,8 @@ def test_kv_cache_shows_what_an_engine_sets_aside() -> None:
     spec = catalog.model(LLAMA).spec
     assert spec is not None
     aside = allocation.allocate(spec, 8192, tp=16, page_tokens=32, max_context=10_000)
-    bars = next(c for c in (chart(at, i) for i in range(3)) if c["data"][0]["type"] == "waterfall")
-    assert bars["data"][0]["x"][-1] == aside.allocated_bytes
+    drawn = [json.loads(part.proto.json)["bars"] for part in at.get("bidi_component") if "bars" in part.proto.json]
+    assert [bars[-1]["end"] for bars in drawn if bars[-1]["label"] == "set aside"] == [aside.allocated_bytes]
     assert any(binary_bytes(aside.bytes_per_rank) in caption.value for caption in at.caption)
 
 

@@ -6,12 +6,12 @@ from itertools import pairwise
 import plotly.graph_objects as go
 import pytest
 
-from attention import allocation, breakdown, cache_curves, catalog, comparison, lineage, serving
+from attention import breakdown, cache_curves, catalog, comparison, lineage, serving
 from attention.cache_curves import KindCurves
 from attention.fit import Grid, Setup
 from attention.serving import FitMap
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
-from viz import cache_parts, compare, end_labels, fit, formula, kv_cache
+from viz import compare, end_labels, fit, formula, kv_cache
 from viz import lineage as lineage_figures
 from viz.build import bytes_axis, checked, token_axis
 
@@ -70,18 +70,6 @@ def test_cache_over_batch_shows_each_number_of_sequences() -> None:
     assert list(fig.data[0].marker.opacity) == [0.5, 1, 0.5]
 
 
-def test_variants_and_allocation_show_their_bytes() -> None:
-    spec = spec_of("Gemma 3 27B")
-    rows = breakdown.variants(spec, 8192, 2)
-    fig = checked(cache_parts.plot_variants(rows))
-    assert list(fig.data[0].x) == [row.state_bytes for row in rows]
-    aside = allocation.allocate(spec, 8192, 2, tp=32, window_pool="shared")
-    fig = checked(cache_parts.plot_allocation(aside.steps))
-    bar = fig.data[0]
-    assert sum(x for x, kind in zip(bar.x, bar.measure, strict=True) if kind != "total") == aside.allocated_bytes
-    assert bar.x[-1] == aside.allocated_bytes
-
-
 @pytest.mark.parametrize("view", comparison.VIEWS)
 def test_comparison(view: str) -> None:
     rows = comparison.compare([comparison.column(name) for name in MODELS], 8192)
@@ -130,8 +118,6 @@ NOTHING = ModelSpec("nothing", (Layer(Kind.NONE),))
     [
         kv_cache.plot_over_context(cache_curves.over_context(NOTHING, 8192)),
         kv_cache.plot_over_batch(KindCurves((), {}, ()), chosen=1),
-        cache_parts.plot_variants(()),
-        cache_parts.plot_allocation(()),
         compare.plot_over_context(comparison.curves((), ())),
         lineage_figures.plot_lineage((), family="None"),
         fit.plot_fit_map(FitMap(Grid((), (), (), (), (), 0), (), (), 1, 1)),

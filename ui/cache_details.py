@@ -15,8 +15,9 @@ from attention.memory import CacheBytes
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, parameters, ratio, tokens
 from ui import controls, downloads, frame
+from ui.bars import bars
 from ui.controls import ChosenModel, Load
-from viz import cache_parts
+from viz import bars as figures
 from viz import formula as formulas
 from viz.kv_cache import KIND_NAMES
 
@@ -116,10 +117,11 @@ def counterfactuals(spec: ModelSpec, load: Load) -> None:
     """The same model with other numbers of K/V heads."""
     st.subheader("The same model, shared otherwise", anchor=False)
     rows = breakdown.variants(spec, load.context, load.batch, load.kv)
-    frame.chart(
-        cache_parts.plot_variants(rows),
+    bars(
+        figures.variants(rows),
         key="kv_variants",
         filename="kv-cache-sharing",
+        empty="This model keeps nothing per sequence.",
         alt="Cache with other numbers of K/V heads: "
         + ", ".join(f"{row.label} {binary_bytes(row.state_bytes)}" for row in rows),
     )
@@ -144,10 +146,11 @@ def engine(spec: ModelSpec, load: Load) -> None:
         help="Whether windowed layers keep their own short pages, or share a pool with layers of full length.",
     )  # fmt: skip
     aside = _allocation(spec, load)
-    frame.chart(
-        cache_parts.plot_allocation(aside.steps),
+    bars(
+        figures.allocation(aside.steps),
         key="kv_allocation",
         filename="kv-cache-set-aside",
+        joined=True,
         alt=f"From {binary_bytes(aside.state_bytes)} that the states need to {binary_bytes(aside.allocated_bytes)} "
         f"set aside: " + "; ".join(f"after {step.name} {binary_bytes(step.bytes_after)}" for step in aside.steps[1:]),
     )

@@ -15,8 +15,9 @@ from attention.spec import Kind, Layer
 from attention.units import binary_bytes, ratio, tokens
 from attention.worker import Job
 from ui import frame, jobs
+from ui.bars import bars
 from ui.controls import ChosenModel, Load
-from viz.sharing import plot_times, plot_ways
+from viz import bars as figures
 
 JOB = "explore"
 EXAMPLES = (
@@ -67,7 +68,7 @@ def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
         delta_arrow="off",
     )
     text = ", ".join(f"{row.label} {binary_bytes(row.state_bytes)}" for row in rows)
-    frame.chart(plot_ways(rows), key="ways", filename="cache-mha-gqa-mqa", alt=f"Cache: {text}")
+    bars(figures.ways(rows), key="ways", filename="cache-mha-gqa-mqa", alt=f"Cache: {text}")
 
 
 def timing(layer: Layer | None, load: Load) -> None:
@@ -108,7 +109,7 @@ def _draw(job: Job | None, cases: tuple[Case, ...], own: int | None) -> None:
     if results and not known:
         st.caption("The last run timed other sizes; press Run for these.")
     text = ", ".join(f"{row.label} {row.median_s:.3g} s" for row in known if row.median_s) or "nothing timed yet"
-    frame.chart(plot_times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=f"Decode time: {text}")
+    bars(figures.times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=f"Decode time: {text}")
     if known:
         st.caption(
             "Median of many runs, half their interquartile range to either side; the fastest of four implementations "

@@ -39,7 +39,7 @@ def test_explore_without_a_mouse(app: str, page: Page) -> None:
     # the whole page in view, so that nothing scrolls between two pictures
     page.set_viewport_size({"width": 1280, "height": 1400})
     visit(page, app)
-    expect(page.locator(DRAWN).first).to_be_visible()
+    expect(page.locator(".st-key-ways rect").first).to_be_visible()
 
     tab_to(page, page.locator(".st-key-model input"))
     page.keyboard.type("Llama 2 7B")
@@ -91,4 +91,8 @@ def test_the_calculator_on_paper(app: str, page: Page) -> None:
             return box.width > 300 && box.left >= 0 && box.right <= 719;
         }})"""
     )
-    assert page.locator(".js-plotly-plot").count() >= 3
+    for key in ("kv_variants", "kv_allocation"):
+        box = page.locator(f".st-key-{key} svg").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 719

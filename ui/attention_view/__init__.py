@@ -6,20 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import streamlit as st
-
 from attention.tiny_maps import Maps
 from attention.tiny_view import glyphs, name_of, pack, predictions
+from ui.component import component
 from viz.theme import kv_color
 
-_HERE = Path(__file__).parent
-
-_component = st.components.v2.component(
-    "headshare_attention_view",
-    html=(_HERE / "attention_view.html").read_text(encoding="utf-8"),
-    css=(_HERE / "attention_view.css").read_text(encoding="utf-8"),
-    js=(_HERE / "attention_view.js").read_text(encoding="utf-8"),
-)
+_component = component(Path(__file__).parent)
 
 
 def attention_view(

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import streamlit as st
+from ui.component import component
 
-_HERE = Path(__file__).parent
-
-_component = st.components.v2.component(
-    "headshare_copy_link",
-    html=(_HERE / "copy_link.html").read_text(encoding="utf-8"),
-    css=(_HERE / "copy_link.css").read_text(encoding="utf-8"),
-    js=(_HERE / "copy_link.js").read_text(encoding="utf-8"),
-)
+_component = component(Path(__file__).parent)
 
 
 def copy_link() -> None:

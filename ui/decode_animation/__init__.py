@@ -5,24 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
 from attention.catalog import Accelerator
 from attention.decode_story import Frame, Story
 from attention.units import binary_bytes, decimal, duration, significant
+from ui.component import component
 from viz.theme import kv_colors
 
-_HERE = Path(__file__).parent
 _WORDS = "the cache keeps every token so the next step reads all of them again and again while the processor waits for"
 MOST_STRIPES = 16
 """More K/V heads than this are drawn as so many stripes."""
 
-_component = st.components.v2.component(
-    "headshare_decode_animation",
-    html=(_HERE / "decode_animation.html").read_text(encoding="utf-8"),
-    css=(_HERE / "decode_animation.css").read_text(encoding="utf-8"),
-    js=(_HERE / "decode_animation.js").read_text(encoding="utf-8"),
-)
+_component = component(Path(__file__).parent)
 
 
 def summary(story: Story, accelerator: Accelerator) -> str:

@@ -8,24 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import streamlit as st
-
 from attention.spec import Kind, Layer
+from ui.component import component
 from viz.theme import kv_colors
-
-_HERE = Path(__file__).parent
 
 MOST_HEADS = 256
 """More query heads than any published layer's are not drawn one by one."""
 
 STAGES = ("The map", "1 Project", "2 Append", "3 Read", "4 Output")
 
-_component = st.components.v2.component(
-    "headshare_head_map",
-    html=(_HERE / "head_map.html").read_text(encoding="utf-8"),
-    css=(_HERE / "head_map.css").read_text(encoding="utf-8"),
-    js=(_HERE / "head_map.js").read_text(encoding="utf-8"),
-)
+_component = component(Path(__file__).parent, saves=True)
 
 
 def describe(n_heads: int, n_kv_heads: int, kind: Kind = Kind.FULL) -> str:

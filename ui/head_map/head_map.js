@@ -266,6 +266,7 @@ function createMap(root) {
     svg.classList.remove("s1", "s2", "s3", "s4");
     if (data.stage) svg.classList.add(`s${data.stage}`);
     draw();
+    offerSave(root, svg, "head-map");
   };
   return map;
 }

@@ -5,10 +5,9 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-import streamlit as st
+from ui.component import component
 
 ROOT = Path(__file__).resolve().parents[2]
-_HERE = Path(__file__).parent
 
 NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ("", (("explore", "app.py", "Explore"),)),
@@ -65,11 +64,11 @@ def _links() -> str:
     return "".join(groups)
 
 
-_component = st.components.v2.component(
-    "headshare_navigation",
-    html=f'<div class="brand">{4 * "<span></span>"}Headshare</div><nav aria-label="Pages">{_links()}</nav>',
-    css=(_HERE / "navigation.css").read_text(encoding="utf-8"),
-    js=(_HERE / "navigation.js").read_text(encoding="utf-8"),
+_BRAND = f'<div class="hs-brand">{4 * "<span></span>"}Headshare</div>'
+_component = component(
+    Path(__file__).parent,
+    html=f'{_BRAND}<nav class="hs-pages" aria-label="Pages">{_links()}</nav>',
+    apart=False,
 )
 
 

@@ -1,0 +1,62 @@
+"""Bars carry the numbers given and say them."""
+
+import pytest
+
+from attention import allocation, breakdown, catalog, sharing
+from attention.sharing import Way, WayTime
+from attention.spec import Kind, Layer, ModelSpec, uniform_spec
+from viz import bars
+from viz.theme import SHARING_COLORS
+
+
+def spec_of(name: str) -> ModelSpec:
+    spec = catalog.model(name).spec
+    assert spec is not None
+    return spec
+
+
+def test_ways_to_share():
+    own, mqa = bars.ways((Way("GQA-8", 8, 2**30, True), Way("MQA", 1, 2**27, False)))
+    assert (own.label, own.text, own.end, own.own) == ("GQA-8", "1.00 GiB", 2**30, True)
+    assert (mqa.label, mqa.text, mqa.color, mqa.own) == ("MQA", "128 MiB", SHARING_COLORS["MQA"], False)
+
+
+def test_times_are_compared_with_the_first_and_missing_ones_wait():
+    first, second, third = bars.times(
+        (WayTime("MHA", 32, False, 4e-3, 2e-4), WayTime("GQA-8", 8, True, 1e-3, 0.0), WayTime("MQA", 1, False))
+    )
+    assert (first.text, first.end, first.spread) == ("4.00 ms", 4e-3, 1e-4)
+    assert (second.text, second.own) == ("1.00 ms · 4.00× as fast", True)
+    assert (third.text, third.end) == ("…", 0.0)
+
+
+def test_times_of_a_run():
+    cases = sharing.timed_cases(uniform_spec(1, 6, 3, 7).layers[0], 64)
+    assert [bar.text for bar in bars.times(sharing.times(cases, [], 3))] == ["…", "…", "…"]
+
+
+def test_variants_are_set_beside_the_model():
+    rows = breakdown.variants(spec_of("Gemma 3 27B"), 8192, 2)
+    drawn = bars.variants(rows)
+    assert [bar.end for bar in drawn] == [row.state_bytes for row in rows]
+    assert [bar.pale for bar in drawn] == [not row.is_model for row in rows]
+    assert sum("this model" in bar.text for bar in drawn) == 1
+
+
+def test_a_model_that_keeps_nothing_has_no_bars():
+    assert bars.variants(breakdown.variants(ModelSpec("nothing", (Layer(Kind.NONE),)), 8192, 1)) == ()
+    assert bars.allocation(()) == ()
+
+
+@pytest.mark.parametrize("pool", allocation.WINDOW_POOLS)
+def test_what_an_engine_sets_aside_adds_up(pool):
+    aside = allocation.allocate(spec_of("Gemma 3 27B"), 8192, 2, tp=32, window_pool=pool)
+    first, *steps, total = bars.allocation(aside.steps)
+    assert (first.start, first.end, total.start, total.end) == (0, aside.state_bytes, 0, aside.allocated_bytes)
+    at = first.end
+    for bar in steps:
+        assert bar.start == at
+        assert bar.text[0] == ("−" if bar.end < at else "+")
+        assert bar.color == (bars.SAVED if bar.end < at else bars.ADDED)
+        at = bar.end
+    assert at == aside.allocated_bytes

@@ -1,0 +1,31 @@
+"""Horizontal bars with their values, which move to their new lengths; saved as SVG or PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from ui.component import component
+from viz.bars import Bar
+
+_component = component(Path(__file__).parent, saves=True)
+
+
+def bars(rows: Sequence[Bar], *, key: str, filename: str, alt: str, joined: bool = False, empty: str = "") -> None:
+    """Draw the bars.
+
+    Args:
+        rows: of ``viz.bars``, from top to bottom.
+        key: stable key of the element.
+        filename: of a saved picture, without ending.
+        alt: what the figure shows, for people who cannot see it.
+        joined: a thin line leads from the end of each bar to the next, for bars that add up.
+        empty: said in their place if there are none.
+    """
+    if not rows:
+        st.caption(empty)
+        return
+    data = {"bars": [row._asdict() for row in rows], "alt": alt, "filename": filename, "joined": joined}
+    _component(key=key, data=data)

@@ -1,0 +1,91 @@
+"""Horizontal bars that carry their values: few numbers, redrawn by every moved control. ``ui/bars`` draws them, in a
+tenth of Plotly's time and without its script on the first page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from attention.allocation import Step
+from attention.breakdown import Variant
+from attention.sharing import Way, WayTime
+from attention.units import binary_bytes, duration, ratio
+from viz.theme import ACCENT, ACCENT_MID, SHARING_COLORS
+
+ADDED, SAVED = "#E69F00", "#009E73"
+
+
+class Bar(NamedTuple):
+    """One bar, in the unit of its figure.
+
+    Attributes:
+        label: left of it; text: right of it.
+        end, start: where it ends and begins; bars that add up begin where the one before ended.
+        color: "#rrggbb".
+        spread: half the length of a whisker around `end`, 0 for none.
+        own: the one the figure is about, written bold.
+        pale: there to compare with.
+    """
+
+    label: str
+    text: str
+    end: float
+    color: str
+    start: float = 0.0
+    spread: float = 0.0
+    own: bool = False
+    pale: bool = False
+
+
+def _sharing_color(label: str) -> str:
+    return SHARING_COLORS.get(label.partition("-")[0], ACCENT_MID)
+
+
+def ways(rows: Sequence[Way]) -> tuple[Bar, ...]:
+    """Cache bytes of MHA, the model and MQA."""
+    return tuple(
+        Bar(row.label, binary_bytes(row.state_bytes), row.state_bytes, _sharing_color(row.label), own=row.is_model)
+        for row in rows
+    )
+
+
+def times(rows: Sequence[WayTime]) -> tuple[Bar, ...]:
+    """Seconds per decode step with half their interquartile range to either side; "…" while a time is not known."""
+    bars = []
+    for row in rows:
+        bar = Bar(row.label, "…", row.median_s or 0.0, _sharing_color(row.label), own=row.is_model)
+        if row.median_s is not None:
+            slowest = rows[0].median_s
+            faster = f" · {ratio(slowest / row.median_s)} as fast" if slowest and row is not rows[0] else ""
+            bar = bar._replace(text=duration(row.median_s) + faster, spread=(row.iqr_s or 0.0) / 2)
+        bars.append(bar)
+    return tuple(bars)
+
+
+def variants(rows: Sequence[Variant]) -> tuple[Bar, ...]:
+    """Cache bytes of the same model with other numbers of K/V heads; nothing if it keeps nothing."""
+    own = next((row.state_bytes for row in rows if row.is_model), 0)
+
+    def beside(row: Variant) -> str:
+        size = binary_bytes(row.state_bytes)
+        return f"{size}, this model" if row.is_model or not own else f"{size} · {ratio(row.state_bytes / own)}"
+
+    return tuple(
+        Bar(row.label, beside(row), row.state_bytes, _sharing_color(row.label), own=row.is_model, pale=not row.is_model)
+        for row in rows
+        if any(other.state_bytes for other in rows)
+    )
+
+
+def allocation(steps: Sequence[Step]) -> tuple[Bar, ...]:
+    """From the states' bytes, through what each step adds or saves, to what an engine sets aside."""
+    if not steps:
+        return ()
+    first, *others = steps
+    bars = [Bar(first.name, binary_bytes(first.bytes_after), first.bytes_after, ACCENT)]
+    for before, step in zip(steps, others, strict=False):
+        added = step.bytes_after - before.bytes_after
+        text = "+0" if not added else f"+{binary_bytes(added)}" if added > 0 else f"−{binary_bytes(-added)}"
+        bars.append(Bar(step.name, text, step.bytes_after, SAVED if added < 0 else ADDED, start=before.bytes_after))
+    total = steps[-1].bytes_after
+    return (*bars, Bar("set aside", binary_bytes(total), total, ACCENT, own=True))
