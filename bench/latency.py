@@ -39,6 +39,10 @@ PAGES = {
     "KV cache": ("kv_cache", "context_pick", "kv_cache"),
     "Compare": ("compare", "context_pick", "compare"),
     "What fits": ("fit", "context_pick", "fit_map"),
+    "MHA – GQA – MQA": ("spectrum", "spec_kv_pick", "spectrum_costs"),
+    "Why share?": ("why", "context_pick", "why_traffic"),
+    "Published results": ("published", "context_pick", "pub_models"),
+    "Roofline": ("roofline", "context_pick", "r_figure"),
 }
 
 _FIRST_SCREEN = """
@@ -172,11 +176,11 @@ def measure(moves: int, visits: int, with_browser: bool) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The result as lines of text."""
-    lines = [f"{'page':<10} {'server median':>14} {'p95':>8} {'browser median':>15} {'p95':>8}"]
+    lines = [f"{'page':<17} {'server median':>14} {'p95':>8} {'browser median':>15} {'p95':>8}"]
     for name, row in result["pages"].items():
         cells = [_ms(row.get("server"), "median_s"), _ms(row.get("server"), "p95_s")]
         cells += [_ms(row.get("browser"), "median_s"), _ms(row.get("browser"), "p95_s")]
-        lines.append(f"{name:<10} {cells[0]:>14} {cells[1]:>8} {cells[2]:>15} {cells[3]:>8}")
+        lines.append(f"{name:<17} {cells[0]:>14} {cells[1]:>8} {cells[2]:>15} {cells[3]:>8}")
     for key in ("first_screen", "first_screen_without_front_end"):
         for name, one in result.get(key, {}).items():
             what = f"{key.replace('_', ' ')}, {name.replace('_', ' ')}"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from attention import allocation, breakdown, catalog, sharing
+from attention import allocation, breakdown, catalog, serving, sharing
+from attention.fit import Setup
 from attention.sharing import Way, WayTime
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
 from viz import bars
@@ -60,3 +61,21 @@ def test_what_an_engine_sets_aside_adds_up(pool):
         assert bar.color == (bars.SAVED if bar.end < at else bars.ADDED)
         at = bar.end
     assert at == aside.allocated_bytes
+
+
+@pytest.mark.parametrize("batch", [4, 4000])
+def test_an_accelerator_s_memory_adds_up(batch):
+    setup = Setup(catalog.accelerator("h100-sxm"))
+    plan = serving.plan(spec_of("Llama 3.1 8B"), setup, 8192, batch)
+    parts = serving.memory_bar(plan.room, plan.state_bytes)
+    weights, cache, reserve, rest, last = bars.memory(parts)
+    assert [bar.end - bar.start for bar in (weights, cache, reserve)] == [parts.weights, parts.states, parts.reserve]
+    assert (weights.start, cache.start, reserve.start) == (0, weights.end, cache.end)
+    limit = plan.room.usable_bytes
+    if parts.over:
+        assert (rest.label, rest.start, rest.end) == ("too much", limit, reserve.end)
+        assert (last.start, last.end) == (0, limit)
+    else:
+        assert (rest.label, rest.start, rest.end) == ("free", reserve.end, limit)
+        assert (last.start, last.end) == (limit, parts.memory)
+    assert bool(parts.over) == (batch == 4000)

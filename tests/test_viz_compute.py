@@ -91,17 +91,13 @@ def test_lineage() -> None:
     assert len(named) == len(set(named)) > 3
 
 
-def test_fit_map_and_memory() -> None:
+def test_fit_map() -> None:
     spec = spec_of("Llama 3.1 8B")
     setup = Setup(catalog.accelerator("h100-sxm"))
     numbers = serving.fit_map(spec, setup, 8192, 4)
     fig = checked(fit.plot_fit_map(numbers))
     cells = fig.data[0].z
     assert [[z is not None for z in row] for row in cells] == [list(row) for row in numbers.grid.fits]
-    plan = serving.plan(spec, setup, 8192, 4)
-    bar = serving.memory_bar(plan.room, plan.state_bytes)
-    fig = checked(fit.plot_memory(bar))
-    assert sum(trace.x[0] for trace in fig.data) == bar.memory
 
 
 def test_nothing_fits_is_said_in_the_map() -> None:

@@ -13,8 +13,9 @@ from attention.serving import Plan
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, decimal, duration, significant, tokens
 from ui import controls, downloads, frame, lesson
+from ui.bars import bars
 from ui.controls import ChosenModel
-from viz import fit as figures
+from viz import bars as figures
 
 _GIB = 2**30
 
@@ -123,8 +124,8 @@ def memory(plan: Plan, setup: Setup) -> None:
     st.subheader(f"Memory of one {setup.accelerator.label}", anchor=False)
     if bar.over:
         st.warning(f"This load does not fit: {binary_bytes(bar.over)} too much on each accelerator.")
-    frame.chart(
-        figures.plot_memory(bar), key="fit_memory", filename="accelerator-memory",
+    bars(
+        figures.memory(bar), key="fit_memory", filename="accelerator-memory", joined=True,
         alt=f"Of {binary_bytes(bar.memory)}: weights {binary_bytes(bar.weights)}, cache {binary_bytes(bar.states)}, "
         f"reserve {binary_bytes(bar.reserve)}, free {binary_bytes(bar.free)}, over {binary_bytes(bar.over)}.",
     )  # fmt: skip

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from attention.allocation import Step
 from attention.breakdown import Variant
+from attention.serving import MemoryBar
 from attention.sharing import Way, WayTime
 from attention.units import binary_bytes, duration, ratio
-from viz.theme import ACCENT, ACCENT_MID, SHARING_COLORS
+from viz.theme import ACCENT, ACCENT_MID, QUIET, SHARING_COLORS
 
-ADDED, SAVED = "#E69F00", "#009E73"
+ADDED, SAVED, TOO_MUCH = "#E69F00", "#009E73", "#D55E00"
 
 
 class Bar(NamedTuple):
@@ -89,3 +90,27 @@ def allocation(steps: Sequence[Step]) -> tuple[Bar, ...]:
         bars.append(Bar(step.name, text, step.bytes_after, SAVED if added < 0 else ADDED, start=before.bytes_after))
     total = steps[-1].bytes_after
     return (*bars, Bar("set aside", binary_bytes(total), total, ACCENT, own=True))
+
+
+def memory(parts: MemoryBar) -> tuple[Bar, ...]:
+    """One accelerator's memory, part after part: what is free, or what is too much for it."""
+    limit = parts.memory - parts.unused
+    named = [
+        ("weights", parts.weights, "#0072B2"),
+        ("cache", parts.states, "#E69F00"),
+        ("reserve", parts.reserve, "#7B6BB5"),
+    ]
+    bars, at = [], 0
+    for name, size, color in named:
+        if size:
+            bars.append(Bar(name, binary_bytes(size), at + size, color, start=at))
+            at += size
+    if parts.over:
+        bars.append(Bar("too much", binary_bytes(parts.over), at, TOO_MUCH, start=limit, own=True))
+        bars.append(Bar("usable", binary_bytes(limit), limit, QUIET, pale=True))
+        return tuple(bars)
+    if parts.free:
+        bars.append(Bar("free", binary_bytes(parts.free), limit, QUIET, start=at, own=True))
+    if parts.unused:
+        bars.append(Bar("not to be used", binary_bytes(parts.unused), parts.memory, QUIET, start=limit, pale=True))
+    return tuple(bars)

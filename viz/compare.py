@@ -43,8 +43,7 @@ def plot_over_context(numbers: Comparison, *, height: int = 400) -> go.Figure:
                 "hovertemplate": "%{customdata}",
             }
         )  # fmt: skip
-        if curve.outgrows is not None:
-            traces.append(_diamond(*curve.outgrows, theme.series_color(i)))
+    traces += _diamonds(numbers)
     return build.figure(
         traces,
         height=height,
@@ -63,9 +62,19 @@ def percent(share: float) -> str:
     return f"{significant(100 * share)} %"
 
 
-def _diamond(x: int, y: float, color: str) -> dict[str, Any]:
-    return {
-        "type": "scatter", "mode": "markers", "x": [x], "y": [y],
-        "marker": {"symbol": "diamond", "size": 11, "color": color, "line": {"width": 1.5, "color": "#fff"}},
-        "hovertemplate": f"equals the weights ({binary_bytes(y)}) at {tokens(x)} tokens<extra></extra>",
-    }  # fmt: skip
+def _diamonds(numbers: Comparison) -> list[dict[str, Any]]:
+    # in one trace, because each takes its time to draw
+    points = [
+        (*curve.outgrows, theme.series_color(i)) for i, curve in enumerate(numbers.curves) if curve.outgrows is not None
+    ]
+    if not points:
+        return []
+    x, y, colors = zip(*points, strict=True)
+    return [
+        {
+            "type": "scatter", "mode": "markers", "x": x, "y": y,
+            "marker": {"symbol": "diamond", "size": 11, "color": colors, "line": {"width": 1.5, "color": "#fff"}},
+            "customdata": [f"equals the weights ({binary_bytes(b)}) at {tokens(a)} tokens" for a, b, _ in points],
+            "hovertemplate": "%{customdata}<extra></extra>",
+        }
+    ]  # fmt: skip

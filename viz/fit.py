@@ -1,4 +1,4 @@
-"""What fits: a map of context and batch with its frontier, and one accelerator's memory as a bar."""
+"""What fits: a map of context and batch with its frontier."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.serving import FitMap, MemoryBar
+from attention.serving import FitMap
 from attention.units import binary_bytes, tokens
 from viz import build, theme
 
@@ -113,38 +113,3 @@ def _notes(numbers: FitMap, x: list[float], y: list[float]) -> list[dict[str, An
     if numbers.grid.fits[-1][-1]:
         return []
     return [build.note(x[-1] + 0.4, y[-1], "does not fit", xanchor="right")]
-
-
-def plot_memory(bar: MemoryBar, *, height: int = 170) -> go.Figure:
-    """One accelerator's memory as one stacked bar, its parts named below it."""
-    parts = [
-        ("weights", bar.weights, "rgba(0, 114, 178, 0.55)"),
-        ("cache", bar.states, "rgba(230, 159, 0, 0.65)"),
-        ("reserve", bar.reserve, "rgba(123, 107, 181, 0.55)"),
-        ("free", bar.free, theme.GHOST),
-        ("not to be used", bar.unused if not bar.over else 0, "rgba(128, 140, 150, 0.15)"),
-    ]
-    traces = [
-        {
-            "type": "bar", "orientation": "h", "x": [size], "y": [""], "name": f"{name} {binary_bytes(size)}",
-            "marker": {"color": color},
-            "hovertemplate": f"{name}: {binary_bytes(size)}<extra></extra>",
-        }
-        for name, size, color in parts
-        if size
-    ]  # fmt: skip
-    end = max(bar.memory, bar.weights + bar.states + bar.reserve)
-    limit = bar.memory - bar.unused
-    return build.figure(
-        traces,
-        height=height,
-        x={**build.bytes_axis(0, end), "range": [0, end * 1.01], "showgrid": False},
-        y={"visible": False},
-        shapes=[{**build.line_down(limit), "line": {"color": _WARN, "width": 2}}],
-        annotations=[build.note(limit, 1, f"limit {binary_bytes(limit)}", yref="paper", yanchor="bottom")],
-        barmode="stack",
-        margin={"l": 8, "r": 8, "t": 22, "b": 28},
-        bargap=0.1,
-        showlegend=True,
-        legend={"y": -0.45, "yanchor": "top", "traceorder": "normal"},
-    )

@@ -21,7 +21,7 @@ def bars(rows: Sequence[Bar], *, key: str, filename: str, alt: str, joined: bool
         key: stable key of the element.
         filename: of a saved picture, without ending.
         alt: what the figure shows, for people who cannot see it.
-        joined: a thin line leads from the end of each bar to the next, for bars that add up.
+        joined: a thin line leads from a bar's end to the next bar that begins or ends there, for bars that add up.
         empty: said in their place if there are none.
     """
     if not rows:

@@ -56,7 +56,8 @@ function createBars(root) {
       rect.setAttribute("rx", 3);
       rect.style.fill = bar.color;
       rect.classList.toggle("pale", bar.pale);
-      const joined = data.joined && i + 1 < data.bars.length;
+      const next = data.bars[i + 1];
+      const joined = data.joined && next && [next.start, next.end].includes(bar.end);
       join.setAttribute("d", joined ? `M${at(bar.end)} ${middle + THICK / 2}v${ROW - THICK}` : "");
       const [low, high] = [at(Math.max(0, bar.end - bar.spread)), at(bar.end + bar.spread)];
       spread.setAttribute("d", bar.spread ? `M${low} ${middle}H${high}M${low} ${middle - 4}v8M${high} ${middle - 4}v8` : "");
