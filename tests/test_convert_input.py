@@ -1,74 +1,28 @@
-"""What the conversion does with bad input and bad luck: a clear error, the source as it was, nothing half made."""
+"""What the conversion does with bad input: a clear error, the source as it was, nothing half made."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import struct
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attention.cli import main
 from attention.convert import convert
 from attention.convert_layouts import LAYOUTS, REFUSED
+from tests import convert_source
+from tests.convert_source import (
+    CONFIG,
+    FILES,
+    INDEX,
+    edit,
+    layer,
+    refused,
+)
 
-HEADS, N_KV, HEAD_DIM, HIDDEN = 12, 6, 10, 36
-CONFIG = {"model_type": "llama", "num_attention_heads": HEADS, "num_key_value_heads": N_KV, "num_hidden_layers": 2,
-          "head_dim": HEAD_DIM, "hidden_size": HIDDEN, "vocab_size": 31}  # fmt: skip
-INDEX = "model.safetensors.index.json"
-FILES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-
-
-def layer(index: int, **rows: int) -> dict[str, torch.Tensor]:
-    sizes = {"q_proj": HEADS * HEAD_DIM, "k_proj": N_KV * HEAD_DIM, "v_proj": N_KV * HEAD_DIM} | rows
-    generator = torch.Generator().manual_seed(index)
-    return {
-        f"model.layers.{index}.self_attn.{name}.weight": torch.randn(n, HIDDEN, generator=generator)
-        for name, n in sizes.items()
-    }
-
-
-def write(folder: Path, shards: dict[str, dict[str, torch.Tensor]], config: dict[str, object]) -> Path:
-    folder.mkdir()
-    for name, tensors in shards.items():
-        save_file(tensors, folder / name)
-    weight_map = {tensor: name for name, tensors in shards.items() for tensor in tensors}
-    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Iterator[Path]:
-    folder = write(tmp_path / "source", {FILES[0]: layer(0), FILES[1]: layer(1)}, CONFIG)
-    yield folder
-    left = {p.name for p in tmp_path.iterdir()} - {"source", "elsewhere", "models--x--y"}
-    assert left <= {"target"}, "something was left beside the target"
-
-
-def edit(path: Path, **changes: object) -> None:
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
-
-
-def refused(source: Path, match: str, target: Path | None = None, n_kv_heads: int = 2, **options: object) -> None:
-    """The conversion raises, changes nothing and makes nothing."""
-    target = target or source.parent / "target"
-    before = snapshot(source.parent)
-    with pytest.raises(ValueError, match=match):
-        convert(source, target, n_kv_heads, **options)  # type: ignore[arg-type]
-    assert snapshot(source.parent) == before
-
-
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+source = pytest.fixture(convert_source.source)
 
 
 @pytest.mark.parametrize("n_kv_heads", [0, -2, 4, 5, 12, 7])
@@ -306,119 +260,3 @@ def test_target_that_is_taken(source: Path, tmp_path: Path) -> None:
 )
 def test_bad_options(source: Path, option: dict[str, object], match: str) -> None:
     refused(source, match, **option)
-
-
-def test_no_room(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda path: os.terminal_size((0, 0)) and type("U", (), {"free": 5_000}))
-    refused(source, "has 5,000 bytes free, the result needs")
-
-
-def test_write_error_half_way(source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    """The disk fills up in the second shard."""
-    from attention import checkpoint
-
-    real, calls = checkpoint.copy_bytes, []
-
-    def full(*arguments: int) -> None:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        real(*arguments)
-
-    monkeypatch.setattr(checkpoint, "copy_bytes", full)
-    before = snapshot(source.parent)
-    assert main(["convert", str(source), str(source.parent / "target"), "--n-kv-heads", "2"]) == 2
-    assert len(calls) == 2
-    message = capsys.readouterr().err
-    assert "No space left on device" in message
-    assert "was not made" in message
-    assert snapshot(source.parent) == before
-
-
-def in_child(source: Path, prelude: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, which first runs `prelude`."""
-    # a process started in the background may have inherited that Ctrl-C is ignored
-    prelude = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{prelude}"
-    code = f"{prelude}\nfrom attention.cli import main\nraise SystemExit(main({command(source)!r}))"
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def command(source: Path) -> list[str]:
-    return ["convert", str(source), str(source.parent / "target"), "--n-kv-heads", "2"]
-
-
-def test_file_size_limit_of_the_system(source: Path) -> None:
-    """A real refusal by the kernel: no file may grow past 4 KiB, as on a full disk or under a quota."""
-    before = snapshot(source.parent)
-    child = in_child(source, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
-    _, message = child.communicate(timeout=120)
-    assert child.returncode == 2, message
-    assert "File too large" in message
-    assert snapshot(source.parent) == before
-
-
-HANG = """
-import time
-from attention import convert
-real = convert.write_shard
-def slow(path, *rest):
-    real(path, *rest)
-    print("shard written", flush=True)
-    time.sleep(600)
-convert.write_shard = slow
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_in_the_middle(source: Path, number: signal.Signals) -> None:
-    before = snapshot(source)
-    child = in_child(source, HANG)
-    assert child.stdout is not None
-    assert child.stderr is not None
-    assert "shard written" in child.stdout.readline(), child.stderr.read()
-    with pytest.raises(ValueError, match=r"another conversion to .* is running"):
-        convert(source, source.parent / "target", 2)
-    child.send_signal(number)
-    child.communicate(timeout=60)
-    assert child.returncode != 0
-    assert not (source.parent / "target").exists()
-    left = [p for p in source.parent.iterdir() if p != source]
-    if number == signal.SIGKILL:
-        # only a hidden folder, and no config.json in it: nothing that a library takes for a model
-        assert all(p.name.startswith(".target.converting") for p in left)
-        assert not (source.parent / ".target.converting" / "config.json").exists()
-    else:
-        assert left == []
-    # what is left does not stand in the way of the next run, which starts clean
-    convert(source, source.parent / "target", 2)
-    assert snapshot(source) == before
-    assert sorted(p.name for p in source.parent.iterdir()) == ["source", "target"]
-    assert (source.parent / "target" / FILES[1]).exists()
-
-
-def test_source_cut_while_it_is_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from attention import convert as module
-
-    real = module.write_shard
-
-    def cut(path: Path, *rest: object) -> None:
-        if path.name == FILES[1]:
-            os.truncate(source / FILES[1], 700)
-        real(path, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "write_shard", cut)
-    with pytest.raises(ValueError, match="shorter while it was read"):
-        convert(source, source.parent / "target", 2)
-
-
-def test_command_reports(source: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main([*command(source), "--dry-run", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    # K and V lose 4 of 6 heads in both layers
-    assert report["parameters_before"] - report["parameters_after"] == 2 * 2 * 4 * HEAD_DIM * HIDDEN
-    assert main(command(source)) == 0
-    text = capsys.readouterr().out
-    assert "K/V heads   6 → 2, pooled by mean" in text
-    assert "480 B → 160 B per token (bf16), 3.00× smaller" in text
-    assert main(command(source)) == 2
-    assert "is not empty" in capsys.readouterr().err
