@@ -90,7 +90,7 @@ def test_a_turn_ends_with_its_exception():
     assert turns._running is None
 
 
-def test_a_run_given_up_for_a_newer_one_goes_ahead(monkeypatch):
+def test_a_run_given_up_for_a_newer_one_goes_ahead_but_not_twice_in_a_row(monkeypatch):
     asked = []
 
     class Noting(Turns):
@@ -98,18 +98,18 @@ def test_a_run_given_up_for_a_newer_one_goes_ahead(monkeypatch):
             asked.append(ahead)
             return super().turn(ahead=ahead)
 
-    def moved_once():
+    def moved_thrice():
         import streamlit as st
 
         from ui import frame
 
         with frame.page("about", title="T", lead="L"):
             st.session_state.runs = st.session_state.get("runs", 0) + 1
-            if st.session_state.runs == 1:
+            if st.session_state.runs <= 3:
                 st.rerun()
 
     monkeypatch.setattr(frame, "_turns", Noting())
-    app = AppTest.from_function(moved_once, default_timeout=30).run()
-    assert app.session_state.runs == 2
+    app = AppTest.from_function(moved_thrice, default_timeout=30).run()
+    assert app.session_state.runs == 4
     app.run()
-    assert asked == [False, True, False]
+    assert asked == [False, True, False, True, False]

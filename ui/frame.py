@@ -41,13 +41,15 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
         lead: one sentence under the heading that says what to do here.
         params: address keys of this page alone; their values are in ``st.session_state`` from here on.
     """
-    with _turns.turn(ahead=state.take_interrupted()):
+    ahead = state.take_interrupted()
+    with _turns.turn(ahead=ahead):
         try:
             with _page(key, title, lead, params):
                 yield
         except BaseException as control:
-            # a moved control ends the run for one with its newer value, which must not queue again
-            if type(control).__name__ == "RerunException":
+            # a moved control ends the run for one with its newer value, which shall not queue again; but only once in
+            # a row, or who never stops moving would keep everybody waiting
+            if type(control).__name__ == "RerunException" and not ahead:
                 state.set_interrupted()
             raise
         _set_libraries_apart()

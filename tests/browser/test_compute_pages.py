@@ -89,7 +89,7 @@ def test_three_models_compared_by_a_link_and_taken_away(app: str, page: Page, tm
 def test_an_assumption_changes_what_fits(app: str, page: Page) -> None:
     visit(page, f"{app}/fit?{urlencode({'model': LLAMA})}")
     memory = page.locator(".st-key-fit_memory svg")
-    expect(memory).to_have_attribute("aria-label", re.compile("Of 80.0 GiB: weights 15.0 GiB"))
+    expect(memory).to_have_attribute("aria-label", re.compile("Of 74.5 GiB: weights 15.0 GiB"))
     before = memory.get_attribute("aria-label")
     page.locator(".st-key-f_util").get_by_role("slider").press("ArrowLeft")
     expect(memory).not_to_have_attribute("aria-label", before or "")

@@ -51,3 +51,16 @@ def test_on_a_phone_the_list_leaves_the_page_it_opened(app: str, new_page: Calla
     link(page, "Roofline").tap()
     expect(page).to_have_title(re.compile("Roofline"), timeout=PATIENCE_MS)
     expect(link(page, "Roofline")).not_to_be_in_viewport()
+
+
+def test_by_keyboard(app: str, page: Page) -> None:
+    visit(page, f"{app}/heads")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if link(page, "Why share?").evaluate("e => e === document.activeElement"):
+            break
+    assert link(page, "Why share?").evaluate("e => e.matches(':focus-visible')")
+    page.keyboard.press("Enter")
+    expect(page).to_have_title(re.compile("Why share"))
+    # the focus stays where the reader was
+    expect(link(page, "Why share?")).to_be_focused()

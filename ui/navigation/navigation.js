@@ -1,11 +1,18 @@
 /* Each link is an ordinary one, so a new tab, a copied address and a page without scripts work. A plain click moves
    on as Back does: Streamlit hears of it by "popstate", and this visitor's session remembers what each page showed. */
+let followed = null; // the page whose link was followed: its own list stands in place of this one, without the focus
+
 export default function ({ parentElement, data }) {
   const list = parentElement.querySelector("nav");
   const links = [...list.querySelectorAll("a")];
   for (const link of links) {
     if (link.dataset.page === data.current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
+  }
+
+  if (followed === data.current) {
+    followed = null;
+    if (document.activeElement === document.body) list.querySelector("[aria-current]").focus({ preventScroll: true });
   }
 
   // in another tab the page shall begin with this one's model and context
@@ -19,6 +26,7 @@ export default function ({ parentElement, data }) {
     const link = event.target.closest("a");
     if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
+    followed = link.dataset.page;
     window.history.pushState(null, "", link.pathname);
     window.dispatchEvent(new PopStateEvent("popstate"));
     if (window.matchMedia("(max-width: 768px)").matches)
