@@ -300,10 +300,10 @@ class TestFigures:
 
     def test_costs_are_per_cent_of_mha(self) -> None:
         texts = {"KV cache": ["a", "b"], "attention's weights": ["a", "b"], "time per step, at least": ["a", "b"]}
-        texts["measured"] = ["", "b"]
+        texts["time measured here"] = ["", "b"]
         figure = plot_costs(Costs([1, 5], ["1", "5"], [0.2, 1], [None, None], [0.3, 1], {5: 1.0}, 5, texts))
         lines = {trace.name: list(trace.y) for trace in figure.data}
-        assert lines == {"KV cache": [20, 100], "time per step, at least": [30, 100], "time measured here": [100]}
+        assert lines == {"KV cache": [20, 100], "time per step, at least": [30, 100], "time measured here": [None, 100]}
         assert figure.layout.shapes[0].x0 == pytest.approx(0.6)
 
     def test_likeness_frames_the_heads_that_share(self) -> None:

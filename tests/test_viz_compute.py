@@ -87,7 +87,7 @@ def test_lineage() -> None:
     fig = checked(lineage_figures.plot_lineage(models, family="Llama"))
     assert sum(len(trace.x) for trace in fig.data) == len(models)
     assert {trace.name for trace in fig.data} == {"MHA", "GQA"}
-    named = [note.text for note in fig.layout.annotations]
+    named = [text for trace in fig.data for text in trace.text if text]
     assert len(named) == len(set(named)) > 3
 
 

@@ -103,7 +103,7 @@ def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Job | No
             "KV cache": [binary_bytes(p.cache_bytes) for p in points],
             "attention's weights": [parameters(p.attention_parameters) for p in points],
             "time per step, at least": [duration(p.floor_s) for p in points],
-            "measured": [duration(times[p.n_kv_heads]) if p.n_kv_heads in times else "" for p in points],
+            "time measured here": [duration(times[p.n_kv_heads]) if p.n_kv_heads in times else "" for p in points],
         },
     )
 

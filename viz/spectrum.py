@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from viz import theme
+from viz import build, theme
 
 
 class Costs(NamedTuple):
@@ -37,46 +37,51 @@ def plot_costs(costs: Costs) -> go.Figure:
     title = "Cost, in per cent of MHA's"
     if not costs.n_kv_heads:
         return theme.empty(title)
-    fig = go.Figure()
-    series = (
-        ("KV cache", costs.cache, theme.SERIES[0], "solid"),
-        ("attention's weights", costs.parameters, theme.SERIES[2], "solid"),
-        ("time per step, at least", costs.floor, theme.NEUTRAL, "dot"),
-    )
-    for name, values, color, dash in series:
-        if all(v is None for v in values):
-            continue
-        fig.add_scatter(
-            x=list(costs.names),
-            y=[None if v is None else 100 * v for v in values],
-            name=name,
-            mode="lines+markers",
-            # the time covers the cache where both are equal
-            line={"color": color, "width": 2 if name != "KV cache" else 5, "dash": dash},
-            customdata=list(costs.texts.get(name, [""] * len(costs.names))),
-            hovertemplate="%{x}: %{customdata} (%{y:.3g} %)<extra>" + name + "</extra>",
-        )
-    if costs.measured:
-        known = [(n, name) for n, name in zip(costs.n_kv_heads, costs.names, strict=True) if n in costs.measured]
-        fig.add_scatter(
-            x=[name for _, name in known],
-            y=[100 * costs.measured[n] for n, _ in known],
-            name="time measured here",
-            mode="lines+markers",
-            line={"color": theme.SERIES[1], "width": 2},
-            marker={"size": 9},
-            customdata=[
-                text for n, text in zip(costs.n_kv_heads, costs.texts["measured"], strict=True) if n in costs.measured
+    series = [
+        # the time covers the cache where both are equal
+        ("KV cache", costs.cache, {"color": theme.SERIES[0], "width": 5}),
+        ("attention's weights", costs.parameters, {"color": theme.SERIES[2], "width": 2}),
+        ("time per step, at least", costs.floor, {"color": theme.NEUTRAL, "width": 2, "dash": "dot"}),
+        (
+            "time measured here",
+            [costs.measured.get(n) for n in costs.n_kv_heads],
+            {"color": theme.SERIES[1], "width": 2},
+        ),
+    ]
+    places = range(len(costs.names))
+    traces = [
+        {
+            "type": "scatter", "mode": "lines+markers", "name": name, "line": line, "connectgaps": True,
+            "x": list(places), "y": [None if v is None else 100 * v for v in values],
+            "customdata": [
+                f"{way.replace('<br>', ' ')}: {text}"
+                for way, text in zip(costs.names, costs.texts.get(name, [""] * len(costs.names)), strict=True)
             ],
-            hovertemplate="%{x}: %{customdata} (%{y:.3g} %)<extra>measured here</extra>",
-        )
+            "hovertemplate": f"%{{customdata}} (%{{y:.3g}} %)<extra>{name}</extra>",
+        }
+        for name, values, line in series
+        if any(v is not None for v in values)
+    ]  # fmt: skip
+    shapes = []
     if costs.chosen in costs.n_kv_heads:
         at = list(costs.n_kv_heads).index(costs.chosen)
-        fig.add_vrect(x0=at - 0.4, x1=at + 0.4, fillcolor=theme.ACCENT, opacity=0.12, line_width=0)
-    fig.update_xaxes(type="category", categoryorder="array", categoryarray=list(costs.names))
-    fig.update_yaxes(rangemode="tozero", ticksuffix=" %")
-    fig.update_layout(margin_t=70, legend={"y": 1.02, "font": {"size": 12}})
-    return theme.apply(fig, height=330, title=title)
+        shapes.append(
+            {
+                "type": "rect", "x0": at - 0.4, "x1": at + 0.4, "yref": "paper", "y0": 0, "y1": 1,
+                "fillcolor": theme.ACCENT, "opacity": 0.12, "line": {"width": 0},
+            }
+        )  # fmt: skip
+    return build.figure(
+        traces,
+        height=330,
+        x={"tickvals": list(places), "ticktext": list(costs.names), "range": [-0.5, len(places) - 0.5]},
+        y={"rangemode": "tozero", "ticksuffix": " %"},
+        shapes=shapes,
+        title=build.title(title),
+        margin={"t": 70, "r": 16, "b": 44},
+        showlegend=True,
+        legend={"y": 1.02, "font": {"size": 12}},
+    )
 
 
 def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figure:
@@ -84,28 +89,31 @@ def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figur
     title = "Published: quality against time"
     if not rows:
         return theme.empty(title)
-    colors = {"MHA": "MHA", "MQA": "MQA", "GQA": "GQA"}
-    fig = go.Figure()
-    for row in rows:
-        color = theme.SHARING_COLORS[colors[row.model[:3]]]
-        fig.add_scatter(
-            x=[row.seconds],
-            y=[row.average],
-            mode="markers+text",
-            text=[f"\u00a0{row.model}"],
-            textposition="middle right",
-            marker={
-                "size": 16,
-                "color": color,
-                "line": {"width": 3 if row.model == chosen else 0, "color": theme.ACCENT},
-                "symbol": "diamond" if row.model == chosen else "circle",
-            },
-            hovertemplate="%{text}: %{x} s, average %{y}<extra></extra>",
-            showlegend=False,
-        )
-    fig.update_xaxes(title_text="Seconds per sample (T_infer)", range=[0, 1.9])
-    fig.update_yaxes(title_text="Average score", range=[45.6, 47.6])
-    return theme.apply(fig, height=330, title=title)
+    ringed = [row.model == chosen for row in rows]
+    points = {
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": [row.seconds for row in rows],
+        "y": [row.average for row in rows],
+        "text": [f"\u00a0{row.model}\u00a0" for row in rows],
+        # toward the middle, where a phone has room
+        "textposition": [f"middle {'left' if row.seconds > 1 else 'right'}" for row in rows],
+        "marker": {
+            "size": 16,
+            "color": [theme.SHARING_COLORS[row.model[:3]] for row in rows],
+            "line": {"width": [3 if ring else 0 for ring in ringed], "color": theme.ACCENT},
+            "symbol": ["diamond" if ring else "circle" for ring in ringed],
+        },
+        "hovertemplate": "%{text}: %{x} s, average %{y}<extra></extra>",
+    }
+    return build.figure(
+        [points],
+        height=330,
+        x={"title": build.title("Seconds per sample (T_infer)"), "range": [0, 1.9]},
+        y={"title": build.title("Average score"), "range": [45.6, 47.6]},
+        title=build.title(title),
+        margin={"t": 44, "r": 16},
+    )
 
 
 class TokenCost(NamedTuple):
