@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from attention.model_points import ModelPoint
 from attention.spec import Kind
 from attention.units import binary_bytes, parameters
-from viz import theme
+from viz import build, theme
 
 
 def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None = None) -> go.Figure:
@@ -19,41 +19,48 @@ def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None =
     shown = [p for p in points if p.cache_bytes]
     if not shown:
         return theme.empty(title)
-    fig = go.Figure()
-    for sharing in ("MHA", "GQA", "MQA", "MLA", "none"):
-        mine = [p for p in shown if p.sharing == sharing]
-        if not mine:
-            continue
-        fig.add_scatter(
-            x=[p.n_parameters for p in mine],
-            y=[p.cache_bytes for p in mine],
-            mode="markers",
-            name=sharing if sharing != "none" else "no attention",
-            marker={
-                "size": 9,
-                "color": {**theme.SHARING_COLORS, "none": theme.KIND_COLORS[Kind.RECURRENT]}[sharing],
-                "opacity": 0.8,
-            },
-            customdata=[[p.label, parameters(p.n_parameters), binary_bytes(p.cache_bytes), p.released] for p in mine],
-            hovertemplate="%{customdata[0]} (%{customdata[3]})<br>%{customdata[1]} parameters, %{customdata[2]}"
-            "<extra>" + sharing + "</extra>",
-        )
-    found = next((p for p in shown if p.id == chosen), None)
-    if found is not None:
-        fig.add_annotation(
-            x=log10(found.n_parameters),
-            y=log10(found.cache_bytes),
-            text=found.label,
-            showarrow=True,
-            arrowhead=0,
-            arrowcolor=theme.NEUTRAL,
-            ax=-30,
-            ay=-34,
-        )
-    low, high = min(p.cache_bytes for p in shown), max(p.cache_bytes for p in shown)
-    theme.bytes_axis(fig, high, low, log=True, title="KV cache")
     few, many = min(p.n_parameters for p in shown), max(p.n_parameters for p in shown)
     ticks = [10.0**e for e in range(6, 15) if few / 3 <= 10**e <= many * 3]
-    fig.update_xaxes(type="log", title_text="Parameters", tickvals=ticks, ticktext=[parameters(int(t)) for t in ticks])
-    fig.update_layout(margin_t=64)
-    return theme.apply(fig, height=420, title=title)
+    low, high = min(p.cache_bytes for p in shown), max(p.cache_bytes for p in shown)
+    found = next((p for p in shown if p.id == chosen), None)
+    traces = [_markers(name, [p for p in shown if p.sharing == name]) for name in ("MHA", "GQA", "MQA", "MLA", "none")]
+    return build.figure(
+        [trace for trace in traces if trace["x"]],
+        height=420,
+        x={
+            "type": "log", "title": build.title("Parameters"), "range": [log10(few / 1.6), log10(many * 1.6)],
+            "tickvals": ticks, "ticktext": [parameters(int(t)) for t in ticks],
+        },
+        y=build.bytes_axis(low / 1.6, high * 1.6, "KV cache", log=True),
+        annotations=[_name(found)] if found else [],
+        title=build.title(title),
+        margin={"t": 64, "r": 16},
+        showlegend=True,
+    )  # fmt: skip
+
+
+def _markers(sharing: str, points: Sequence[ModelPoint]) -> build.Part:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": sharing if sharing != "none" else "no attention",
+        "x": [p.n_parameters for p in points],
+        "y": [p.cache_bytes for p in points],
+        "marker": {
+            "size": 9,
+            "color": {**theme.SHARING_COLORS, "none": theme.KIND_COLORS[Kind.RECURRENT]}[sharing],
+            "opacity": 0.8,
+        },
+        "customdata": [
+            f"{p.label} ({p.released})<br>{parameters(p.n_parameters)} parameters, {binary_bytes(p.cache_bytes)}"
+            for p in points
+        ],
+        "hovertemplate": f"%{{customdata}}<extra>{sharing}</extra>",
+    }
+
+
+def _name(point: ModelPoint) -> build.Part:
+    return {
+        "x": log10(point.n_parameters), "y": log10(point.cache_bytes), "text": point.label,
+        "showarrow": True, "arrowhead": 0, "arrowcolor": theme.NEUTRAL, "ax": -30, "ay": -34,
+    }  # fmt: skip

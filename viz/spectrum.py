@@ -129,25 +129,29 @@ def plot_token_cost(rows: Sequence[TokenCost]) -> go.Figure:
     title = "Published: decoder time per token"
     if not rows:
         return theme.empty(title)
-    fig = go.Figure()
     shown = list(reversed(rows))
-    for name, values, color in (
-        ("beam-4", [r.beam for r in shown], theme.QUIET),
-        ("greedy", [r.greedy for r in shown], theme.ACCENT_MID),
-    ):
-        fig.add_bar(
-            y=[r.model for r in shown],
-            x=values,
-            orientation="h",
-            name=name,
-            marker_color=color,
-            text=[f"{v:g}" for v in values],
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate="%{y}, " + name + ": %{x} µs<extra></extra>",
+    traces = [
+        {
+            "type": "bar", "orientation": "h", "name": name, "marker": {"color": color},
+            "y": [row.model for row in shown], "x": values, "text": [f"{v:g}" for v in values],
+            "textposition": "outside", "cliponaxis": False,
+            "hovertemplate": f"%{{y}}, {name}: %{{x}} µs<extra></extra>",
+        }
+        for name, values, color in (
+            ("beam-4", [row.beam for row in shown], theme.QUIET),
+            ("greedy", [row.greedy for row in shown], theme.ACCENT_MID),
         )
-    fig.update_xaxes(
-        title_text="Microseconds per output token (TPUv2)", type="log", range=[0, 2.6], tickvals=[1, 10, 100]
-    )
-    fig.update_layout(legend={"traceorder": "reversed"}, margin_r=40, margin_t=64)
-    return theme.apply(fig, height=330, title=title)
+    ]  # fmt: skip
+    return build.figure(
+        traces,
+        height=330,
+        x={
+            "title": build.title("Microseconds per output token (TPUv2)"), "type": "log", "range": [0, 2.6],
+            "tickvals": [1, 10, 100],
+        },
+        y={},
+        title=build.title(title),
+        legend={"traceorder": "reversed"},
+        showlegend=True,
+        margin={"r": 40, "t": 64},
+    )  # fmt: skip

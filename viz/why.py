@@ -8,7 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from attention.units import binary_bytes, tokens
-from viz import theme
+from viz import build, theme
 
 
 class Traffic(NamedTuple):
@@ -26,38 +26,35 @@ def plot_traffic(traffic: Traffic) -> go.Figure:
     title = "Read per decode step"
     if not traffic.contexts:
         return theme.empty(title)
-    fig = go.Figure()
+    longest = traffic.contexts[-1]
+    most = max(w + c for w, c in zip(traffic.weight_bytes, traffic.cache_bytes, strict=True))
     series = (
         ("Weights", traffic.weight_bytes, theme.NEUTRAL, "rgba(118, 131, 144, 0.35)"),
         ("KV cache", traffic.cache_bytes, theme.ACCENT, "rgba(14, 116, 144, 0.35)"),
     )
-    for name, values, color, fill in series:
-        fig.add_scatter(
-            x=list(traffic.contexts),
-            y=list(values),
-            name=name,
-            stackgroup="bytes",
-            mode="lines",
-            line={"color": color, "width": 1.5},
-            fillcolor=fill,
-            customdata=[binary_bytes(v) for v in values],
-            hovertemplate="%{x:,} tokens: %{customdata}<extra>" + name + "</extra>",
-        )
-    longest = traffic.contexts[-1]
-    if traffic.crossover is not None and traffic.crossover <= longest:
-        fig.add_vline(x=traffic.crossover, line={"color": "#d55e00", "width": 2})
-        fig.add_annotation(
-            x=traffic.crossover,
-            y=0.98,
-            yref="paper",
-            yanchor="top",
-            xanchor="left" if traffic.crossover < 0.6 * longest else "right",
-            xshift=6 if traffic.crossover < 0.6 * longest else -6,
-            showarrow=False,
-            text=f"cache = weights at {tokens(traffic.crossover)} tokens",
-        )
-    most = max(w + c for w, c in zip(traffic.weight_bytes, traffic.cache_bytes, strict=True))
-    theme.bytes_axis(fig, most, title="Read per step")
-    fig.update_xaxes(title_text="Tokens in the cache", range=[0, longest])
-    fig.update_layout(margin_t=40)
-    return theme.apply(fig, height=280)
+    traces = [
+        {
+            "type": "scatter", "mode": "lines", "name": name, "x": list(traffic.contexts), "y": list(values),
+            "stackgroup": "bytes", "line": {"color": color, "width": 1.5}, "fillcolor": fill,
+            "customdata": [f"{n:,} tokens: {binary_bytes(v)}" for n, v in zip(traffic.contexts, values, strict=True)],
+            "hovertemplate": f"%{{customdata}}<extra>{name}</extra>",
+        }
+        for name, values, color, fill in series
+    ]  # fmt: skip
+    crossing = traffic.crossover if traffic.crossover is not None and traffic.crossover <= longest else None
+    return build.figure(
+        traces,
+        height=280,
+        x=build.linear_token_axis(longest, "Tokens in the cache"),
+        y=build.bytes_axis(0, most, "Read per step"),
+        shapes=[] if crossing is None else [{**build.line_down(crossing), "line": {"color": "#d55e00", "width": 2}}],
+        annotations=[] if crossing is None else [_crossing(crossing, longest)],
+        margin={"t": 40, "r": 16},
+        showlegend=True,
+    )
+
+
+def _crossing(at: int, longest: int) -> build.Part:
+    side: build.Part = {"xanchor": "left", "xshift": 6} if at < 0.6 * longest else {"xanchor": "right", "xshift": -6}
+    text = f"cache = weights at {tokens(at)} tokens"
+    return build.note(at, 0.98, text, yref="paper", yanchor="top", **side)
