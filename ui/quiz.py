@@ -16,8 +16,5 @@ def show(page: str, **values: Any) -> None:
     for question in questions(page):
         solved, says = question.judge(**values)
         with st.container(key=f"quiz_{page}_{question.key}", border=True, gap=None):
-            st.markdown(question.prompt)
-            if solved:
-                st.markdown(f":green[**✓ That is it:**] {says}.")
-            else:
-                st.markdown(f"Now: {says}.")
+            verdict = f":green[**✓ That is it:**] {says}." if solved else f"Now: {says}."
+            st.markdown(f"{question.prompt}\n\n{verdict}")
