@@ -6,7 +6,6 @@ from attention import catalog, papers
 from attention.spectrum import nearest_published, spectrum
 from ui import controls, frame, lesson, params, quiz, spectrum_parts
 from ui.head_map import head_map
-from viz.spectrum import plot_quality
 
 ACCELERATOR = catalog.accelerator("h100-sxm")
 PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True),)
@@ -35,13 +34,7 @@ with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAM
         with second:
             near = nearest_published(spec.n_heads, chosen)
             table = papers.table("gqa", 1)
-            alt = "; ".join(f"{q.model} {q.seconds} s, average {q.average}" for q in spectrum_parts.published())
-            frame.chart(
-                plot_quality(spectrum_parts.published(), near),
-                key="spectrum_quality",
-                filename="gqa-paper-table-1",
-                alt=f"Published quality against inference time: {alt}.",
-            )
+            spectrum_parts.published_bars(near)
             st.caption(f"{table.citation}, as printed. {table.note}")
         lesson.show(
             "spectrum",

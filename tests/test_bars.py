@@ -7,6 +7,7 @@ from attention.fit import Setup
 from attention.sharing import Way, WayTime
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
 from viz import bars
+from viz.spectrum import Quality
 from viz.theme import SHARING_COLORS
 
 
@@ -79,3 +80,10 @@ def test_an_accelerator_s_memory_adds_up(batch):
         assert (rest.label, rest.start, rest.end) == ("free", reserve.end, limit)
         assert (last.start, last.end) == (limit, parts.memory)
     assert bool(parts.over) == (batch == 4000)
+
+
+def test_published_rows_keep_their_figures():
+    rows = [Quality("MHA-XXL", 1.51, 47.2), Quality("GQA-8-XXL", 0.28, 47.1)]
+    first, second = bars.published(rows, "GQA-8-XXL")
+    assert (first.text, first.end, first.own) == ("1.51 s · 47.2", 1.51, False)
+    assert (second.text, second.color, second.own) == ("0.28 s · 47.1", SHARING_COLORS["GQA"], True)

@@ -13,7 +13,9 @@ from attention.spectrum import Point
 from attention.units import binary_bytes, duration, parameters, ratio, significant
 from attention.worker import Job, Limits
 from ui import frame, jobs
+from ui.bars import bars
 from ui.controls import Load, sharing_name
+from viz import bars as bar_figures
 from viz import spectrum as figures
 from viz.trap import describe_trap, plot_trap
 
@@ -111,6 +113,8 @@ def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Job | No
 def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Load) -> None:
     """The figure with its Run button; measured times join the lines as they arrive."""
 
+    st.subheader("Cost, in per cent of MHA's", anchor=False)
+
     def draw(job: Job | None) -> None:
         numbers = costs(spec, points, chosen, job)
         frame.chart(
@@ -161,6 +165,18 @@ def published() -> list[figures.Quality]:
         figures.Quality(model, table.value(model, "T_infer (s)"), table.value(model, "Average"))
         for model, _ in table.rows
     ]
+
+
+def published_bars(near: str) -> None:
+    """Table 1 as bars; `near` is the model that shares as the slider says."""
+    rows = published()
+    st.subheader("Published: time per sample and score", anchor=False)
+    bars(
+        bar_figures.published(rows, near),
+        key="spectrum_quality",
+        filename="gqa-paper-table-1",
+        alt="; ".join(f"{row.model} {row.seconds} s per sample, average score {row.average}" for row in rows),
+    )
 
 
 def token_costs() -> list[figures.TokenCost]:

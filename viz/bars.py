@@ -11,6 +11,7 @@ from attention.breakdown import Variant
 from attention.serving import MemoryBar
 from attention.sharing import Way, WayTime
 from attention.units import binary_bytes, duration, ratio
+from viz.spectrum import Quality
 from viz.theme import ACCENT, ACCENT_MID, QUIET, SHARING_COLORS
 
 ADDED, SAVED, TOO_MUCH = "#E69F00", "#009E73", "#D55E00"
@@ -90,6 +91,20 @@ def allocation(steps: Sequence[Step]) -> tuple[Bar, ...]:
         bars.append(Bar(step.name, text, step.bytes_after, SAVED if added < 0 else ADDED, start=before.bytes_after))
     total = steps[-1].bytes_after
     return (*bars, Bar("set aside", binary_bytes(total), total, ACCENT, own=True))
+
+
+def published(rows: Sequence[Quality], own: str) -> tuple[Bar, ...]:
+    """Seconds per sample of the GQA paper's models, with their average score; `own` is written bold."""
+    return tuple(
+        Bar(
+            row.model,
+            f"{row.seconds} s · {row.average}",
+            row.seconds,
+            _sharing_color(row.model),
+            own=row.model == own,
+        )
+        for row in rows
+    )
 
 
 def memory(parts: MemoryBar) -> tuple[Bar, ...]:

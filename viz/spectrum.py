@@ -34,9 +34,8 @@ class Quality(NamedTuple):
 
 def plot_costs(costs: Costs) -> go.Figure:
     """Lines over the divisors of the query heads, in per cent of MHA."""
-    title = "Cost, in per cent of MHA's"
     if not costs.n_kv_heads:
-        return theme.empty(title)
+        return theme.empty("Cost, in per cent of MHA's")
     series = [
         # the time covers the cache where both are equal
         ("KV cache", costs.cache, {"color": theme.SERIES[0], "width": 5}),
@@ -73,12 +72,11 @@ def plot_costs(costs: Costs) -> go.Figure:
         )  # fmt: skip
     return build.figure(
         traces,
-        height=330,
+        height=300,
         x={"tickvals": list(places), "ticktext": list(costs.names), "range": [-0.5, len(places) - 0.5]},
         y={"rangemode": "tozero", "ticksuffix": " %"},
         shapes=shapes,
-        title=build.title(title),
-        margin={"t": 70, "r": 16, "b": 44},
+        margin={"t": 40, "r": 16, "b": 44},
         showlegend=True,
         legend={"y": 1.02, "font": {"size": 12}},
     )

@@ -23,7 +23,7 @@ def test_slider_moves_the_same_elements(app: str, page: Page) -> None:
     assert before == 8
     assert page.locator(f"{MAP} .head[data-mark=kept]").count() == 1
     duration = page.locator(f"{MAP} .head").first.evaluate("e => getComputedStyle(e).transitionDuration")
-    assert duration.startswith("0.7s")
+    assert duration.startswith("0.5s")
     expect(page).to_have_url(re.compile("h_kv=16"))
     page.reload()
     expect(page.get_by_role("img", name="share 16 K/V heads")).to_be_visible()

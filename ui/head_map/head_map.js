@@ -21,6 +21,7 @@ const inkOn = (hex) => {
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
   return 0.2126 * r ** 2.2 + 0.7152 * g ** 2.2 + 0.0722 * b ** 2.2 > 0.25 ? "#10181b" : "#ffffff";
 };
+const later = window.requestIdleCallback ? (then) => requestIdleCallback(then, { timeout: 200 }) : (then) => setTimeout(then, 30);
 const range = (first, last) => (first === last ? `Query head ${first} reads` : `Query heads ${first}–${last} read`);
 
 /** Where everything stands, in pixels, for this width. */
@@ -246,6 +247,15 @@ function createMap(root) {
   stage.addEventListener("blur", () => { map.pinned = false; light(-1); });
   new ResizeObserver(() => draw()).observe(stage);
 
+  function show() {
+    const data = map.data;
+    svg.setAttribute("aria-label", data.summary);
+    stage.setAttribute("aria-valuemax", data.nKv - 1);
+    svg.classList.remove("s1", "s2", "s3", "s4");
+    if (data.stage) svg.classList.add(`s${data.stage}`);
+    draw();
+  }
+
   map.update = (data) => {
     const rebuild = !map.data || map.data.nHeads !== data.nHeads;
     map.data = data;
@@ -260,12 +270,13 @@ function createMap(root) {
       readout.textContent = "";
       return;
     }
-    if (rebuild) build(data.nHeads);
-    svg.setAttribute("aria-label", data.summary);
-    stage.setAttribute("aria-valuemax", data.nKv - 1);
-    svg.classList.remove("s1", "s2", "s3", "s4");
-    if (data.stage) svg.classList.add(`s${data.stage}`);
-    draw();
+    if (rebuild) {
+      build(data.nHeads);
+      show();
+    } else {
+      // half a second of motion takes every frame's time: what else this run changed is shown before it begins
+      later(show);
+    }
     offerSave(root, svg, "head-map");
   };
   return map;
