@@ -4,10 +4,10 @@
 
 A fresh server on loopback, one visitor, nothing else running, a browser left alone (see ``bench/browser.py``). The
 server's time is that of a whole rerun as a WebSocket client sees it, from the request to the last message; the
-browser's runs from a step of the slider to the frame that shows another figure (on a page without a figure of its own:
-another picture or number). First screens: of a server that was just started ("cold", the process start not counted) and
-of the same one again ("warm"), until numbers and controls stand ("usable") and until the figures do ("complete"); the
-same without ``ui/front_end.py``. Medians and 95th percentiles, all of this run.
+browser's runs from a step of the slider, the page at rest, to the frame that shows another figure (on a page without a
+figure of its own: another picture or number). First screens: of a server that was just started ("cold", the process
+start not counted) and of the same one again ("warm"), until numbers and controls stand ("usable") and until the figures
+do ("complete"); the same without ``ui/front_end.py``. Medians and 95th percentiles, all of this run.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ for (let move = 0; move < MOVES + 2; move++) {
   const took = await painted() - start;
   if (move >= 2) taken.push(took / 1e3);
   await until(done);
-  await pause(300);
+  await pause(600);  // the head map moves for half a second: every step begins with a page at rest
 }
 report(taken);
 """
