@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,12 +52,12 @@ def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
 
-def refused(source: Path, match: str, target: Path | None = None, n_kv_heads: int = 2, **options: object) -> None:
+def refused(source: Path, match: str, target: Path | None = None, n_kv_heads: int = 2, **options: Any) -> None:
     """The conversion raises, changes nothing and makes nothing."""
     target = target or source.parent / "target"
     before = snapshot(source.parent)
     with pytest.raises(ValueError, match=match):
-        convert(source, target, n_kv_heads, **options)  # type: ignore[arg-type]
+        convert(source, target, n_kv_heads, **options)
     assert snapshot(source.parent) == before
 
 

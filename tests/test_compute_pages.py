@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -40,8 +41,9 @@ def html(at: AppTest) -> str:
     return "".join(part.proto.body for part in at.get("html"))
 
 
-def chart(at: AppTest, index: int = 0) -> dict:  # type: ignore[type-arg]
-    return json.loads(at.get("plotly_chart")[index].proto.spec)
+def chart(at: AppTest, index: int = 0) -> dict[str, Any]:
+    spec: dict[str, Any] = json.loads(at.get("plotly_chart")[index].proto.spec)
+    return spec
 
 
 @pytest.mark.parametrize(("model", "context", "batch", "kv"), [(LLAMA, 5003, 3, "bf16"), (GEMMA, 32_768, 1, "q8_0")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -318,8 +319,9 @@ def test_load_config_refuses_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_configuration_must_be_an_object_of_bounded_size() -> None:
+    no_object: Any = []
     with pytest.raises(ValueError, match="object"):
-        spec_from_config([])  # type: ignore[arg-type]
+        spec_from_config(no_object)
     deep: dict[str, object] = {}
     for _ in range(50):
         deep = {"a": deep}
@@ -327,5 +329,6 @@ def test_configuration_must_be_an_object_of_bounded_size() -> None:
         spec_from_config({**LLAMA, **deep})
     with pytest.raises(ValueError, match="values"):
         spec_from_config({**LLAMA, "a": [0] * 200_000})
+    no_text_key: Any = {3: 4}
     with pytest.raises(ValueError, match="keys"):
-        spec_from_config({**LLAMA, 3: 4})  # type: ignore[dict-item]
+        spec_from_config({**LLAMA, **no_text_key})

