@@ -15,7 +15,7 @@ from viz import build, theme
 
 def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None = None) -> go.Figure:
     """Parameters against cache bytes, both logarithmic; the chosen model is named."""
-    title = f"One sequence's cache at {context:,} tokens, 16 bit"
+    title = f"Cache at {context:,} tokens, 16 bit"
     shown = [p for p in points if p.cache_bytes]
     if not shown:
         return theme.empty(title)
