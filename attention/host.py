@@ -218,7 +218,7 @@ def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 7) -> floa
     import torch
 
     dtype: torch.dtype = getattr(torch, dtype_name)
-    a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     # the result is written into place, so that the allocator's page faults are not measured
     out = torch.empty_like(a)
     return 2 * n**3 / best_time(lambda: torch.matmul(a, b, out=out), device, repeats)

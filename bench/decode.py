@@ -28,7 +28,7 @@ LIMITS = {"memory": 1.25, "arithmetic": 2.0}
 """Times the floor that the fastest of ours should stay below."""
 ATTEMPTS = 2
 """A shape during which other processes kept the machine busy is timed again, and keeps its note if that was no help."""
-OURS = ("folded_matmul", "tall_matmul", "split_compiled", "native", "expanded_sdpa", "flash", "efficient")
+OURS = ("folded_matmul", "tall_matmul", "split_compiled", "native", "expanded_sdpa", "flash", "cudnn", "efficient")
 NOT_OURS = ("repeat_sdpa", "enable_gqa", "flex")
 
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             results = _time(shape, extra, args.seconds, args.ours)
             if results:
                 kept[repr(shape.shape)] = [r.to_json() for r in results]
-                print(_row(results), flush=True)
+                print(row(results), flush=True)
                 _save(path, kept, described, host.calibrate(device).name)
     print(f"written: {path} and {path.with_suffix('.md')}")
     return 0
@@ -113,7 +113,13 @@ _HEAD = [
 ]
 
 
-def _row(results: list[Result]) -> str:
+def header() -> list[str]:
+    """The table's first two lines."""
+    return ["| " + " | ".join([*_HEAD, *_PEERS]) + " |", "|" + " --- |" * (len(_HEAD) + len(_PEERS))]
+
+
+def row(results: list[Result]) -> str:
+    """A line of the table: the results of one shape."""
     best = _best(results, OURS)
     first = results[0]
     cells = [
@@ -171,9 +177,8 @@ def _save(path: Path, kept: dict[str, Any], described: host.Host, processor: str
         "shape. The peers' columns are their time divided by that of our fastest. Prefill has no limit set. "
         "† other processes took more than a tenth of the processor meanwhile: the figure is an upper limit at best.",
         "",
-        "| " + " | ".join([*_HEAD, *_PEERS]) + " |",
-        "|" + " --- |" * (len(_HEAD) + len(_PEERS)),
-        *(_row(r) for r in rows),
+        *header(),
+        *(row(r) for r in rows),
     ]
     notes = path.with_suffix(".notes.md")
     if notes.exists():

@@ -1,0 +1,145 @@
+"""One command for a machine with a GPU, torch and Triton, and no network: what it measured is kept at every step.
+
+    python -m bench.gpu [--device cuda] [--minutes 6] [--out FOLDER]
+
+The CUDA tests run first, then decode and prefill from the shapes that matter most to those that matter least, then a
+model's whole step. Each stage stands alone: a stage that fails says so and the next one runs, and every finished shape
+is written at once, so that time running out loses nothing. FOLDER receives run.json (a run for
+attention/data/runs, readable by the Timings page), steps.json and table.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from attention import benchmark, host, kernels, model_step, runs, units
+from attention.cases import Case, Result
+from bench import decode
+
+HELP = "everything that is timed on a GPU, in one command"
+TESTS = ("tests/test_cuda.py", "tests/test_host.py")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--minutes", type=float, default=6.0, help="no shape is begun after this time (6)")
+    parser.add_argument("--seconds", type=float, default=0.05, help="for each implementation of a shape (0.05)")
+    parser.add_argument("--out", type=Path, default=Path("bench/results/gpu"), help="folder for what was measured")
+    args = parser.parse_args(argv)
+    end = time.monotonic() + 60 * args.minutes
+    args.out.mkdir(parents=True, exist_ok=True)
+    device = benchmark.resolve_device(args.device)
+    stages: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("tests", lambda: _tests(end)),
+        ("attention", lambda: _attention(device, end, args.seconds, args.out)),
+        ("steps", lambda: _steps(device, end, args.out)),
+    )
+    failed = []
+    for name, stage in stages:
+        start = time.monotonic()
+        try:
+            stage()
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+        print(f"== {name}: {time.monotonic() - start:.0f} s{' FAILED' if name in failed else ''}", flush=True)
+    return 1 if failed else 0
+
+
+def _tests(end: float) -> None:
+    # plugins and settings of the project's own test run are not needed, and may not be installed here
+    command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", "--import-mode=importlib"]
+    command += ["-p", "no:cacheprovider", *TESTS]
+    subprocess.run(command, check=True, timeout=max(1.0, end - time.monotonic()))
+
+
+def _shapes(device: str) -> Iterator[Case]:
+    """The most telling first."""
+    contexts = (16_384, 4_096, 65_536, 1_024, 131_072) if device == "cuda" else (1_024, 4_096)
+    heads = (32, 8, 1)
+    for batch, dtype in ((1, "bfloat16"), (8, "bfloat16"), (1, "float32"), (32, "bfloat16"), (1, "float16")):
+        for context in contexts:
+            for n_kv_heads in heads:
+                yield Case("", 32, n_kv_heads, 128, context, batch, dtype, device)
+    for dtype in ("bfloat16", "float32"):
+        for context in (2_048, 8_192) if device == "cuda" else (256,):
+            for n_kv_heads in heads:
+                yield Case("", 32, n_kv_heads, 128, context, 1, dtype, device, "prefill")
+
+
+def _attention(device: str, end: float, seconds: float, out: Path) -> None:
+    described, calibration = host.describe(), host.calibrate(device)
+    print(json.dumps(calibration.to_json()), flush=True)
+    results: list[Result] = []
+    for shape in _shapes(device):
+        if time.monotonic() > end:
+            print(f"out of time before {shape}", flush=True)
+            break
+        names = [
+            name
+            for name in kernels.suited(shape)
+            if benchmark.memory_needed(replace(shape, implementation=name)) < 0.8 * host.free_memory(device)
+        ]
+        cases = [replace(shape, implementation=name) for name in names]
+        try:
+            timed = list(benchmark.run_cases(cases, seconds_per_case=seconds))
+        except (RuntimeError, ValueError) as error:
+            print(f"failed: {shape}: {error}", flush=True)
+            continue
+        results += timed
+        for result in timed:
+            if result.median_s is None:
+                print(f"not timed: {result.implementation} {shape}: {result.note}", flush=True)
+        if timed:
+            print(decode.row(timed), flush=True)
+        run = runs.new(results, host=described.to_json(), calibration=calibration.to_json(), source="recorded")
+        (out / "run.json").write_text(run.dumps() + "\n")
+        _table(results, calibration.name, out)
+
+
+def _table(results: list[Result], processor: str, out: Path) -> None:
+    shapes: dict[tuple, list[Result]] = {}
+    for r in results:
+        shapes.setdefault((r.phase, r.dtype, r.batch, r.n_kv_heads, r.context), []).append(r)
+    lines = [f"# Decode and prefill on {processor}", "", *decode.header(), *(decode.row(rs) for rs in shapes.values())]
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+
+
+def _steps(device: str, end: float, out: Path) -> None:
+    """Llama 3.1 8B's layer with its K/V heads varied, at short and long contexts."""
+    kept = []
+    contexts = (1_024, 8_192, 32_768) if device == "cuda" else (256,)
+    for batch in (1, 32) if device == "cuda" else (1,):
+        for context in contexts:
+            for variant, n_kv_heads in (("MHA", 32), ("GQA-8", 8), ("MQA", 1)):
+                if time.monotonic() > end:
+                    return
+                case = model_step.StepCase(
+                    variant, 32, 4096, 14336, 32, n_kv_heads, 128, context, batch, "bfloat16", device, batch == 1
+                )
+                try:
+                    (result,) = model_step.run_steps([case], seconds_per_case=0.2)
+                except (RuntimeError, ValueError) as error:
+                    print(f"failed: {case}: {error}", flush=True)
+                    continue
+                kept.append(result.to_json())
+                prefill = "–" if result.prefill_s is None else units.duration(result.prefill_s)
+                print(
+                    f"{variant} batch {batch} context {context:,}: a token {units.duration(result.token_s)}, "
+                    f"{result.times_floor:.2f}× floor, prefill {prefill}",
+                    flush=True,
+                )
+                (out / "steps.json").write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
