@@ -1,19 +1,21 @@
 """Timing attention: warmed up, checked against float64, interleaved, and set beside what the machine could do.
 
 A case is timed like this. All implementations of a shape get the same fresh random tensors; each is run once and
-checked against the float64 reference, then they take turns. Before every timed run a buffer larger than the caches is
-read: that leaves the K/V cache in memory, where a decode step of a real model finds it, and its time is the bandwidth
-of that very moment, from which the floor is computed. It also drives the program's own code out of the caches, which
-in a model the layer before has just used. So where a layer's K/V is small enough for that to count, the implementation
+checked against the float64 reference. Then all that may be compared, every implementation and every number of K/V
+heads, take turns, so that whatever else the machine does meets all of them, and a ratio is taken round by round
+(``attention/rounds.py``, ``attention/steadiness.py``). Before every timed run a buffer larger than the caches is read:
+that leaves the K/V cache in memory, where a decode step of a real model finds it, and its time is the bandwidth of
+that very moment, from which the floor is computed. It also drives the program's own code out of the caches, which in
+a model the layer before has just used. So where a layer's K/V is small enough for that to count, the implementation
 first attends to another layer's, untimed.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median, quantiles
 
 import torch
@@ -22,12 +24,17 @@ from torch import Tensor
 from attention import host, reference
 from attention.cases import Case, Result, case_bytes, case_flops
 from attention.kernels import Implementation, implementation
-from attention.pace import Clock, Pace
+from attention.pace import Clock
+from attention.rounds import Rounds, Timed
+from attention.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
 
-__all__ = ["Case", "Result", "case_bytes", "case_flops", "memory_needed", "run_cases", "tolerance"]
+__all__ = ["MIN_REPEATS", "Case", "Result", "case_bytes", "case_flops", "memory_needed", "run_cases", "tolerance"]
 
-MIN_REPEATS, MAX_REPEATS = 5, 60
+SHOWN_AFTER_S = 1.0
+"""How often results so far are given."""
+FASTER = 1.05
+"""A step may read so many times faster than the reading beside it before that is said."""
 RESERVE = 0.9
 """Share of the free memory a case may use."""
 
@@ -43,29 +50,36 @@ def run_cases(
     seconds_per_case: float = 0.6,
     memory_bytes: int | None = None,
     extra: Mapping[str, Implementation] | None = None,
+    provisional: bool = False,
 ) -> Iterator[Result]:
-    """Time cases and yield each result as soon as its shape is done; the implementations of a shape take turns.
+    """Time cases and yield each result as soon as it is known; what may be compared is timed in the same rounds.
 
     Args:
         should_stop: asked between any two runs; once true, no further result comes.
-        seconds_per_case: time to spend on a case's repeats; at least MIN_REPEATS are made.
+        seconds_per_case: time to spend on a case's repeats; at least MIN_REPEATS are made, and up to PATIENCE times
+            as long is spent while something disturbs them.
         memory_bytes: limit instead of the free memory.
         extra: implementations beside the registered ones, by name (peers to compare with).
+        provisional: also yield what is known so far, marked as unsteady (STILL_TIMED): each implementation after its
+            first run, then every SHOWN_AFTER_S seconds.
 
     Raises:
         ValueError: before anything is timed: an unknown implementation, no such device, or a case that needs more
             memory than is free.
     """
     resolved = [replace(case, device=resolve_device(case.device)) for case in cases]
-    groups = {shape: list(group) for shape, group in _by_shape(resolved)}
     known = dict(extra or {})
     impls = {
         case: known.get(case.implementation) or implementation(case.implementation, case.phase) for case in resolved
     }
+
+    def limit(device: str) -> int:
+        return int(RESERVE * host.free_memory(device)) if memory_bytes is None else memory_bytes
+
     for case, impl in impls.items():
-        _check_memory(case, impl, memory_bytes)
-    for group in groups.values():
-        yield from _time_shape([_Entry(case, impls[case]) for case in group], should_stop, seconds_per_case)
+        _check_memory(case, impl, limit(case.device))
+    for number, together in enumerate(_sets(impls, limit), 1):
+        yield from _time_set(together, impls, number, should_stop, seconds_per_case, provisional)
         if should_stop():
             return
 
@@ -103,23 +117,36 @@ def has_layer_before(case: Case) -> bool:
     return case.cache_bytes < host.flush_bytes(case.device)
 
 
-def tolerance(dtype: str, context: int) -> float:
-    """Largest error allowed, as a share of the result's root mean square.
+def tolerance(dtype: str, context: int, head_dim: int = 128, n_values: int = 4096) -> float:
+    """Largest error allowed, as a share of the root mean square of the result at that position.
 
-    Scores, weights and result are each rounded to `dtype` (unit roundoff u): about 4 u of a value, and the largest of
-    some thousand values deviates by several times that. Sums over the context are kept in float32 and err like a
-    random walk of `context` steps. Random inputs show a third of this; a kernel that loses one chunk of positions
-    exceeds it many times.
+    Scores, weights and result are each rounded to `dtype` (unit roundoff u): about 4 u of a value. Sums over the head
+    size and over the context are kept in float32 and err like a random walk of as many steps. The largest of n normal
+    deviates is about √(2 ln n) times as large as one. Random inputs show half of this; a kernel that loses one chunk
+    of positions exceeds it many times.
+
+    Args:
+        n_values: of the result: batch · n_heads · head_dim.
     """
     u, u32 = torch.finfo(getattr(torch, dtype)).eps / 2, torch.finfo(torch.float32).eps / 2
-    return 8 * (4 * u + u32 * context**0.5)
+    return 2 * math.sqrt(2 * math.log(max(n_values, 4096))) * (4 * u + u32 * (context + head_dim) ** 0.5)
+
+
+def _allowed(case: Case) -> float:
+    return tolerance(case.dtype, case.context, case.head_dim, case.batch * case.n_heads * case.head_dim)
 
 
 def relative_error(out: Tensor, expected: Tensor) -> float:
-    """Largest deviation divided by the root mean square of what is expected; infinite if anything is not finite."""
+    """Largest deviation divided by the root mean square of what is expected; infinite if anything is not finite.
+
+    Of a result [batch, n_heads, query, head_dim], each query position is held against its own: in a causal prefill
+    the first positions average over few values and are larger than the later ones.
+    """
     if not bool(torch.isfinite(out).all()):
         return float("inf")
-    return float((out.double() - expected).abs().max() / expected.square().mean().sqrt())
+    other = [dim for dim in range(expected.ndim) if expected.ndim != 4 or dim != 2]
+    largest = (out.double() - expected).abs().amax(dim=other)
+    return float((largest / expected.square().mean(dim=other).sqrt()).max())
 
 
 def random_tensor(shape: Sequence[int], dtype: torch.dtype, device: str) -> Tensor:
@@ -156,21 +183,31 @@ class _Entry:
 
     case: Case
     impl: Implementation
-    run: Callable[[], Tensor] | None = None
-    run_before: Callable[[], Tensor] | None = None
+    inputs: Inputs
+    timed: Timed | None = None
     error: float | None = None
     notes: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    spent: float = 0.0
 
 
-def _by_shape(cases: Iterable[Case]) -> Iterator[tuple[tuple, Iterable[Case]]]:
-    order = {shape: n for n, shape in enumerate(dict.fromkeys(case.shape for case in cases))}
-    return itertools.groupby(sorted(cases, key=lambda case: order[case.shape]), key=lambda case: case.shape)
+def _sets(cases: Mapping[Case, Implementation], limit: Callable[[str], int]) -> Iterator[list[Case]]:
+    """Cases that are timed in the same rounds: all that may be compared, as far as their memory is enough."""
+    found: dict[tuple, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.compared_with, []).append(case)
+    for together in found.values():
+        shapes: dict[int, list[Case]] = {}
+        for case in together:
+            shapes.setdefault(case.n_kv_heads, []).append(case)
+        # the query heads are the same, so what differs is the K/V cache
+        held = sum(2 * own[0].cache_bytes for own in shapes.values())
+        most = max(memory_needed(case, cases[case]) for case in together)
+        if held + most <= limit(together[0].device):
+            yield together
+        else:
+            yield from shapes.values()
 
 
-def _check_memory(case: Case, impl: Implementation, memory_bytes: int | None) -> None:
-    limit = int(RESERVE * host.free_memory(case.device)) if memory_bytes is None else memory_bytes
+def _check_memory(case: Case, impl: Implementation, limit: int) -> None:
     needed = memory_needed(case, impl)
     if needed > limit:
         raise ValueError(
@@ -180,16 +217,15 @@ def _check_memory(case: Case, impl: Implementation, memory_bytes: int | None) ->
 
 
 @torch.inference_mode()
-def _prepare(entry: _Entry, inputs: Inputs, before: Inputs | None, expected: Tensor) -> None:
+def _prepare(entry: _Entry, before: Inputs | None, expected: Tensor, clock: Clock) -> None:
     """Warm up and check one implementation; a wrong or impossible one is noted and not timed."""
-    impl, case = entry.impl, entry.case
-    q, k, v = inputs
+    impl, case, inputs = entry.impl, entry.case, entry.inputs
     reason = impl.unavailable(case.device) or impl.unsuited(case)
     if reason:
         entry.notes.append(f"not run: {reason}")
         return
     try:
-        out = impl.run(q, k, v)
+        out = impl.run(*inputs)
         host.synchronize(case.device)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
@@ -197,74 +233,99 @@ def _prepare(entry: _Entry, inputs: Inputs, before: Inputs | None, expected: Ten
         entry.notes.append(f"not run: {str(error).strip().splitlines()[0][:160]}")
         return
     entry.error = relative_error(out, expected)
-    if entry.error > tolerance(case.dtype, case.context):
+    if entry.error > _allowed(case):
         entry.notes.append("not timed: wrong beyond the tolerance")
         return
-    entry.run = lambda: impl.run(q, k, v)
-    if before is not None:
-        entry.run_before = lambda: impl.run(*before)
+    entry.timed = Timed(
+        clock.recorded(lambda: impl.run(*inputs)),
+        case_bytes(case),
+        case_flops(case),
+        None if before is None else clock.recorded(lambda: impl.run(*before)),
+    )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Tensors of one shape: of the layer that is timed, of the layer before it, and what the first must give."""
+
+    own: Inputs
+    before: Inputs | None
+    expected: Tensor
 
 
 @torch.inference_mode()
-def _time_shape(entries: list[_Entry], should_stop: Callable[[], bool], seconds_per_case: float) -> Iterator[Result]:
-    case = entries[0].case
-    device = case.device
+def _time_set(
+    cases: Sequence[Case],
+    impls: Mapping[Case, Implementation],
+    number: int,
+    should_stop: Callable[[], bool],
+    seconds_per_case: float,
+    provisional: bool,
+) -> Iterator[Result]:
+    device = cases[0].device
     calibration = host.calibrate(device)
-    clock = Clock(device)
-    inputs = make_inputs(case)
-    before = make_inputs(case) if has_layer_before(case) else None
-    expected = reference.attention(*inputs)
-    for entry in entries:
+    rounds = Rounds(device, cases[0].dtype, calibration)
+    drawn: dict[int, _Inputs] = {}
+    entries: list[_Entry] = []
+    # what waits for a compiler comes last, so that the first result does not wait for it
+    for case in sorted(cases, key=lambda case: impls[case].compiled):
         if should_stop():
             return
-        _prepare(entry, inputs, before, expected)
-    runnable = [entry for entry in entries if entry.run]
-    pace = Pace(device, case.dtype, calibration)
-    load = host.OtherLoad()
-    for entry in runnable:
-        assert entry.run
-        clock.time(entry.run)
-    for turn in range(MAX_REPEATS):
-        waiting = [e for e in runnable if len(e.times) < MIN_REPEATS or e.spent < seconds_per_case]
-        if not waiting:
-            break
-        pace.multiply(clock)
-        # forth and back, so that none always follows the same one
-        for entry in waiting if turn % 2 == 0 else reversed(waiting):
-            if should_stop():
-                return
-            assert entry.run
-            start = time.perf_counter()
-            pace.read(clock)
-            if entry.run_before:
-                entry.run_before()
-            entry.times.append(clock.time(entry.run))
-            entry.spent += time.perf_counter() - start
-    others = load.share()
+        if case.n_kv_heads not in drawn:
+            own = make_inputs(case)
+            before = make_inputs(case) if has_layer_before(case) else None
+            drawn[case.n_kv_heads] = _Inputs(own, before, reference.attention(*own))
+        inputs = drawn[case.n_kv_heads]
+        entry = _Entry(case, impls[case], inputs.own)
+        entries.append(entry)
+        _prepare(entry, inputs.before, inputs.expected, rounds.clock)
+        if entry.timed:
+            once = rounds.once(entry.timed)
+            if provisional:
+                yield _result(entry, rounds, entries, calibration.cache_bytes, number, [once], STILL_TIMED)
+    entries.sort(key=lambda entry: cases.index(entry.case))
+    runnable = [entry.timed for entry in entries if entry.timed]
+    rounds.pace.forget()
+    shown = time.perf_counter()
+    for _ in rounds.take(runnable, seconds_per_case * len(runnable), should_stop) if runnable else ():
+        if provisional and time.perf_counter() - shown > SHOWN_AFTER_S:
+            for entry in entries:
+                if entry.timed:
+                    times = rounds.counted(entry.timed)
+                    yield _result(entry, rounds, entries, calibration.cache_bytes, number, times, STILL_TIMED)
+            shown = time.perf_counter()
+    if should_stop():
+        return
     for entry in entries:
-        if others > 0.1 and entry.times:
-            entry.notes.append(f"other processes took {others:.0%} of the processor meanwhile")
-        yield _result(entry, pace, calibration.cache_bytes)
+        times = rounds.counted(entry.timed) if entry.timed else []
+        unsteady = why_unsteady(times, rounds.loads) if times else ""
+        yield _result(entry, rounds, entries, calibration.cache_bytes, number, times, unsteady)
 
 
-def _result(entry: _Entry, pace: Pace, cache: int | None) -> Result:
-    case = entry.case
-    bandwidth, flops_per_s = pace.bytes_per_s, pace.flops_per_s
+def _result(
+    entry: _Entry,
+    rounds: Rounds,
+    entries: Sequence[_Entry],
+    cache: int | None,
+    number: int,
+    times: Sequence[float],
+    unsteady: str,
+) -> Result:
+    case, notes = entry.case, list(entry.notes)
+    times = [float(f"{seconds:.5g}") for seconds in times]
+    median_s = median(times) if times else None
+    low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
+    bandwidth, flops_per_s = rounds.rates([other.timed for other in entries if other.timed])
     memory_s, arithmetic_s = case_bytes(case) / bandwidth, case_flops(case) / flops_per_s
     floor_s = max(memory_s, arithmetic_s)
-    median_s = median(entry.times) if entry.times else None
-    low, _, high = quantiles(entry.times, n=4) if len(entry.times) > 1 else (0.0, 0.0, 0.0)
+    if median_s is not None and median_s < floor_s:
+        floor_s = median_s  # its single run so far, or the rounding of its times
+    if bandwidth > FASTER * rounds.pace.bytes_per_s:
+        notes.append("a step read faster than the reading beside it: the floor is what the fastest step reached")
     if median_s is not None and cache and case.cache_bytes < cache:
-        entry.notes.append(f"K/V would fit the last-level cache ({binary_bytes(cache)}): flushed before each run")
+        notes.append(f"K/V would fit the last-level cache ({binary_bytes(cache)}): flushed before each run")
     return Result(
-        implementation=case.implementation,
-        n_heads=case.n_heads,
-        n_kv_heads=case.n_kv_heads,
-        head_dim=case.head_dim,
-        context=case.context,
-        batch=case.batch,
-        dtype=case.dtype,
-        device=case.device,
+        **asdict(case),
         median_s=median_s,
         iqr_s=high - low if median_s is not None else None,
         cache_bytes=case.cache_bytes,
@@ -272,11 +333,13 @@ def _result(entry: _Entry, pace: Pace, cache: int | None) -> Result:
         error=entry.error if entry.error is not None and entry.error != float("inf") else None,
         floor_s=floor_s,
         times_floor=median_s / floor_s if median_s else None,
-        note="; ".join(entry.notes),
-        phase=case.phase,
+        note="; ".join(notes),
         bound="memory" if memory_s >= arithmetic_s else "arithmetic",
-        repeats=len(entry.times),
-        tolerance=tolerance(case.dtype, case.context),
+        repeats=len(times),
+        tolerance=_allowed(case),
         read_bytes_per_s=bandwidth,
         flops_per_s=flops_per_s,
+        times_s=tuple(times),
+        together=number,
+        unsteady=unsteady,
     )

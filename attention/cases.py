@@ -80,6 +80,11 @@ class Case:
         )
 
     @property
+    def compared_with(self) -> tuple[int, int, int, int, str, str, str]:
+        """Cases that are equal but for implementation and K/V heads are timed in the same rounds."""
+        return (self.n_heads, self.head_dim, self.context, self.batch, self.dtype, self.device, self.phase)
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes of K and V of one layer."""
         return 2 * self.batch * self.n_kv_heads * self.context * self.head_dim * DTYPES[self.dtype]
@@ -115,7 +120,10 @@ class Result:
         floor_s: max(bytes / bandwidth, flops / matmul rate), both measured in this run; times_floor: median / floor.
         bound: what the floor is made of, "memory" or "arithmetic".
         read_bytes_per_s, flops_per_s: the measured rates the floor was computed with.
-        note: what a reader must know to trust or understand the number; may be empty.
+        note: what a reader must know to understand the number; may be empty.
+        times_s: seconds of each counted round, in order; empty where an older version timed it.
+        together: results of one run with the same number were timed in the same rounds.
+        unsteady: why nothing may be concluded from it, in words; empty if it is steady.
     """
 
     implementation: str
@@ -140,6 +148,14 @@ class Result:
     tolerance: float | None = None
     read_bytes_per_s: float | None = None
     flops_per_s: float | None = None
+    times_s: tuple[float, ...] = ()
+    together: int = 0
+    unsteady: str = ""
+
+    @property
+    def case(self) -> Case:
+        """What was asked for."""
+        return Case(**{field.name: getattr(self, field.name) for field in fields(Case)})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -148,6 +164,8 @@ class Result:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises ValueError for an unknown or missing field."""
         known = _known_fields(cls, values)
+        if isinstance(known.get("times_s"), list):
+            known["times_s"] = tuple(known["times_s"])
         for field in fields(cls):
             if field.default is MISSING and field.name not in known:
                 raise ValueError(f"a timing must say its {field.name}")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 import platform
@@ -15,13 +17,18 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
+
+from attention.worker_turn import lock_folder
 
 if TYPE_CHECKING:
     import torch
 
+LARGEST_FLUSH = 256 * 2**20
+SHARED_S = 3600.0
+"""How long other processes of this host take over a calibration."""
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
 """CPU flags that decide how fast attention can be."""
 
@@ -67,7 +74,8 @@ class Calibration:
     Attributes:
         device: "cpu" or "cuda"; name: of the processor.
         threads: torch's threads while it was measured (CPU).
-        read_bytes_per_s: finding the largest element of a float32 tensor far larger than the caches.
+        read_bytes_per_s: reading a float32 tensor far larger than the caches, in the fastest of WAYS_TO_READ,
+            `read_with`.
         copy_bytes_per_s: copying one half of it to the other, bytes read plus bytes written.
         flops_per_s: dtype name -> rate of a large square matrix product, a multiply-add counted as two.
         buffer_bytes: what was read.
@@ -82,9 +90,26 @@ class Calibration:
     buffer_bytes: int
     cache_bytes: int | None
     features: tuple[str, ...]
+    read_with: str = "largest element"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Self:
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError: a field is missing, unknown or no positive rate.
+        """
+        try:
+            made = cls(**{**values, "features": tuple(values["features"])})
+            rates = (made.read_bytes_per_s, made.copy_bytes_per_s, *made.flops_per_s.values())
+            if not all(0 < rate < 1e30 for rate in rates):
+                raise ValueError(f"rates must be above 0, got {rates}")
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a calibration: {error}") from None
+        return made
 
 
 def describe() -> Host:
@@ -141,15 +166,49 @@ _calibrating = Lock()
 
 
 def calibrate(device: str = "cpu", *, again: bool = False) -> Calibration:
-    """Measure a device (about two seconds), once per process unless asked `again`.
+    """Measure a device (about a second), or take over what another process of this host measured within the hour.
 
     Raises:
         ValueError: no such device here.
     """
     with _calibrating:
-        if again or device not in _calibrations:
-            _calibrations[device] = _calibrate(device)
-        return _calibrations[device]
+        found = None if again else _calibrations.get(device) or _taken_over(device)
+        if found is None:
+            found = _calibrate(device)
+            _hand_on(found)
+        _calibrations[device] = found
+        return found
+
+
+def _shared_file(device: str) -> Path:
+    from attention import settings
+
+    return lock_folder(settings.load().lock_dir) / f"{device}.calibration.json"
+
+
+def _taken_over(device: str) -> Calibration | None:
+    """What another process measured on this machine with as many threads; None if it is old or cannot be read."""
+    try:
+        path = _shared_file(device)
+        if not 0 <= time.time() - path.stat().st_mtime < SHARED_S:
+            return None
+        found = Calibration.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return None
+    hardware = _hardware()
+    fits = found.device == device and (
+        device == "cuda" or (found.name, found.threads) == (hardware.cpu, hardware.threads)
+    )
+    return found if fits else None
+
+
+def _hand_on(measured: Calibration) -> None:
+    """For other processes of this host; where it cannot be written they measure for themselves."""
+    with contextlib.suppress(OSError, ValueError):
+        path = _shared_file(measured.device)
+        aside = path.with_name(f"{path.name}.{os.getpid()}")
+        aside.write_text(json.dumps(measured.to_json()))
+        aside.replace(path)
 
 
 def _calibrate(device: str) -> Calibration:
@@ -165,7 +224,8 @@ def _calibrate(device: str) -> Calibration:
     size = 2 * flush_bytes(device)
     buffer = torch.ones(size // 4, device=device)
     source, target = buffer.chunk(2)
-    read = best_time(lambda: read_once(buffer), device)
+    reads = {way: best_time(lambda way=way: read_once(buffer, way), device) for way in WAYS_TO_READ}
+    way, read = min(reads.items(), key=lambda item: item[1])
     copied = best_time(lambda: target.copy_(source), device)
     del buffer, source, target
     return Calibration(
@@ -178,6 +238,7 @@ def _calibrate(device: str) -> Calibration:
         buffer_bytes=size,
         cache_bytes=last_level_cache(device),
         features=hardware.features,
+        read_with=way,
     )
 
 
@@ -187,12 +248,23 @@ def flush_bytes(device: str) -> int:
     To measure the memory's speed takes twice as much: caches keep some of what is read again and again, even if it is
     four times their size (seen here: 40 to 50 GB/s instead of 36).
     """
-    return max(64 * 2**20, 4 * (last_level_cache(device) or 32 * 2**20))
+    if device == "cuda":
+        # a short read is over before the memory is at its full rate
+        return 2**30
+    # a last-level cache of hundreds of megabytes belongs to dozens of cores, and few of them are this machine's
+    return min(LARGEST_FLUSH, max(64 * 2**20, 4 * (last_level_cache(device) or 32 * 2**20)))
 
 
-def read_once(buffer: torch.Tensor) -> torch.Tensor:
-    """Read all of a tensor: of PyTorch's own ways the one that comes closest to the memory's speed."""
-    return buffer.amax()
+def read_once(buffer: torch.Tensor, way: str = "largest element") -> torch.Tensor:
+    """Read all of a float32 tensor of whole megabytes in one of WAYS_TO_READ."""
+    if way == "matrix-vector product":
+        matrix = buffer.view(-1, 4096)
+        return matrix @ matrix[0]
+    return buffer.sum() if way == "sum" else buffer.amax()
+
+
+WAYS_TO_READ = ("largest element", "sum", "matrix-vector product")
+"""PyTorch's own ways to read memory; which comes closest to the memory's speed depends on the machine."""
 
 
 def last_level_cache(device: str) -> int | None:
@@ -213,7 +285,7 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 7) -> float:
+def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 5) -> float:
     """Best rate of an n × n matrix product over some repeats, a multiply-add counted as two."""
     import torch
 
@@ -233,7 +305,7 @@ def _matmul_rate(dtype_name: str, device: str) -> float:
     return matmul_flops(dtype_name, device, 1536) if small > plain / 8 else small
 
 
-def best_time(run: Callable[[], object], device: str, repeats: int = 11) -> float:
+def best_time(run: Callable[[], object], device: str, repeats: int = 7) -> float:
     """Shortest of some runs in seconds, after two to warm up: a limit is what the device can do undisturbed."""
     times = []
     for attempt in range(repeats + 2):
@@ -246,26 +318,6 @@ def best_time(run: Callable[[], object], device: str, repeats: int = 11) -> floa
         if len(times) >= 3 and sum(times) > 1:
             break  # a crowded machine must not make its reader wait
     return min(times)
-
-
-class OtherLoad:
-    """How busy other processes (and other guests of the same machine) kept the processor since this was made."""
-
-    def __init__(self) -> None:
-        self._start = self._now()
-
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        system, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        idle = system.idle + getattr(system, "iowait", 0.0)
-        # guest time is contained in user time
-        total = sum(system) - getattr(system, "guest", 0.0) - getattr(system, "guest_nice", 0.0)
-        return total, total - idle, own.user + own.system
-
-    def share(self) -> float:
-        """From 0 to 1; 0 where the clock has not ticked."""
-        total, busy, own = (now - before for now, before in zip(self._now(), self._start, strict=True))
-        return min(1.0, max(0.0, (busy - own) / total)) if total > 0 else 0.0
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -10,7 +10,6 @@ import torch
 
 from attention import host
 
-
 SLEEP_CYCLES = 1_000_000
 """About half a millisecond of a GPU's clock: more than it takes a host to launch a handful of kernels."""
 
@@ -39,6 +38,29 @@ class Clock:
         torch.cuda.synchronize()
         return float(begin.elapsed_time(end)) / 1000
 
+    def recorded(self, run: Callable[[], object]) -> Callable[[], object]:
+        """The same work as a CUDA graph, as engines launch it: one launch in place of one per kernel.
+
+        On a processor, and where the work cannot be recorded, it is the work itself.
+        """
+        if not self.cuda:
+            return run
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        try:
+            with torch.cuda.stream(stream):
+                run()
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                run()
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            torch.cuda.synchronize()
+            return run
+        return graph.replay
+
 
 class Pace:
     """What the machine can do while a case is timed: it reads and multiplies in between, so that a floor and the times
@@ -52,7 +74,7 @@ class Pace:
         rate = calibration.flops_per_s[multiplied]
         # about ten milliseconds' worth on a processor, and large enough to reach the rate
         n = 4096 if device == "cuda" else min(1024, max(128, int((rate * 0.005) ** (1 / 3)) // 64 * 64))
-        self.a = torch.ones(n, n, dtype=getattr(torch, multiplied), device=device)
+        self.a = torch.randn(n, n, device=device).to(getattr(torch, multiplied))
         self.out = torch.empty_like(self.a)
         self.reads: list[float] = []
         self.products: list[float] = []
@@ -60,10 +82,14 @@ class Pace:
 
     def read(self, clock: Clock) -> None:
         buffer = self.buffers[len(self.reads) % 2]
-        self.reads.append(clock.time(lambda: host.read_once(buffer)))
+        self.reads.append(clock.time(lambda: host.read_once(buffer, self.calibration.read_with)))
 
     def multiply(self, clock: Clock) -> None:
         self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))
+
+    def forget(self) -> None:
+        """Drop what was read and multiplied so far: it warmed up."""
+        self.reads, self.products = self.reads[-1:], self.products[:1]
 
     @property
     def bytes_per_s(self) -> float:

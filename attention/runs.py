@@ -18,18 +18,19 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from attention.cases import Case, Result, case_bytes
+from attention.cases import Result, case_bytes
 from attention.settings import PROJECT
 
 FORMAT = 1
 MAX_BYTES = 1_000_000
 MAX_RESULTS = 2_000
 MAX_TEXT = 300
+MAX_ROUNDS = 1_000
 SOURCES = ("server", "command line", "recorded", "uploaded")
 RECORDED = Path(__file__).parent / "data" / "runs"
-_CASE_FIELDS = ("n_heads", "n_kv_heads", "head_dim", "context", "batch", "dtype", "device", "phase")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class Run:
 
     def dumps(self) -> str:
         """The run as JSON text that :func:`parse` reads."""
-        return json.dumps(self.to_json(), indent=1, allow_nan=False)
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
+        # a timing's repeats on one line
+        return re.sub(r"\[\s+([-+.\de,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
     def to_csv(self) -> str:
         """One line per timing, each stamped with the machine and the versions."""
@@ -105,7 +108,7 @@ class Run:
         writer = csv.DictWriter(out, [*(f.name for f in fields(Result)), *stamp], lineterminator="\n")
         writer.writeheader()
         for result in self.results:
-            row = {**result.to_json(), **stamp}
+            row = {**result.to_json(), "times_s": " ".join(map(str, result.times_s)), **stamp}
             writer.writerow({key: _cell(value) for key, value in row.items()})
         return out.getvalue()
 
@@ -230,7 +233,7 @@ def _result(row: Any, number: int) -> Result:
         result = Result.from_json(row)
         if not isinstance(result.implementation, str) or not re.fullmatch(r"[a-z0-9_]{1,40}", result.implementation):
             raise ValueError(f"implementation must be a name, got {_shown(result.implementation)}")
-        case = Case(result.implementation, **{name: getattr(result, name) for name in _CASE_FIELDS})
+        case = result.case
         if case.device == "auto":
             raise ValueError("device must say where it was timed, got 'auto'")
         for name in ("median_s", "iqr_s", "bytes_per_s", "error", "floor_s", "times_floor", "tolerance"):
@@ -240,6 +243,8 @@ def _result(row: Any, number: int) -> Result:
         if isinstance(result.repeats, bool) or not isinstance(result.repeats, int) or not 0 <= result.repeats < 10**6:
             raise ValueError(f"repeats must be a whole number, got {_shown(result.repeats)}")
         _text("note", result.note)
+        _text("unsteady", result.unsteady)
+        _repeats(result)
         if result.bound not in ("", "memory", "arithmetic"):
             raise ValueError(f"bound must be memory or arithmetic, got {_shown(result.bound)}")
         if result.cache_bytes != case.cache_bytes:
@@ -251,6 +256,20 @@ def _result(row: Any, number: int) -> Result:
     except ValueError as error:
         raise ValueError(f"timing {number}: {error}") from None
     return result
+
+
+def _repeats(result: Result) -> None:
+    """The times of the rounds agree with their median and their number."""
+    if type(result.together) is not int or not 0 <= result.together < 10**6:
+        raise ValueError(f"together must be a whole number, got {_shown(result.together)}")
+    if not isinstance(result.times_s, tuple) or len(result.times_s) > MAX_ROUNDS:
+        raise ValueError(f"times_s must be a list of at most {MAX_ROUNDS} numbers, got {_shown(result.times_s)}")
+    for seconds in result.times_s:
+        _number("times_s", seconds)
+    if result.times_s:
+        if len(result.times_s) != result.repeats:
+            raise ValueError(f"times_s must hold repeats = {result.repeats} numbers, got {len(result.times_s)}")
+        _agrees("median_s", result.median_s, median(result.times_s))
 
 
 def _number(name: str, value: Any) -> None:

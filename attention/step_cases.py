@@ -55,6 +55,12 @@ class StepCase:
             raise ValueError(f"not a model step: {error}") from None
 
     @property
+    def compared_with(self) -> tuple[Any, ...]:
+        """Steps that are equal but for how heads are shared are timed in the same rounds."""
+        return (self.n_layers, self.hidden_size, self.intermediate_size, self.n_heads, self.head_dim,
+                self.context, self.batch, self.dtype, self.device, self.prefill)  # fmt: skip
+
+    @property
     def n_weights(self) -> int:
         """Parameters of the layer's matrices and norms."""
         projections = 2 * self.hidden_size * self.head_dim * (self.n_heads + self.n_kv_heads)
@@ -102,6 +108,9 @@ class StepResult:
         weight_bytes, cache_bytes: what one layer's decode step reads; cache_share: the cache's part of it, 0 to 1.
         floor_s: max(bytes / bandwidth, flops / matmul rate) of one layer's decode step, measured in this run.
         error: of the attention against float64, divided by the reference's root mean square.
+        times_s, prefill_times_s: seconds of one layer in each counted round, in order.
+        together: results of one run with the same number were timed in the same rounds.
+        unsteady, prefill_unsteady: why nothing may be concluded from the time, in words; empty if it is steady.
     """
 
     variant: str
@@ -124,6 +133,16 @@ class StepResult:
     times_floor: float
     error: float
     note: str
+    times_s: tuple[float, ...] = ()
+    prefill_times_s: tuple[float, ...] = ()
+    together: int = 0
+    unsteady: str = ""
+    prefill_unsteady: str = ""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote, as it comes from the worker."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -62,45 +62,45 @@ def _tests(end: float) -> None:
     subprocess.run(command, check=True, timeout=max(1.0, end - time.monotonic()))
 
 
-def _shapes(device: str) -> Iterator[Case]:
-    """The most telling first."""
+def _shapes(device: str) -> Iterator[list[Case]]:
+    """Shapes that are compared with one another, the most telling first."""
     contexts = (16_384, 4_096, 65_536, 1_024, 131_072) if device == "cuda" else (1_024, 4_096)
     heads = (32, 8, 1)
     for batch, dtype in ((1, "bfloat16"), (8, "bfloat16"), (1, "float32"), (32, "bfloat16"), (1, "float16")):
         for context in contexts:
-            for n_kv_heads in heads:
-                yield Case("", 32, n_kv_heads, 128, context, batch, dtype, device)
+            yield [Case("", 32, n, 128, context, batch, dtype, device) for n in heads]
     for dtype in ("bfloat16", "float32"):
         for context in (2_048, 8_192) if device == "cuda" else (256,):
-            for n_kv_heads in heads:
-                yield Case("", 32, n_kv_heads, 128, context, 1, dtype, device, "prefill")
+            yield [Case("", 32, n, 128, context, 1, dtype, device, "prefill") for n in heads]
 
 
 def _attention(device: str, end: float, seconds: float, out: Path) -> None:
     described, calibration = host.describe(), host.calibrate(device)
     print(json.dumps(calibration.to_json()), flush=True)
     results: list[Result] = []
-    for shape in _shapes(device):
+    for number, shapes in enumerate(_shapes(device), 1):
         if time.monotonic() > end:
-            print(f"out of time before {shape}", flush=True)
+            print(f"out of time before {shapes[0]}", flush=True)
             break
-        names = [
-            name
-            for name in kernels.suited(shape)
-            if benchmark.memory_needed(replace(shape, implementation=name)) < 0.8 * host.free_memory(device)
-        ]
-        cases = [replace(shape, implementation=name) for name in names]
+        cases = [replace(shape, implementation=name) for shape in shapes for name in kernels.suited(shape)]
+        limit = 0.8 * host.free_memory(device)
+        cases = [case for case in cases if benchmark.memory_needed(case) < limit]
         try:
-            timed = list(benchmark.run_cases(cases, seconds_per_case=seconds))
+            timed = [
+                replace(r, together=10 * number + r.together)
+                for r in benchmark.run_cases(cases, seconds_per_case=seconds)
+            ]
         except (RuntimeError, ValueError) as error:
-            print(f"failed: {shape}: {error}", flush=True)
+            print(f"failed: {shapes[0]}: {error}", flush=True)
             continue
         results += timed
         for result in timed:
-            if result.median_s is None:
-                print(f"not timed: {result.implementation} {shape}: {result.note}", flush=True)
-        if timed:
-            print(decode.row(timed), flush=True)
+            if result.median_s is None or result.unsteady:
+                print(f"{result.unsteady or result.note}: {result.case}", flush=True)
+        for shape in shapes:
+            own = [result for result in timed if result.n_kv_heads == shape.n_kv_heads]
+            if own:
+                print(decode.row(own), flush=True)
         run = runs.new(results, host=described.to_json(), calibration=calibration.to_json(), source="recorded")
         (out / "run.json").write_text(run.dumps() + "\n")
         _table(results, calibration.name, out)
@@ -120,21 +120,22 @@ def _steps(device: str, end: float, out: Path) -> None:
     contexts = (1_024, 8_192, 32_768) if device == "cuda" else (256,)
     for batch in (1, 32) if device == "cuda" else (1,):
         for context in contexts:
-            for variant, n_kv_heads in (("MHA", 32), ("GQA-8", 8), ("MQA", 1)):
-                if time.monotonic() > end:
-                    return
-                case = model_step.StepCase(
-                    variant, 32, 4096, 14336, 32, n_kv_heads, 128, context, batch, "bfloat16", device, batch == 1
-                )
-                try:
-                    (result,) = model_step.run_steps([case], seconds_per_case=0.2)
-                except (RuntimeError, ValueError) as error:
-                    print(f"failed: {case}: {error}", flush=True)
-                    continue
+            if time.monotonic() > end:
+                return
+            cases = [
+                model_step.StepCase(name, 32, 4096, 14336, 32, n, 128, context, batch, "bfloat16", device, batch == 1)
+                for name, n in model_step.variants(32, 8)
+            ]
+            try:
+                results = list(model_step.run_steps(cases, seconds_per_case=0.2))
+            except (RuntimeError, ValueError) as error:
+                print(f"failed: {cases[0]}: {error}", flush=True)
+                continue
+            for result in results:
                 kept.append(result.to_json())
                 prefill = "–" if result.prefill_s is None else units.duration(result.prefill_s)
                 print(
-                    f"{variant} batch {batch} context {context:,}: a token {units.duration(result.token_s)}, "
+                    f"{result.variant} batch {batch} context {context:,}: a token {units.duration(result.token_s)}, "
                     f"{result.times_floor:.2f}× floor, prefill {prefill}",
                     flush=True,
                 )

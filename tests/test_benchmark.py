@@ -17,6 +17,7 @@ from attention.cases import Case, Result, case_bytes, case_flops
 from attention.jobs import bench as job
 from attention.jobs import calibrate as calibrate_job
 from attention.kernels import Implementation, plain
+from attention.pace import Clock, Pace
 
 SMALL = Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
 LARGER = replace(SMALL, context=211)
@@ -88,10 +89,61 @@ def test_implementations_of_a_shape_take_turns_in_changing_order() -> None:
     extra = {name: spy(log, name) for name in "abc"}
     results = times([replace(LARGER, implementation=name) for name in "abc"], extra=extra)
     assert [r.implementation for r in results] == ["a", "b", "c"]
-    # checked once and warmed up once, then forth and back
-    assert "".join(log[:3]) == "abc"
-    assert "".join(log[3:6]) == "abc"
+    # each is checked and warmed up, then all take turns, forth and back
+    assert "".join(log[:6]) == "aabbcc"
     assert "".join(log[6:18]) == "abccbaabccba"
+
+
+def test_numbers_of_kv_heads_take_turns_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        seen.append(k.shape[1])
+        return plain.folded_matmul(q, k, v)
+
+    extra = {"a": Implementation("a", "a", "", attend)}
+    cases = [replace(LARGER, implementation="a", n_kv_heads=n, context=509) for n in (6, 3, 1)]
+    results = times(cases, extra=extra)
+    assert seen[6:18] == [6, 3, 1, 1, 3, 6, 6, 3, 1, 1, 3, 6]
+    assert {r.together for r in results} == {1}
+    assert len({len(r.times_s) for r in results}) == 1
+    # where they do not fit the memory together, each is timed by itself
+    seen.clear()
+    monkeypatch.setattr(benchmark, "memory_needed", lambda case, impl=None: 1)
+    alone = times(cases, extra=extra, memory_bytes=5_000)
+    assert [r.together for r in alone] == [1, 2, 3]
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_what_waits_for_a_compiler_is_prepared_last() -> None:
+    log: list[str] = []
+    extra = {"slow": replace(spy(log, "slow"), compiled=True), "plain": spy(log, "plain")}
+    stream = benchmark.run_cases(
+        [replace(LARGER, implementation=name) for name in extra], seconds_per_case=0.01, extra=extra, provisional=True
+    )
+    first = next(stream)
+    assert (first.implementation, first.repeats, first.unsteady) == ("plain", 1, "still being timed")
+    assert "slow" not in log
+    known = list(stream)
+    assert [r.implementation for r in known if r.repeats > 1][-2:] == ["slow", "plain"]
+
+
+def test_no_time_lies_below_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reading beside it is made ten thousand times too slow: the floor follows what a step itself reached."""
+    time_one = Clock.time
+    read_once = host.read_once
+
+    def slow_reading(clock: Clock, run: Any) -> float:
+        reads.clear()
+        taken = time_one(clock, run)
+        return taken * 1e4 if reads else taken
+
+    reads: list[int] = []
+    monkeypatch.setattr(host, "read_once", lambda buffer, way: (reads.append(1), read_once(buffer))[1])
+    monkeypatch.setattr(Clock, "time", slow_reading)
+    results = times([replace(LARGER, n_kv_heads=n) for n in (6, 1)])
+    assert all(r.times_floor is not None and r.times_floor >= 1 for r in results)
+    assert any("a step read faster than the reading beside it" in r.note for r in results)
 
 
 def test_shapes_come_one_after_another_and_stream() -> None:
@@ -112,22 +164,22 @@ def test_the_memory_is_read_before_every_timed_run(monkeypatch: pytest.MonkeyPat
     log: list[str] = []
     read_once = host.read_once
 
-    def reading(buffer: torch.Tensor) -> torch.Tensor:
+    def reading(buffer: torch.Tensor, way: str) -> torch.Tensor:
         log.append("flush")
-        return read_once(buffer)
+        return read_once(buffer, way)
 
     monkeypatch.setattr(host, "read_once", reading)
     times([replace(LARGER, implementation="a")], extra={"a": spy(log, "a")})
-    assert log[:2] == ["a", "a"]
-    assert log[2:] == ["flush", "a"] * (len(log[2:]) // 2)
+    assert log[0] == "a"
+    assert log[1:] == ["flush", "a"] * (len(log[1:]) // 2)
 
 
 def test_a_small_layer_is_timed_after_another_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     read_from: list[int] = []
     timed: list[int] = []
-    time_one = benchmark.Clock.time
+    time_one = Clock.time
 
-    def timing(clock: benchmark.Clock, run: Any) -> float:
+    def timing(clock: Clock, run: Any) -> float:
         before = len(read_from)
         taken = time_one(clock, run)
         timed.extend(read_from[before:])
@@ -137,19 +189,19 @@ def test_a_small_layer_is_timed_after_another_layer(monkeypatch: pytest.MonkeyPa
         read_from.append(k.data_ptr())
         return plain.folded_matmul(q, k, v)
 
-    monkeypatch.setattr(benchmark.Clock, "time", timing)
+    monkeypatch.setattr(Clock, "time", timing)
     times([replace(SMALL, implementation="a")], extra={"a": Implementation("a", "a", "", attend)})
-    layer, before = read_from[0], read_from[2]
-    assert read_from[:2] == [layer, layer]  # checked, warmed up
+    layer, before = read_from[0], read_from[1]
     assert before != layer
-    assert read_from[2:] == [before, layer] * (len(read_from[2:]) // 2)
+    # checked, then timed after the other layer
+    assert read_from[1:] == [before, layer] * (len(read_from[1:]) // 2)
     assert set(timed) == {layer}
 
 
 def test_what_cannot_be_multiplied_is_held_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {"float32": 1e9, "bfloat16": 2e9, "float16": 1e6}
     monkeypatch.setitem(host._calibrations, "cpu", replace(host._calibrations["cpu"], flops_per_s=rates))
-    made = {dtype: benchmark.Pace("cpu", dtype, host._calibrations["cpu"]) for dtype in rates}
+    made = {dtype: Pace("cpu", dtype, host._calibrations["cpu"]) for dtype in rates}
     assert [str(made[dtype].a.dtype) for dtype in rates] == ["torch.float32", "torch.bfloat16", "torch.float32"]
 
 
@@ -186,8 +238,8 @@ def test_stop_is_asked_between_runs() -> None:
     asked = itertools.count()
     results = times([SMALL, replace(SMALL, context=103)], should_stop=lambda: next(asked) >= 4)
     assert results == []
-    # no further run after the answer, only the next shape's turn is asked for
-    assert next(asked) == 6
+    # no further run after the answer: only the set and the run as a whole ask once more
+    assert next(asked) == 7
     stream = benchmark.run_cases([SMALL, replace(SMALL, context=103)], seconds_per_case=0.01, should_stop=lambda: stop)
     stop = False
     assert next(stream).context == 101
@@ -265,7 +317,8 @@ def test_the_job_emits_results_and_describes_the_host() -> None:
     payload = {"cases": [{"implementation": "folded_sdpa", "context": 31, "n_heads": 4, "n_kv_heads": 2}]}
     emitted, summary = run_job({**payload, "seconds_per_case": 0.01})
     timed = [e for e in emitted if "implementation" in e]
-    assert [Result.from_json(e).context for e in timed] == [31]
+    assert [Result.from_json(e).context for e in timed] == [31, 31]
+    assert [e["repeats"] > 1 for e in timed] == [False, True]
     assert summary["host"]["cores"] >= 1
     assert summary["calibration"]["name"] == "test"
     json.dumps([emitted, summary], allow_nan=False)

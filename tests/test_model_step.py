@@ -69,6 +69,16 @@ def test_a_long_prefill_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert result.layer_s > 0
 
 
+def test_ways_to_share_take_turns() -> None:
+    cases = [replace(TINY, variant=name, n_kv_heads=n) for name, n in variants(6, 2)]
+    results = list(run_steps(cases, seconds_per_case=0.01))
+    assert [r.variant for r in results] == ["MHA", "GQA-2", "MQA"]
+    assert {r.together for r in results} == {1}
+    assert len({len(r.times_s) for r in results}) == 1
+    assert all(len(r.prefill_times_s) >= 5 for r in results)
+    assert all(r.times_floor >= 1 for r in results)
+
+
 def test_stop_and_refusals() -> None:
     assert list(run_steps([TINY], should_stop=lambda: True)) == []
     with pytest.raises(ValueError, match=r"MQA at context 16,777,216 and batch 4096 needs .* for one layer"):
@@ -95,7 +105,9 @@ def test_the_job() -> None:
     emitted: list[dict[str, Any]] = []
     case = {f: getattr(TINY, f) for f in TINY.__dataclass_fields__}
     summary = job.run({"cases": [case], "seconds_per_case": 0.01}, emitted.append, lambda: False)
-    assert [e["variant"] for e in emitted if "variant" in e] == ["GQA-2"]
+    # after its first run, before its prefill is timed, and at the end
+    assert [e["variant"] for e in emitted if "variant" in e] == ["GQA-2"] * 3
+    assert emitted[-2]["prefill_s"]
     assert summary["calibration"]["name"] == "test"
     for payload in ({}, {"cases": [{}]}, {"cases": [{**case, "colour": 1}]}, {"cases": [case], "seconds_per_case": 0}):
         with pytest.raises(ValueError):

@@ -7,10 +7,12 @@ from typing import Any
 
 from attention import benchmark, host
 from attention.cases import Case
+from attention.steadiness import STILL_TIMED
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """payload: {"cases": [Case fields …], "seconds_per_case": 0.6, "memory_bytes": null}; emits one Result per case.
+    """payload: {"cases": [Case fields …], "seconds_per_case": 0.6, "memory_bytes": null}; emits Results; of a
+    case the last one counts, those before it are what was known so far.
 
     Returns the host and its calibration.
 
@@ -22,14 +24,28 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
         raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
     timed = benchmark.run_cases(
-        cases, should_stop=should_stop, seconds_per_case=seconds, memory_bytes=payload.get("memory_bytes")
+        cases,
+        should_stop=should_stop,
+        seconds_per_case=seconds,
+        memory_bytes=payload.get("memory_bytes"),
+        provisional=True,
     )
     emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
-    for number, result in enumerate(timed, 1):
+    begun: set[Case] = set()
+    finished = 0
+    for result in timed:
         emit(result.to_json())
-        emit({"progress": number / len(cases), "message": f"{number} of {len(cases)} timed"})
+        begun.add(result.case)
+        finished += result.unsteady != STILL_TIMED
+        emit({"progress": (len(begun) + finished) / (2 * len(cases)), "message": _progress(finished, begun, cases)})
     device = benchmark.resolve_device(cases[0].device)
     return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}
+
+
+def _progress(finished: int, begun: set[Case], cases: list[Case]) -> str:
+    if finished:
+        return f"{finished} of {len(cases)} timed"
+    return f"{len(begun)} of {len(cases)} tried, then all in turn"
 
 
 def estimate_bytes(payload: dict[str, Any]) -> int:

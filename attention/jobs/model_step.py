@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from attention.benchmark import resolve_device
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """payload: {"cases": [StepCase fields …], "seconds_per_case": 1.5, "memory_bytes": null}; emits a StepResult each.
+    """payload: {"cases": [StepCase fields …], "seconds_per_case": 1.5, "memory_bytes": null}; emits StepResults; of
+    a case the last one counts, those before it are what was known so far.
 
     Returns the host and its calibration.
 
@@ -22,12 +24,20 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
         raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
     timed = model_step.run_steps(
-        cases, should_stop=should_stop, seconds_per_case=seconds, memory_bytes=payload.get("memory_bytes")
+        cases,
+        should_stop=should_stop,
+        seconds_per_case=seconds,
+        memory_bytes=payload.get("memory_bytes"),
+        provisional=True,
     )
     emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
-    for number, result in enumerate(timed, 1):
+    seen: Counter[tuple[str, int]] = Counter()
+    most = 3 if cases[0].prefill else 2
+    for result in timed:
         emit(result.to_json())
-        emit({"progress": number / len(cases), "message": f"{number} of {len(cases)} timed"})
+        seen[result.variant, result.together] += 1
+        done = sum(seen.values()) / (most * len(cases))
+        emit({"progress": min(1.0, done), "message": f"{len(seen)} of {len(cases)} steps begun, each timed in turn"})
     device = resolve_device(cases[0].device)
     return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}
 

@@ -95,7 +95,7 @@ _DECODE = (
         "NVIDIA's own fused kernel by name, on the folded query.",
         fused.cudnn,
         unavailable=fused.cuda_only,
-        unsuited=fused.half_only,
+        unsuited=fused.cudnn_unsuited,
     ),
     Implementation(
         "efficient",

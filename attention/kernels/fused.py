@@ -28,6 +28,10 @@ def half_only(case: Case) -> str | None:
     return "takes float16 and bfloat16 only" if case.dtype == "float32" else None
 
 
+def cudnn_unsuited(case: Case) -> str | None:
+    return half_only(case) or ("cuDNN takes contexts of 2 and more" if case.context < 2 else None)
+
+
 def _named_sdpa(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     with sdpa_kernel(backend):
         return scaled_dot_product_attention(fold(q, k.shape[1]), k, v).reshape(q.shape)

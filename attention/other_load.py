@@ -1,0 +1,29 @@
+"""What other processes of this host do while something is timed."""
+
+from __future__ import annotations
+
+import psutil
+
+from attention.steadiness import QUIET, Load
+
+
+class OtherLoad:
+    """How busy other processes (and other guests of the same machine) kept the processor since this was made."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float, float]:
+        system, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        idle = system.idle + getattr(system, "iowait", 0.0)
+        # guest time is contained in user time
+        total = sum(system) - getattr(system, "guest", 0.0) - getattr(system, "guest_nice", 0.0)
+        return total, total - idle, own.user + own.system, getattr(system, "steal", 0.0)
+
+    def taken(self) -> Load:
+        """Shares of the processor from 0 to 1; 0 where the clock has not ticked."""
+        total, busy, own, steal = (now - before for now, before in zip(self._now(), self._start, strict=True))
+        if total <= 0:
+            return QUIET
+        return Load(min(1.0, max(0.0, (busy - own) / total)), min(1.0, max(0.0, steal / total)))
