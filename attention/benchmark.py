@@ -67,21 +67,37 @@ def run_cases(
         ValueError: before anything is timed: an unknown implementation, no such device, or a case that needs more
             memory than is free.
     """
-    resolved = [replace(case, device=resolve_device(case.device)) for case in cases]
-    known = dict(extra or {})
-    impls = {
-        case: known.get(case.implementation) or implementation(case.implementation, case.phase) for case in resolved
-    }
+    impls = check(cases, memory_bytes, extra)
 
     def limit(device: str) -> int:
-        return int(RESERVE * host.free_memory(device)) if memory_bytes is None else memory_bytes
+        return _limit(device, memory_bytes)
 
-    for case, impl in impls.items():
-        _check_memory(case, impl, limit(case.device))
     for number, together in enumerate(_sets(impls, limit), 1):
         yield from _time_set(together, impls, number, should_stop, seconds_per_case, provisional)
         if should_stop():
             return
+
+
+def check(
+    cases: Iterable[Case], memory_bytes: int | None = None, extra: Mapping[str, Implementation] | None = None
+) -> dict[Case, Implementation]:
+    """The implementation of each case, its device resolved.
+
+    Raises:
+        ValueError: see :func:`run_cases`.
+    """
+    known = dict(extra or {})
+    found: dict[Case, Implementation] = {}
+    for case in cases:
+        resolved = replace(case, device=resolve_device(case.device))
+        impl = known.get(case.implementation) or implementation(case.implementation, case.phase)
+        _check_memory(resolved, impl, _limit(resolved.device, memory_bytes))
+        found[resolved] = impl
+    return found
+
+
+def _limit(device: str, memory_bytes: int | None) -> int:
+    return int(RESERVE * host.free_memory(device)) if memory_bytes is None else memory_bytes
 
 
 def resolve_device(device: str) -> str:

@@ -157,6 +157,11 @@ class Result:
         """What was asked for."""
         return Case(**{field.name: getattr(self, field.name) for field in fields(Case)})
 
+    @property
+    def compared_with(self) -> tuple[int, int, int, int, str, str, str]:
+        """See :attr:`Case.compared_with`."""
+        return self.case.compared_with
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

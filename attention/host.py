@@ -13,7 +13,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
@@ -224,7 +224,7 @@ def _calibrate(device: str) -> Calibration:
     size = 2 * flush_bytes(device)
     buffer = torch.ones(size // 4, device=device)
     source, target = buffer.chunk(2)
-    reads = {way: best_time(lambda way=way: read_once(buffer, way), device) for way in WAYS_TO_READ}
+    reads = {way: best_time(partial(read_once, buffer, way), device) for way in WAYS_TO_READ}
     way, read = min(reads.items(), key=lambda item: item[1])
     copied = best_time(lambda: target.copy_(source), device)
     del buffer, source, target

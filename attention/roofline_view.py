@@ -137,7 +137,7 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
     """What the fastest timing of each sharing reached: its rate of operations over its intensity."""
     best: dict[str, tuple[tuple[int, float], Point]] = {}
     for result in results:
-        if result.median_s is None or result.dtype != dtype or result.phase != "decode":
+        if result.median_s is None or result.unsteady or result.dtype != dtype or result.phase != "decode":
             continue
         case = _case(result)
         rate = case_flops(case) / result.median_s

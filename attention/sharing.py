@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from attention.cases import Case, Result
 from attention.memory import cache_bytes, with_n_kv_heads
@@ -30,9 +30,7 @@ class WayTime(NamedTuple):
     label: str
     n_kv_heads: int
     is_model: bool
-    median_s: float | None = None
-    iqr_s: float | None = None
-    implementation: str = ""
+    result: Result | None = None
 
 
 def name_of(n_heads: int, n_kv_heads: int) -> str:
@@ -96,7 +94,7 @@ def timed_cases(layer: Layer, context: int, dtype: str = "float32") -> tuple[Cas
     return tuple(case(n, held, name) for n in timed_sharings(layer) for name in TIMED)
 
 
-def times(cases: Iterable[Case], results: Iterable[Mapping[str, Any]], own: int | None) -> tuple[WayTime, ...]:
+def times(cases: Iterable[Case], results: Iterable[Result], own: int | None) -> tuple[WayTime, ...]:
     """The fastest result of each sharing among `cases`, in their order; results of other shapes are left out.
 
     Args:
@@ -105,19 +103,11 @@ def times(cases: Iterable[Case], results: Iterable[Mapping[str, Any]], own: int 
     cases = list(cases)
     by_shape = {case.n_kv_heads: (case.n_heads, case.head_dim, case.context, case.dtype) for case in cases}
     best: dict[int, Result] = {}
-    for values in results:
-        result = Result.from_json(values)
+    for result in results:
         shape = (result.n_heads, result.head_dim, result.context, result.dtype)
         if result.median_s is None or by_shape.get(result.n_kv_heads) != shape:
             continue
         known = best.get(result.n_kv_heads)
         if known is None or known.median_s is None or result.median_s < known.median_s:
             best[result.n_kv_heads] = result
-    out = []
-    for n, (n_heads, *_) in by_shape.items():
-        found = best.get(n)
-        way = WayTime(name_of(n_heads, n), n, n == own)
-        if found is not None:
-            way = way._replace(median_s=found.median_s, iqr_s=found.iqr_s, implementation=found.implementation)
-        out.append(way)
-    return tuple(out)
+    return tuple(WayTime(name_of(shape[0], n), n, n == own, best.get(n)) for n, shape in by_shape.items())

@@ -142,7 +142,10 @@ class StepResult:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """What `to_json` wrote, as it comes from the worker."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        known = dict(values)
+        for name in ("times_s", "prefill_times_s"):
+            known[name] = tuple(known.get(name, ()))
+        return cls(**known)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attention.spec import ModelSpec
+from attention.steadiness import STILL_TIMED, ratio_interval
 from attention.step_cases import StepCase, StepResult, variants
+from attention.timing_views import faster_text
 from attention.units import tokens
 
 
@@ -97,3 +99,40 @@ def rows(asked: Sequence[StepCase], results: Iterable[StepResult]) -> tuple[Step
             )
         )
     return tuple(out)
+
+
+def latest(results: Iterable[StepResult]) -> tuple[StepResult, ...]:
+    """Of each step the last result; a run gives what it knows so far before it gives the final one."""
+    last: dict[tuple[Any, ...], StepResult] = {}
+    for r in results:
+        last[r.variant, r.context, r.batch, r.dtype, r.n_layers, r.weight_bytes] = r
+    return tuple(last.values())
+
+
+def trouble(rows: Iterable[StepRow]) -> str:
+    """Why nothing is concluded from some of the steps, in words; empty if all are steady or still being timed."""
+    told = (row.result.unsteady for row in rows if row.result)
+    return next((why for why in told if why and why != STILL_TIMED), "")
+
+
+def comparisons(rows: Sequence[StepRow]) -> tuple[str, ...]:
+    """What the timings say of each way to share beside the first of its context and batch, in sentences."""
+    out = []
+    for row in rows:
+        base = next((other for other in rows if _together(other.result, row.result)), None)
+        if base is None or base is row or base.result is None or row.result is None:
+            continue
+        first, own = base.result, row.result
+        decode = prefill = ""
+        if not first.unsteady and not own.unsteady:
+            decode = faster_text(ratio_interval(first.times_s, own.times_s))
+        if own.prefill_times_s and not first.prefill_unsteady and not own.prefill_unsteady:
+            prefill = faster_text(ratio_interval(first.prefill_times_s, own.prefill_times_s))
+        said = [f"{what} {text}" for what, text in (("decode", decode), ("prefill", prefill)) if text]
+        if said:
+            out.append(f"{row.label} against {base.variant}: {', '.join(said)}.")
+    return tuple(out)
+
+
+def _together(one: StepResult | None, other: StepResult | None) -> bool:
+    return one is not None and other is not None and one.together == other.together

@@ -111,8 +111,14 @@ def start(device: str) -> tuple[int, int]:
         if local >= torch.cuda.device_count():
             raise ValueError(f"{local + 1} ranks need as many GPUs, this machine has {torch.cuda.device_count()}")
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=2))
+    # runs of other processes may come first; torchrun itself ends the group when a rank has gone
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30))
     return dist.get_rank(), dist.get_world_size()
+
+
+def wait_for_all() -> None:
+    """Return once every rank has come here."""
+    dist.barrier()
 
 
 @torch.inference_mode()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import log
 from typing import NamedTuple
 
-from attention import kernel_names
-from attention.cases import Result
+from attention import kernel_names, runs
+from attention.cases import Case, Result
 from attention.runs import Run
+from attention.steadiness import STILL_TIMED, Interval, ratio_interval
+from attention.units import duration, ratio, significant, tokens
 
 
 class Shape(NamedTuple):
@@ -32,6 +35,23 @@ class Bar(NamedTuple):
     floor_s: float
     bound: str
     implementation: str
+    unsteady: str = ""
+
+
+class Speed(NamedTuple):
+    """The fastest timing of one way to share, beside that of the first way.
+
+    Attributes:
+        name: MHA, GQA-8 or MQA. median_s: seconds. times_floor: median over floor.
+        faster: how many times faster than the first; None for the first, and where nothing may be concluded.
+        unsteady: why nothing may be concluded, in words.
+    """
+
+    name: str
+    median_s: float
+    times_floor: float | None
+    faster: Interval | None
+    unsteady: str
 
 
 class Curve(NamedTuple):
@@ -56,8 +76,6 @@ def shapes(results: Iterable[Result]) -> tuple[Shape, ...]:
 
 def describe(shape: Shape) -> str:
     """A shape in words: "Decode at context 4k, 32 query heads of 128, float32"."""
-    from attention.units import tokens
-
     batch = f"batch {shape.batch}, " if shape.batch > 1 else ""
     heads = f"{shape.n_heads} query heads of {shape.head_dim}"
     return f"{shape.phase.capitalize()} at context {tokens(shape.context)}, {batch}{heads}, {shape.dtype}"
@@ -93,6 +111,7 @@ def _bar(result: Result, name: str) -> Bar:
         result.floor_s or 0.0,
         result.bound,
         result.implementation,
+        result.unsteady,
     )
 
 
@@ -150,14 +169,78 @@ def common_shapes(runs: Sequence[Run]) -> tuple[Shape, ...]:
     return tuple(shape for shape in shapes(runs[0].results) if all(shape in other for other in others))
 
 
-def speedups(results: Iterable[Result], shape: Shape) -> tuple[tuple[str, float, float | None, float | None], ...]:
-    """(sharing, median in seconds, times faster than the first row, multiple of the floor) of the fastest timings."""
+def latest(results: Iterable[Result]) -> tuple[Result, ...]:
+    """Of each case the last result; a run gives what it knows so far before it gives the final one."""
+    last: dict[Case, Result] = {result.case: result for result in results}
+    return tuple(last.values())
+
+
+def faster(base: Result, other: Result) -> Interval | None:
+    """How many times faster `other` is than `base`; None where nothing may be concluded.
+
+    Timed in the same rounds, each round gives a ratio. A run of an older version kept medians alone.
+    """
+    if base.unsteady or other.unsteady or not base.median_s or not other.median_s:
+        return None
+    if base.times_s or other.times_s:
+        same = base.together == other.together and base.compared_with == other.compared_with
+        return ratio_interval(base.times_s, other.times_s) if same else None
+    return Interval(*[base.median_s / other.median_s] * 3)
+
+
+def faster_text(found: Interval | None, word: str = "faster") -> str:
+    """A ratio in words: "3.9× faster (3.7–4.1)", "no difference seen (0.97×–1.04×)"; empty without one."""
+    if found is None:
+        return ""
+    around = f" ({significant(found.low)}–{significant(found.high)})" if found.low != found.high else ""
+    if found.low != found.high and not found.differs:
+        return f"no difference seen{around}"
+    if found.mid < 1 and word == "faster":
+        around = f" ({significant(1 / found.high)}–{significant(1 / found.low)})" if around else ""
+        return f"{ratio(1 / found.mid)} slower{around}"
+    return f"{ratio(found.mid)} {word}{around}"
+
+
+def speedups(results: Iterable[Result], shape: Shape) -> tuple[Speed, ...]:
+    """The fastest timing of each way to share, most K/V heads first."""
     best = list(fastest(results, shape).values())
-    rows = []
-    for result in best:
-        first = best[0].median_s
-        assert result.median_s is not None
-        assert first is not None
-        faster = None if result is best[0] else first / result.median_s
-        rows.append((sharing_name(result.n_heads, result.n_kv_heads), result.median_s, faster, result.times_floor))
-    return tuple(rows)
+    return tuple(
+        Speed(
+            sharing_name(result.n_heads, result.n_kv_heads),
+            result.median_s or 0.0,
+            result.times_floor,
+            None if result is best[0] else faster(best[0], result),
+            result.unsteady,
+        )
+        for result in best
+    )
+
+
+def trouble(results: Iterable[Result]) -> str:
+    """Why nothing is concluded from some of the results, in words; empty if all are steady or still being timed."""
+    return next((r.unsteady for r in results if r.unsteady and r.unsteady != STILL_TIMED), "")
+
+
+def recorded_beside(shape: Shape, device: str = "cpu") -> str:
+    """What a run that ships, taken on a quiet machine, says of the shape or of the nearest one it has; in words."""
+    found = [run for run in runs.recorded() if run.device == device]
+    known = [(run, other) for run in found for other in shapes(run.results)]
+    if not known:
+        return ""
+
+    def apart(other: Shape) -> tuple[bool, bool, float, float]:
+        return (
+            other.phase != shape.phase,
+            (other.n_heads, other.head_dim) != (shape.n_heads, shape.head_dim),
+            abs(log(other.context / shape.context)) + abs(log(other.batch / shape.batch)),
+            float(other.dtype != shape.dtype),
+        )
+
+    run, nearest = min(known, key=lambda pair: apart(pair[1]))
+    parts = [
+        f"{speed.name} {duration(speed.median_s)}"
+        + (f" ({faster_text(speed.faster)})" if faster_text(speed.faster) else "")
+        for speed in speedups(run.results, nearest)
+    ]
+    what = "" if nearest == shape else f", {describe(nearest)[:1].lower()}{describe(nearest)[1:]}"
+    return f"On a quiet machine (recorded on {run.label}{what}): {', '.join(parts)}."

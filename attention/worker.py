@@ -23,7 +23,7 @@ from attention.worker_link import COMMAND
 from attention.worker_process import HANDLERS
 from attention.worker_turn import Turn
 
-__all__ = ["Job", "Limits", "Office", "RefusedError", "State", "office", "submit"]
+__all__ = ["Job", "Limits", "Office", "RefusedError", "State", "office", "submit", "warm"]
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,16 @@ class Office:
             self._lanes[device].add(job)
         return job
 
+    def warm(self) -> None:
+        """See :func:`warm`."""
+        if not self.settings.warm_worker:
+            return
+        device = lane_of("auto", self.settings)
+        with self._lock:
+            if device not in self._lanes:
+                self._lanes[device] = Lane(device, self.settings, self._command)
+            self._lanes[device].warm()
+
     def worker_pids(self) -> list[int]:
         """Process ids of the living workers."""
         links = [lane.link for lane in self._lanes.values()]
@@ -126,6 +136,12 @@ def office() -> Office:
             _office = Office(settings_module.load())
             atexit.register(_office.close)
         return _office
+
+
+def warm() -> None:
+    """Have the worker of the usual device started and its libraries loaded, in the background, unless it is already:
+    who draws a Run button expects a run. Returns at once."""
+    office().warm()
 
 
 def submit(kind: str, payload: dict[str, Any], *, owner: str, limits: Limits | None = None) -> Job:

@@ -29,6 +29,7 @@ class Lane:
         self._jobs: deque[Job] = deque()
         self._arrived = threading.Condition()
         self._closing = False
+        self._warm = False
         self.link: WorkerLink | None = None
         self._thread = threading.Thread(target=self._loop, name=f"runs on {device}", daemon=True)
         self._thread.start()
@@ -40,6 +41,12 @@ class Lane:
     def add(self, job: Job) -> None:
         with self._arrived:
             self._jobs.append(job)
+            self._arrived.notify()
+
+    def warm(self) -> None:
+        """Have a worker ready; it ends when nothing comes, like one that has worked."""
+        with self._arrived:
+            self._warm = self.link is None and not self._jobs
             self._arrived.notify()
 
     def close(self) -> None:
@@ -57,14 +64,25 @@ class Lane:
         if link is not None:
             link.close()
 
+    def _start_worker(self) -> WorkerLink:
+        """The living worker, or a new one. In this thread: on Linux the kernel ends a worker with it."""
+        if self.link is None or not self.link.alive:
+            self._end_worker()
+            self.link = WorkerLink(self._device, self._settings.worker_nice, self._command)
+        return self.link
+
     def _loop(self) -> None:
         while True:
             with self._arrived:
                 idle = None if self.link is None else self._settings.worker_idle_seconds
-                self._arrived.wait_for(lambda: self._jobs or self._closing, idle)
+                self._arrived.wait_for(lambda: self._jobs or self._closing or self._warm, idle)
                 if self._closing:
                     break
                 job = self._jobs[0] if self._jobs else None
+                warm, self._warm = self._warm, False
+            if job is None and warm:
+                self._start_worker().send(type="warm")
+                continue
             if job is None:
                 self._end_worker()
                 continue
@@ -88,11 +106,9 @@ class Lane:
             time.sleep(0.05)
         if not job.begin():
             return
-        if self.link is None or not self.link.alive:
-            self._end_worker()
-            self.link = WorkerLink(self._device, self._settings.worker_nice, self._command)
-        self.link.send(type="run", kind=job.kind, payload=job.payload, memory_bytes=job.memory_bytes)
-        if not self._follow(job, self.link) or self.link.memory_bytes() > job.memory_bytes // 2:
+        link = self._start_worker()
+        link.send(type="run", kind=job.kind, payload=job.payload, memory_bytes=job.memory_bytes)
+        if not self._follow(job, link) or link.memory_bytes() > job.memory_bytes // 2:
             # broken, or too fat to keep: the next run gets a fresh one
             self._end_worker()
 

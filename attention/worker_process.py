@@ -95,6 +95,16 @@ def _serve(job: dict[str, Any], handlers: Mapping[str, str], wire: _Wire, stop: 
         wire.send(type="failed", why=why, text=type(error).__name__)
 
 
+def _warm_up() -> None:
+    """Load what nearly every run needs, so that the first one need not wait for it. It measures nothing: for that a
+    run has to have the device."""
+    try:
+        importlib.import_module("attention.jobs.bench")
+        importlib.import_module("attention.kernels.native").unavailable("cpu")
+    except Exception:
+        log.exception("the worker could not be warmed up")
+
+
 def main(handlers: Mapping[str, str] = HANDLERS) -> None:
     """Serve jobs until standard input ends.
 
@@ -132,7 +142,10 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
         with arrived:
             arrived.wait_for(lambda: jobs)
             job = jobs.pop()
-        _serve(job, handlers, wire, stop)
+        if job["type"] == "warm":
+            _warm_up()
+        else:
+            _serve(job, handlers, wire, stop)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
@@ -113,18 +113,23 @@ class Turn:
 
 
 @contextlib.contextmanager
-def turn(device: str, directory: str = "", poll_s: float = 0.1) -> Iterator[None]:
+def turn(
+    device: str, directory: str = "", poll_s: float = 0.1, waiting: Callable[[int], None] = lambda position: None
+) -> Iterator[None]:
     """Wait for the device and hold it: for a command line that measures beside a running server.
 
     Args:
         device: "cpu" or "cuda".
         directory: the queue's folder, the host's own by default.
         poll_s: how often to look, in seconds.
+        waiting: told once, with the number of runs that come first, if any do.
     """
     mine = Turn(device, directory)
     try:
-        while not mine.take():
-            time.sleep(poll_s)
+        if not mine.take():
+            waiting(mine.position)
+            while not mine.take():
+                time.sleep(poll_s)
         yield
     finally:
         mine.leave()

@@ -6,6 +6,7 @@ from attention import allocation, breakdown, catalog, serving, sharing
 from attention.fit import Setup
 from attention.sharing import Way, WayTime
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
+from tests.timing_samples import timed
 from viz import bars
 from viz.spectrum import Quality
 from viz.theme import SHARING_COLORS
@@ -24,12 +25,21 @@ def test_ways_to_share():
 
 
 def test_times_are_compared_with_the_first_and_missing_ones_wait():
-    first, second, third = bars.times(
-        (WayTime("MHA", 32, False, 4e-3, 2e-4), WayTime("GQA-8", 8, True, 1e-3, 0.0), WayTime("MQA", 1, False))
-    )
-    assert (first.text, first.end, first.spread) == ("4.00 ms", 4e-3, 1e-4)
-    assert (second.text, second.own) == ("1.00 ms · 4.00× as fast", True)
+    mha = timed([4e-3, 4.1e-3, 3.9e-3, 4e-3, 4e-3, 4e-3], n_kv_heads=77)
+    gqa = timed([1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3], n_kv_heads=7)
+    rows = (WayTime("MHA", 77, False, mha), WayTime("GQA-7", 7, True, gqa), WayTime("MQA", 1, False))
+    first, second, third = bars.times(rows)
+    assert (first.text, first.end, first.spread, first.pale) == ("4.00 ms", 4e-3, (mha.iqr_s or 0) / 2, False)
+    assert (second.text, second.own) == ("1.00 ms · 4.00× as fast (3.90–4.10)", True)
     assert (third.text, third.end) == ("…", 0.0)
+
+
+def test_what_is_not_steady_is_pale_and_not_compared():
+    mha = timed([4e-3] * 6, n_kv_heads=77, unsteady="other processes took 40% of the processor")
+    gqa = timed([1e-3] * 6, n_kv_heads=7)
+    first, second = bars.times((WayTime("MHA", 77, False, mha), WayTime("GQA-7", 7, True, gqa)))
+    assert (first.pale, second.pale) == (True, False)
+    assert second.text == "1.00 ms"
 
 
 def test_times_of_a_run():

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from attention import kernel_names, timing_views
+from attention.steadiness import STILL_TIMED, Interval
 from attention.timing_views import Shape
-from tests.timing_samples import result, run
+from tests.timing_samples import result, run, timed
 from viz import timings
 
 RESULTS = (
@@ -44,9 +46,50 @@ def test_the_fastest_of_each_way_to_share():
         7: ("folded_sdpa", 0.019),
     }
     rows = timing_views.speedups(RESULTS, SHAPE)
-    assert [(name, median) for name, median, _, _ in rows] == [("MHA", 0.11), ("GQA-7", 0.019)]
-    assert rows[0][2] is None
-    assert rows[1][2] == pytest.approx(0.11 / 0.019)
+    assert [(row.name, row.median_s) for row in rows] == [("MHA", 0.11), ("GQA-7", 0.019)]
+    assert rows[0].faster is None
+    assert rows[1].faster == pytest.approx([0.11 / 0.019] * 3)
+
+
+def test_ratios_are_taken_in_rounds_and_only_of_what_is_steady():
+    mha = timed([0.4, 0.8, 1.6, 0.4, 0.8, 1.6], n_kv_heads=77)
+    gqa = timed([0.1, 0.2, 0.4, 0.1, 0.2, 0.4], n_kv_heads=7)
+    assert timing_views.faster(mha, gqa) == (4.0, 4.0, 4.0)
+    for other in (
+        replace(gqa, together=2),
+        replace(gqa, unsteady="other processes took 40% of the processor"),
+        replace(gqa, times_s=(), repeats=0),
+        timed([0.1] * 6, n_kv_heads=7, context=2048),
+    ):
+        assert timing_views.faster(mha, other) is None
+    (first, second) = timing_views.speedups([mha, replace(gqa, unsteady="why")], SHAPE)
+    assert (second.faster, second.unsteady, first.unsteady) == (None, "why", "")
+
+
+def test_ratios_in_words():
+    assert timing_views.faster_text(None) == ""
+    assert timing_views.faster_text(Interval(3.7, 3.9, 4.1)) == "3.90× faster (3.70–4.10)"
+    assert timing_views.faster_text(Interval(0.97, 1.0, 1.04)) == "no difference seen (0.970–1.04)"
+    assert timing_views.faster_text(Interval(0.4, 0.5, 0.8)) == "2.00× slower (1.25–2.50)"
+    assert timing_views.faster_text(Interval(4, 4, 4)) == "4.00× faster"
+
+
+def test_the_last_result_of_a_case_counts():
+    early = timed([0.1], n_kv_heads=7, unsteady=STILL_TIMED)
+    late = timed([0.2] * 6, n_kv_heads=7)
+    other = timed([0.3] * 6, n_kv_heads=1)
+    assert timing_views.latest([early, other, late]) == (late, other)
+    assert timing_views.trouble([early]) == ""
+    assert timing_views.trouble([early, replace(late, unsteady="why")]) == "why"
+
+
+def test_a_quiet_machine_stands_beside():
+    said = timing_views.recorded_beside(Shape(32, 128, 4096, 1, "float32", "decode"))
+    assert said.startswith("On a quiet machine (recorded on AMD EPYC")
+    assert "GQA-8" in said
+    # what is not there is answered by the nearest, and named
+    assert "decode at context" in timing_views.recorded_beside(Shape(77, 19, 1000, 1, "float32", "decode"))
+    assert timing_views.recorded_beside(SHAPE, "abacus") == ""
 
 
 def test_curves_join_contexts_of_an_otherwise_equal_shape():

@@ -1,5 +1,8 @@
 """Runs for tests: figures made up, but coherent with one another."""
 
+from dataclasses import replace
+from statistics import median
+
 from attention.cases import Case, Result, case_bytes
 from attention.runs import Run
 
@@ -31,6 +34,12 @@ def result(implementation="folded_sdpa", n_kv_heads=7, context=1024, median_s=0.
         read_bytes_per_s=case_bytes(case) / floor_s,
         flops_per_s=1.3e11,
     )
+
+
+def timed(times, unsteady="", together=1, **sizes):
+    """A result with its rounds."""
+    made = result(median_s=median(times), **sizes)
+    return replace(made, times_s=tuple(times), repeats=len(times), together=together, unsteady=unsteady)
 
 
 def run(*results, **values):

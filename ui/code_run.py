@@ -7,12 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from attention.cases import Result
 from attention.code_lesson import Sizes, shapes
 from attention.spec import ModelSpec
 from attention.units import binary_bytes
 from attention.worker import Job, Limits
-from ui import frame, jobs, lesson
+from ui import frame, jobs, lesson, measured
 from viz import trap as trap_figure
 
 STEP_LESSONS = {
@@ -142,11 +141,16 @@ def trap(sizes: Sizes) -> None:
 
 
 def _draw_trap(job: Job | None) -> None:
-    results = [Result.from_json(row) for row in job.results] if job else []
-    timed = [r for r in results if r.median_s is not None]
+    timed = [r for r in jobs.timings(job) if r.median_s is not None]
     if not timed:
         return
-    fig = trap_figure.plot_trap(timed)
+    measured.notice(timed)
     frame.chart(
-        fig, key="code_trap_chart", filename="repeat-interleave-trap", alt=trap_figure.describe_trap(timed), height=300
+        trap_figure.plot_trap(timed),
+        key="code_trap_chart",
+        filename="repeat-interleave-trap",
+        alt=trap_figure.describe_trap(timed),
+        height=300,
     )
+    if said := trap_figure.compare_trap(timed):
+        st.caption(f"Beside multi-head attention, round by round. {said}.")

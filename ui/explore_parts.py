@@ -12,9 +12,9 @@ from attention import sharing
 from attention.cases import Case
 from attention.sharing import Way
 from attention.spec import Kind, Layer
-from attention.units import binary_bytes, ratio, tokens
+from attention.units import binary_bytes, duration, ratio, tokens
 from attention.worker import Job
-from ui import frame, jobs
+from ui import frame, jobs, measured
 from ui.bars import bars
 from ui.controls import ChosenModel, Load
 from viz import bars as figures
@@ -84,7 +84,7 @@ def timing(layer: Layer | None, load: Load) -> None:
     with right:
         st.markdown(_what(layer, cases[0]))
     own = None if layer.kind is Kind.LATENT else layer.n_kv_heads
-    jobs.panel(JOB, lambda job: _draw(job, cases, own))
+    jobs.panel(JOB, _draw, cases, own)
 
 
 def _wire(case: Case) -> dict[str, object]:
@@ -103,15 +103,17 @@ def _what(layer: Layer, case: Case) -> str:
 def _draw(job: Job | None, cases: tuple[Case, ...], own: int | None) -> None:
     if job is None:
         return
-    results = list(job.results)
-    rows = sharing.times(cases, results, own)
-    known = [row for row in rows if row.median_s is not None]
-    if results and not known:
+    rows = sharing.times(cases, jobs.timings(job), own)
+    known = [row.result for row in rows if row.result is not None]
+    if job.results and not known:
         st.caption("The last run timed other sizes; press Run for these.")
-    text = ", ".join(f"{row.label} {row.median_s:.3g} s" for row in known if row.median_s) or "nothing timed yet"
-    bars(figures.times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=f"Decode time: {text}")
+    measured.notice(known)
+    text = ", ".join(f"{row.label} {duration(row.result.median_s or 0)}" for row in rows if row.result)
+    alt = f"Decode time: {text or 'nothing timed yet'}"
+    bars(figures.times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=alt)
     if known:
         st.caption(
-            "Median of many runs, half their interquartile range to either side; the fastest of four implementations "
-            "that read each K/V head once, every one checked against float64. Timings has them all."
+            "Median of many rounds in which all take turns, half their interquartile range to either side; in brackets "
+            "the 95 % interval of the ratios. The fastest of four implementations that read each K/V head once, every "
+            "one checked against float64. Timings has them all."
         )

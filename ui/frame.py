@@ -108,13 +108,13 @@ def guard() -> Iterator[None]:
         yield
     except ValueError as error:
         with st.container(key=f"problem-{len(str(error))}"):
-            st.warning(_plain(str(error)))
+            st.warning(plain(str(error)))
     except Exception:
         _log.exception("a page failed")
         st.error("Sorry, this part of the page failed. The rest still works; the server's log has the details.")
 
 
-def _plain(message: str, most: int = 600) -> str:
+def plain(message: str, most: int = 600) -> str:
     """A message that may quote the user, with nothing in it read as Markdown."""
     shown = message if len(message) <= most else message[:most] + " …"
     return "".join("\\" + c if c in "\\`*_{}[]()#+!|<>$~:" else c for c in shown.replace("\n", " "))

@@ -3,7 +3,7 @@
 A job belongs to the visitor's session: it goes on while they look at other pages, and ends with their tab. On a page::
 
     jobs.button("timings", "bench", payload, label="Run timings")   # Run, or Stop while it runs
-    jobs.panel("timings", draw)                                     # draw(job or None), again while results arrive
+    jobs.panel("timings", draw, shape)                  # draw(job or None, shape), again while results arrive
 
 `draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.Job` with its
 `results` so far, or None before the first run.
@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from attention import worker
+from attention import timing_views, worker
+from attention.cases import Result
 from attention.units import duration
 from attention.worker import Job, Limits, State
 from ui.frame import guard
 
 REFRESH_S = 0.5
 
-Draw = Callable[[Job | None], None]
+Draw = Callable[..., None]
+"""draw(job or None, *args): see :func:`panel`."""
+T = TypeVar("T")
 
 
 class Desk:
@@ -34,6 +38,7 @@ class Desk:
         self.owner = uuid.uuid4().hex
         self.jobs: dict[str, Job] = {}
         self.refusals: dict[str, str] = {}
+        self.parsed: WeakKeyDictionary[Job, list[Any]] = WeakKeyDictionary()
 
     def close(self) -> None:
         """The tab has gone: end what it started."""
@@ -49,6 +54,25 @@ def _desk() -> Desk:
 def current(key: str) -> Job | None:
     """The last job started under `key` in this session, running or not."""
     return _desk().jobs.get(key)
+
+
+def parsed(job: Job | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
+    """The job's results so far, each read once, however often it is drawn.
+
+    Args:
+        parse: makes an object of what the job emitted; always the same for a kind of job.
+    """
+    if job is None:
+        return []
+    known: list[T] = _desk().parsed.setdefault(job, [])
+    # a list that grows at its end while this goes on
+    known.extend(parse(values) for values in job.results[len(known) : len(job.results)])
+    return known
+
+
+def timings(job: Job | None) -> tuple[Result, ...]:
+    """Of a job of kind "bench": the latest result of each case."""
+    return timing_views.latest(parsed(job, Result.from_json))
 
 
 def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = None) -> None:
@@ -96,6 +120,7 @@ def button(
     """
     job = current(key)
     if job is None or job.done:
+        worker.warm()
         st.button(
             label,
             key=f"{key}_run",
@@ -118,11 +143,13 @@ def button(
         )
 
 
-def panel(key: str, draw: Draw, *, idle: str = "") -> None:
+def panel(key: str, draw: Draw, *args: Any, idle: str = "") -> None:
     """Show the job under `key`: its place or progress, its results through `draw`, and how it ended.
 
     Args:
-        draw: draws the results; called with None before the first run.
+        draw: draws the results; called with the job, None before the first run, and with `args`. While the job lives
+            it runs again without the page around it: whatever it needs of the page's controls is handed to it in
+            `args`, for the state of a control that is not drawn meanwhile is gone.
         idle: what to say before the first run.
     """
     live = (job := current(key)) is not None and not job.done
@@ -136,7 +163,7 @@ def panel(key: str, draw: Draw, *, idle: str = "") -> None:
         with st.container(key=f"{key}_status"):
             _status(key, job, idle)
         with guard():
-            draw(job)
+            draw(job, *args)
 
     show()
 
@@ -157,7 +184,7 @@ def _status(key: str, job: Job | None, idle: str) -> None:
         case State.DONE:
             st.caption(f"Done in {duration(job.elapsed_s)}.")
         case State.STOPPED:
-            kept = f" The {len(job.results)} results so far are kept." if job.results else ""
+            kept = " The results so far are kept." if job.results else ""
             st.caption(f"Stopped after {duration(job.elapsed_s)}.{kept}")
         case State.FAILED:
             st.error(_sentence(job.error or "The run failed."))

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import streamlit as st
 
 from attention import runs
-from attention.cases import Result
 from attention.runs import Run
 from attention.settings import load
 from attention.store import StoreError, store
@@ -73,7 +72,7 @@ def of_job(job: Job) -> Run:
     """The results of a job as a run; a job that ended early has them too."""
     summary = job.summary or {}
     return runs.new(
-        (Result.from_json(result) for result in job.results),
+        jobs.timings(job),
         host=summary.get("host"),
         calibration=summary.get("calibration"),
     )

@@ -6,18 +6,18 @@ from typing import Any
 
 import streamlit as st
 
-from attention import papers
+from attention import papers, timing_views
 from attention.cases import Result
 from attention.spec import ModelSpec
 from attention.spectrum import Point
 from attention.units import binary_bytes, duration, parameters, ratio, significant
 from attention.worker import Job, Limits
-from ui import frame, jobs
+from ui import frame, jobs, measured
 from ui.bars import bars
 from ui.controls import Load, sharing_name
 from viz import bars as bar_figures
 from viz import spectrum as figures
-from viz.trap import describe_trap, plot_trap
+from viz.trap import compare_trap, describe_trap, plot_trap
 
 TIMED_WAYS = ("folded_matmul", "split_matmul")
 """Both read each K/V head once; the faster one counts."""
@@ -77,21 +77,24 @@ def cases(spec: ModelSpec, points: tuple[Point, ...], load: Load) -> list[dict[s
     return [{**shared, "implementation": way, "n_kv_heads": p.n_kv_heads} for p in points for way in TIMED_WAYS]
 
 
-def best_times(job: Job | None, spec: ModelSpec) -> dict[int, float]:
-    """Measured seconds by number of K/V heads, of this model's heads only."""
-    best: dict[int, float] = {}
-    for row in job.results if job else []:
-        result = Result.from_json(row)
+def best_results(job: Job | None, spec: ModelSpec) -> dict[int, Result]:
+    """The fastest result by number of K/V heads, of this model's heads only."""
+    best: dict[int, Result] = {}
+    for result in jobs.timings(job):
         if result.median_s and (result.n_heads, result.head_dim) == (spec.n_heads, spec.head_dim):
-            best[result.n_kv_heads] = min(result.median_s, best.get(result.n_kv_heads, result.median_s))
+            known = best.get(result.n_kv_heads)
+            if known is None or result.median_s < (known.median_s or 0):
+                best[result.n_kv_heads] = result
     return best
 
 
 def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Job | None) -> figures.Costs:
     """The figure's numbers: everything as a share of MHA's."""
     mha = points[-1]
-    times = best_times(job, spec)
-    base = times.get(mha.n_kv_heads)
+    found = best_results(job, spec)
+    base = found.get(mha.n_kv_heads)
+    times = {n: result.median_s or 0.0 for n, result in found.items()}
+    steady = {n: ratio for n, result in found.items() if base and (ratio := _share_of(base, result)) is not None}
     whole = mha.attention_parameters
     return figures.Costs(
         [p.n_kv_heads for p in points],
@@ -99,7 +102,7 @@ def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Job | No
         [p.cache_bytes / mha.cache_bytes for p in points],
         [p.attention_parameters / whole if whole and p.attention_parameters else None for p in points],
         [p.floor_s / mha.floor_s for p in points],
-        {k: t / base for k, t in times.items()} if base else {},
+        steady,
         chosen,
         {
             "KV cache": [binary_bytes(p.cache_bytes) for p in points],
@@ -110,6 +113,14 @@ def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Job | No
     )
 
 
+def _share_of(base: Result, result: Result) -> float | None:
+    """The time as a share of MHA's, by the rounds both were timed in; None where nothing may be concluded."""
+    if result is base:
+        return None if base.unsteady else 1.0
+    found = timing_views.faster(base, result)
+    return None if found is None else 1 / found.mid
+
+
 def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Load) -> None:
     """The figure with its Run button; measured times join the lines as they arrive."""
 
@@ -117,6 +128,7 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
 
     def draw(job: Job | None) -> None:
         numbers = costs(spec, points, chosen, job)
+        measured.notice(list(best_results(job, spec).values()))
         frame.chart(
             figures.plot_costs(numbers),
             key="spectrum_costs",
@@ -146,16 +158,18 @@ def table_one_cases() -> list[dict[str, Any]]:
 def draw_table_one(job: Job | None) -> None:
     """This host's times of those cases, the faster implementation of each."""
     best: dict[int, Result] = {}
-    for row in job.results if job else []:
-        result = Result.from_json(row)
+    for result in jobs.timings(job):
         known = best.get(result.n_kv_heads)
         if result.median_s and (known is None or result.median_s < (known.median_s or 0)):
             best[result.n_kv_heads] = result
     results = [best[k] for k in sorted(best, reverse=True)]
     if results:
+        measured.notice(results)
         frame.chart(
             plot_trap(results), key="published_here", filename="measured-here", alt=describe_trap(results), height=260
         )
+        if said := compare_trap(results):
+            st.caption(f"Beside multi-head attention, round by round. {said}.")
 
 
 def published() -> list[figures.Quality]:

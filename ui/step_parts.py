@@ -10,9 +10,10 @@ import streamlit as st
 from attention import step_view
 from attention.cases import DTYPES
 from attention.step_cases import StepCase, StepResult
-from attention.units import binary_bytes, tokens
+from attention.units import binary_bytes, duration, significant, tokens
 from attention.worker import Job
-from ui import controls, frame, params
+from ui import controls, frame, jobs, lesson, measured, params
+from viz import decode_step
 
 CONTEXTS = [2**power for power in range(8, 17)]
 BATCHES = [1, 2, 4, 8, 16, 32]
@@ -46,9 +47,27 @@ def choose() -> tuple[tuple[StepCase, ...], Any]:
     return step_view.cases(model.spec, width, contexts, batches, dtype, "auto"), columns[5]
 
 
-def results(job: Job | None) -> list[StepResult]:
-    """What the job has timed so far."""
-    return [StepResult(**values) for values in list(job.results)] if job is not None else []
+def draw(job: Job | None, asked: tuple[StepCase, ...]) -> None:
+    """The figure and its table, with the timings taken so far."""
+    rows = step_view.rows(asked, step_view.latest(jobs.parsed(job, StepResult.from_json)))
+    if why := step_view.trouble(rows):
+        measured.unsteady(why)
+    with frame.numbers():
+        for row in rows[-3:]:
+            if row.result:
+                state = "" if not row.result.unsteady else ", so far" if job and not job.done else ", not steady"
+                st.metric(f"{row.label}, per token{state}", duration(row.result.token_s))
+            else:
+                st.metric(f"{row.label}, cache's share", f"{significant(100 * row.cache_share, 2)} %")
+    frame.chart(
+        decode_step.plot_steps(rows),
+        key="d_figure",
+        filename="headshare-decode-step",
+        alt="Bytes of weights and cache that one decode step reads, for MHA, the model's own sharing and MQA.",
+    )
+    st.caption(" ".join((lesson.text("decode_step_figure"), *step_view.comparisons(rows))))
+    with st.container(key="d_table"):
+        table(rows)
 
 
 def table(rows: Sequence[step_view.StepRow]) -> None:
@@ -70,8 +89,9 @@ def table(rows: Sequence[step_view.StepRow]) -> None:
                 "tokens_per_s": r.tokens_per_s if r else None,
                 "prefill_s": r.prefill_s if r else None,
                 "times_floor": r.times_floor if r else None,
+                "steady": "" if r is None else "no" if r.unsteady else "yes",
                 "error": r.error if r else None,
-                "note": r.note if r else "",
+                "note": "; ".join(part for part in _notes(r) if part) if r else "",
             }
         columns.append(shown)
     st.dataframe(
@@ -87,7 +107,13 @@ def table(rows: Sequence[step_view.StepRow]) -> None:
             "tokens_per_s": number("Tokens/s", format="%.2f"),
             "prefill_s": number("Prefill (s)", format="%.2f", help="All tokens of the context through all layers."),
             "times_floor": number("× floor", format="%.2f"),
+            "steady": "Steady",
             "error": number("Error", format="%.1e", help="Of the attention, against float64."),
             "note": "Note",
         },
     )
+
+
+def _notes(result: StepResult) -> tuple[str, ...]:
+    prefill = f"prefill: {result.prefill_unsteady}" if result.prefill_unsteady else ""
+    return (result.unsteady, prefill, result.note)

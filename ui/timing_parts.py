@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import streamlit as st
 
-from attention import kernel_names
+from attention import kernel_names, timing_views
 from attention.cases import DTYPES, Case, Result
 from attention.memory import divisors
 from attention.runs import Run
+from attention.steadiness import STILL_TIMED
 from attention.timing_views import Shape, describe, sharing_name
-from attention.units import tokens
-from ui import frame, kept_runs, params, state
+from attention.units import duration, ratio, tokens
+from attention.worker import Job
+from ui import frame, jobs, kept_runs, lesson, measured, params, state
+from viz import timings
 
 CONTEXTS = [2**power for power in range(8, 18)]
 ONE, OVER = "One context", "Over context"
@@ -95,58 +98,111 @@ def _rare() -> tuple[list[str], dict[str, Any]]:
     }
 
 
-def table(results: Iterable[Result]) -> None:
+def draw(job: Job | None, found: Sequence[Run], chosen: Shape | None, view: str) -> None:
+    """The numbers and the figure: of what is being timed, else of the runs in view.
+
+    Args:
+        found: the runs in view. chosen: the shape to show of them. view: ONE or OVER, for a single run.
+    """
+    live = jobs.timings(job) if job is not None and not job.done else ()
+    # while timings arrive, the figure follows the newest
+    shape = timing_views.shape_of(live[-1]) if live else chosen
+    if shape is None:
+        st.info("These runs have no shape in common, so there is nothing to compare.")
+        return
+    results = live or found[0].results
+    shown = [r for r in results if timing_views.shape_of(r) == shape]
+    measured.notice(shown, shape)
+    with frame.numbers():
+        for speed in timing_views.speedups(results, shape):
+            known = "not steady" if speed.unsteady else f"{ratio(speed.times_floor or 0)} floor"
+            st.metric(
+                f"{speed.name} · {'so far' if speed.unsteady == STILL_TIMED else known}",
+                duration(speed.median_s),
+                delta=timing_views.faster_text(speed.faster) or None,
+                delta_color="off",
+                delta_arrow="off",
+                help="Median of the fastest implementation; the floor is the least time this machine could take. "
+                "In brackets: the 95 % interval of the ratios, one of each round.",
+            )
+    if len(found) > 1 and not live:
+        figure = timings.plot_dots(timing_views.host_bars(found, shape), rows="Machine")
+    elif view == OVER and not live:
+        figure = timings.plot_curves(timing_views.curves(results, shape))
+    else:
+        figure = timings.plot_dots(timing_views.bars(results, shape))
+    frame.chart(
+        figure,
+        key="t_figure",
+        filename="headshare-timings",
+        alt=f"Median time of each implementation and way to share heads, {timing_views.describe(shape)}.",
+    )
+    st.caption(timing_views.describe(shape) + ". " + lesson.text("timings_figure"))
+
+
+def table(results: Iterable[Result], key: str) -> None:
     """Every timing, sortable."""
-    rows = [
-        {
-            "implementation": kernel_names.label(r.implementation),
-            "K/V heads": r.n_kv_heads,
-            "context": r.context,
-            "median_ms": None if r.median_s is None else r.median_s * 1e3,
-            "iqr_ms": None if r.iqr_s is None else r.iqr_s * 1e3,
-            "floor_ms": None if r.floor_s is None else r.floor_s * 1e3,
-            "times_floor": r.times_floor,
-            "bound": r.bound,
-            "gb_per_s": None if r.bytes_per_s is None else r.bytes_per_s / 1e9,
-            "error": r.error,
-            "note": r.note,
-        }
-        for r in results
-    ]
+    rows = list(results)
+
+    def column(value: Callable[[Result], Any]) -> list[Any]:
+        return [value(r) for r in rows]
+
+    def scaled(name: str, factor: float) -> list[Any]:
+        return [None if getattr(r, name) is None else getattr(r, name) * factor for r in rows]
+
     number = st.column_config.NumberColumn
-    st.dataframe(
-        rows,
-        hide_index=True,
+    frame.table(
+        {
+            "Implementation": column(lambda r: kernel_names.label(r.implementation)),
+            "K/V heads": column(lambda r: r.n_kv_heads),
+            "Context": column(lambda r: r.context),
+            "Batch": column(lambda r: r.batch),
+            "Data type": column(lambda r: r.dtype),
+            "Median (ms)": scaled("median_s", 1e3),
+            "Steady": column(lambda r: "" if r.median_s is None else "no" if r.unsteady else "yes"),
+            "Spread (ms)": scaled("iqr_s", 1e3),
+            "Floor (ms)": scaled("floor_s", 1e3),
+            "× floor": scaled("times_floor", 1),
+            "Bound by": column(lambda r: r.bound),
+            "GB/s": scaled("bytes_per_s", 1e-9),
+            "Error": column(lambda r: r.error),
+            "Query heads": column(lambda r: f"{r.n_heads} of {r.head_dim}"),
+            "Phase": column(lambda r: r.phase),
+            "Note": column(lambda r: "; ".join(part for part in (r.unsteady, r.note) if part)),
+        },
+        key=key,
         width="stretch",
         column_config={
-            "implementation": "Implementation",
-            "context": number("Context", format="localized"),
-            "median_ms": number("Median (ms)", format="%.3f"),
-            "iqr_ms": number("Spread (ms)", format="%.3f", help="Interquartile range of the repeats."),
-            "floor_ms": number("Floor (ms)", format="%.3f", help="Least time this machine could take."),
-            "times_floor": number("× floor", format="%.2f"),
-            "bound": "Bound by",
-            "gb_per_s": number("GB/s", format="%.1f", help="Least traffic divided by the median."),
-            "error": number("Error", format="%.1e", help="Largest deviation from float64, relative to its RMS."),
-            "note": "Note",
+            "Context": number(format="localized"),
+            "Median (ms)": number(format="%.3f"),
+            "Spread (ms)": number(format="%.3f", help="Interquartile range of the repeats."),
+            "Floor (ms)": number(format="%.3f", help="Least time this machine could take."),
+            "× floor": number(format="%.2f"),
+            "GB/s": number(format="%.1f", help="Least traffic divided by the median."),
+            "Error": number(format="%.1e", help="Largest deviation from float64, relative to its RMS."),
         },
     )
 
 
-def view_controls(shapes: Sequence[Shape], *, single: bool, running: bool) -> Shape | None:
-    """Which of the timed shapes to look at, and how. Index 0 is the last one timed, the longest context.
+def view_controls(found: Sequence[Run], shapes: Sequence[Shape], *, running: bool) -> tuple[Shape | None, str]:
+    """What is shown, and which of its shapes, and how: (shape, ONE or OVER). Shape 0 is the last one timed.
 
     While a run goes on, the figure follows its newest timing: there is nothing to choose.
     """
-    if not shapes:
-        return None
-    st.session_state["t_shape"] = min(st.session_state["t_shape"], len(shapes) - 1)
+    view = str(st.session_state["t_view"])
     with frame.below_bar():
-        left, right = st.columns([2, 1], vertical_alignment="center")
+        if running:
+            st.caption("While the run goes on, the figure follows its newest timing.")
+        else:
+            st.caption("Shown: " + "  \n".join(kept_runs.provenance(run) for run in found))
+    if not shapes:
+        return None, view
+    st.session_state["t_shape"] = min(st.session_state["t_shape"], len(shapes) - 1)
     order = shapes[::-1]
     if running:
-        left.caption("While the run goes on, the figure follows its newest timing.")
-        return order[st.session_state["t_shape"]]
+        return order[st.session_state["t_shape"]], view
+    with frame.below_bar():
+        left, right = st.columns([2, 1], vertical_alignment="center")
     chosen = left.selectbox(
         "Show",
         range(len(order)),
@@ -154,10 +210,10 @@ def view_controls(shapes: Sequence[Shape], *, single: bool, running: bool) -> Sh
         format_func=lambda i: describe(order[i]),
         label_visibility="collapsed",
     )
-    if single:
+    if len(found) == 1:
         with right:
             st.segmented_control("View", [ONE, OVER], key="t_view", required=True, label_visibility="collapsed")
-    return order[chosen]
+    return order[chosen], view
 
 
 def kept(found: Sequence[Run]) -> None:
@@ -165,7 +221,7 @@ def kept(found: Sequence[Run]) -> None:
     for run in found:
         if len(found) > 1:
             st.markdown(f"**{kept_runs.provenance(run)}**")
-        table(run.results)
+        table(run.results, f"t_table_{run.id or 'now'}")
         kept_runs.downloads(run)
     # above the expander, which closes when the tables over it change: a refusal must be seen
     if problem := kept_runs.upload_problem():

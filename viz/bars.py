@@ -10,6 +10,7 @@ from attention.allocation import Step
 from attention.breakdown import Variant
 from attention.serving import MemoryBar
 from attention.sharing import Way, WayTime
+from attention.timing_views import faster, faster_text
 from attention.units import binary_bytes, duration, ratio
 from viz.spectrum import Quality
 from viz.theme import ACCENT, ACCENT_MID, QUIET, SHARING_COLORS
@@ -52,14 +53,22 @@ def ways(rows: Sequence[Way]) -> tuple[Bar, ...]:
 
 
 def times(rows: Sequence[WayTime]) -> tuple[Bar, ...]:
-    """Seconds per decode step with half their interquartile range to either side; "…" while a time is not known."""
+    """Seconds per decode step with half their interquartile range to either side; "…" while a time is not known,
+    pale and without a comparison while it is not steady."""
     bars = []
+    first = rows[0].result if rows else None
     for row in rows:
-        bar = Bar(row.label, "…", row.median_s or 0.0, _sharing_color(row.label), own=row.is_model)
-        if row.median_s is not None:
-            slowest = rows[0].median_s
-            faster = f" · {ratio(slowest / row.median_s)} as fast" if slowest and row is not rows[0] else ""
-            bar = bar._replace(text=duration(row.median_s) + faster, spread=(row.iqr_s or 0.0) / 2)
+        bar = Bar(row.label, "…", 0.0, _sharing_color(row.label), own=row.is_model)
+        found = row.result
+        if found is not None and found.median_s is not None:
+            compared = faster(first, found) if first is not None and found is not first else None
+            parts = (duration(found.median_s), faster_text(compared, "as fast"))
+            bar = bar._replace(
+                end=found.median_s,
+                text=" · ".join(part for part in parts if part),
+                spread=(found.iqr_s or 0.0) / 2,
+                pale=bool(found.unsteady),
+            )
         bars.append(bar)
     return tuple(bars)
 

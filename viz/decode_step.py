@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from attention.steadiness import STILL_TIMED
 from attention.step_view import StepRow
 from attention.units import binary_bytes, decimal, duration, ratio, significant
 from viz import theme
@@ -58,4 +59,6 @@ def _text(row: StepRow) -> str:
     if row.result is None:
         return f"cache {significant(100 * row.cache_share, 2)} %"
     r = row.result
+    if r.unsteady:
+        return f"{duration(r.token_s)} · {'so far' if r.unsteady == STILL_TIMED else 'not steady'}"
     return f"{duration(r.token_s)} · {decimal(r.tokens_per_s, 'tokens/s')} · {ratio(r.times_floor)} floor"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from attention.cases import Result
+from attention.timing_views import faster, faster_text
 from attention.units import duration, tokens
 from viz import theme
 
@@ -40,7 +41,10 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
         x=[1e3 * (r.median_s or 0) for r in shown],
         orientation="h",
         error_x={"type": "data", "array": [500 * (r.iqr_s or 0) for r in shown], "color": theme.NEUTRAL, "width": 3},
-        marker_color=[theme.SHARING_COLORS[_label(r)[:3]] for r in shown],
+        marker={
+            "color": [theme.SHARING_COLORS[_label(r)[:3]] for r in shown],
+            "opacity": [0.4 if r.unsteady else 1 for r in shown],
+        },
         customdata=[duration(r.median_s or 0) for r in shown],
         hovertemplate="%{y}<br>median %{customdata}<extra></extra>",
         name="measured",
@@ -70,3 +74,12 @@ def describe_trap(results: Sequence[Result]) -> str:
     if not results:
         return "No timing yet."
     return "Measured: " + "; ".join(f"{_label(r)} {duration(r.median_s or 0)}" for r in results) + "."
+
+
+def compare_trap(results: Sequence[Result]) -> str:
+    """What the measurement says of each way beside multi-head attention, the first row; empty where it says nothing."""
+    if len(results) < 2:
+        return ""
+    base, *others = results
+    said = [(other, faster_text(faster(base, other))) for other in others]
+    return "; ".join(f"{_label(other)}: {text}" for other, text in said if text)

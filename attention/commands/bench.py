@@ -11,6 +11,8 @@ from itertools import product
 
 from attention import units
 from attention.cases import DEVICES, DTYPES, PHASES, Case, Result
+from attention.settings import load
+from attention.worker_turn import turn
 
 HELP = "Time one step of attention on this machine, each case checked against float64."
 
@@ -41,11 +43,14 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"seconds must be above 0 and at most 60, got {args.seconds}")
     cases = list(_cases(args))
     results: list[Result] = []
-    for result in benchmark.run_cases(cases, seconds_per_case=args.seconds):
-        if not results and not args.json:
-            print(_HEADER)
-        results.append(result)
-        print(json.dumps(result.to_json()) if args.json else _row(result), flush=True)
+    # a case that cannot be timed is told before the device is waited for
+    benchmark.check(cases)
+    with turn(cases[0].device, load().lock_dir, waiting=tell_of_waiting):
+        for result in benchmark.run_cases(cases, seconds_per_case=args.seconds):
+            if not results and not args.json:
+                print(_HEADER)
+            results.append(result)
+            print(json.dumps(result.to_json()) if args.json else _row(result), flush=True)
     if args.save:
         store = importlib.import_module("attention.store")
         print(store.save_results(results), file=sys.stderr)
@@ -109,7 +114,14 @@ def _row(r: Result) -> str:
         units.significant(r.times_floor) if r.times_floor is not None else "–",
         f"{r.error:.1e}" if r.error is not None else "–",
     )
-    return _line(cells) + ("" if timed or not r.note else f"  {r.note}")
+    told = f"not steady: {r.unsteady}" if r.unsteady else "" if timed else r.note
+    return _line(cells) + (f"  {told}" if told else "")
+
+
+def tell_of_waiting(position: int) -> None:
+    """Say on standard error that other runs of this machine come first."""
+    runs = "1 run comes" if position == 1 else f"{position} runs come"
+    print(f"waiting: {runs} first on this machine", file=sys.stderr, flush=True)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from attention import units
 from attention.cases import DEVICES, DTYPES, Case
-from attention.commands.bench import numbers
+from attention.commands.bench import numbers, tell_of_waiting
+from attention.settings import load
+from attention.worker_turn import turn
 
 if TYPE_CHECKING:
     from attention.tensor_parallel import Result
@@ -48,10 +51,13 @@ def run(args: argparse.Namespace) -> int:
         for case in cases:
             # every rank finds the same fault before any has begun
             tensor_parallel.shard(case.n_heads, case.n_kv_heads, rank, ranks)
-        for case in cases:
-            result = tensor_parallel.run_case(case)
-            if rank == 0:
-                print(json.dumps(result.to_json()) if args.json else _line(result), flush=True)
+        # the first rank waits for the device and holds it for all
+        with turn(device, load().lock_dir, waiting=tell_of_waiting) if rank == 0 else nullcontext():
+            tensor_parallel.wait_for_all()
+            for case in cases:
+                result = tensor_parallel.run_case(case)
+                if rank == 0:
+                    print(json.dumps(result.to_json()) if args.json else _line(result), flush=True)
     finally:
         dist.destroy_process_group()
     return 0

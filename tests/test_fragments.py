@@ -1,0 +1,80 @@
+"""What a panel draws runs again by itself: it may use its arguments, and nothing that the page around it sets.
+
+The state of a control that is not drawn is gone by then, and a name that the page assigns further down is not there
+yet or is the value of another run.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([ROOT / "app.py", *(ROOT / "pages").glob("*.py"), *(ROOT / "ui").rglob("*.py")])
+
+
+def drawn_by_panels(tree: ast.Module) -> Iterator[str]:
+    """Names of the functions handed to ``jobs.panel``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("jobs.panel", "panel") and len(node.args) > 1:
+            yield ast.unparse(node.args[1])
+
+
+def functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def faults(source: str) -> list[str]:
+    """What is wrong with a module's functions that are drawn in a panel, and with all functions of a page."""
+    tree = ast.parse(source)
+    known = functions(tree)
+    found = []
+    for name in drawn_by_panels(tree):
+        function = known.get(name.rpartition(".")[2])
+        if function is None:
+            continue  # of another module, where it is looked at too
+        if "session_state" in ast.unparse(function):
+            found.append(f"{name} reads st.session_state")
+    fixed = {name for node in tree.body for name in defined(node)} | set(dir(builtins))
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        own = {a.arg for a in ast.walk(function) if isinstance(a, ast.arg)}
+        own |= {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        own |= {n.name for n in ast.walk(function) if isinstance(n, ast.FunctionDef)}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in own | fixed:
+                found.append(f"{function.name} uses {node.id}, which the page assigns while it runs")
+    return found
+
+
+def defined(node: ast.stmt) -> list[str]:
+    """Names that a statement at a module's top level gives for good: imports, definitions, constants."""
+    match node:
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return [(alias.asname or alias.name).partition(".")[0] for alias in names]
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=targets):
+            return [target.id for target in targets if isinstance(target, ast.Name)]
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return [name]
+        case ast.If():  # if TYPE_CHECKING
+            return [name for inner in node.body for name in defined(inner)]
+    return []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_panels_draw_from_their_arguments(path: Path) -> None:
+    assert faults(path.read_text()) == []
+
+
+def test_the_check_finds_what_it_is_for() -> None:
+    reads_a_control = "def draw(job):\n    st.session_state['t_view']\njobs.panel('timings', draw)\n"
+    assert faults("import st, jobs\n" + reads_a_control) == ["draw reads st.session_state"]
+    assigned_below = (
+        "def draw(job):\n    return found\nwith frame.page():\n    found = 1\n    jobs.panel('timings', draw)\n"
+    )
+    assert faults("import frame, jobs\n" + assigned_below) == ["draw uses found, which the page assigns while it runs"]

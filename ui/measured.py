@@ -1,0 +1,33 @@
+"""What is said where measurements are shown: why nothing is concluded from some, and what a quiet machine gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from attention import timing_views
+from attention.cases import Result
+from attention.timing_views import Shape
+from ui import frame
+
+
+def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
+    """Above the numbers of a run: why it is not steady, if so, and beside it a recorded run of a quiet machine.
+
+    Args:
+        results: those that are shown.
+        shape: of the recorded run; by default that of the last result.
+    """
+    if not (why := timing_views.trouble(results)):
+        return
+    last = results[-1]
+    beside = timing_views.recorded_beside(shape or timing_views.shape_of(last), last.device)
+    unsteady(why, beside)
+
+
+def unsteady(why: str, beside: str = "") -> None:
+    """The notice itself, in words."""
+    text = f"**Not steady, so nothing is compared:** {frame.plain(why)}. Run again when the machine is quiet."
+    with st.container(key="unsteady"):
+        st.warning(text + (f"  \n{frame.plain(beside)}" if beside else ""))
