@@ -4,8 +4,9 @@ VENV   ?= .venv
 PY      = $(VENV)/bin/python
 PORT   ?= 8501
 ADDRESS ?= localhost
+TEST_PROCESSES ?= 3
 
-.PHONY: run test test-fast check audit soak rehearse bench accuracy clean browser
+.PHONY: run test test-fast check audit soak rehearse bench bench-gpu accuracy clean browser
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +17,7 @@ help:
 	@echo "make soak      the long forms: thousands of hostile addresses, fifty visitors, 10,000 reruns"
 	@echo "make rehearse  the Dockerfile's steps in a clean folder, without a container engine"
 	@echo "make bench     measure decode and prefill on this machine; writes bench/results"
+	@echo "make bench-gpu everything timed on a GPU, in six minutes, with the machine's own python3 and torch"
 	@echo "make accuracy  recompute the accuracy page's results"
 	@echo "make clean     remove the virtual environment and caches"
 
@@ -44,11 +46,12 @@ check: $(VENV)/dev.stamp
 audit: $(VENV)/dev.stamp
 	$(PY) deploy/audit.py --timeout 120
 
+# a file's tests stay in one process; browser tests wait more than they compute, so there is one process more than cores
 test: $(VENV)/dev.stamp browser check
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 test-fast: $(VENV)/dev.stamp
-	$(PY) -m pytest -m "not browser"
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not browser"
 
 soak: $(VENV)/dev.stamp browser
 	HEADSHARE_SOAK=1 $(PY) -m pytest tests/test_faults.py tests/test_worker.py tests/test_store.py
@@ -59,6 +62,10 @@ rehearse:
 
 bench: $(VENV)/dev.stamp
 	$(PY) -m bench
+
+# no virtual environment: a machine with a GPU and no network has its own torch
+bench-gpu:
+	$(PYTHON) -m bench.gpu
 
 accuracy: $(VENV)/dev.stamp
 	$(PY) -m attention accuracy --write

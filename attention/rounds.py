@@ -13,8 +13,8 @@ from attention.pace import Clock, Pace
 from attention.steadiness import MIN_REPEATS, QUIET, Load, interval, quiet_rounds, why_unsteady
 
 MAX_REPEATS = 60
-PATIENCE = 3.0
-"""A disturbed measurement may take so many times its time before it is given up as unsteady."""
+PATIENCE = 2.0
+"""A disturbed measurement may take so many times as long before it is given up as unsteady."""
 ENOUGH = 0.03
 """A median known to this share of itself is not measured further."""
 

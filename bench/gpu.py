@@ -1,6 +1,6 @@
 """One command for a machine with a GPU, torch and Triton, and no network: what it measured is kept at every step.
 
-    python -m bench.gpu [--device cuda] [--minutes 6] [--out FOLDER]
+    python -m bench.gpu [--device cuda] [--minutes 6] [--stages NAMES] [--out FOLDER]
 
 The CUDA tests run first, then decode and prefill from the shapes that matter most to those that matter least, then a
 model's whole step. Each stage stands alone: a stage that fails says so and the next one runs, and every finished shape
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--minutes", type=float, default=6.0, help="no shape is begun after this time (6)")
     parser.add_argument("--seconds", type=float, default=0.05, help="for each implementation of a shape (0.05)")
+    parser.add_argument("--stages", default="tests,attention,steps", help="those to run (all)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/gpu"), help="folder for what was measured")
     args = parser.parse_args(argv)
     end = time.monotonic() + 60 * args.minutes
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     failed = []
     for name, stage in stages:
+        if name not in args.stages.split(","):
+            continue
         start = time.monotonic()
         try:
             stage()

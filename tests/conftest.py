@@ -1,6 +1,12 @@
-"""What holds for all tests."""
+"""What holds for all tests, which may run side by side in several processes."""
+
+from __future__ import annotations
 
 import os
+import tempfile
 
 # a test that only draws a page shall not start a worker process
 os.environ.setdefault("HEADSHARE_WARM_WORKER", "0")
+# runs of one test process do not wait for those of another; what is measured is not compared with anything
+if "PYTEST_XDIST_WORKER" in os.environ and "HEADSHARE_LOCK_DIR" not in os.environ:
+    os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix="headshare-tests-")
