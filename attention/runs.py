@@ -324,6 +324,7 @@ def _shown(value: Any) -> str:
 
 @cache
 def recorded() -> tuple[Run, ...]:
-    """Runs that ship with the program, each measured on the machine it names; newest first."""
+    """Runs that ship with the program, each measured on the machine it names; those of processors first, newest first."""
     runs = [replace(parse(path.read_bytes()), id=path.stem) for path in sorted(RECORDED.glob("*.json"))]
-    return tuple(sorted(runs, key=lambda run: run.created, reverse=True))
+    runs.sort(key=lambda run: run.created, reverse=True)
+    return tuple(sorted(runs, key=lambda run: run.device != "cpu"))

@@ -41,7 +41,7 @@ def timed(name: str, median_s: float | None, bound: str = "memory") -> Result:
 )
 def test_a_row_sets_our_fastest_against_floor_and_peers(median_s: float, bound: str, verdict: str) -> None:
     ours = [timed("native", median_s, bound), timed("folded_matmul", 0.009, bound)]
-    row = decode._row([*ours, timed("enable_gqa", 3 * median_s, bound), timed("flex", None, bound)])
+    row = decode.row([*ours, timed("enable_gqa", 3 * median_s, bound), timed("flex", None, bound)])
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert len(cells) == len(decode._HEAD) + len(decode._PEERS)
     assert cells[7] == "native"
