@@ -324,7 +324,7 @@ def _shown(value: Any) -> str:
 
 @cache
 def recorded() -> tuple[Run, ...]:
-    """Runs that ship with the program, each measured on the machine it names; those of processors first, newest first."""
+    """Runs that ship, each measured on the machine it names: those of processors, then of GPUs, newest first."""
     runs = [replace(parse(path.read_bytes()), id=path.stem) for path in sorted(RECORDED.glob("*.json"))]
     runs.sort(key=lambda run: run.created, reverse=True)
     return tuple(sorted(runs, key=lambda run: run.device != "cpu"))

@@ -5,12 +5,17 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention import runs, store
+from attention import host, runs, store
+from attention.cases import Result
 from attention.settings import Settings
+from attention.steadiness import STILL_TIMED
 from attention.store import Store
-from tests.timing_samples import run
+from attention.worker import Job, State
+from tests.timing_samples import run, timed
 
 ROOT = Path(__file__).resolve().parents[1]
+SHOWN = {}
+"""The job that a page of these tests draws."""
 JUNK = ("", "-1", "10" * 20, "NaN", "<script>", "../../etc/passwd", "A" * 3000, "\x00")
 
 
@@ -57,6 +62,43 @@ def test_two_links_are_compared(own_store):
     chart = at.get("plotly_chart")[0].proto
     assert "One, 2 threads" in str(chart)
     assert "Two, 2 threads" in str(chart)
+
+
+def live_job(*results):
+    """A job that goes on, with results so far."""
+    job = Job("bench", {}, "me", "cpu", 60.0, 2**30, None)
+    job.state, job.started_at = State.RUNNING, 0.0
+    job.results = [r.to_json() for r in results]
+    return job
+
+
+def test_a_live_figure_needs_no_look_at_the_host_and_reads_each_result_once(monkeypatch):
+    read = []
+    from_json = Result.from_json
+    monkeypatch.setattr(Result, "from_json", classmethod(lambda cls, values: (read.append(1), from_json(values))[1]))
+    monkeypatch.setattr(host, "describe", lambda: pytest.fail("the host was described while a run went on"))
+    job = live_job(timed([0.1], n_kv_heads=77, unsteady=STILL_TIMED), timed([0.01], n_kv_heads=7, unsteady=STILL_TIMED))
+
+    def page():
+        from tests.test_timing_pages import SHOWN
+        from ui import timing_parts
+
+        timing_parts.draw(SHOWN["job"], [], None, timing_parts.ONE)
+
+    SHOWN["job"] = job
+    at = AppTest.from_function(page, default_timeout=30).run()
+    assert [(m.label, m.value, m.delta) for m in at.metric] == [
+        ("MHA · so far", "100 ms", ""),
+        ("GQA-7 · so far", "10.0 ms", ""),
+    ]
+    assert len(read) == 2
+    job.results.append(timed([0.02] * 6, n_kv_heads=7, unsteady="other processes took 40% of the processor").to_json())
+    at.run()
+    assert not at.exception
+    assert len(read) == 3
+    assert [m.label for m in at.metric] == ["MHA · so far", "GQA-7 · not steady"]
+    assert "other processes took 40% of the processor" in texts(at)
+    assert "On a quiet machine" in texts(at)
 
 
 def test_a_choice_from_options_that_have_changed_falls_back_to_the_first():

@@ -25,6 +25,16 @@ LONG = (
     + "&".join(f"t_ctx={2**n}" for n in range(8, 15))
 )
 """Some 80 cases: minutes, of which only the first few are waited for."""
+FIRST = re.compile(r"[1-9]\d* of 84 (tried|timed)")
+RUNS = (
+    ("timings", "Run", "timings"),
+    ("", "Run", "explore"),
+    ("decode_step", "Run", "decode_step"),
+    ("code", "Time it here", "code_trap"),
+    ("spectrum", "Time every step of the slider here", "spectrum"),
+    ("published", "Time the same sharing here", "published"),
+)
+"""Pages that time something: page, button, key of the job."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,7 @@ def start_long(page: Page, server: Server) -> Page:
     """Start the long run and wait for its first result."""
     visit(page, f"{server.url}/timings?{LONG}")
     button(page, "Run").click()
-    expect(status(page)).to_contain_text(re.compile(r"[1-9]\d* of 84 timed"), timeout=60_000)
+    expect(status(page)).to_contain_text(FIRST, timeout=60_000)
     return page
 
 
@@ -74,11 +84,36 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(page: Page, new_page
     assert [(r.n_kv_heads, r.implementation) for r in taken.results] == [
         (8, "enable_gqa"), (8, "folded_sdpa"), (2, "enable_gqa"), (2, "folded_sdpa"),
     ]  # fmt: skip
+    assert all(r.times_floor >= 1 and r.together == 1 for r in taken.results)
     assert all(r.median_s > 0 and r.error < r.tolerance for r in taken.results)
     visitor = visit(new_page(), page.url)
     expect(visitor.get_by_text("Measured on this server")).to_be_visible()
     expect(visitor.get_by_text("Decode at context 256, 8 query heads of 32, float32").first).to_be_visible()
     assert_sound(visitor)
+
+
+@pytest.mark.parametrize(("name", "label", "key"), RUNS, ids=[key for *_, key in RUNS])
+def test_a_page_stays_whole_while_its_run_goes_on(name: str, label: str, key: str, page: Page, server: Server) -> None:
+    """Looked at twice a second from the press of the button until something was measured, and for a while after."""
+    visit(page, f"{server.url}/{name}")
+    button(page, label).click()
+    panel = page.locator(f".st-key-{key}_status")
+    begun = re.compile(r"[1-9]\d* of \d+ (tried|timed|steps)")
+    looks = 0
+    deadline = time.monotonic() + 90
+    while looks < 6 and time.monotonic() < deadline:
+        assert_sound(page)
+        said = panel.inner_text()
+        looks += bool(begun.search(said)) or "Done" in said
+        page.wait_for_timeout(500)
+    assert looks, "nothing was measured"
+    stop = button(page, "Stop")
+    if stop.count():
+        stop.click()
+    expect(panel).to_contain_text(re.compile(r"Stopped|Done"), timeout=90_000)
+    ready(page)
+    assert_sound(page)
+    assert "Traceback" not in server.log.read_text(errors="replace")
 
 
 def test_stop_half_way_keeps_what_was_timed(page: Page, server: Server) -> None:
@@ -117,7 +152,7 @@ def test_a_killed_worker_is_told_and_the_next_run_works(page: Page, server: Serv
     expect(status(page)).to_contain_text("The worker process was killed")
     expect(page.get_by_text("Measured on this server")).to_be_visible()
     button(page, "Run").click()
-    expect(status(page)).to_contain_text(re.compile(r"[1-9]\d* of 84 timed"), timeout=60_000)
+    expect(status(page)).to_contain_text(FIRST, timeout=60_000)
     assert workers(server)[0].pid != worker.pid
     button(page, "Stop").click()
     expect(button(page, "Run")).to_be_visible()
