@@ -10,7 +10,6 @@ import torch
 
 from attention import host
 
-
 SLEEP_CYCLES = 1_000_000
 """About half a millisecond of a GPU's clock: more than it takes a host to launch a handful of kernels."""
 
