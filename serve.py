@@ -1,5 +1,5 @@
-"""What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer, limits of what one client
-may use (``ui/gate``), and a front end that is there sooner (``ui/front_end.py``).
+"""What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer, limits of what one
+client may use (``ui/gate``), and a front end that is there sooner (``ui/front_end.py``).
 
 ``streamlit run app.py`` serves the same pages without them.
 """

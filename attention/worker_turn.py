@@ -147,10 +147,9 @@ class Turn:
         pid = os.getpid()
         start = _start_of(pid)
         # the monotonic clock is the host's, and a changed wall clock does not reorder the queue
-        self.ticket = Ticket(
-            time.monotonic_ns(), pid, start, secrets.token_hex(4), tag(client or f"{pid} {start}"), math.ceil(expected_s),
-            math.ceil(limit_s),
-        )  # fmt: skip
+        who = tag(client or f"{pid} {start}")
+        expected, limit = math.ceil(expected_s), math.ceil(limit_s)
+        self.ticket = Ticket(time.monotonic_ns(), pid, start, secrets.token_hex(4), who, expected, limit)
         (self._queue / self.ticket.name).touch(mode=0o600)
         self._lock = filelock.FileLock(
             folder / f"{device}.lock", thread_local=False, fallback_to_soft=False, preserve_lock_file=True

@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
+import re
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -53,8 +55,12 @@ def uploads(files: int = 1500, watch_s: float = 60) -> dict[str, Any]:
         return asyncio.run(scenario(address, process))
 
 
-def runs(sessions: int = 50, patience_s: float = 240) -> dict[str, Any]:
-    """Sessions of one client press Run on Timings; then another client presses Run, and a third moves sliders."""
+def runs(sessions: int = 50, patience_s: float = 240, job_s: int = 15) -> dict[str, Any]:
+    """Sessions of one client press Run on Timings; then another client presses Run, and a third moves sliders.
+
+    Runs end after `job_s` seconds, so that the figures tell of the queue and not of this machine's speed.
+    """
+    os.environ["HEADSHARE_JOB_SECONDS"] = str(job_s)
 
     async def greedy(address: str, stack: AsyncExitStack, said: list[str]) -> asyncio.Task[None]:
         session = await stack.enter_async_context(Visitor(address, "timings", source=STRANGER))
@@ -101,20 +107,22 @@ def runs(sessions: int = 50, patience_s: float = 240) -> dict[str, Any]:
                     await honest.press("timings_run")
                     honest.widgets = {i: w for i, w in honest.widgets.items() if not i.endswith("-timings_run")}
                 await honest.listen(0.5)
-                texts, honest.said = " | ".join(honest.said), []
-                if "Waiting" in texts:
-                    told = texts[:300]
-                elif "waiting" in texts:
-                    refused = texts[:300]
+                texts, honest.said = honest.said, []
+                for text in texts:
+                    if text.startswith("Waiting"):
+                        told = told or text
+                    elif "waiting on this machine" in text or "waiting or running" in text:
+                        refused = (refused or 0) + 1
+                    elif re.search(r"· [0-9.]+ (ms|s)$", text):
+                        taken = taken or time.perf_counter() - began
+                if refused:
                     await honest.rerun()
-                elif "·" in texts:
-                    taken = time.perf_counter() - began
             stop.set()
             times = await watching
             for stay in stays:
                 stay.cancel()
         queue = {text[:120] for text in said}
-        return {"sessions": sessions, "honest_taken_after_s": taken, "told": told, "refused": refused,
+        return {"sessions": sessions, "honest_taken_after_s": taken, "told": told, "refusals": refused,
                 "bystander": summary(times, []), "stranger_was_told": sorted(queue)[:6]}  # fmt: skip
 
     with server() as (address, _):
