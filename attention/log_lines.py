@@ -22,6 +22,12 @@ def escaped(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …"
 
 
+def quoted(text: str, most: int = 200) -> str:
+    """`text` on one line and no longer than `most` characters, its end kept: for what somebody typed."""
+    text = escaped(text)
+    return text if len(text) <= most else f"{text[: most * 3 // 4]} … {text[-most // 4 :]}"
+
+
 class OneLine(logging.Formatter):
     """A formatter around another: the message on one line, a traceback on lines of its own, set in.
 
