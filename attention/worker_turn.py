@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import secrets
+import stat
 import tempfile
 import threading
 import time
@@ -22,6 +23,8 @@ from typing import NamedTuple
 
 import filelock
 import psutil
+
+from attention.private_folder import private_folder
 
 MEMORY_S = 3600
 """A client's last run is forgotten after so long."""
@@ -35,10 +38,15 @@ def lock_folder(directory: str = "") -> Path:
     """
     user = getattr(os, "getuid", lambda: "user")()
     folder = Path(directory) if directory else Path(tempfile.gettempdir()) / f"headshare-{user}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != user:
+    if not directory:
         # in a shared temporary folder somebody else could have made it first, to hold everyone up
+        return private_folder(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # one that the operator names may be a link, and shared with a group
+    if hasattr(os, "getuid") and folder.stat().st_uid != user:
         raise PermissionError(f"{folder.name} belongs to another user")
+    if folder.stat().st_mode & stat.S_IWOTH:
+        raise PermissionError(f"{folder.name} can be written by everyone")
     return folder
 
 
