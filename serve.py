@@ -1,22 +1,26 @@
-"""What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer and a front end that is
-there sooner (``ui/front_end.py``).
+"""What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer, limits of what one
+client may use (``ui/gate``), and a front end that is there sooner (``ui/front_end.py``).
 
-``streamlit run app.py`` serves the same pages without either.
+``streamlit run app.py`` serves the same pages without them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import psutil
 import streamlit as st
 from starlette.middleware import Middleware
 
+from attention.log_lines import escape_control_characters
+from attention.settings import load_or_exit
+from ui import gate
 from ui.front_end import FrontEnd
+from ui.gate import connections
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,18 +70,25 @@ class SecurityHeaders:
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
+# a wrong setting ends the start here, with a message for the operator
+settings = load_or_exit()
+
+
 @asynccontextmanager
-async def send_at_once(_: st.App) -> AsyncIterator[None]:
-    """Turn Nagle's algorithm off, with which an answer in several parts waits 40 ms for a delayed acknowledgement.
-
-    asyncio does it for sockets made with their protocol named, which Streamlit's is not. What a listening socket is
-    told holds for every connection that it accepts.
-    """
-    for connection in psutil.Process().net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN:
-            with socket.fromfd(connection.fd, connection.family, socket.SOCK_STREAM) as listening:
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+async def around(_: st.App) -> AsyncIterator[None]:
+    """What is done once, on the loop that serves, before the first visitor."""
+    escape_control_characters()
+    open_connections = connections.watch(settings)
+    connections.prepare_listening()
+    # libraries look for one another while they load; visitors who come at the same moment met a half-loaded pandas
+    await asyncio.to_thread(importlib.import_module, "pandas")
+    sweeping = asyncio.create_task(open_connections.sweep_for_ever())
     yield
+    sweeping.cancel()
 
 
-app = st.App("app.py", middleware=[Middleware(SecurityHeaders), Middleware(FrontEnd)], lifespan=send_at_once)
+app = st.App(
+    "app.py",
+    middleware=[Middleware(SecurityHeaders), *gate.middleware(settings), Middleware(FrontEnd)],
+    lifespan=around,
+)

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from attention.files import ordinary, resolved
+
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors library's own limit."""
 MAX_JSON_BYTES = 64 * 2**20
@@ -118,11 +120,13 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: missing, too large, not JSON, nested too deeply, or not an object.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
+        if ordinary(path).stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"{path} is larger than {MAX_JSON_BYTES:,} bytes")
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        content = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply") from error
     except ValueError as error:
@@ -144,8 +148,8 @@ def inside(folder: Path, name: Any) -> Path:
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise ValueError(f"{folder / INDEX_NAME} names {name!r}: a shard must be a file name inside the folder")
     path = folder / name
-    target = path.resolve()
-    real = folder.resolve()
+    target = resolved(path)
+    real = resolved(folder)
     allowed = [real]
     if real.parent.name == "snapshots":
         allowed.append(real.parent.parent / "blobs")
@@ -160,6 +164,7 @@ def read_shard(path: Path) -> Shard:
     Raises:
         ValueError: missing, truncated or corrupt.
     """
+    ordinary(path)
     try:
         with safe_open(path, framework="pt") as judged:
             metadata = dict(judged.metadata() or {})

@@ -6,14 +6,21 @@ Each command is a module of ``attention.commands``; only the one called is impor
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import attention.commands
+from attention.log_lines import quoted
+
+MOST_CHARACTERS = 2000
+"""Of a line of a message."""
 
 
 def command_names() -> tuple[str, ...]:
@@ -24,12 +31,47 @@ def command_names() -> tuple[str, ...]:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as the commands do for everything else."""
 
+    def print_help(self, file: Any = None) -> None:
+        # argparse's own ignores output that cannot be written
+        file = file or sys.stdout
+        file.write(self.format_help())
+        file.flush()
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help shows what is accepted)\n")
+        self.exit(2, f"{self.prog}: {_shown(message)} (--help shows what is accepted)\n")
+
+
+def _shown(message: str) -> str:
+    """A message that may quote what was typed or read: of bounded length, and nothing in it speaks to the terminal."""
+    return "\n".join(quoted(line, MOST_CHARACTERS) for line in message.split("\n")[:20])
+
+
+def _open_streams() -> None:
+    """Let a terminal that cannot show a character show another; a lost arrow shall not fail a finished conversion.
+
+    Raises:
+        OSError: there is no standard output, so no result could be told.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+
+
+def _give_up_output() -> None:
+    """Nothing more can be written: what is still held must not be tried again at the end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(_shown(text), file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command; returns the exit code: 0 done, 1 the system failed it, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     names = command_names()
     parser = _Parser(prog="python -m attention", description="Headshare's command line.")
@@ -40,15 +82,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.configure(sub)
         sub.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
+    name = "python -m attention"
     try:
-        return int(args.run(args))
+        _open_streams()
+        args = parser.parse_args(argv)
+        name += f" {args.command}"
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
     except ValueError as error:
-        print(f"python -m attention {args.command}: {error}", file=sys.stderr)
+        _say(f"{name}: {error}")
         return 2
     except BrokenPipeError:
         # the reader of a pipe has gone (`| head`): end quietly
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return 0
+    except OSError as error:
+        # a full disk, a lost mount, a file that cannot be had: the system's words say it, a trace does not
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{name}: {where}{error.strerror or error}")
+        _give_up_output()
+        return 1
     except KeyboardInterrupt:
         return 130

@@ -20,6 +20,7 @@ from attention import adapters
 from attention.adapters.base import Adapter
 from attention.adapters.classes import class_defaults, nested_model_type
 from attention.adapters.fields import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
+from attention.files import ordinary
 from attention.spec import ModelSpec, check_size
 
 MAX_BYTES = 1_000_000
@@ -57,11 +58,11 @@ def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
         data = source
     else:
         try:
-            with Path(source).open("rb") as file:
+            with ordinary(Path(source)).open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"{os.fspath(source)!r} cannot be read: {getattr(error, 'strerror', None) or error}"
+                f"{os.fspath(source)[:300]!r} cannot be read: {getattr(error, 'strerror', None) or error}"
             ) from None
     if len(data) > MAX_BYTES:
         raise ValueError(f"a config.json may have at most {MAX_BYTES:,} bytes, got more")

@@ -26,6 +26,7 @@ from attention import checkpoint as ckpt
 from attention.convert_plan import Plan, plan_conversion
 from attention.convert_report import Report, report_of
 from attention.convert_write import write_shard
+from attention.files import resolved
 
 _COPIED_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken", ".bpe", ".vocab", ".spm")
 _COPIED_NAMES = ("LICENSE", "NOTICE", "USE_POLICY", "README")
@@ -70,7 +71,7 @@ def convert(
     if dry_run:
         return report
     target.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(plan, target)
+    _check_room(plan, others, target)
     with _staging(target) as folder:
         _write_checkpoint(plan, others, folder, progress or (lambda done, total: None))
         # a folder takes the place of an empty one in one step; of a full one it does not
@@ -80,7 +81,7 @@ def convert(
 
 
 def _check_places(source: Path, target: Path) -> None:
-    here, there = source.resolve(), target.resolve()
+    here, there = resolved(source), resolved(target)
     if there == here or there.is_relative_to(here) or here.is_relative_to(there):
         raise ValueError(f"{target} and {source} must be apart from each other, neither inside the other")
     if target.is_symlink() or (target.exists() and not target.is_dir()):
@@ -89,8 +90,23 @@ def _check_places(source: Path, target: Path) -> None:
         raise ValueError(f"{target} is not empty: choose a new folder, or empty this one")
 
 
-def _check_room(plan: Plan, target: Path) -> None:
-    needed, free = plan.n_bytes, shutil.disk_usage(target.parent).free
+def _check_room(plan: Plan, others: list[Path], target: Path) -> None:
+    """Weights, their headers, the other files and the JSON, each in whole blocks of the file system.
+
+    Raises:
+        ValueError: the disk has less room than that.
+    """
+    sizes = [path.stat().st_size for path in others]
+    for shard, tensors in plan.shards:
+        entries = [(tensor.name, tensor.dtype, tensor.shape, tensor.size) for tensor in tensors]
+        sizes.append(len(ckpt.header_bytes(entries, shard.metadata)) + sum(tensor.size for tensor in tensors))
+    sizes.append(len(_as_json(plan.config)))
+    if plan.source.index is not None:
+        sizes.append(len(_as_json(new_index(plan))))
+    usage = os.statvfs(target.parent) if hasattr(os, "statvfs") else None
+    block = (usage.f_frsize or 1) if usage else 4096
+    needed = sum(-(-size // block) * block for size in sizes)
+    free = shutil.disk_usage(target.parent).free
     if needed > free:
         raise ValueError(f"{target.parent} has {free:,} bytes free, the result needs {needed:,}")
 
@@ -198,8 +214,12 @@ def new_index(plan: Plan) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(_as_json(content))
     _sync(path)
+
+
+def _as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _sync(path: Path) -> None:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,6 +33,10 @@ def _variable(name: str, default: Any, meaning: str, minimum: int = 0) -> Any:
     return field(default=default, metadata={"variable": name, "meaning": meaning, "minimum": minimum})
 
 
+class SettingError(ValueError):
+    """A setting that is not what it has to be. For the operator: the message is not for visitors."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings in force. Read them with :func:`load`; each field names its variable."""
@@ -39,6 +45,7 @@ class Settings:
         "HEADSHARE_MAX_QUEUE", 16, "runs that may wait or run at once on a device of this host", 1
     )
     session_jobs: int = _variable("HEADSHARE_SESSION_JOBS", 2, "runs one visitor may have waiting or running", 1)
+    client_jobs: int = _variable("HEADSHARE_CLIENT_JOBS", 4, "runs one client address may have waiting or running", 1)
     job_seconds: int = _variable("HEADSHARE_JOB_SECONDS", 300, "longest run, in seconds", 1)
     job_memory_mb: int = _variable(
         "HEADSHARE_JOB_MEMORY_MB", 0, "most memory of the worker process, in MiB; 0 is half of the host's"
@@ -65,6 +72,29 @@ class Settings:
         "DATABASE_URL", "", "PostgreSQL address of the kept runs, in place of SQLite, for several replicas"
     )
     max_stored_runs: int = _variable("HEADSHARE_MAX_RUNS", 2000, "kept runs; beyond it the oldest are dropped", 1)
+    client_header: str = _variable(
+        "HEADSHARE_CLIENT_HEADER",
+        "",
+        "header in which the proxy in front names the client, e.g. X-Forwarded-For; empty: no proxy in front",
+    )
+    proxies: int = _variable(
+        "HEADSHARE_PROXIES", 1, "proxies in front that add to that header: the client is so many from its end", 1
+    )
+    max_sessions: int = _variable("HEADSHARE_MAX_SESSIONS", 400, "tabs that may be open at once, of all clients", 1)
+    client_sessions: int = _variable("HEADSHARE_CLIENT_SESSIONS", 100, "tabs that one client may have open", 1)
+    client_connections: int = _variable(
+        "HEADSHARE_CLIENT_CONNECTIONS", 256, "open connections of one address, where no proxy is in front", 1
+    )
+    header_seconds: int = _variable(
+        "HEADSHARE_HEADER_SECONDS", 10, "a connection that has not sent a whole request header by then is closed", 1
+    )
+    upload_seconds: int = _variable("HEADSHARE_UPLOAD_SECONDS", 60, "longest time one upload may take", 1)
+    session_upload_mb: int = _variable("HEADSHARE_SESSION_UPLOAD_MB", 8, "MiB of files that one tab may keep", 1)
+    client_upload_mb: int = _variable("HEADSHARE_CLIENT_UPLOAD_MB", 32, "MiB of files that one client may keep", 1)
+    max_upload_mb: int = _variable("HEADSHARE_MAX_UPLOAD_MB", 128, "MiB of files that all visitors may keep", 1)
+    metrics_token: str = _variable(
+        "HEADSHARE_METRICS_TOKEN", "", "whoever sends it as a bearer token may read /_stcore/metrics; empty: nobody"
+    )
     session_saves: int = _variable("HEADSHARE_SESSION_SAVES", 50, "runs one visitor may keep or upload", 1)
 
     @property
@@ -81,7 +111,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings that `environment` (the process's own by default) asks for.
 
     Raises:
-        ValueError: a variable that is not the whole number, or the 0 or 1, that it has to be.
+        SettingError: a variable that is not the whole number, the 0 or 1, or the name that it has to be.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -92,20 +122,32 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             continue
         if isinstance(item.default, bool):
             if text not in ("0", "1"):
-                raise ValueError(f"{name} must be 0 or 1, got {text!r}")
+                raise SettingError(f"{name} must be 0 or 1, got {text!r}")
             values[item.name] = text == "1"
         elif isinstance(item.default, int):
-            if not text.isascii() or not text.isdigit() or int(text) < item.metadata["minimum"]:
-                raise ValueError(f"{name} must be a whole number from {item.metadata['minimum']}, got {text!r}")
+            if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < item.metadata["minimum"]:
+                raise SettingError(f"{name} must be a whole number from {item.metadata['minimum']}, got {text[:40]!r}")
             values[item.name] = int(text)
         else:
             values[item.name] = text
+    header = values.get("client_header", "")
+    if header and not re.fullmatch(r"[A-Za-z0-9-]{1,100}", header):
+        raise SettingError(f"HEADSHARE_CLIENT_HEADER must be the name of a header, got {header[:40]!r}")
     return Settings(**values)
 
 
+def load_or_exit() -> Settings:
+    """The settings in force, for what is being started: ends the process with a message where one is wrong."""
+    try:
+        return load()
+    except SettingError as error:
+        sys.exit(f"headshare: {error}")
+
+
 if __name__ == "__main__":
-    now = load()
+    now = load_or_exit()
     for item in fields(Settings):
         # a database address holds a password
-        value = "(set)" if item.name == "database_url" and now.database_url else getattr(now, item.name)
+        secret = item.name in ("database_url", "metrics_token") and getattr(now, item.name)
+        value = "(set)" if secret else getattr(now, item.name)
         print(f"{item.metadata['variable']}={value!s:10}  {item.metadata['meaning']} (default {item.default!r})")

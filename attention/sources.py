@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attention import catalog, hub
+from attention.files import ordinary
 from attention.spec import ModelSpec
 
 
@@ -76,10 +77,11 @@ def _path(source: str) -> Path | None:
         # nothing that is not called .json is ever opened
         if path.suffix == ".json" and path.is_file():
             return path
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):
         raise ValueError(f"{source[:120]!r} is neither a model's name nor a usable path") from None
     if path.suffix == ".json":
-        raise ValueError(f"there is no file {str(path)!r}")
+        ordinary(path)  # says what is there, if it is no file
+        raise ValueError(f"there is no file {str(path)[:300]!r}")
     if source.startswith(("/", ".", "~")):
         raise ValueError(f"{source[:120]!r} is neither a .json file nor a folder with a config.json")
     return None

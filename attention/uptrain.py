@@ -25,6 +25,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import AutoModelForCausalLM
 
 from attention import uptrain_state
+from attention.files import ordinary
 from attention.spec import check_size
 from attention.uptrain_data import Blocks, cut, load_tokenizer, token_ids
 
@@ -175,6 +176,9 @@ def _check_target(target: Path, resume: bool) -> None:
 def _load(source: Path, settings: Settings) -> Any:
     if not (source / "config.json").is_file():
         raise ValueError(f"{source} is not a checkpoint: it has no config.json")
+    for path in source.iterdir():
+        if not path.is_dir():
+            ordinary(path)  # a pipe among them would be waited for
     torch.manual_seed(settings.seed)
     try:
         model = AutoModelForCausalLM.from_pretrained(

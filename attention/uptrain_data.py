@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from attention.files import ordinary
+
 CHUNK_CHARACTERS = 2**20
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
@@ -61,6 +63,7 @@ def token_ids(files: Sequence[Path], tokenizer: Any | None, vocab_size: int) -> 
 
 
 def _file_ids(path: Path, tokenizer: Any | None) -> Iterator[np.ndarray]:
+    ordinary(path)
     try:
         if tokenizer is None:
             yield np.fromfile(path, dtype=np.uint8).astype(np.uint32)

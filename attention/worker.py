@@ -1,7 +1,7 @@
 """Long work outside the web process: timings, checks and training, one run at a time per device of the host.
 
-``submit`` puts a run into the queue and returns a :class:`Job` to look at; a thread per device takes the runs in
-turn to a worker process, which is started when needed, reused, replaced when it dies, and ended when idle. The
+``submit`` puts a run into the queue and returns a :class:`Job` to look at; a thread per device takes the runs, clients
+in turn, to a worker process, which is started when needed, reused, replaced when it dies, and ended when idle. The
 results of a run arrive one by one and stay with the job, however the run ends. Torch is never imported here.
 """
 
@@ -21,7 +21,8 @@ from attention.worker_job import Job, Limits, RefusedError, State
 from attention.worker_lane import Lane
 from attention.worker_link import COMMAND
 from attention.worker_process import HANDLERS
-from attention.worker_turn import Turn
+from attention.worker_times import Times
+from attention.worker_turn import Turn, tag
 
 __all__ = ["Job", "Limits", "Office", "RefusedError", "State", "office", "submit", "warm"]
 
@@ -38,10 +39,14 @@ class Office:
     ) -> None:
         self.settings, self._kinds, self._command = settings, kinds, command
         self._lanes: dict[str, Lane] = {}
+        self._times = Times()
         self._lock = threading.Lock()
 
-    def submit(self, kind: str, payload: dict[str, Any], *, owner: str, limits: Limits | None = None) -> Job:
+    def submit(
+        self, kind: str, payload: dict[str, Any], *, owner: str, client: str = "", limits: Limits | None = None
+    ) -> Job:
         """See :func:`submit`."""
+        client = client or owner
         if kind not in self._kinds:
             raise RefusedError(f"kind must be one of {', '.join(sorted(self._kinds))}, got {kind!r}")
         if len(json.dumps(payload)) > MAX_PAYLOAD_BYTES:
@@ -63,17 +68,14 @@ class Office:
                     "stop one, or wait until one has ended"
                 )
             try:
-                waiting = len(Turn.waiting(device, self.settings.lock_dir))
-                if waiting >= self.settings.max_queue:
-                    runs = "1 run is" if waiting == 1 else f"{waiting} runs are"
-                    raise RefusedError(f"{runs} waiting on this machine already: try again in a few minutes")
-                turn = Turn(device, self.settings.lock_dir)
+                self._refuse_one_too_many(device, client)
+                turn = Turn(device, self.settings.lock_dir, client, self._times.expected_s(kind), seconds)
             except OSError as error:
                 log.exception("the queue's folder can't be used")
                 raise RefusedError("this machine can't queue runs at the moment: its disk is full or closed") from error
             job = Job(kind, payload, owner, device, float(seconds), memory, turn)
             if device not in self._lanes:
-                self._lanes[device] = Lane(device, self.settings, self._command)
+                self._lanes[device] = Lane(device, self.settings, self._command, self._times)
             self._lanes[device].add(job)
         return job
 
@@ -86,6 +88,20 @@ class Office:
             if device not in self._lanes:
                 self._lanes[device] = Lane(device, self.settings, self._command)
             self._lanes[device].warm()
+
+    def _refuse_one_too_many(self, device: str, client: str) -> None:
+        directory = self.settings.lock_dir
+        waiting = {name: Turn.waiting(name, directory) for name in ("cpu", "cuda")}
+        own = sum(ticket.client == tag(client) for tickets in waiting.values() for ticket in tickets)
+        if own >= self.settings.client_jobs:
+            count = self.settings.client_jobs
+            raise RefusedError(
+                f"your network address has {count} {'run' if count == 1 else 'runs'} waiting or running already: "
+                "wait until one has ended"
+            )
+        if (count := len(waiting[device])) >= self.settings.max_queue:
+            runs = "1 run is" if count == 1 else f"{count} runs are"
+            raise RefusedError(f"{runs} waiting on this machine already: try again in a few minutes")
 
     def worker_pids(self) -> list[int]:
         """Process ids of the living workers."""
@@ -144,16 +160,17 @@ def warm() -> None:
     office().warm()
 
 
-def submit(kind: str, payload: dict[str, Any], *, owner: str, limits: Limits | None = None) -> Job:
+def submit(kind: str, payload: dict[str, Any], *, owner: str, client: str = "", limits: Limits | None = None) -> Job:
     """Queue a run of ``attention.jobs.<kind>``.
 
     Args:
         kind: one of ``worker_process.HANDLERS``.
         payload: plain JSON for the handler; its "device" ("cpu", "cuda", default "auto") chooses the queue.
         owner: who asks, e.g. a session's id: each may have a few runs at once.
+        client: the address behind the owner, which may have a few more: clients take turns. The owner by default.
         limits: what the run may use, below the server's own limits.
 
     Raises:
         RefusedError: too many runs, too big, unknown kind or device; a sentence for the visitor.
     """
-    return office().submit(kind, payload, owner=owner, limits=limits)
+    return office().submit(kind, payload, owner=owner, client=client, limits=limits)

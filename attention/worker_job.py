@@ -78,6 +78,10 @@ class Job:
         """Runs on this host that come first: 0 when running or ended."""
         return self.turn.position if self.state is State.QUEUED else 0
 
+    def wait_s(self) -> tuple[float | None, float]:
+        """Seconds until it is taken: expected (None: not known), and at most."""
+        return self.turn.wait_s() if self.state is State.QUEUED else (0.0, 0.0)
+
     @property
     def elapsed_s(self) -> float:
         """Seconds since the run left the queue."""

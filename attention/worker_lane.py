@@ -13,19 +13,27 @@ from attention.settings import Settings
 from attention.units import binary_bytes, duration
 from attention.worker_job import Job, State
 from attention.worker_link import WorkerLink
+from attention.worker_times import Times
+from attention.worker_turn import Turn
 
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 1.0
 """A run asked to stop may finish what it is doing for so long; then its process is ended."""
+PING_S = 3.0
+"""A worker kept from the last run answers within so long, or the next run gets a fresh one."""
+FROZEN_S = 5.0
+"""A worker that somebody stopped (SIGSTOP) during a run is given up after so long."""
 MAX_RESULTS = 10_000
+MAX_PROCESSES = 256
+"""Of a worker and what it starts: compilers run a few at a time for each core."""
 
 
 class Lane:
     """One device's queue in this process, and its worker."""
 
-    def __init__(self, device: str, settings: Settings, command: Sequence[str]) -> None:
-        self._device, self._settings, self._command = device, settings, command
+    def __init__(self, device: str, settings: Settings, command: Sequence[str], times: Times) -> None:
+        self._device, self._settings, self._command, self._times = device, settings, command, times
         self._jobs: deque[Job] = deque()
         self._arrived = threading.Condition()
         self._closing = False
@@ -66,7 +74,7 @@ class Lane:
 
     def _start_worker(self) -> WorkerLink:
         """The living worker, or a new one. In this thread: on Linux the kernel ends a worker with it."""
-        if self.link is None or not self.link.alive:
+        if self.link is None or not self.link.answers(PING_S):
             self._end_worker()
             self.link = WorkerLink(self._device, self._settings.worker_nice, self._command)
         return self.link
@@ -78,13 +86,21 @@ class Lane:
                 self._arrived.wait_for(lambda: self._jobs or self._closing or self._warm, idle)
                 if self._closing:
                     break
-                job = self._jobs[0] if self._jobs else None
+                waiting = bool(self._jobs)
                 warm, self._warm = self._warm, False
-            if job is None and warm:
+            if not waiting and warm:
                 self._start_worker().send(type="warm")
                 continue
-            if job is None:
+            if not waiting:
                 self._end_worker()
+                continue
+            try:
+                job = self._next()
+            except OSError:
+                log.exception("the queue's folder can't be used")
+                job = None
+            if job is None:
+                time.sleep(0.05)
                 continue
             try:
                 self._serve(job)
@@ -98,12 +114,18 @@ class Lane:
                     self._jobs.remove(job)
         self._end_worker()
 
+    def _next(self) -> Job | None:
+        """The run whose turn it is on this host, holding the device; None if it is nobody's of this process."""
+        with self._arrived:
+            for job in [job for job in self._jobs if job.done]:
+                self._jobs.remove(job)
+            jobs = list(self._jobs)
+        order = Turn.waiting(self._device, self._settings.lock_dir) if jobs else []
+        mine = [job for job in jobs if order and job.turn.ticket.token == order[0].token]
+        return mine[0] if mine and mine[0].turn.take() else None
+
     def _serve(self, job: Job) -> None:
-        """Wait for this host's turn, then run the job to its end."""
-        while not job.turn.take():
-            if job.done:
-                return
-            time.sleep(0.05)
+        """Run the job, which holds the device, to its end."""
         if not job.begin():
             return
         link = self._start_worker()
@@ -111,11 +133,13 @@ class Lane:
         if not self._follow(job, link) or link.memory_bytes() > job.memory_bytes // 2:
             # broken, or too fat to keep: the next run gets a fresh one
             self._end_worker()
+        if job.state is State.DONE:
+            self._times.add(job.kind, job.elapsed_s)
 
     def _follow(self, job: Job, link: WorkerLink) -> bool:
         """Take in the run's messages until it ends; says whether the worker may be used again."""
         time_limit, kill_at, over_time = time.monotonic() + job.seconds, None, False
-        look_at_memory = 0.0
+        look_at_memory, frozen = 0.0, _Frozen()
         while True:
             try:
                 message = link.receive(0.05)
@@ -139,6 +163,10 @@ class Lane:
                 job.end(State.FAILED, f"The run was ended: it gave more than {MAX_RESULTS:,} results.")
                 return False
             if now > look_at_memory:
+                if (wrong := frozen.look(link.frozen, now) or _too_many(link.processes())) is not None:
+                    link.close()
+                    job.end(*_ended(job, over_time) or (State.FAILED, wrong))
+                    return False
                 used = link.memory_bytes()
                 if used > job.memory_bytes:
                     link.close()
@@ -173,6 +201,28 @@ def _ended(job: Job, over_time: bool) -> tuple[State, str | None] | None:
     if over_time:
         return State.FAILED, f"The run took longer than the limit of {duration(job.seconds)} and was ended."
     return None
+
+
+class _Frozen:
+    """Since when the worker's process has been stopped."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def look(self, frozen: bool, now: float) -> str | None:
+        """What to say if it has been too long."""
+        self._since = (self._since or now) if frozen else None
+        if self._since is None or now - self._since < FROZEN_S:
+            return None
+        return (
+            "The worker process was stopped from outside. Results so far are kept, and the next run gets a new worker."
+        )
+
+
+def _too_many(processes: int) -> str | None:
+    if processes <= MAX_PROCESSES:
+        return None
+    return f"The run was ended: it started more than {MAX_PROCESSES} processes."
 
 
 def _died(link: WorkerLink) -> str:

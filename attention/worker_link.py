@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,13 @@ MAX_LINE_BYTES = 4 * 2**20
 """No single message is longer: a runaway handler shall not fill the server."""
 
 COMMAND = (sys.executable, "-m", "attention.worker_process")
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
 
 
 class WorkerLink:
@@ -92,6 +100,32 @@ class WorkerLink:
             self._messages.put(None)
             raise EOFError
         return message
+
+    def answers(self, timeout: float) -> bool:
+        """Whether the worker is there and listening; what it still had to say about an earlier run is dropped."""
+        if not self.alive:
+            return False
+        self.send(type="ping")
+        end = time.monotonic() + timeout
+        with contextlib.suppress(EOFError):
+            while (left := end - time.monotonic()) > 0:
+                if (message := self.receive(left)) is not None and message.get("type") == "pong":
+                    return True
+        return False
+
+    @property
+    def frozen(self) -> bool:
+        """Whether somebody has stopped the process (SIGSTOP)."""
+        try:
+            return bool(psutil.Process(self.pid).status() == psutil.STATUS_STOPPED)
+        except psutil.Error:
+            return False
+
+    def processes(self) -> int:
+        """The worker and what it has started, counted by its group."""
+        if not hasattr(os, "getpgid"):
+            return 1
+        return sum(_group_of(pid) == self.pid for pid in psutil.pids() if pid >= self.pid)
 
     def memory_bytes(self) -> int:
         """Resident memory of the worker and of what it started."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import attention.jobs
+from attention.log_lines import escape_control_characters
 
 HANDLERS: dict[str, str] = {m.name: f"attention.jobs.{m.name}" for m in pkgutil.iter_modules(attention.jobs.__path__)}
 """The kinds of job there are, and the module whose ``run(payload, emit, should_stop)`` does each: the modules of
@@ -115,6 +116,7 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
     _be_first_to_go()
     if nice and hasattr(os, "nice"):
         os.nice(nice)
+    escape_control_characters()
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
     # the pipe is for messages alone: what a library prints goes to the log
     wire = _Wire(os.fdopen(os.dup(1), "wb"))
@@ -129,6 +131,9 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
             message = json.loads(line)
             if message["type"] == "stop":
                 stop.set()
+                continue
+            if message["type"] == "ping":
+                wire.send(type="pong")
                 continue
             with arrived:
                 stop.clear()

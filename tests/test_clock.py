@@ -17,8 +17,8 @@ from attention.store import Store, StoreError
 from attention.worker import Limits, Office, State
 from bench.load import server
 from bench.session import Session
+from tests.faults.test_strangers import ask, run
 from tests.shifted_clock import sitecustomize as clock
-from tests.test_faults import ask, run
 from tests.test_pages import assert_sound, open_page, said
 from tests.test_worker import COMMAND, KINDS, PATIENCE_S, until
 from tests.timing_samples import HOST, result

@@ -137,12 +137,11 @@ def test_the_audit_asks_about_what_packages_bring_along() -> None:
 
 def test_answers_are_sent_at_once() -> None:
     """Every connection a listening socket accepts is free of Nagle's delay once the app has started."""
-    import serve
 
     async def started(listening: socket.socket) -> int:
-        async with serve.send_at_once(serve.app):
-            with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
-                return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connections.prepare_listening()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -21,16 +21,16 @@ class Visitors:
         self.inside = self.most_inside = 0
         self._threads: list[threading.Thread] = []
 
-    def arrive(self, name: str, *, ahead: bool = False) -> None:
+    def arrive(self, name: str, *, client: str = "", ahead: bool = False) -> None:
         """Returns when `name` stands in the queue, or has been served."""
-        queued = len(self.turns._waiting) + 1
-        thread = threading.Thread(target=self._visit, args=(name, ahead), daemon=True)
+        queued = self.turns.waiting + 1
+        thread = threading.Thread(target=self._visit, args=(name, client, ahead), daemon=True)
         thread.start()
         self._threads.append(thread)
-        until(lambda: len(self.turns._waiting) == queued or name in self.served)
+        until(lambda: self.turns.waiting == queued or name in self.served)
 
-    def _visit(self, name: str, ahead: bool) -> None:
-        with self.turns.turn(ahead=ahead):
+    def _visit(self, name: str, client: str, ahead: bool) -> None:
+        with self.turns.turn(client=client, ahead=ahead):
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
             self.served.append(name)
@@ -72,6 +72,58 @@ def test_who_gave_up_a_turn_comes_next():
     assert visitors.served == ["again", "a", "b", "c"]
 
 
+def test_clients_take_turns_however_many_runs_one_has():
+    visitors = Visitors(Turns(longest_s=PATIENCE_S))
+    with visitors.turns.turn(client="stranger"):
+        for name in ("s1", "s2", "s3", "s4"):
+            visitors.arrive(name, client="stranger")
+        visitors.arrive("a1", client="a")
+        visitors.arrive("b1", client="b")
+        visitors.arrive("a2", client="a")
+    visitors.leave()
+    assert visitors.served == ["s1", "a1", "b1", "s2", "a2", "s3", "s4"]
+
+
+def test_many_runs_of_one_client_that_are_given_up_do_not_go_ahead_of_others():
+    visitors = Visitors(Turns(longest_s=PATIENCE_S))
+    with visitors.turns.turn(client="stranger"):
+        visitors.arrive("a", client="a")
+        visitors.arrive("s1", client="stranger")
+        for name in ("s2", "s3", "s4"):
+            visitors.arrive(name, client="stranger", ahead=True)
+        visitors.arrive("b, given up", client="b", ahead=True)
+    visitors.leave()
+    assert visitors.served == ["b, given up", "a", "s4", "s3", "s2", "s1"]
+
+
+def test_long_runs_of_one_client_are_few_beside_each_other_and_hold_up_nobody_else():
+    turns = Turns(longest_s=0.02, most_beside=2)
+    release, inside = threading.Event(), []
+
+    def long() -> None:
+        with turns.turn(client="stranger"):
+            inside.append(1)
+            release.wait(PATIENCE_S)
+
+    threads = [threading.Thread(target=long, daemon=True) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(inside) == 2 and turns.waiting == 3)
+    with turns.turn(client="a"):
+        assert len(inside) == 2
+    release.set()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert len(inside) == 5
+
+
+def test_a_turn_within_a_turn_is_that_turn():
+    turns = Turns(longest_s=PATIENCE_S)
+    with turns.turn(), turns.turn():
+        pass
+    assert (turns.waiting, turns._running) == (0, None)
+
+
 def test_a_turn_that_takes_long_is_not_waited_for():
     visitors = Visitors(Turns(longest_s=0.05))
     with visitors.turns.turn():
@@ -94,9 +146,9 @@ def test_a_run_given_up_for_a_newer_one_goes_ahead_but_not_twice_in_a_row(monkey
     asked = []
 
     class Noting(Turns):
-        def turn(self, *, ahead=False):
+        def turn(self, *, client="", ahead=False):
             asked.append(ahead)
-            return super().turn(ahead=ahead)
+            return super().turn(client=client, ahead=ahead)
 
     def moved_thrice():
         import streamlit as st

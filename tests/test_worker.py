@@ -14,11 +14,11 @@ import pytest
 from attention.settings import Settings, load
 from attention.worker import Limits, Office, RefusedError, State
 from attention.worker_process import HANDLERS
-from attention.worker_turn import Turn
+from attention.worker_turn import Ticket, Turn, in_turn
 
 HERE = Path(__file__).parent
 COMMAND = (sys.executable, str(HERE / "worker_handlers.py"))
-KINDS = ("count", "hang", "eat", "crash", "refuse", "big")
+KINDS = ("count", "hang", "eat", "crash", "refuse", "big", "storm", "gulp")
 PATIENCE_S = 20.0
 STOP_S = 2.0
 
@@ -166,6 +166,119 @@ def test_first_come_first_served_with_the_place_in_the_queue(office):
     assert second.state is third.state is State.DONE
     assert second.ended_at <= third.started_at
     assert (second.position, third.position) == (0, 0)
+
+
+def test_clients_take_turns_however_many_runs_one_has(settings):
+    office = Office(replace(settings, session_jobs=9, client_jobs=9), KINDS, COMMAND)
+    try:
+        running = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="s", client="stranger")
+        many = [office.submit("count", {"n": 1}, owner="s", client="stranger") for _ in range(3)]
+        honest = [office.submit("count", {"n": 1}, owner=name, client=name) for name in ("a", "b")]
+        until(lambda: running.state is State.RUNNING)
+        assert [job.position for job in (*honest, *many)] == [1, 2, 3, 4, 5]
+        running.stop()
+        jobs = (*honest, *many)
+        assert all(job.wait(PATIENCE_S) for job in jobs)
+        assert sorted(jobs, key=lambda job: job.started_at) == list(jobs)
+    finally:
+        office.close()
+
+
+def test_who_waits_is_not_passed_for_ever_by_clients_that_come_again():
+    def ticket(arrived, client, running=False):
+        return Ticket(arrived, 1, 1, f"{arrived:x}", client, 0, 0, running)
+
+    waiting = [ticket(1, "a", running=True), ticket(2, "a"), ticket(3, "a"), ticket(9, "new"), ticket(12, "b")]
+    served = {"b": 11}
+    order = [(t.client, t.arrived_ns) for t in in_turn(waiting, served)]
+    assert order == [("a", 1), ("new", 9), ("b", 12), ("a", 2), ("a", 3)]
+    # once a's run has ended, its next one counts from then, and who comes later comes later
+    assert [t.client for t in in_turn([ticket(2, "a"), ticket(15, "c"), ticket(8, "b")], {"a": 10, "b": 13})] == list(
+        "abc"
+    )
+
+
+def test_limits_of_a_client_over_its_sessions(settings):
+    office = Office(replace(settings, client_jobs=2), KINDS, COMMAND)
+    try:
+        for owner in ("tab 1", "tab 2"):
+            office.submit("hang", {}, owner=owner, client="203.0.113.7")
+        with pytest.raises(RefusedError, match="your network address has 2 runs waiting or running already"):
+            office.submit("count", {"n": 1}, owner="tab 3", client="203.0.113.7")
+        office.submit("hang", {}, owner="tab 4", client="203.0.113.8")
+    finally:
+        office.close()
+
+
+def test_who_waits_is_told_how_long(office):
+    first = office.submit("count", {"n": 3}, owner="a")
+    assert first.wait(PATIENCE_S)
+    running = office.submit("hang", {}, owner="a", limits=Limits(seconds=100))
+    known = office.submit("count", {"n": 1}, owner="b", limits=Limits(seconds=10))
+    last = office.submit("count", {"n": 1}, owner="c")
+    until(lambda: running.results)
+    expected, most = last.wait_s()
+    assert expected is None  # no run of the kind that hangs has ended yet
+    assert 100 < most <= 110
+    running.stop()
+    assert known.wait(PATIENCE_S)
+    assert last.wait(PATIENCE_S)
+    assert last.wait_s() == (0.0, 0.0)
+    before = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    after = office.submit("count", {"n": 1}, owner="b")
+    until(lambda: before.state is State.RUNNING)
+    assert 1.0 <= after.wait_s()[0] < PATIENCE_S
+
+
+def test_a_worker_frozen_while_idle_is_replaced_before_the_next_run(office):
+    first = office.submit("count", {"n": 1}, owner="a")
+    assert first.wait(PATIENCE_S)
+    os.kill(first.results[0]["pid"], signal.SIGSTOP)
+    after = office.submit("count", {"n": 1}, owner="a", limits=Limits(seconds=300))
+    assert after.wait(PATIENCE_S)
+    assert after.state is State.DONE
+    assert gone(first.results[0]["pid"])
+
+
+def test_a_worker_frozen_during_a_run_is_given_up(office):
+    job = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a", limits=Limits(seconds=300))
+    until(lambda: job.results)
+    os.kill(job.results[0]["pid"], signal.SIGSTOP)
+    assert job.wait(2 * PATIENCE_S)
+    assert job.state is State.FAILED
+    assert "stopped from outside" in job.error
+
+
+def test_a_storm_of_processes_is_ended_whole(office):
+    job = office.submit("storm", {"most": 600}, owner="a")
+    assert job.wait(2 * PATIENCE_S)
+    assert job.state is State.FAILED
+    assert "more than 256 processes" in job.error
+    group = job.results[0]["pid"]
+
+    def left():
+        return [p for p in psutil.process_iter() if of_group(p.pid, group) and p.status() != psutil.STATUS_ZOMBIE]
+
+    until(lambda: not left())
+    after = office.submit("count", {"n": 1}, owner="a")
+    assert after.wait(PATIENCE_S)
+    assert after.state is State.DONE
+
+
+def of_group(pid, group):
+    try:
+        return os.getpgid(pid) == group
+    except OSError:
+        return False
+
+
+def test_memory_that_the_system_refuses_is_told_and_the_worker_goes_on(office):
+    job = office.submit("gulp", {}, owner="a")
+    assert job.wait(PATIENCE_S)
+    assert "not enough free memory for this run" in job.error
+    after = office.submit("count", {"n": 1}, owner="a")
+    assert after.wait(PATIENCE_S)
+    assert after.state is State.DONE
 
 
 def test_a_run_stopped_in_the_queue_never_starts(office):

@@ -8,4 +8,4 @@ from attention.worker_process import main
 sys.path.insert(0, str(Path(__file__).parent))
 
 if __name__ == "__main__":
-    main({name: f"worker_jobs.{name}" for name in ("count", "hang", "eat", "crash", "refuse", "big")})
+    main({name: f"worker_jobs.{name}" for name in ("count", "hang", "eat", "crash", "refuse", "big", "storm", "gulp")})

@@ -16,7 +16,8 @@ from typing import Any
 
 import streamlit as st
 
-from ui import state
+from attention.settings import SettingError
+from ui import client, state
 from ui.copy_link import copy_link
 from ui.navigation import ROOT, navigation
 from ui.params import Param
@@ -42,7 +43,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
         params: address keys of this page alone; their values are in ``st.session_state`` from here on.
     """
     ahead = state.take_interrupted()
-    with _turns.turn(ahead=ahead):
+    with _turns.turn(client=client.current(), ahead=ahead):
         try:
             with _page(key, title, lead, params):
                 yield
@@ -53,6 +54,13 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
                 state.set_interrupted()
             raise
         _set_libraries_apart()
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """For a part of a page that runs by itself, again and again: it takes turns too."""
+    with _turns.turn(client=client.current()):
+        yield
 
 
 @contextmanager
@@ -106,6 +114,9 @@ def guard() -> Iterator[None]:
     """Turn what goes wrong inside into a message, so that the rest of the page stays."""
     try:
         yield
+    except SettingError:
+        _log.exception("a setting of this server is wrong")
+        st.error("This server is not set up right, and its log says how. The rest still works.")
     except ValueError as error:
         with st.container(key=f"problem-{len(str(error))}"):
             st.warning(plain(str(error)))

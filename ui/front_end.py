@@ -29,6 +29,7 @@ PARTS = (
 FIGURES = ("PlotlyChart/PlotlyChart",)
 """Fetched early too, but read only when a figure arrives: 4.7 MB, during which nothing else would be drawn."""
 COMPRESSIBLE = (".js", ".css", ".svg", ".json")
+PART_BYTES = 2**16
 FOR_A_YEAR = b"public, immutable, max-age=31536000"
 """Every name contains a hash of its content."""
 
@@ -103,7 +104,11 @@ class FrontEnd:
             (b"vary", b"accept-encoding"),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        # in parts, between which a client that does not take them is waited for: whole bodies would lie in memory,
+        # one for each of its connections
+        for start in range(0, len(body), PART_BYTES):
+            part, end = body[start : start + PART_BYTES], start + PART_BYTES
+            await send({"type": "http.response.body", "body": part, "more_body": end < len(body)})
 
 
 class _WithHead:

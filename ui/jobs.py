@@ -11,6 +11,7 @@ A job belongs to the visitor's session: it goes on while they look at other page
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,9 +21,13 @@ import streamlit as st
 
 from attention import timing_views, worker
 from attention.cases import Result
+from attention.settings import SettingError
 from attention.units import duration
 from attention.worker import Job, Limits, State
-from ui.frame import guard
+from ui import client
+from ui.frame import guard, turn
+
+_log = logging.getLogger("headshare")
 
 REFRESH_S = 0.5
 
@@ -82,7 +87,10 @@ def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = 
     if (last := desk.jobs.get(key)) is not None:
         last.stop()
     try:
-        desk.jobs[key] = worker.submit(kind, payload, owner=desk.owner, limits=limits)
+        desk.jobs[key] = worker.submit(kind, payload, owner=desk.owner, client=client.current(), limits=limits)
+    except SettingError:
+        _log.exception("a setting of this server is wrong")
+        desk.refusals[key] = "this server is not set up right, and its log says how"
     except ValueError as refusal:
         desk.refusals[key] = str(refusal)
 
@@ -156,14 +164,15 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "") -> None:
 
     @st.fragment(run_every=REFRESH_S if live else None)
     def show() -> None:
-        job = current(key)
-        if live and (job is None or job.done):
-            # Stop stands outside this fragment and turns back into Run
-            st.rerun()
-        with st.container(key=f"{key}_status"):
-            _status(key, job, idle)
-        with guard():
-            draw(job, *args)
+        with turn():
+            job = current(key)
+            if live and (job is None or job.done):
+                # Stop stands outside this fragment and turns back into Run
+                st.rerun()
+            with st.container(key=f"{key}_status"):
+                _status(key, job, idle)
+            with guard():
+                draw(job, *args)
 
     show()
 
@@ -177,8 +186,7 @@ def _status(key: str, job: Job | None, idle: str) -> None:
         return
     match job.state:
         case State.QUEUED:
-            ahead = job.position
-            st.progress(0.0, f"Waiting: {ahead} {'run comes' if ahead == 1 else 'runs come'} first on this machine.")
+            st.progress(0.0, _waiting(job))
         case State.RUNNING:
             st.progress(job.progress, f"{_plain(job.progress_text or 'Starting')} · {duration(job.elapsed_s)}")
         case State.DONE:
@@ -188,6 +196,18 @@ def _status(key: str, job: Job | None, idle: str) -> None:
             st.caption(f"Stopped after {duration(job.elapsed_s)}.{kept}")
         case State.FAILED:
             st.error(_sentence(job.error or "The run failed."))
+
+
+def _waiting(job: Job) -> str:
+    """A run's place in the queue, and how long that will take as far as it is known."""
+    ahead = job.position
+    if not ahead:
+        return "Waiting: it is the next run on this machine."
+    runs = "1 run comes" if ahead == 1 else f"{ahead} runs come"
+    expected, most = job.wait_s()
+    if expected is not None:
+        return f"Waiting: {runs} first on this machine, about {duration(expected)}."
+    return f"Waiting: {runs} first on this machine, {duration(most)} at the most."
 
 
 def _sentence(text: str) -> str:

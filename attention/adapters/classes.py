@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from attention.adapters.allowed import allowed
 from attention.adapters.fields import HEADS, LAYERS, WIDTH
 
 
@@ -73,18 +74,13 @@ def config_object(model_type: str, fields: Mapping[str, Any], prefix: str) -> An
     """
     from transformers import AutoConfig
 
-    given = {name: value for name, value in fields.items() if name not in _NOT_ARCHITECTURE}
     try:
         with quiet():
-            made = AutoConfig.for_model(model_type, **_canonical(given, AutoConfig.for_model(model_type)))
+            blank = AutoConfig.for_model(model_type)
+            made = AutoConfig.for_model(model_type, **allowed(_canonical(dict(fields), blank), type(blank)))
     except Exception as error:  # whatever a class's checks raise, it is the file that does not fit
         raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None
     return made
-
-
-_NOT_ARCHITECTURE = frozenset(
-    ("model_type", "quantization_config", "auto_map", "dtype", "torch_dtype", "architectures", "transformers_version")
-)
 
 
 _NULL_MEANS = frozenset(("num_key_value_heads", "sliding_window", "head_dim", "layer_types", "mamba_d_ssm"))

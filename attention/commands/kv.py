@@ -9,6 +9,7 @@ from typing import Any
 from attention import units
 from attention.allocation import PAGE_TOKENS, WINDOW_POOLS, allocate
 from attention.formats import FORMATS, cache_format
+from attention.log_lines import quoted
 from attention.memory import MAX_CONTEXT, cache_bytes, check_batch, check_context, layers_bytes, with_n_kv_heads
 from attention.sources import resolve
 from attention.spec import ModelSpec, check_size
@@ -182,7 +183,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
             )
             shown = [units.binary_bytes(size) for size in sizes]
             counts = "/".join(map(str, heads)) or "–"
-            rows.append((r["model"], str(len(r["layers"])), counts, r["kv_dtype"], *shown))
+            rows.append((quoted(r["model"]), str(len(r["layers"])), counts, r["kv_dtype"], *shown))
     if len(rows) > 1:
         first = next(r for r in results if "error" not in r)
         print(f"context {first['context']:,} tokens, batch {first['batch']:,}")
@@ -192,4 +193,4 @@ def print_table(results: list[dict[str, Any]]) -> None:
             print("  ".join(cells).rstrip())
     for r in results:
         for note in [r["error"]] if "error" in r else r["notes"]:
-            print(f"{r['model']}: {note}")
+            print(f"{quoted(r['model'])}: {quoted(note, 2000)}")

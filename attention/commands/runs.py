@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from attention.files import ordinary
+
 HELP = "Write a kept run as JSON, or keep a run that another machine wrote."
 
 
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         print(replace(kept, source="recorded").dumps() if args.recorded else kept.dumps())
         return 0
     try:
-        with args.file.open("rb") as file:
+        with ordinary(args.file).open("rb") as file:
             text = file.read(runs.MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{args.file} can't be read: {error.strerror}") from None

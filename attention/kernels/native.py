@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import shlex
 import subprocess
 from functools import cache
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from attention import settings
 from attention.cases import Case
-from attention.kernels import compiled
+from attention.kernels import compiled, library_store
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.cpp", "registers.h"))
 HEAD_DIM_STEP = 16
@@ -92,7 +91,11 @@ def _function(head_dim: int, dtype: torch.dtype) -> Any:
 
 
 def _built(head_dim: int) -> Path:
-    """The shared library, from the data folder if it was compiled before by this compiler, for this processor."""
+    """The shared library, from the data folder if it was compiled before by this compiler, for this processor.
+
+    Raises:
+        RuntimeError: the compiler failed, or the folder cannot be written or is not ours alone.
+    """
     from torch._inductor.cpp_builder import get_cpp_compiler
 
     compiler = get_cpp_compiler()
@@ -100,23 +103,19 @@ def _built(head_dim: int) -> Path:
     target = _output([compiler, "-march=native", "-Q", "--help=target", "--version"])
     made_of = [*(path.read_bytes() for path in SOURCES), " ".join(command).encode(), target]
     key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
-    folder = settings.load().data_path / "native"
-    path = folder / f"decode-{head_dim}-{key}.so"
-    if path.exists():
-        return path
-    aside = path.with_suffix(f".{os.getpid()}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def compile_to(path: Path) -> None:
         # linked apart from -fopenmp, so that no OpenMP of its own comes with it
-        _output([*command, "-c", str(SOURCES[0]), "-o", f"{aside}.o"])
-        _output([compiler, "-shared", f"{aside}.o", "-o", str(aside)])
-        aside.replace(path)
+        _output([*command, "-c", str(SOURCES[0]), "-o", f"{path}.o"])
+        try:
+            _output([compiler, "-shared", f"{path}.o", "-o", str(path)])
+        finally:
+            Path(f"{path}.o").unlink(missing_ok=True)
+
+    try:
+        return library_store.kept(settings.load().data_path / "native", f"decode-{head_dim}-{key}", compile_to)
     except OSError as error:
-        raise RuntimeError(f"the decode kernel cannot be stored in HEADSHARE_DATA_DIR: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)
-        Path(f"{aside}.o").unlink(missing_ok=True)
-    return path
+        raise RuntimeError(f"the decode kernel cannot be stored in HEADSHARE_DATA_DIR: {error}") from None
 
 
 def _output(command: list[str]) -> bytes:

@@ -1,0 +1,93 @@
+"""Shared libraries compiled here, kept from one process to the next; nothing that somebody else wrote is loaded.
+
+A library is code that runs as this user. So the folder has to be ours alone, a file too, and its name tells its
+content: what does not hash to its name is not loaded. It is written aside, synced and renamed, so that a full disk or a
+lost machine leaves no half of one; and it is loaded in a process of its own before it is here, because a library
+that is damaged ends the process that maps it (SIGBUS), which no exception can catch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from attention.private_folder import private_folder, why_not_ours
+
+log = logging.getLogger(__name__)
+
+TRIAL = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+TRIAL_SECONDS = 60
+
+
+def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
+    """The library `name` of `folder`: the one that is there if it is whole and ours, else a new one.
+
+    Args:
+        name: tells all that the library is made from.
+        compile_to: writes a new one to the path it is given.
+
+    Raises:
+        OSError: the folder is not ours alone, or cannot be written.
+        RuntimeError: what was compiled cannot be loaded.
+    """
+    private_folder(folder)
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        if (why := _why_unusable(path)) is None:
+            return path
+        log.warning("the compiled library %s %s: it is made again", path.name, why)
+        with contextlib.suppress(OSError):
+            path.unlink()
+    aside = folder / f".{name}.{os.getpid()}"
+    try:
+        compile_to(aside)
+        aside.chmod(0o600)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        path = folder / f"{name}-{_digest(aside)}.so"
+        aside.replace(path)
+        _sync(folder)
+    finally:
+        aside.unlink(missing_ok=True)
+    if (why := _why_unusable(path)) is not None:
+        raise RuntimeError(f"the compiled library {why}")
+    return path
+
+
+def _why_unusable(path: Path) -> str | None:
+    try:
+        if (why := why_not_ours(path)) is not None:
+            return why
+        if not re.fullmatch(rf".+-{_digest(path)}\.so", path.name):
+            return "is not what its name says"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return _trial(path)
+
+
+def _trial(path: Path) -> str | None:
+    """Load it in another process; None if that lives. Functions it takes from others are not looked for yet."""
+    command = [sys.executable, "-I", "-S", "-c", TRIAL, str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return "does not load"
+    return None if done.returncode == 0 else "does not load"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,31 @@
+"""What strangers may use of the server: connections, tabs, messages, uploads; counted by client, refused in words.
+
+`middleware(settings)` is the whole of it, from the outside in; ``serve.py`` puts it around the app. Nothing here knows
+pages. The table of what each client may have is in docs/hosting.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.middleware import Middleware
+
+from ui.gate.book import Book
+from ui.gate.clients import Clients
+from ui.gate.private import Private
+from ui.gate.tabs import Tabs
+from ui.gate.uploads import Uploads
+
+if TYPE_CHECKING:
+    from attention.settings import Settings
+
+
+def middleware(settings: Settings) -> list[Middleware]:
+    """Middleware that holds every limit of `settings`, in the order in which a request meets it."""
+    book = Book()
+    return [
+        Middleware(Clients, settings=settings),
+        Middleware(Private, settings=settings),
+        Middleware(Tabs, settings=settings, book=book),
+        Middleware(Uploads, settings=settings, book=book),
+    ]
