@@ -18,6 +18,7 @@ import streamlit as st
 
 from ui import state
 from ui.copy_link import copy_link
+from ui.more import more_panel
 from ui.navigation import ROOT, navigation
 from ui.params import Param
 from ui.turns import Turns
@@ -141,8 +142,8 @@ def below_bar() -> Any:
 
 
 def more(label: str = "More") -> Any:
-    """Popover for the controls that are rarely needed."""
-    return st.popover(label, width="stretch")
+    """Panel for the controls that are rarely needed."""
+    return more_panel(label)
 
 
 def numbers() -> Any:
