@@ -25,12 +25,13 @@ def catalogue_labels() -> dict[str, str]:
 
 
 @st.cache_resource(show_spinner="Reading the configuration …", max_entries=64)
-def pasted_spec(text: str) -> ModelSpec:
-    """The model that a pasted config.json describes.
+def pasted(text: str) -> tuple[ModelSpec, dict[str, Any]]:
+    """The model that a pasted config.json describes, and the configuration itself.
 
     Raises:
         ValueError: not readable, or a field is missing or out of range; the message names it.
     """
     from attention import config_json
 
-    return config_json.spec_from_config(config_json.load_config(text.encode()), name="pasted config.json")
+    config = config_json.load_config(text.encode("utf-8", errors="replace"))
+    return config_json.spec_from_config(config, name="pasted config.json"), config

@@ -68,12 +68,28 @@ def chosen_text(choice: str, box: Any) -> Cleaned:
     """
     if choice == OWN:
         with box:
-            typed = st.text_area(f"Text, at most {MAX_BYTES} bytes", key=OWN_TEXT.key, height=110, max_chars=MAX_TYPED)
+            # without max_chars, with which the browser drops a longer text without a word
+            typed = st.text_area(
+                f"Text, at most {MAX_BYTES} bytes", key=OWN_TEXT.key, height=110, on_change=_keep_what_fits
+            )
+            if cut := st.session_state.get("_learn_cut"):
+                st.caption(cut)
         return clean(typed or "")
     if choice == HELD_OUT:
         name, text = _sample()
         return Cleaned(text, f"from {name} of this server's Python, which no model was trained on")
     return clean(EXAMPLES[choice])
+
+
+def _keep_what_fits() -> None:
+    """Cut a text that is longer than an address takes, and say so."""
+    typed = str(st.session_state.get(OWN_TEXT.key, ""))
+    st.session_state.pop("_learn_cut", None)
+    if len(typed) > MAX_TYPED:
+        st.session_state[OWN_TEXT.key] = typed[:MAX_TYPED]
+        st.session_state["_learn_cut"] = (
+            f"The text had {len(typed):,} characters: the first {MAX_TYPED:,} are kept, the most that is accepted."
+        )
 
 
 def head_names(model: str, layer: int) -> list[str]:
