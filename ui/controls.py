@@ -14,9 +14,11 @@ import streamlit as st
 
 from attention.formats import FORMATS
 from attention.memory import MAX_BATCH, MAX_CONTEXT, divisors
+from attention.model_words import findable
 from attention.spec import ModelSpec, uniform_spec
 from attention.units import tokens
 from ui import cached, frame, state
+from ui.model_search import model_search
 from ui.params import DEFAULT_MODEL, PASTED, TYPED
 
 MAX_PASTE = 1_000_000
@@ -74,22 +76,14 @@ def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
 
 
 def model_picker(label: str = "Model") -> ChosenModel:
-    """Searchable list of the catalogue, or typed sizes, or a pasted config.json.
+    """Search over the catalogue, or typed sizes, or a pasted config.json.
 
     Raises:
         ValueError: the typed sizes or the pasted configuration do not describe a model.
     """
-    labels = {**_PICKER, **cached.catalogue_labels()}
-    if st.session_state.get("model") not in labels:
+    if st.session_state.get("model") not in {*_PICKER, *(row.id for row in findable())}:
         st.session_state["model"] = DEFAULT_MODEL
-    key = st.selectbox(
-        label,
-        list(labels),
-        format_func=labels.__getitem__,
-        key="model",
-        on_change=state.reset_per_model,
-        help="Type to search. The first two entries take your own sizes or a published config.json.",
-    )
+    key = model_search(label, "model", others=_PICKER)
     if key == TYPED:
         return ChosenModel(TYPED, "typed sizes", _typed())
     if key == PASTED:
