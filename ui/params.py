@@ -100,7 +100,7 @@ def number(key: str, default: float, minimum: float, maximum: float, **settings:
             raise ValueError(text)
         return value
 
-    return Param(key, default, parse, f"a number from {minimum:g} to {maximum:g}", lambda v: f"{v:g}", **settings)
+    return Param(key, default, parse, f"a number from {minimum:g} to {maximum:g}", lambda v: f"{v:.12g}", **settings)
 
 
 def text(key: str, default: str, pattern: str, accepted: str, **settings: Any) -> Param:

@@ -162,7 +162,7 @@ def remember(page: str, params: Sequence[Param]) -> None:
 
 
 def _reset_per_model() -> None:
-    """Another model was picked: put the keys that belong to one back to their defaults, if they did not move with it."""
+    """Another model was picked: keys that belong to one go back to their defaults, if they did not move with it."""
     store = _store()
     for params in store["params"].values():
         for param in params:
