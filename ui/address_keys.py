@@ -24,15 +24,21 @@ MOVES: dict[str, tuple[str, ...]] = {
     "t_add": ("run",),
     "t_only": ("run",),
     "timings_run": ("run",),
-    "explore_run": ("e_run",),
+    "explore_run": ("e_kept",),
     "lab_run": ("lab_kept",),
+    "spectrum_run": ("spec_kept",),
+    "published_run": ("pub_kept",),
+    "code_trap_run": ("code_kept",),
+    "code_check_run": ("code_check_kept",),
+    "kv_verify_run": ("k_kept",),
+    "decode_step_run": ("d_kept",),
+    "r_calibrate_run": ("r_kept", "run"),
     "cmp_add": ("cmp",),
     "cmp_example_*": ("cmp", "context", "cmp_view"),
 }
 """Control -> the address keys that it moves; the controls themselves are handles of those."""
 
 TRANSIENT: dict[str, str] = {
-    "*_run": "starts a run; where its results are kept, the address has them",
     "*_stop": "ends a run",
     "cmp_add_*": "settings of a column that is not added yet; the column is in cmp",
     "h_kv_none": "stands where there is nothing to choose",
@@ -45,11 +51,10 @@ TRANSIENT: dict[str, str] = {
     "navigation": "leads to other pages",
     "more_close": "closes a panel",
     "decode": "an animation: it begins anew for everybody",
-    "*_map": "lights up what the pointer is on",
-    "diff": "lights up what the pointer is on",
-    "bars": "lights up what the pointer is on",
+    "headshare_head_map": "lights up what the pointer is on",
+    "headshare_bars": "only draws",
 }
-"""Control -> why it is no part of the view that an address restores."""
+"""Control, or component -> why it is no part of the view that an address restores."""
 
 
 def moves(control: str) -> tuple[str, ...]:

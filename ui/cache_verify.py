@@ -8,9 +8,9 @@ from typing import Any
 import streamlit as st
 
 from attention.units import binary_bytes, duration, parameters
-from attention.worker import Job
 from ui import downloads, frame, jobs, lesson
 from ui.controls import ChosenModel, Load
+from ui.jobs import Seen
 from ui.params import TYPED
 
 KEY = "kv_verify"
@@ -23,7 +23,7 @@ def verify(model: ChosenModel, load: Load) -> None:
     payload, why_not = _payload(model, load)
     with st.container(width=220):
         jobs.button(KEY, "verify", payload, label="Verify", help="Runs in the worker; a few seconds for most models.")
-    jobs.panel(KEY, lambda job: _draw(job, payload), idle=why_not or "")
+    jobs.panel(KEY, _draw, payload, idle=why_not or "", address="k_kept")
 
 
 def _payload(model: ChosenModel, load: Load) -> tuple[dict[str, Any] | None, str | None]:
@@ -42,7 +42,7 @@ def _about(payload: Mapping[str, Any] | None) -> tuple[Any, Any]:
     return (None, None) if payload is None else (payload.get("model"), payload.get("config"))
 
 
-def _draw(job: Job | None, payload: Mapping[str, Any] | None) -> None:
+def _draw(job: Seen | None, payload: Mapping[str, Any] | None) -> None:
     if job is not None and _about(job.payload) != _about(payload):
         if payload is not None:
             st.caption("The last answer was about another model; press Verify for this one.")

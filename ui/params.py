@@ -114,6 +114,11 @@ def text(key: str, default: str, pattern: str, accepted: str, **settings: Any) -
     return Param(key, default, parse, accepted, **settings)
 
 
+def token(key: str) -> Param:
+    """The token of a kept run, see ``jobs.panel``; empty for none."""
+    return text(key, "", r"[A-Za-z0-9_-]{1,64}|", "the token of a kept run")
+
+
 def _listed(names: Iterable[str], most: int = 8) -> str:
     names = list(names)
     shown = ", ".join(names[:most])

@@ -50,8 +50,10 @@ def attention_view(
             return
         st.session_state[told] = said["n"]
         byte, heads = said.get("byte"), said.get("heads")
-        fits = isinstance(heads, list) and all(isinstance(h, int) and 0 <= h < n_heads for h in heads)
-        on_look(byte if isinstance(byte, int) and 0 <= byte < len(text) else None, sorted(set(heads)) if fits else None)
+        known = (
+            sorted({h for h in heads if isinstance(h, int) and 0 <= h < n_heads}) if isinstance(heads, list) else None
+        )
+        on_look(byte if isinstance(byte, int) and 0 <= byte < len(text) else None, known)
 
     _component(
         key=key,
