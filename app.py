@@ -10,6 +10,7 @@ with frame.page(
     "explore",
     title="See why models share keys and values",
     lead="Pick a model to see which heads share and what its cache needs, then press Run to time it on this machine.",
+    params=(explore_parts.KEPT,),
 ):
     explore_parts.examples()
     model, load, _ = controls.compute_bar()

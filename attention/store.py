@@ -22,8 +22,10 @@ import filelock
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from attention import kept_job
 from attention import settings as settings_module
 from attention.cases import Result
+from attention.kept_job import KeptJob
 from attention.runs import MAX_BYTES, Run, new, parse, recorded
 from attention.settings import Settings
 
@@ -74,20 +76,31 @@ class Store:
         Raises:
             StoreError: it is too big, or the store can't be written.
         """
-        # hexadecimal: a token that begins with "-" would be read as an option on a command line
-        kept = replace(run, id=secrets.token_hex(8))
-        body = kept.dumps()
+        kept = replace(run, id=_token())
+        self._insert(kept.id, kept.created, kept.title, kept.label, kept.dumps())
+        return kept
+
+    def save_job(self, job: KeptJob) -> str:
+        """Keep a job that has ended; returns its token.
+
+        Raises:
+            StoreError: it is too big, or the store can't be written.
+        """
+        token = _token()
+        self._insert(token, job.created, job.title, job.label, job.dumps())
+        return token
+
+    def _insert(self, token: str, created: str, title: str, label: str, body: str) -> None:
         if len(body) > MAX_BYTES:
             raise StoreError(f"a kept run is at most {MAX_BYTES:,} bytes, this one has {len(body):,}")
         newest = sa.select(sa.func.coalesce(sa.func.max(_runs.c.number), 0)).scalar_subquery()
-        values = {"created": kept.created, "title": kept.title, "label": kept.label[:300], "body": body}
+        values = {"created": created, "title": title[:300], "label": label[:300], "body": body}
         with self._transaction() as connection:
             if connection.dialect.name == "postgresql":
                 # two savers would otherwise take the same number; SQLite has one writer at a time anyway
                 connection.exec_driver_sql("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE")
-            connection.execute(_runs.insert().values(id=kept.id, number=newest + 1, **values))
+            connection.execute(_runs.insert().values(id=token, number=newest + 1, **values))
             connection.execute(_runs.delete().where(_runs.c.number <= newest - self._settings.max_stored_runs))
-        return kept
 
     def load(self, token: str) -> Run:
         """The run with this token, kept here or shipped with the program.
@@ -98,17 +111,38 @@ class Store:
         for run in recorded():
             if run.id == token:
                 return run
+        body = self._body(token)
+        if kept_job.is_one(body):
+            raise StoreError("this is the link of a run on another page")
+        try:
+            return replace(parse(body), id=token)
+        except ValueError as error:
+            log.exception("run %s can't be read", token)
+            raise StoreError("this run was kept by another version and can't be read") from error
+
+    def load_job(self, token: str) -> KeptJob:
+        """The job with this token.
+
+        Raises:
+            StoreError: there is none, or the store can't be read.
+        """
+        body = self._body(token)
+        if not kept_job.is_one(body):
+            raise StoreError("this is the link of a run on another page")
+        try:
+            return kept_job.parse(body)
+        except ValueError as error:
+            log.exception("job %s can't be read", token)
+            raise StoreError("this run was kept by another version and can't be read") from error
+
+    def _body(self, token: str) -> str:
         if not TOKEN.fullmatch(token):
             raise StoreError("this is no link to a run")
         with self._transaction() as connection:
             body = connection.scalar(sa.select(_runs.c.body).where(_runs.c.id == token))
         if body is None:
             raise StoreError("this run is not kept here: the link may be mistyped, or the run made room for newer ones")
-        try:
-            return replace(parse(body), id=token)
-        except ValueError as error:
-            log.exception("run %s can't be read", token)
-            raise StoreError("this run was kept by another version and can't be read") from error
+        return str(body)
 
     def count(self) -> int:
         """Runs kept, the shipped ones not counted. Raises StoreError."""
@@ -146,6 +180,11 @@ class Store:
                     raise
                 self._engine = engine
             return self._engine
+
+
+def _token() -> str:
+    # hexadecimal: a token that begins with "-" would be read as an option on a command line
+    return secrets.token_hex(8)
 
 
 def _create_tables(engine: sa.Engine) -> None:

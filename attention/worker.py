@@ -86,7 +86,7 @@ class Office:
         device = lane_of("auto", self.settings)
         with self._lock:
             if device not in self._lanes:
-                self._lanes[device] = Lane(device, self.settings, self._command)
+                self._lanes[device] = Lane(device, self.settings, self._command, self._times)
             self._lanes[device].warm()
 
     def _refuse_one_too_many(self, device: str, client: str) -> None:

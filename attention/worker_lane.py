@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 1.0
 """A run asked to stop may finish what it is doing for so long; then its process is ended."""
-PING_S = 3.0
+PING_S = 10.0
 """A worker kept from the last run answers within so long, or the next run gets a fresh one."""
 FROZEN_S = 5.0
 """A worker that somebody stopped (SIGSTOP) during a run is given up after so long."""

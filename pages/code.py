@@ -10,6 +10,8 @@ from ui import code_run as run
 PARAMS = (
     params.choice("code_step", list(STEPS), "MHA → MQA"),
     params.integer("code_kv", 0, 0, 1024, per_model=True),
+    params.token("code_kept"),
+    params.token("code_check_kept"),
 )
 LEAD = "The classes that this site runs, and the few lines in which they differ."
 
@@ -47,7 +49,10 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
         with check:
             jobs.button("code_check", "code_check", run.payload(sizes), label="Run it")
         jobs.panel(
-            "code_check", run.draw_check, idle="Run it counts and checks the three classes, live on this server."
+            "code_check",
+            run.draw_check,
+            idle="Run it counts and checks the three classes, live on this server.",
+            address="code_check_kept",
         )
         st.markdown("### Shapes of one step")
         st.dataframe(run.shape_rows(sizes), hide_index=True, width="stretch")

@@ -1,8 +1,8 @@
 """What one decode step of a whole model reads and costs, with its heads shared or not."""
 
-from ui import frame, jobs, lesson, step_parts
+from ui import frame, jobs, lesson, params, step_parts
 
-PARAMS = step_parts.PARAMS
+PARAMS = (*step_parts.PARAMS, params.token("d_kept"))
 
 with frame.page(
     "decode_step",
@@ -14,6 +14,6 @@ with frame.page(
     payload = {"cases": [vars(case) for case in asked], "device": "auto"} if asked else None
     with run_column:
         jobs.button("decode_step", "model_step", payload, help="Time one decoder layer of these sizes on this server.")
-    jobs.panel("decode_step", step_parts.draw, asked)
+    jobs.panel("decode_step", step_parts.draw, asked, address="d_kept")
     with frame.details():
         lesson.show("decode_step")

@@ -13,6 +13,8 @@ PARAMS = (
     params.choice("learn_layer", [1, 2, 3, 4], 1),
     params.choice("learn_text", list(learn.CHOICES), next(iter(EXAMPLES))),
     learn.OWN_TEXT,
+    learn.BYTE,
+    learn.HEADS,
 )
 LEAD = "Click a byte of the text and see where every head looks, and what the model expects next."
 
@@ -23,14 +25,15 @@ with frame.page("heads_learn", title="What the heads learn", lead=LEAD, params=P
     with middle:
         layer = controls.segmented("Layer", [1, 2, 3, 4], "learn_layer") - 1
     with right:
-        choice = st.selectbox("Text", learn.CHOICES, key="learn_text")
+        choice = st.selectbox("Text", learn.CHOICES, key="learn_text", on_change=learn.forget_byte)
     cleaned = learn.chosen_text(choice, frame.below_bar())
     maps = learn.maps_of(name, cleaned.text)
     named = learn.head_names(name, layer)
-    shown = learn.shown_at_first(name, layer)
+    shown = learn.shown_heads(name, layer)
     if cleaned.note:
         st.caption(f"{cleaned.note[0].upper()}{cleaned.note[1:]}.")
-    attention_view(maps, cleaned.text, layer, MODELS[name], named, shown, key="attention")
+    chosen = learn.chosen_byte(len(cleaned.text))
+    attention_view(maps, cleaned.text, layer, MODELS[name], named, shown, chosen, key="attention", on_look=learn.look)
 
     with frame.details():
         record = learn.records()[name]

@@ -14,6 +14,7 @@ PARAMS = (
     params.integer("k_page", allocation.PAGE_TOKENS, 1, 2**16),
     params.integer("k_static", 0, 0, memory.MAX_CONTEXT, per_model=True),
     params.choice("k_pool", allocation.WINDOW_POOLS, "own"),
+    params.token("k_kept"),
 )
 
 with frame.page(

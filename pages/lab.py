@@ -18,7 +18,7 @@ with frame.page("lab", title="Uptraining lab", lead=LEAD, params=lab_parts.PARAM
     plan = lab_parts.chosen()
     with start:
         jobs.button(lab_parts.KEY, "uptrain_lab", plan.payload(), label="Start")
-    jobs.panel(lab_parts.KEY, lab_parts.draw, idle=lesson.text("lab_idle"))
+    jobs.panel(lab_parts.KEY, lab_parts.draw, plan, layer, idle=lesson.text("lab_idle"), address="lab_kept")
 
     with frame.details():
         lab_parts.recorded(plan)

@@ -17,6 +17,7 @@ ROWS = {q.model: (q.seconds, q.average) for q in spectrum_parts.published()}
 PARAMS = (
     params.choice("pub_pick", list(ROWS), "MHA-XXL"),
     params.choice("pub_table", list(TABLES), "GQA paper, Table 1"),
+    params.token("pub_kept"),
 )
 LEAD = "What sharing costs and saves in print, in real models, and on this machine."
 
@@ -67,6 +68,7 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
                 "published",
                 spectrum_parts.draw_table_one,
                 idle="Attention of one decode step with the XXL model's heads (64 of size 64), 2,048 tokens, batch 4.",
+                address="pub_kept",
             )
         frame.chart(
             plot_models(model_points(held), held, model.key),

@@ -13,6 +13,7 @@ PARAMS = (
     params.choice("r_acc", list(ACCELERATORS), "h100-sxm"),
     params.choice("r_weights", list(WEIGHT_BITS), "bf16"),
     params.choice("r_dtype", ["float32", "bfloat16"], "float32"),
+    *roofline_parts.PARAMS,
 )
 
 with frame.page(

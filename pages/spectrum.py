@@ -8,7 +8,7 @@ from ui import controls, frame, lesson, params, quiz, spectrum_parts
 from ui.head_map import head_map
 
 ACCELERATOR = catalog.accelerator("h100-sxm")
-PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True),)
+PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True), params.token("spec_kept"))
 LEAD = "Move one slider: heads, cache, weights, time and published quality move with it."
 
 with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAMS):

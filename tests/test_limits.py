@@ -72,8 +72,9 @@ def test_a_pasted_text_is_as_long_as_a_file_may_be() -> None:
     at = pasted(padded(most - 10).decode() + "é" * 10)
     assert_sound(at)
     assert "at most 1,000,000 bytes" in said(at)
-    # what a browser would not let pass is cut off before it is read
-    assert len(pasted(padded(most + 1).decode()).session_state["config_text"]) == most
+    at = pasted(padded(most + 1).decode())
+    assert_sound(at)
+    assert "The pasted text has 1,000,001 characters; accepted are at most 1,000,000." in said(at)
 
 
 def test_a_text_for_the_small_models_is_bounded() -> None:
@@ -81,6 +82,10 @@ def test_a_text_for_the_small_models_is_bounded() -> None:
     at.text_area(key="learn_own").set_value("x" * (tiny_view.MAX_TYPED + 1)).run()
     assert_sound(at)
     assert "Only the first 256 of 4,000 bytes are read" in said(at)
+    assert "The text had 4,001 characters: the first 4,000 are kept" in said(at)
+    assert len(at.text_area(key="learn_own").value) == tiny_view.MAX_TYPED
+    at.text_area(key="learn_own").set_value("short").run()
+    assert "are kept" not in said(at)
     at = open_page("pages/heads_learn.py", learn_text=learn.OWN, learn_own="x" * (tiny_view.MAX_TYPED + 1))
     assert_sound(at)
     assert "accepted is text of 1 to 4,000 characters" in said(at)
@@ -94,7 +99,7 @@ def test_an_uploaded_configuration_over_the_limit_is_refused_on_the_page() -> No
         open_page("pages/kv_cache.py", model=params.PASTED), "config_file", padded(config_json.MAX_BYTES + 1)
     )
     assert_sound(at)
-    assert "at most 1,000,000 bytes" in said(at)
+    assert "The file has 1,000,001 characters; accepted are at most 1,000,000." in said(at)
 
 
 def test_an_uploaded_run_over_the_limit_is_refused_and_not_kept(own_store: Store) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from attention.units import binary_bytes, duration, parameters
-from attention.worker import Job
 from ui import downloads, frame, jobs, lesson
 from ui.controls import ChosenModel, Load
-from ui.params import PASTED, TYPED
+from ui.jobs import Seen
+from ui.params import TYPED
 
 KEY = "kv_verify"
 
@@ -22,28 +23,30 @@ def verify(model: ChosenModel, load: Load) -> None:
     payload, why_not = _payload(model, load)
     with st.container(width=220):
         jobs.button(KEY, "verify", payload, label="Verify", help="Runs in the worker; a few seconds for most models.")
-    jobs.panel(KEY, _draw, idle=why_not or "")
+    jobs.panel(KEY, _draw, payload, idle=why_not or "", address="k_kept")
 
 
 def _payload(model: ChosenModel, load: Load) -> tuple[dict[str, Any] | None, str | None]:
     context = max(2, load.context)
     if model.key == TYPED or model.spec.model_type is None:
         return None, "Typed sizes have no code to ask: pick a published model, or paste its config.json."
-    if model.key == PASTED:
-        from attention import config_json
-
-        text = st.session_state.get("config_text", "")
-        return {
-            "config": config_json.load_config(text.encode()),
-            "name": "pasted config.json",
-            "context": context,
-        }, None
-    if model.row is None or model.row.config is None:
-        return None, "The catalogue holds no configuration to build this model from."
-    return {"model": model.key, "context": context}, None
+    if model.row is not None and model.config is not None:
+        return {"model": model.key, "context": context}, None
+    if model.config is not None:
+        return {"config": dict(model.config), "name": model.label, "context": context}, None
+    return None, "The catalogue holds no configuration to build this model from."
 
 
-def _draw(job: Job | None) -> None:
+def _about(payload: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """Which model or configuration a payload asks about."""
+    return (None, None) if payload is None else (payload.get("model"), payload.get("config"))
+
+
+def _draw(job: Seen | None, payload: Mapping[str, Any] | None) -> None:
+    if job is not None and _about(job.payload) != _about(payload):
+        if payload is not None:
+            st.caption("The last answer was about another model; press Verify for this one.")
+        return
     found = job.results[-1] if job is not None and job.results else None
     if not found or "layers" not in found:
         return

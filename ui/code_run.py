@@ -10,8 +10,9 @@ import streamlit as st
 from attention.code_lesson import Sizes, shapes
 from attention.spec import ModelSpec
 from attention.units import binary_bytes
-from attention.worker import Job, Limits
+from attention.worker import Limits
 from ui import frame, jobs, lesson, measured
+from ui.jobs import Seen
 from viz import trap as trap_figure
 
 STEP_LESSONS = {
@@ -71,7 +72,7 @@ def shape_rows(sizes: Sizes) -> list[dict[str, str]]:
     ]
 
 
-def draw_check(job: Job | None) -> None:
+def draw_check(job: Seen | None) -> None:
     """Counts as a table, equalities as lines."""
     if job is None:
         return
@@ -137,10 +138,15 @@ def trap(sizes: Sizes) -> None:
             label="Time it here",
             limits=Limits(seconds=60),
         )
-        jobs.panel("code_trap", _draw_trap, idle="Times one decode step of one layer on this server, float32.")
+        jobs.panel(
+            "code_trap",
+            _draw_trap,
+            idle="Times one decode step of one layer on this server, float32.",
+            address="code_kept",
+        )
 
 
-def _draw_trap(job: Job | None) -> None:
+def _draw_trap(job: Seen | None) -> None:
     timed = [r for r in jobs.timings(job) if r.median_s is not None]
     if not timed:
         return

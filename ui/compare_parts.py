@@ -12,7 +12,9 @@ from attention.allocation import MAX_TP
 from attention.comparison import Column, Compared, Comparison
 from attention.formats import FORMATS
 from attention.units import binary_bytes, ratio, significant, tokens
-from ui import cached, downloads, frame, state
+from ui import downloads, frame, state
+from ui.model_search import model_search, models_search
+from ui.params import DEFAULT_MODEL
 from viz import lineage as figures
 
 _GIB, _KIB = 2**30, 2**10
@@ -48,19 +50,11 @@ def examples() -> None:
 
 def columns_picker(key: str) -> list[Column]:
     """The models compared, in order; a chip each, with its own settings if it has some."""
-    chosen: list[str] = st.session_state[key]
-    options = list(dict.fromkeys([*chosen, *cached.catalogue_labels()]))
+    chosen = [comparison.column(text) for text in st.session_state[key]]
     with st.container(key="bar-models"):
-        picked = st.multiselect(
-            "Models",
-            options,
-            key=key,
-            format_func=lambda text: comparison.column(text).label,
-            max_selections=comparison.MAX_COLUMNS,
-            placeholder="Type a model's name",
-            help="Any number of models. Under More, a model can be added again with its own cache format and ranks.",
-        )
-    return [comparison.column(text) for text in picked]
+        labels = {column.write(): column.label for column in chosen}
+        models_search("Models", key, labels, comparison.MAX_COLUMNS)
+    return chosen
 
 
 def view_picker(key: str) -> str:
@@ -77,8 +71,8 @@ def more(key: str, tp_key: str) -> int:
     """Shared ranks, and a model once more with settings of its own; returns the shared ranks."""
     st.number_input("Ranks (TP), all models", 1, MAX_TP, key=tp_key, help="Ranks of tensor parallelism.")
     st.markdown("**Add a column with its own settings**")
-    labels = cached.catalogue_labels()
-    st.selectbox("Model", list(labels), format_func=labels.__getitem__, key="cmp_add_model")
+    st.session_state.setdefault("cmp_add_model", DEFAULT_MODEL)
+    model_search("Model", "cmp_add_model")
     st.selectbox("Cache format", list(FORMATS), index=list(FORMATS).index("fp8"), key="cmp_add_kv")
     st.number_input("Ranks (TP)", 1, MAX_TP, 1, key="cmp_add_tp")
     st.button("Add column", on_click=_add, args=(key,), width="stretch", key="cmp_add")

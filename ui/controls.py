@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ import streamlit as st
 
 from attention.formats import FORMATS
 from attention.memory import MAX_BATCH, MAX_CONTEXT, divisors
+from attention.model_words import findable
 from attention.spec import ModelSpec, uniform_spec
 from attention.units import tokens
 from ui import cached, frame, state
+from ui.model_search import model_search
 from ui.params import DEFAULT_MODEL, PASTED, TYPED
 
 MAX_PASTE = 1_000_000
@@ -33,12 +35,15 @@ class ChosenModel:
         label: as shown to people.
         spec: the model as a list of layers.
         row: the catalogue's row, None for typed or pasted ones.
+        config: the configuration that `spec` was read from, pasted, uploaded or the catalogue's; None for typed sizes.
+            Whoever needs a configuration takes this one, so all of a page is about the same file.
     """
 
     key: str
     label: str
     spec: ModelSpec
     row: Any = None
+    config: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,26 +76,18 @@ def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
 
 
 def model_picker(label: str = "Model") -> ChosenModel:
-    """Searchable list of the catalogue, or typed sizes, or a pasted config.json.
+    """Search over the catalogue, or typed sizes, or a pasted config.json.
 
     Raises:
         ValueError: the typed sizes or the pasted configuration do not describe a model.
     """
-    labels = {**_PICKER, **cached.catalogue_labels()}
-    if st.session_state.get("model") not in labels:
+    if st.session_state.get("model") not in {*_PICKER, *(row.id for row in findable())}:
         st.session_state["model"] = DEFAULT_MODEL
-    key = st.selectbox(
-        label,
-        list(labels),
-        format_func=labels.__getitem__,
-        key="model",
-        on_change=state.reset_per_model,
-        help="Type to search. The first two entries take your own sizes or a published config.json.",
-    )
+    key = model_search(label, "model", others=_PICKER)
     if key == TYPED:
         return ChosenModel(TYPED, "typed sizes", _typed())
     if key == PASTED:
-        return ChosenModel(PASTED, "pasted config.json", _pasted())
+        return _pasted()
     from attention import catalog
 
     row = catalog.model(str(key))
@@ -98,7 +95,7 @@ def model_picker(label: str = "Model") -> ChosenModel:
         with frame.below_bar():
             st.caption(f"{row.label}: {row.unpublished} Type the sizes you want to try.")
         return ChosenModel(row.id, f"{row.label}, sizes typed", _typed(), row)
-    return ChosenModel(row.id, row.label, row.spec, row)
+    return ChosenModel(row.id, row.label, row.spec, row, row.config)
 
 
 def _typed() -> ModelSpec:
@@ -115,31 +112,68 @@ def _typed() -> ModelSpec:
     return uniform_spec(int(layers), int(heads), int(kv_heads), int(head_dim), int(window) or None)
 
 
-def _pasted() -> ModelSpec:
-    carried = st.session_state.get("config", "")
-    if "config_text" not in st.session_state:
-        st.session_state["config_text"] = unpack(carried) if carried else ""
+def _pasted() -> ChosenModel:
+    """The configuration in the text field: typed, pasted, from a file or from the address, whichever came last."""
+    carried = st.session_state["config"]
+    if carried != st.session_state.get("_config_carried") or "_config" not in st.session_state:
+        # news from the address: a link, Back, Reload
+        st.session_state["_config"] = unpack(carried)
+        st.session_state["_config_carried"] = carried
+    _mirror("config_text", st.session_state["_config"])
     with frame.below_bar():
         columns = st.columns([3, 1])
-        text = columns[0].text_area(
+        # without max_chars, with which the browser drops a longer text without a word
+        columns[0].text_area(
             "A published config.json",
             key="config_text",
             height=120,
-            max_chars=MAX_PASTE,
+            on_change=_adopt_config,
             placeholder='{"model_type": …',
         )
-        upload = columns[1].file_uploader("or its file", type="json", key="config_file")
-    if upload is not None:
-        text = upload.getvalue().decode("utf-8", errors="replace")
-    if not text or not text.strip():
+        columns[1].file_uploader("or its file", type="json", key="config_file", on_change=_adopt_file)
+        if refused := st.session_state.get("_config_refused"):
+            st.warning(refused)
+    text = st.session_state["_config"]
+    if not text.strip():
         raise ValueError("Paste the config.json of a model above, or choose its file.")
-    spec = cached.pasted_spec(text[: MAX_PASTE + 1])
+    spec, config = cached.pasted(text)
     packed = pack(text)
-    st.session_state["config"] = packed or ""
+    st.session_state["config"] = st.session_state["_config_carried"] = packed or ""
     if packed is None:
         with frame.below_bar():
             st.caption("This configuration is too long for an address, so a copied link will not carry it.")
-    return spec
+    return ChosenModel(PASTED, "pasted config.json", spec, config=config)
+
+
+def _adopt_config() -> None:
+    """What was typed or pasted is the configuration from now on."""
+    _take_config(str(st.session_state.get("config_text", "")), "The pasted text")
+
+
+def _adopt_file() -> None:
+    """What was uploaded is the configuration from now on, and stands in the text field. Its removal changes nothing."""
+    file = st.session_state.get("config_file")
+    if file is None:
+        return
+    try:
+        _take_config(file.getvalue().decode("utf-8-sig"), "The file")
+    except UnicodeDecodeError:
+        _refuse_config("The file is not text in UTF-8.")
+
+
+def _take_config(text: str, what: str) -> None:
+    st.session_state.pop("_config_refused", None)
+    if len(text) > MAX_PASTE:
+        _refuse_config(f"{what} has {len(text):,} characters; accepted are at most {MAX_PASTE:,}.")
+        return
+    st.session_state["_config"] = text
+    # a text that cannot be read is not carried, and the last one that could is not in view any more
+    st.session_state["config"] = st.session_state["_config_carried"] = ""
+
+
+def _refuse_config(why: str) -> None:
+    before = " The configuration from before is still shown." if st.session_state["_config"].strip() else ""
+    st.session_state["_config_refused"] = why + before
 
 
 def pack(text: str, most: int = 12_000) -> str | None:

@@ -13,13 +13,14 @@ from attention.cases import Case
 from attention.sharing import Way
 from attention.spec import Kind, Layer
 from attention.units import binary_bytes, duration, ratio, tokens
-from attention.worker import Job
-from ui import frame, jobs, measured
+from ui import frame, jobs, measured, params
 from ui.bars import bars
 from ui.controls import ChosenModel, Load
+from ui.jobs import Seen
 from viz import bars as figures
 
 JOB = "explore"
+KEPT = params.token("e_kept")
 EXAMPLES = (
     (
         "Llama 2 7B vs 3 8B",
@@ -84,7 +85,7 @@ def timing(layer: Layer | None, load: Load) -> None:
     with right:
         st.markdown(_what(layer, cases[0]))
     own = None if layer.kind is Kind.LATENT else layer.n_kv_heads
-    jobs.panel(JOB, _draw, cases, own)
+    jobs.panel(JOB, _draw, cases, own, address=KEPT.key)
 
 
 def _wire(case: Case) -> dict[str, object]:
@@ -100,7 +101,7 @@ def _what(layer: Layer, case: Case) -> str:
     )
 
 
-def _draw(job: Job | None, cases: tuple[Case, ...], own: int | None) -> None:
+def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
     if job is None:
         return
     rows = sharing.times(cases, jobs.timings(job), own)

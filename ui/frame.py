@@ -19,6 +19,7 @@ import streamlit as st
 from attention.settings import SettingError
 from ui import client, state
 from ui.copy_link import copy_link
+from ui.more import more_panel
 from ui.navigation import ROOT, navigation
 from ui.params import Param
 from ui.turns import Turns
@@ -152,8 +153,8 @@ def below_bar() -> Any:
 
 
 def more(label: str = "More") -> Any:
-    """Popover for the controls that are rarely needed."""
-    return st.popover(label, width="stretch")
+    """Panel for the controls that are rarely needed."""
+    return more_panel(label)
 
 
 def numbers() -> Any:

@@ -6,7 +6,9 @@ A job belongs to the visitor's session: it goes on while they look at other page
     jobs.panel("timings", draw, shape)                  # draw(job or None, shape), again while results arrive
 
 `draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.Job` with its
-`results` so far, or None before the first run.
+`results` so far, or None before the first run. With ``address="KEY"``, a key of the page made with ``params.token``, a
+job that has ended is kept, its token stands in the address, and whoever opens that sees the same
+(:class:`attention.kept_job.KeptJob`, which has a job's fields).
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from attention import timing_views, worker
+from attention import settings, timing_views, worker
 from attention.cases import Result
+from attention.kept_job import KeptJob, of_job
 from attention.settings import SettingError
 from attention.units import duration
 from attention.worker import Job, Limits, State
-from ui import client
+from ui import client, state
 from ui.frame import guard, turn
 
 _log = logging.getLogger("headshare")
@@ -33,7 +36,18 @@ REFRESH_S = 0.5
 
 Draw = Callable[..., None]
 """draw(job or None, *args): see :func:`panel`."""
+Seen = Job | KeptJob
+"""What a panel draws: a job of this session, or one that was kept."""
 T = TypeVar("T")
+
+
+class Kept(NamedTuple):
+    """A job of this session that has ended, and what became of it: kept under a token, or not, and why."""
+
+    job: Job
+    seen: KeptJob
+    token: str
+    problem: str = ""
 
 
 class Desk:
@@ -43,7 +57,9 @@ class Desk:
         self.owner = uuid.uuid4().hex
         self.jobs: dict[str, Job] = {}
         self.refusals: dict[str, str] = {}
-        self.parsed: WeakKeyDictionary[Job, list[Any]] = WeakKeyDictionary()
+        self.parsed: WeakKeyDictionary[Seen, list[Any]] = WeakKeyDictionary()
+        self.kept: dict[str, Kept] = {}
+        self.saved = 0
 
     def close(self) -> None:
         """The tab has gone: end what it started."""
@@ -61,7 +77,7 @@ def current(key: str) -> Job | None:
     return _desk().jobs.get(key)
 
 
-def parsed(job: Job | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
+def parsed(job: Seen | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     """The job's results so far, each read once, however often it is drawn.
 
     Args:
@@ -75,7 +91,7 @@ def parsed(job: Job | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     return known
 
 
-def timings(job: Job | None) -> tuple[Result, ...]:
+def timings(job: Seen | None) -> tuple[Result, ...]:
     """Of a job of kind "bench": the latest result of each case."""
     return timing_views.latest(parsed(job, Result.from_json))
 
@@ -151,7 +167,7 @@ def button(
         )
 
 
-def panel(key: str, draw: Draw, *args: Any, idle: str = "") -> None:
+def panel(key: str, draw: Draw, *args: Any, idle: str = "", address: str | None = None) -> None:
     """Show the job under `key`: its place or progress, its results through `draw`, and how it ended.
 
     Args:
@@ -159,13 +175,19 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "") -> None:
             it runs again without the page around it: whatever it needs of the page's controls is handed to it in
             `args`, for the state of a control that is not drawn meanwhile is gone.
         idle: what to say before the first run.
+        address: key of the page's address that names the job in view once it has ended.
     """
     live = (job := current(key)) is not None and not job.done
+    seen: Seen | None = job
+    if address is not None and not live:
+        seen, problem = in_view(key, address)
+        if problem:
+            st.warning(_sentence(problem))
 
     @st.fragment(run_every=REFRESH_S if live else None)
     def show() -> None:
         with turn():
-            job = current(key)
+            job: Seen | None = current(key) if live else seen
             if live and (job is None or job.done):
                 # Stop stands outside this fragment and turns back into Run
                 st.rerun()
@@ -177,12 +199,57 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "") -> None:
     show()
 
 
-def _status(key: str, job: Job | None, idle: str) -> None:
+def in_view(key: str, address: str) -> tuple[KeptJob | None, str]:
+    """The job that the address names, after one that has just ended was kept there; and what was wrong, in words."""
+    from attention.store import StoreError, store
+
+    desk = _desk()
+    job, kept = desk.jobs.get(key), desk.kept.get(key)
+    if job is not None and not job.done:
+        return None, ""
+    if job is not None and job.done and (job.results or job.summary) and (kept is None or kept.job is not job):
+        kept = desk.kept[key] = _keep(desk, job)
+        state.put(**{address: kept.token})
+    token = st.session_state[address]
+    if kept is not None and kept.job is job and kept.token == token:
+        return kept.seen, kept.problem
+    if not token:
+        return None, ""
+    try:
+        return store().load_job(token), ""
+    except StoreError as problem:
+        return None, str(problem)
+
+
+def _keep(desk: Desk, job: Job) -> Kept:
+    from attention.store import StoreError, store
+
+    seen = of_job(job)
+    most = settings.load().session_saves
+    if desk.saved >= most:
+        return Kept(job, seen, "", f"this session has kept {most} runs already, so no link will show this one")
+    try:
+        token = store().save_job(seen)
+    except StoreError as problem:
+        return Kept(job, seen, "", str(problem))
+    desk.saved += 1
+    return Kept(job, seen, token)
+
+
+def _status(key: str, job: Seen | None, idle: str) -> None:
     if refusal := _desk().refusals.get(key):
         st.warning(_sentence(refusal))
     if job is None:
         if idle and not refusal:
             st.caption(idle)
+        return
+    if isinstance(job, KeptJob):
+        when = job.created[:16].replace("T", " ")
+        machine = f"{state.quoted(job.label, 80)} · torch {state.quoted(job.torch, 30)} · {when} UTC"
+        ended = {State.DONE: "Done in", State.STOPPED: "Stopped after"}.get(job.state, "Failed after")
+        st.caption(f"{ended} {duration(job.elapsed_s)}. Measured on {machine}")
+        if job.state is State.FAILED:
+            st.error(_sentence(job.error or "The run failed."))
         return
     match job.state:
         case State.QUEUED:

@@ -12,8 +12,8 @@ from attention.lab_view import Run, Study
 from attention.tiny_config import MODELS
 from attention.tiny_view import glyphs
 from attention.units import binary_bytes, ratio
-from attention.worker import Job
 from ui import frame, learn, lesson, params
+from ui.jobs import Seen
 from viz import lab, pooling
 from viz.lab import Level, Line
 
@@ -25,6 +25,7 @@ PARAMS = (
     params.choice("lab_alpha", list(PERCENTS), 5),
     params.choice("lab_layer", [1, 2, 3, 4], 1),
     params.choice("lab_matrix", ["k", "v"], "k"),
+    params.token("lab_kept"),
 )
 STAGES = {"original": "MHA", "converted": "converted", "uptrained": "uptrained"}
 MHA_HEADS = max(lab_view.KV_HEADS)
@@ -77,9 +78,9 @@ def _first_maps(n_kv_heads: int, pool: str) -> dict[str, Any]:
     return lab_view.first_maps(learn.weights("mha"), n_kv_heads, pool)
 
 
-def draw(job: Job | None) -> None:
+def draw(job: Seen | None, plan: Chosen, layer: int) -> None:
     """Numbers, curve, download and maps: of the run in hand, else of the recorded study."""
-    plan, run = chosen(), Run()
+    run = Run()
     if job is not None and job.results:
         started = Chosen(job.payload["n_kv_heads"], job.payload["pool"], round(100 * job.payload["alpha"]))
         # a run that has ended makes way for what is chosen next
@@ -90,7 +91,9 @@ def draw(job: Job | None) -> None:
     _curve(plan, run, found)
     # a place of its own: what comes after must not move when the button appears
     with st.container(key="lab_download"):
-        if run.validation and job is not None and job.summary:
+        if run.validation and job is not None and job.summary and "weights" not in job.summary:
+            st.caption("A link keeps the numbers of a run, not its weights: press Start to make them again.")
+        elif run.validation and job is not None and job.summary:
             st.download_button(
                 f"Download the model after {job.summary['steps']:,} steps (safetensors)",
                 base64.b64decode(job.summary["weights"]),
@@ -99,7 +102,7 @@ def draw(job: Job | None) -> None:
                 on_click="ignore",
                 help="Opens in transformers as LlamaForCausalLM; its config.json stands in the file's metadata.",
             )
-    _maps(plan, run)
+    _maps(plan, run, layer)
 
 
 def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
@@ -157,8 +160,7 @@ def _curve(plan: Chosen, run: Run, found: Study | None) -> None:
     )
 
 
-def _maps(plan: Chosen, run: Run) -> None:
-    layer = st.session_state["lab_layer"] - 1
+def _maps(plan: Chosen, run: Run, layer: int) -> None:
     found = run.maps if "converted" in run.maps else _first_maps(plan.n_kv_heads, plan.pool)
     present = [when for when in STAGES if when in found]
     text = glyphs(lab_view.SAMPLE)

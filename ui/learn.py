@@ -11,7 +11,7 @@ from attention.head_roles import ROLES, group_similarity, named, recorded_roles
 from attention.tiny_config import DATA, MODELS
 from attention.tiny_maps import Maps, TinyWeights, load_named, maps
 from attention.tiny_view import EXAMPLES, MAX_BYTES, MAX_TYPED, Cleaned, clean, held_out_sample
-from ui.params import Param
+from ui.params import Param, text
 from viz.head_roles import Curve, RoleTable
 
 OWN, HELD_OUT = "Your own text …", "From a held-out file"
@@ -25,6 +25,9 @@ def _own(text: str) -> str:
     return text
 
 
+BYTE = text("learn_byte", "", r"\d{1,3}|", "the number of a byte of the text")
+HEADS = text("learn_heads", "", r"(\d(-\d)*|none|)", "numbers of heads such as 0-3, or none")
+"""The byte looked from and the heads shown; empty for the ones worth seeing first."""
 OWN_TEXT = Param("learn_own", "for i in range(10):\n    print(i)\n", _own, f"text of 1 to {MAX_TYPED:,} characters")
 
 
@@ -68,12 +71,61 @@ def chosen_text(choice: str, box: Any) -> Cleaned:
     """
     if choice == OWN:
         with box:
-            typed = st.text_area(f"Text, at most {MAX_BYTES} bytes", key=OWN_TEXT.key, height=110, max_chars=MAX_TYPED)
+            # without max_chars, with which the browser drops a longer text without a word
+            typed = st.text_area(
+                f"Text, at most {MAX_BYTES} bytes", key=OWN_TEXT.key, height=110, on_change=_adopt_text
+            )
+            if cut := st.session_state.get("_learn_cut"):
+                st.caption(cut)
         return clean(typed or "")
     if choice == HELD_OUT:
         name, text = _sample()
         return Cleaned(text, f"from {name} of this server's Python, which no model was trained on")
     return clean(EXAMPLES[choice])
+
+
+def forget_byte() -> None:
+    """Callback of what changes the text: a byte's number means nothing in another one."""
+    st.session_state[BYTE.key] = ""
+
+
+def look(byte: int | None, heads: list[int] | None) -> None:
+    """Callback of the view: what was chosen in it, None for what was not."""
+    if byte is not None:
+        st.session_state[BYTE.key] = str(byte)
+    if heads is not None:
+        st.session_state[HEADS.key] = "-".join(map(str, heads)) or "none"
+
+
+def chosen_byte(length: int) -> int | None:
+    """The byte that was chosen, None if none was; one that the text does not have is replaced in words."""
+    byte = st.session_state[BYTE.key]
+    if byte and int(byte) >= length:
+        st.session_state[BYTE.key] = ""
+        st.caption(f"The text has no byte {int(byte)}, only 0 to {length - 1}; another one is shown.")
+        return None
+    return int(byte) if byte else None
+
+
+def shown_heads(model: str, layer: int) -> list[int]:
+    """The heads whose arcs are drawn: those chosen, or the ones worth seeing first."""
+    chosen = st.session_state[HEADS.key]
+    if not chosen:
+        return shown_at_first(model, layer)
+    n_heads = len(roles()["models"][model]["roles"]["previous"]["score"][layer])
+    return [] if chosen == "none" else sorted({int(head) for head in chosen.split("-") if int(head) < n_heads})
+
+
+def _adopt_text() -> None:
+    """Cut a text that is longer than an address takes, and say so."""
+    forget_byte()
+    typed = str(st.session_state.get(OWN_TEXT.key, ""))
+    st.session_state.pop("_learn_cut", None)
+    if len(typed) > MAX_TYPED:
+        st.session_state[OWN_TEXT.key] = typed[:MAX_TYPED]
+        st.session_state["_learn_cut"] = (
+            f"The text had {len(typed):,} characters: the first {MAX_TYPED:,} are kept, the most that is accepted."
+        )
 
 
 def head_names(model: str, layer: int) -> list[str]:

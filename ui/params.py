@@ -100,7 +100,7 @@ def number(key: str, default: float, minimum: float, maximum: float, **settings:
             raise ValueError(text)
         return value
 
-    return Param(key, default, parse, f"a number from {minimum:g} to {maximum:g}", lambda v: f"{v:g}", **settings)
+    return Param(key, default, parse, f"a number from {minimum:g} to {maximum:g}", lambda v: f"{v:.12g}", **settings)
 
 
 def text(key: str, default: str, pattern: str, accepted: str, **settings: Any) -> Param:
@@ -112,6 +112,11 @@ def text(key: str, default: str, pattern: str, accepted: str, **settings: Any) -
         return value
 
     return Param(key, default, parse, accepted, **settings)
+
+
+def token(key: str) -> Param:
+    """The token of a kept run, see ``jobs.panel``; empty for none."""
+    return text(key, "", r"[A-Za-z0-9_-]{1,64}|", "the token of a kept run")
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:

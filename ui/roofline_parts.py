@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import streamlit as st
 
-from attention import runs
 from attention.fit import WEIGHT_BITS
 from attention.roofline_view import BATCHES
 from attention.runs import Run
 from attention.units import binary_bytes, decimal
-from attention.worker import Job, State
-from ui import controls, frame, jobs, state
+from ui import controls, frame, jobs, kept_runs, params, state
+from ui.jobs import Seen
+
+KEPT = params.token("r_kept")
+PARAMS = (KEPT, kept_runs.PARAM)
+"""The machine's own measurement, and the run of Timings whose points are drawn."""
 
 
 def batch_slider() -> int:
@@ -40,15 +43,11 @@ def formats() -> tuple[str, str, str]:
 
 
 def host_run() -> Run:
-    """The last timings of this session, or a run that ships; with this server's calibration if it was measured."""
-    job = jobs.current("timings")
-    if job is not None and job.state is State.DONE and job.results:
-        from ui import kept_runs
-
-        run = kept_runs.of_job(job)
-    else:
-        run = runs.recorded()[0]
-    measured = jobs.current("r_calibrate")
+    """The timings in view on Timings, or a run that ships; with this server's calibration if it was measured."""
+    kept_runs.keep_finished("timings")
+    found, _ = kept_runs.shown("timings")
+    run = found[0]
+    measured, _ = jobs.in_view("r_calibrate", KEPT.key)
     if measured is not None and measured.summary:
         run = replace(
             run,
@@ -69,7 +68,7 @@ def calibrate(shown: Run) -> None:
     with left:
         jobs.button("r_calibrate", "calibrate", {"device": "auto"}, label="Measure this server")
 
-    def draw(job: Job | None) -> None:
+    def draw(job: Seen | None) -> None:
         if job is None or not job.summary:
             return
         found = job.summary["calibration"]
@@ -81,9 +80,9 @@ def calibrate(shown: Run) -> None:
             f"matrix products: {rates}."
         )
 
-    measured = jobs.current("r_calibrate")
+    measured, _ = jobs.in_view("r_calibrate", KEPT.key)
     if measured is not None and measured.summary and shown.calibration != measured.summary["calibration"]:
         # it was known already, and the run ended while the page was drawn
         st.rerun()
     with frame.guard():
-        jobs.panel("r_calibrate", draw)
+        jobs.panel("r_calibrate", draw, address=KEPT.key)

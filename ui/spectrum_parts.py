@@ -11,10 +11,11 @@ from attention.cases import Result
 from attention.spec import ModelSpec
 from attention.spectrum import Point
 from attention.units import binary_bytes, duration, parameters, ratio, significant
-from attention.worker import Job, Limits
+from attention.worker import Limits
 from ui import frame, jobs, measured
 from ui.bars import bars
 from ui.controls import Load, sharing_name
+from ui.jobs import Seen
 from viz import bars as bar_figures
 from viz import spectrum as figures
 from viz.trap import compare_trap, describe_trap, plot_trap
@@ -77,7 +78,7 @@ def cases(spec: ModelSpec, points: tuple[Point, ...], load: Load) -> list[dict[s
     return [{**shared, "implementation": way, "n_kv_heads": p.n_kv_heads} for p in points for way in TIMED_WAYS]
 
 
-def best_results(job: Job | None, spec: ModelSpec) -> dict[int, Result]:
+def best_results(job: Seen | None, spec: ModelSpec) -> dict[int, Result]:
     """The fastest result by number of K/V heads, of this model's heads only."""
     best: dict[int, Result] = {}
     for result in jobs.timings(job):
@@ -88,7 +89,7 @@ def best_results(job: Job | None, spec: ModelSpec) -> dict[int, Result]:
     return best
 
 
-def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Job | None) -> figures.Costs:
+def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Seen | None) -> figures.Costs:
     """The figure's numbers: everything as a share of MHA's."""
     mha = points[-1]
     found = best_results(job, spec)
@@ -126,7 +127,7 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
 
     st.subheader("Cost, in per cent of MHA's", anchor=False)
 
-    def draw(job: Job | None) -> None:
+    def draw(job: Seen | None) -> None:
         numbers = costs(spec, points, chosen, job)
         measured.notice(list(best_results(job, spec).values()))
         frame.chart(
@@ -137,7 +138,7 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
             f"{significant(100 * numbers.cache[list(numbers.n_kv_heads).index(chosen)])} % of MHA's.",
         )
 
-    jobs.panel("spectrum", draw)
+    jobs.panel("spectrum", draw, address="spec_kept")
     jobs.button(
         "spectrum",
         "bench",
@@ -155,7 +156,7 @@ def table_one_cases() -> list[dict[str, Any]]:
     return [{**shared, "implementation": way, "n_kv_heads": k} for k in (64, 8, 1) for way in TIMED_WAYS]
 
 
-def draw_table_one(job: Job | None) -> None:
+def draw_table_one(job: Seen | None) -> None:
     """This host's times of those cases, the faster implementation of each."""
     best: dict[int, Result] = {}
     for result in jobs.timings(job):

@@ -64,6 +64,8 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     touched = not moved and any(
         param.key in store["seen"] and st.session_state.get(param.key) != store["seen"][param.key] for param in known
     )
+    if touched and st.session_state.get(MODEL.key) != store["seen"].get(MODEL.key):
+        _reset_per_model()
     echo = query == store["written"] or any(query == q for _, q in store["recent"])
     replaced: list[str] = []
     if query and not echo and not touched:
@@ -159,14 +161,14 @@ def remember(page: str, params: Sequence[Param]) -> None:
         store["written"] = query
 
 
-def reset_per_model() -> None:
-    """Put the keys that belong to one model back to their defaults, after another was picked."""
+def _reset_per_model() -> None:
+    """Another model was picked: keys that belong to one go back to their defaults, if they did not move with it."""
     store = _store()
     for params in store["params"].values():
         for param in params:
             if param.per_model:
                 store["values"].pop(param.key, None)
-                if param.key in st.session_state:
+                if param.key in st.session_state and st.session_state[param.key] == store["seen"].get(param.key):
                     st.session_state[param.key] = _fresh(param.default)
 
 

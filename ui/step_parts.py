@@ -11,8 +11,8 @@ from attention import step_view
 from attention.cases import DTYPES
 from attention.step_cases import StepCase, StepResult
 from attention.units import binary_bytes, duration, significant, tokens
-from attention.worker import Job
 from ui import controls, frame, jobs, lesson, measured, params
+from ui.jobs import Seen
 from viz import decode_step
 
 CONTEXTS = [2**power for power in range(8, 17)]
@@ -47,7 +47,7 @@ def choose() -> tuple[tuple[StepCase, ...], Any]:
     return step_view.cases(model.spec, width, contexts, batches, dtype, "auto"), columns[5]
 
 
-def draw(job: Job | None, asked: tuple[StepCase, ...]) -> None:
+def draw(job: Seen | None, asked: tuple[StepCase, ...]) -> None:
     """The figure and its table, with the timings taken so far."""
     rows = step_view.rows(asked, step_view.latest(jobs.parsed(job, StepResult.from_json)))
     if why := step_view.trouble(rows):

@@ -25,8 +25,8 @@ def with_parameters(spec: ModelSpec) -> ModelSpec:
             "Parameters (billions)",
             0.001,
             10_000.0,
-            8.0,
             key="why_parameters",
+            format="%.3f",
             help="These sizes do not say how many weights there are; the weights' traffic needs it.",
         )
     return replace(spec, n_parameters=int(billions * 1e9))

@@ -53,7 +53,7 @@ def test_bars_move_with_their_control(app: str, page: Page) -> None:
     bar_lengths_are(page, drawing, [1, 1 / 4, 1 / 32])
     page.locator(".st-key-model input").click()
     page.locator(".st-key-model input").fill("Llama 2 70B")
-    page.get_by_role("option", name="Llama 2 70B", exact=True).first.click()
+    page.get_by_role("option", name="Llama 2 70B GQA-8", exact=True).first.click()
     bar_lengths_are(page, drawing, [1, 1 / 8, 1 / 64])
 
 

@@ -43,7 +43,7 @@ def test_explore_without_a_mouse(app: str, page: Page) -> None:
 
     tab_to(page, page.locator(".st-key-model input"))
     page.keyboard.type("Llama 2 7B")
-    expect(page.get_by_role("option", name="Llama 2 7B", exact=True)).to_be_visible()
+    expect(page.get_by_role("option", name="Llama 2 7B MHA", exact=True)).to_be_visible()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile("model=meta-llama%2FLlama-2-7b"))
     expect(page.get_by_text("4.00 GiB").first).to_be_visible()

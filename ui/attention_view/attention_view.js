@@ -1,8 +1,9 @@
 // A text, the attention of one layer's heads over it, and arcs from the chosen byte to where each shown head looks.
-// All maps come with the data; choosing a byte or a head asks nothing from the server.
+// All maps come with the data; choosing a byte or a head waits for nothing, and is told to the page for its address.
 
 const views = new WeakMap();
 const SVG = "http://www.w3.org/2000/svg";
+const TELL_MS = 300; // a choice is told when no other has followed for so long
 const MOST_ARCS = 8; // of one head; the rest of its attention shows as shading
 
 function unpack(text) {
@@ -19,6 +20,7 @@ function make(root) {
   const view = {
     view: find("view"), stage: find("stage"), arcs: find("arcs"), text: find("text"), said: find("said"),
     next: find("next"), heads: find("heads"), chosen: null, shown: null, spans: [], data: null,
+    sent: 0, n: 0, untold: {}, timer: null,
   };
   view.text.onclick = (event) => {
     const span = event.target.closest("span");
@@ -84,6 +86,7 @@ function buildHeads(view) {
       if (view.shown.has(index)) view.shown.delete(index);
       else view.shown.add(index);
       refresh(view);
+      tell(view, { heads: [...view.shown].sort((a, b) => a - b) });
     };
     view.heads.append(button);
     head.button = button;
@@ -118,6 +121,17 @@ function paint(view, canvas, head, color) {
 function choose(view, at) {
   view.chosen = Math.max(0, Math.min(view.data.n - 1, at));
   refresh(view);
+  tell(view, { byte: view.chosen });
+}
+
+function tell(view, choice) {
+  Object.assign(view.untold, choice);
+  view.sent = Math.max(view.sent, view.n) + 1;
+  clearTimeout(view.timer);
+  view.timer = setTimeout(() => {
+    view.component.setTriggerValue("look", { ...view.untold, n: view.sent });
+    view.untold = {};
+  }, TELL_MS);
 }
 
 function refresh(view) {
@@ -212,22 +226,26 @@ export default function (component) {
     views.set(parentElement, view);
   }
   const fresh = view.key !== data.key;
-  const other = view.textKey !== data.textKey;
   view.key = data.key;
-  view.textKey = data.textKey;
+  view.component = component;
+  view.n = data.told;
+  // the answer to an earlier choice is not shown over a later one
+  if (data.told >= view.sent) {
+    view.chosen = data.start;
+    view.shown = new Set(data.shown);
+  }
+  view.chosen = Math.min(view.chosen, data.n - 1);
   if (fresh) {
     view.data = data;
     view.maps = unpack(data.maps);
     view.pairs = (data.n * (data.n + 1)) / 2;
-    if (other || view.chosen === null || view.chosen >= data.n) view.chosen = data.start;
-    if (!view.shown) view.shown = new Set(data.shown);
-    view.shown = new Set([...view.shown].filter((head) => head < data.heads.length));
     buildText(view);
     buildHeads(view);
     view.view.dataset.key = data.key;
   }
   refresh(view);
   return () => {
+    clearTimeout(view.timer);
     view.resize.disconnect();
     views.delete(parentElement);
   };

@@ -1,0 +1,114 @@
+"""Controls that several pages share: where they stand, and which configuration a page is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.test_pages import PAGES, assert_sound, open_page, said
+from ui import jobs, params
+
+CONFIGS = Path(__file__).parent / "data" / "configs"
+QWEN, GPT2 = CONFIGS / "Qwen__Qwen3-8B.json", CONFIGS / "openai-community__gpt2.json"
+
+
+def inside(block: Any) -> Iterator[Any]:
+    """Everything that stands in a block of the page, however deep."""
+    for child in block.children.values():
+        yield child
+        if hasattr(child, "children"):
+            yield from inside(child)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_control_stands_where_the_browser_makes_it_late(page: str) -> None:
+    """In a popover or a dialog a control is made when that opens, with its first option or the last value it had."""
+    at = open_page(page)
+    late = [block for block in inside(at._tree) if block.type in ("popover", "dialog")]
+    controls = [item.proto.id for block in late for item in inside(block) if getattr(item, "key", None)]
+    assert controls == []
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Payloads of the jobs started from now on; none runs."""
+    payloads: list[dict[str, Any]] = []
+    monkeypatch.setattr(jobs, "start", lambda key, kind, payload, limits=None: payloads.append(payload))
+    return payloads
+
+
+def own_page(name: str = "pages/kv_cache.py") -> AppTest:
+    return open_page(name, model=params.PASTED)
+
+
+def shown(at: AppTest) -> str:
+    assert_sound(at)
+    return str(at.metric[2].value)
+
+
+def upload(at: AppTest, path: Path) -> AppTest:
+    return at.file_uploader(key="config_file").upload(path.name, path.read_bytes(), "application/json").run()
+
+
+def paste(at: AppTest, path: Path) -> AppTest:
+    return at.text_area(key="config_text").set_value(path.read_text()).run()
+
+
+@pytest.mark.parametrize(
+    ("steps", "model_type", "token"),
+    [
+        ([(paste, QWEN), (upload, GPT2)], "gpt2", "36.0 KiB"),
+        ([(upload, GPT2), (paste, QWEN)], "qwen3", "144 KiB"),
+        ([(upload, GPT2)], "gpt2", "36.0 KiB"),
+        ([(paste, QWEN)], "qwen3", "144 KiB"),
+        ([(upload, QWEN), (upload, GPT2)], "gpt2", "36.0 KiB"),
+    ],
+)
+def test_what_came_last_is_shown_carried_and_verified(
+    monkeypatch: pytest.MonkeyPatch, steps: Any, model_type: str, token: str
+) -> None:
+    payloads = asked(monkeypatch)
+    at = own_page()
+    for step, path in steps:
+        at = step(at, path)
+    assert shown(at) == token
+    assert json.loads(at.text_area(key="config_text").value)["model_type"] == model_type
+    at.button(key="kv_verify_run").click().run()
+    assert [payload["config"]["model_type"] for payload in payloads] == [model_type]
+    # the address carries the same one
+    again = open_page("pages/kv_cache.py", model=params.PASTED, config=at.session_state["config"])
+    assert shown(again) == token
+
+
+def test_an_address_with_another_configuration_replaces_the_one_in_the_text_field() -> None:
+    carried = paste(own_page(), GPT2).session_state["config"]
+    at = paste(own_page(), QWEN)
+    at.query_params["config"] = carried
+    assert shown(at.run()) == "36.0 KiB"
+    assert json.loads(at.text_area(key="config_text").value)["model_type"] == "gpt2"
+
+
+def test_what_cannot_be_taken_is_refused_in_words_and_the_page_stays_as_it_was() -> None:
+    at = paste(own_page(), GPT2)
+    at.file_uploader(key="config_file").upload("a.json", b"\xff\xfe\x00{", "application/json").run()
+    assert "not text in UTF-8" in said(at)
+    assert shown(at) == "36.0 KiB"
+    at.text_area(key="config_text").set_value("x" * 1_000_001).run()
+    assert "accepted are at most 1,000,000" in said(at)
+    assert shown(at) == "36.0 KiB"
+    paste(at, QWEN)
+    assert "accepted are" not in said(at)
+    assert shown(at) == "144 KiB"
+
+
+def test_the_configuration_goes_with_the_visitor() -> None:
+    at = upload(own_page(), GPT2)
+    at.switch_page("pages/heads.py").run()
+    assert json.loads(at.text_area(key="config_text").value)["model_type"] == "gpt2"
+    at.switch_page("pages/about.py").run()
+    at.switch_page("pages/kv_cache.py").run()
+    assert shown(at) == "36.0 KiB"

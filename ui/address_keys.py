@@ -1,0 +1,67 @@
+"""What every control with a key has to do with the address: it is a key of it, moves one, or is no part of the view.
+
+A test draws every page and holds these lists against the controls it finds, so a new control is entered here or
+declared with ``ui.params``.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+MOVES: dict[str, tuple[str, ...]] = {
+    "model_search": ("model",),
+    "cmp_search": ("cmp",),
+    "context_pick": ("context",),
+    "context_exact": ("context",),
+    "r_batch_pick": ("batch",),
+    "h_kv_pick": ("h_kv",),
+    "spec_kv_pick": ("spec_kv",),
+    "code_kv_pick": ("code_kv",),
+    "config_text": ("config",),
+    "config_file": ("config",),
+    "attention": ("learn_byte", "learn_heads"),
+    "t_upload": ("run",),
+    "t_add": ("run",),
+    "t_only": ("run",),
+    "timings_run": ("run",),
+    "explore_run": ("e_kept",),
+    "lab_run": ("lab_kept",),
+    "spectrum_run": ("spec_kept",),
+    "published_run": ("pub_kept",),
+    "code_trap_run": ("code_kept",),
+    "code_check_run": ("code_check_kept",),
+    "kv_verify_run": ("k_kept",),
+    "decode_step_run": ("d_kept",),
+    "r_calibrate_run": ("r_kept", "run"),
+    "cmp_add": ("cmp",),
+    "cmp_example_*": ("cmp", "context", "cmp_view"),
+}
+"""Control -> the address keys that it moves; the controls themselves are handles of those."""
+
+TRANSIENT: dict[str, str] = {
+    "*_stop": "ends a run",
+    "cmp_add_*": "settings of a column that is not added yet; the column is in cmp",
+    "h_kv_none": "stands where there is nothing to choose",
+    "*_csv": "takes away what is shown",
+    "*_json": "takes away what is shown",
+    "csv_*": "takes away what is shown",
+    "json_*": "takes away what is shown",
+    "lab_weights": "takes away what is shown",
+    "copy_link": "copies the address",
+    "navigation": "leads to other pages",
+    "more_close": "closes a panel",
+    "decode": "an animation: it begins anew for everybody",
+    "headshare_head_map": "lights up what the pointer is on",
+    "headshare_bars": "only draws",
+}
+"""Control, or component -> why it is no part of the view that an address restores."""
+
+
+def moves(control: str) -> tuple[str, ...]:
+    """The address keys that a control moves without being one."""
+    return next((keys for name, keys in MOVES.items() if fnmatchcase(control, name)), ())
+
+
+def reason(control: str) -> str | None:
+    """Why a control is no part of the view; None if it is not listed."""
+    return next((why for name, why in TRANSIENT.items() if fnmatchcase(control, name)), None)

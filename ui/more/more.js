@@ -1,0 +1,30 @@
+// Closes the panel as a menu is closed. Its open state is the expander's own, so it is closed by its own switch.
+const closers = new WeakMap();
+
+export default function (component) {
+  const here = component.parentElement;
+  const host = here.host || here.getRootNode().host || here;
+  const details = host.closest(".st-key-more")?.querySelector("details");
+  if (!details || closers.has(here)) return undefined;
+  const summary = details.querySelector("summary");
+
+  const elsewhere = (event) => {
+    // a list that a control of the panel has opened stands at the end of the page
+    const inList = event.target.closest?.("[role=listbox], [data-baseweb=popover], [role=dialog]");
+    if (details.open && !details.contains(event.target) && !inList) summary.click();
+  };
+  const escape = (event) => {
+    if (event.key !== "Escape" || !details.open || event.defaultPrevented) return;
+    if (event.target.closest?.("[aria-expanded=true][role=combobox]")) return;
+    summary.click();
+    summary.focus();
+  };
+  document.addEventListener("pointerdown", elsewhere);
+  document.addEventListener("keydown", escape);
+  closers.set(here, true);
+  return () => {
+    document.removeEventListener("pointerdown", elsewhere);
+    document.removeEventListener("keydown", escape);
+    closers.delete(here);
+  };
+}
