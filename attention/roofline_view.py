@@ -113,7 +113,8 @@ def step_points(
 
         def at(sequences: int, counted: ModelSpec = counted) -> tuple[int, int, int, int, float]:
             step = decode_floor(counted, accelerator, context, sequences, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-            return (*step.floor[:2], step.cache_bytes, step.attention_flops, step.tokens_per_s)
+            states = step.cache_bytes + step.written_bytes
+            return (*step.floor[:2], states, step.attention_flops, step.tokens_per_s)
 
         moved, flops, cache, attention, tokens_per_s = at(batch)
         if known:

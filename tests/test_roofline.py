@@ -94,7 +94,9 @@ def test_ranks_share_the_work_but_copy_heads() -> None:
 
 def test_recurrent_states_are_read_and_written() -> None:
     spec = ModelSpec("m", (Layer(Kind.RECURRENT, (FixedState(Role.RECURRENT, 23, "fp32"),)),), "bf16", n_parameters=7)
-    assert decode_floor(spec, TOY, 1000, 3).cache_bytes == 2 * 3 * 23 * 4
+    step = decode_floor(spec, TOY, 1000, 3)
+    assert (step.cache_bytes, step.written_bytes) == (3 * 23 * 4, 3 * 23 * 4)
+    assert step.floor.moved_bytes == 2 * 3 * 23 * 4 + step.weight_bytes
 
 
 def test_experts_that_sleep_are_not_read_and_it_says_so() -> None:

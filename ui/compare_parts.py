@@ -11,7 +11,7 @@ from attention import comparison, lineage, tables
 from attention.allocation import MAX_TP
 from attention.comparison import Column, Compared, Comparison
 from attention.formats import FORMATS
-from attention.units import binary_bytes, ratio, significant, tokens
+from attention.units import binary_bytes, counted, held, ratio, significant
 from ui import cached, downloads, frame, state
 from viz import lineage as figures
 
@@ -100,7 +100,7 @@ def metrics(rows: Sequence[Compared], context: int) -> None:
         return
     least, most = (f(known, key=lambda row: row.state_bytes or 0) for f in (min, max))
     with frame.numbers():
-        _metric(f"Largest at {tokens(context)}: {most.label}", most)
+        _metric(f"Largest at {held(context)}: {most.label}", most)
         if most is not least:
             _metric(f"Smallest: {least.label}", least)
             factor = (most.state_bytes or 0) / (least.state_bytes or 1)
@@ -115,7 +115,7 @@ def _metric(label: str, row: Compared) -> None:
 def alt(rows: Sequence[Compared], context: int) -> str:
     """The figure in words."""
     sizes = ", ".join(f"{r.label} {binary_bytes(r.state_bytes)}" for r in rows if r.state_bytes is not None)
-    return f"Cache over the context, a line per model. At {context:,} tokens: {sizes or 'no model chosen'}."
+    return f"Cache over the context, a line per model. At {counted(context, 'token')}: {sizes or 'no model chosen'}."
 
 
 def notes(rows: Sequence[Compared], picture: Comparison) -> None:
@@ -185,7 +185,7 @@ def _markdown_rows(rows: Sequence[Compared]) -> list[dict[str, Any]]:
             "layers": r.kinds,
             "format": r.kv_dtype,
             "one more token": _size(r.bytes_per_token),
-            f"at {tokens(r.context)}, batch {r.batch}": _size(r.state_bytes),
+            f"at {held(r.context)}, batch {r.batch}": _size(r.state_bytes),
             "per rank": _size(r.bytes_per_rank),
             "equals weights at": "" if r.outgrows_at is None else f"{r.outgrows_at:,}",
             "of own MHA": "" if r.of_own_mha is None else f"{significant(100 * r.of_own_mha)} %",
@@ -211,6 +211,6 @@ def history(key: str, families: Sequence[str], context: int, kv: str) -> None:
         + ", ".join(f"{m.label} ({m.released}) {significant(100 * m.share)} %" for m in models),
     )
     st.caption(
-        f"At {tokens(context)}, against multi-head attention over the whole context in every layer: shared heads, "
+        f"At {held(context)}, against multi-head attention over the whole context in every layer: shared heads, "
         "windows, shared layers, latent vectors and recurrent layers all count. Larger markers, more parameters."
     )

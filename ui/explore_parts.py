@@ -12,7 +12,7 @@ from attention import sharing
 from attention.cases import Case
 from attention.sharing import Way
 from attention.spec import Kind, Layer
-from attention.units import binary_bytes, duration, ratio, tokens
+from attention.units import binary_bytes, counted, duration, held, ratio, tokens
 from attention.worker import Job
 from ui import frame, jobs, measured
 from ui.bars import bars
@@ -61,7 +61,7 @@ def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
     mha = next((row for row in rows if row.label == "MHA"), own)
     many = f", {load.batch:,} sequences" if load.batch > 1 else ""
     st.metric(
-        f"KV cache of {model.label} at {tokens(load.context)} tokens{many}, {load.kv}",
+        f"KV cache of {model.label} at {held(load.context)}{many}, {load.kv}",
         binary_bytes(own.state_bytes),
         "every head has its own" if own is mha else f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA",
         delta_color="off",
@@ -95,7 +95,7 @@ def _what(layer: Layer, case: Case) -> str:
     names = [sharing.name_of(layer.n_heads, n) for n in sharing.timed_sharings(layer)]
     apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
     return (
-        f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, {case.context:,} tokens, "
+        f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, {counted(case.context, 'token')}, "
         f"one sequence, {case.dtype}, in PyTorch here.{apart}"
     )
 

@@ -9,7 +9,7 @@ from attention.layer_groups import LayerGroup
 from attention.memory import layer_bytes, with_n_kv_heads
 from attention.projections import Projections, projections
 from attention.spec import Kind, Layer, ModelSpec
-from attention.units import binary_bytes, parameters, ratio, significant
+from attention.units import binary_bytes, counted, parameters, ratio, significant
 from ui import lesson
 from ui.controls import Load
 from ui.head_map import describe
@@ -25,7 +25,7 @@ def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
     fmt = cache_format(load.kv)
     own, most = (layer_bytes(layer, load.context, fmt, spec.model_dtype) for layer in (shown, mha))
     st.metric(
-        f"This layer's cache, one sequence of {load.context:,} tokens",
+        f"This layer's cache, one sequence of {counted(load.context, 'token')}",
         binary_bytes(own),
         _against(own, most),
         delta_color="off",
@@ -73,7 +73,7 @@ def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> N
         summary=summary,
         n_heads=shown.n_heads,
         n_kv=shown.n_kv_heads,
-        keys="key" if shown.n_kv_heads == 1 else "keys",
+        asked="One head asks" if shown.group_size == 1 else f"{shown.group_size} heads ask",
         head_dim=shown.k_head_dim,
         v_head_dim=shown.v_head_dim,
         hidden=f"{spec.hidden_size or shown.n_heads * shown.k_head_dim:,}",
@@ -121,6 +121,6 @@ def _table(found: Projections, shown: Layer) -> list[dict[str, str]]:
 def where(group: LayerGroup, n_layers: int) -> str:
     """Which layers of the model look like this one, shortened."""
     if len(group.indices) == n_layers:
-        return f"All {n_layers} layers look like this."
+        return "The one layer looks like this." if n_layers == 1 else f"All {n_layers} layers look like this."
     shown = ", ".join(str(i) for i in group.indices[:12])
     return f"Layers {shown}{' …' if len(group.indices) > 12 else ''} of {n_layers} look like this (counted from 0)."

@@ -7,7 +7,7 @@ from typing import Any
 
 from attention.catalog import Accelerator
 from attention.decode_story import Frame, Story
-from attention.units import binary_bytes, decimal, duration, significant
+from attention.units import binary_bytes, counted, decimal, duration, significant
 from ui.component import component
 from viz.theme import kv_colors
 
@@ -22,7 +22,7 @@ def summary(story: Story, accelerator: Accelerator) -> str:
     """The animation's last step in a sentence."""
     last = story.frames[-1]
     return (
-        f"Animated decode: at {last.context:,} tokens a step reads {binary_bytes(last.weight_bytes)} of weights and "
+        f"Animated decode: at {counted(last.context, 'token')} a step reads {binary_bytes(last.weight_bytes)} of weights and "
         f"{binary_bytes(last.cache_bytes)} of KV cache, at least {duration(last.time_s)} on {accelerator.label}."
     )
 
@@ -47,15 +47,15 @@ def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *,
             "crossoverFrame": story.crossover_frame,
             "markText": "cache = weights",
             "before": _before(story),
-            "after": "The cache has overtaken the weights: from here on, most of each step goes into reading it.",
+            "after": "Now a step reads more cache than weights: from here on, most of it goes into the cache.",
         },
     )
 
 
 def _before(story: Story) -> str:
     if story.crossover is None:
-        return "In this model the cache never overtakes the weights."
-    return f"The cache overtakes the weights at {story.crossover:,} tokens."
+        return "A step of this model reads more weights than cache, however long the context."
+    return f"From {counted(story.crossover, 'token')} on, a step reads more cache than weights."
 
 
 def _frame(frame: Frame) -> dict[str, Any]:
