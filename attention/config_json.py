@@ -210,9 +210,7 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     return _with_parameters(spec, config, part, reader)
 
 
-def _with_parameters(
-    spec: ModelSpec, config: Mapping[str, Any], part: Mapping[str, Any], reader: Reader
-) -> ModelSpec:
+def _with_parameters(spec: ModelSpec, config: Mapping[str, Any], part: Mapping[str, Any], reader: Reader) -> ModelSpec:
     """The model with its parameters where arithmetic gives them; a size that is amiss is noted, since the cache does
     not depend on it."""
     stated = {**part, TIED: next((w[TIED] for w in (part, config) if isinstance(w.get(TIED), bool)), None)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention import allocation, breakdown, memory
+from attention import allocation, breakdown, memory, sharing
 from attention.cache_curves import ContextPicture
 from attention.fit import WEIGHT_BITS
 from attention.formats import cache_format
@@ -55,7 +55,11 @@ def metrics(spec: ModelSpec, load: Load, cache: CacheBytes, picture: ContextPict
     beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
     with frame.numbers():
         what = "one sequence" if cache.batch == 1 else counted(cache.batch, "sequence")
-        _metric(f"Cache of {what} at {held(cache.context)}", binary_bytes(cache.state_bytes), beside)
+        _metric(
+            f"{'Cache' if sharing.has_attention(spec) else 'State'} of {what} at {held(cache.context)}",
+            binary_bytes(cache.state_bytes),
+            beside,
+        )
         _metric("An engine sets aside", *_set_aside(spec, load))
         fixed = f"and {binary_bytes(cache.fixed_bytes)} whatever the context" if cache.fixed_bytes else None
         _metric("For one more token", binary_bytes(cache.bytes_per_token), fixed)
@@ -109,13 +113,18 @@ def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
         f"batch {cache.batch:,} ({picture.own}; one sequence by kind of layer: {kinds or 'nothing'})."
     )
     return (
-        text if picture.outgrows_at is None else f"{text} Larger than the weights from {counted(picture.outgrows_at, 'token')}."
+        text
+        if picture.outgrows_at is None
+        else f"{text} Larger than the weights from {counted(picture.outgrows_at, 'token')}."
     )
 
 
 def counterfactuals(spec: ModelSpec, load: Load) -> None:
     """The same model with other numbers of K/V heads."""
     st.subheader("The same model, shared otherwise", anchor=False)
+    if not sharing.has_attention(spec):
+        st.caption("This model has no K/V heads to share: its layers keep one state of fixed size.")
+        return
     rows = breakdown.variants(spec, load.context, load.batch, load.kv)
     bars(
         figures.variants(rows),

@@ -32,9 +32,8 @@ def _payload(model: ChosenModel, load: Load) -> tuple[dict[str, Any] | None, str
     if model.key == PASTED:
         from attention import config_json
 
-        text = st.session_state.get("config_text", "")
         return {
-            "config": config_json.load_config(text.encode()),
+            "config": config_json.load_config(model.config_text.encode()),
             "name": "pasted config.json",
             "context": context,
         }, None

@@ -11,8 +11,9 @@ from attention import comparison, lineage, tables
 from attention.allocation import MAX_TP
 from attention.comparison import Column, Compared, Comparison
 from attention.formats import FORMATS
+from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, held, ratio, significant
-from ui import cached, downloads, frame, state
+from ui import cached, controls, downloads, frame, model_weights, state
 from viz import lineage as figures
 
 _GIB, _KIB = 2**30, 2**10
@@ -49,7 +50,7 @@ def examples() -> None:
 def columns_picker(key: str) -> list[Column]:
     """The models compared, in order; a chip each, with its own settings if it has some."""
     chosen: list[str] = st.session_state[key]
-    options = list(dict.fromkeys([*chosen, *cached.catalogue_labels()]))
+    options = list(dict.fromkeys([*chosen, comparison.PASTED, *cached.catalogue_labels()]))
     with st.container(key="bar-models"):
         picked = st.multiselect(
             "Models",
@@ -61,6 +62,15 @@ def columns_picker(key: str) -> list[Column]:
             help="Any number of models. Under More, a model can be added again with its own cache format and ranks.",
         )
     return [comparison.column(text) for text in picked]
+
+
+def pasted(columns: Sequence[Column]) -> ModelSpec | None:
+    """The configuration that a column stands for, asked for below the row of controls; None without such a column."""
+    if all(col.model != comparison.PASTED for col in columns):
+        return None
+    with frame.guard():
+        return model_weights.if_known(controls.pasted())
+    return None
 
 
 def view_picker(key: str) -> str:
@@ -77,8 +87,8 @@ def more(key: str, tp_key: str) -> int:
     """Shared ranks, and a model once more with settings of its own; returns the shared ranks."""
     st.number_input("Ranks (TP), all models", 1, MAX_TP, key=tp_key, help="Ranks of tensor parallelism.")
     st.markdown("**Add a column with its own settings**")
-    labels = cached.catalogue_labels()
-    st.selectbox("Model", list(labels), format_func=labels.__getitem__, key="cmp_add_model")
+    labels = {comparison.PASTED: comparison.PASTED_LABEL, **cached.catalogue_labels()}
+    st.selectbox("Model", list(labels), index=1, format_func=labels.__getitem__, key="cmp_add_model")
     st.selectbox("Cache format", list(FORMATS), index=list(FORMATS).index("fp8"), key="cmp_add_kv")
     st.number_input("Ranks (TP)", 1, MAX_TP, 1, key="cmp_add_tp")
     st.button("Add column", on_click=_add, args=(key,), width="stretch", key="cmp_add")
@@ -162,7 +172,8 @@ def table(rows: Sequence[Compared]) -> None:
             "KiB / token / 10⁹": number(format="%.2f", help="Average per token held and 10⁹ parameters"),
             "% of own MHA": number(format="%.1f", help="Against the same model with one K/V head per query head"),
             "equals weights at": number(
-                format="localized", help="Tokens at which the caches equal the weights in bf16"
+                format="localized",
+                help="Tokens at which the caches equal all weights in bf16; –: never, or the parameters are not known",
             ),
         },
     )

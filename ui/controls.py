@@ -33,12 +33,14 @@ class ChosenModel:
         label: as shown to people.
         spec: the model as a list of layers.
         row: the catalogue's row, None for typed or pasted ones.
+        config_text: the pasted or uploaded configuration, as it came.
     """
 
     key: str
     label: str
     spec: ModelSpec
     row: Any = None
+    config_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def model_picker(label: str = "Model") -> ChosenModel:
     if key == TYPED:
         return ChosenModel(TYPED, "typed sizes", _typed())
     if key == PASTED:
-        return ChosenModel(PASTED, "pasted config.json", _pasted())
+        return pasted()
     from attention import catalog
 
     row = catalog.model(str(key))
@@ -115,7 +117,12 @@ def _typed() -> ModelSpec:
     return uniform_spec(int(layers), int(heads), int(kv_heads), int(head_dim), int(window) or None)
 
 
-def _pasted() -> ModelSpec:
+def pasted() -> ChosenModel:
+    """Fields to paste or upload a config.json, and the model it describes.
+
+    Raises:
+        ValueError: nothing was pasted, or it does not describe a model.
+    """
     carried = st.session_state.get("config", "")
     if "config_text" not in st.session_state:
         st.session_state["config_text"] = unpack(carried) if carried else ""
@@ -139,7 +146,7 @@ def _pasted() -> ModelSpec:
     if packed is None:
         with frame.below_bar():
             st.caption("This configuration is too long for an address, so a copied link will not carry it.")
-    return spec
+    return ChosenModel(PASTED, "pasted config.json", spec, config_text=text)
 
 
 def pack(text: str, most: int = 12_000) -> str | None:

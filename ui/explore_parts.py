@@ -59,11 +59,17 @@ def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
     """The cache as one large number, and as bars beside MHA and MQA."""
     own = next(row for row in rows if row.is_model)
     mha = next((row for row in rows if row.label == "MHA"), own)
-    many = f", {load.batch:,} sequences" if load.batch > 1 else ""
+    many = f", {counted(load.batch, 'sequence')}" if load.batch > 1 else ""
+    if not sharing.has_attention(model.spec):
+        beside = "one fixed size, whatever the context"
+    elif own is mha:
+        beside = "every query head has a K/V head of its own"
+    else:
+        beside = f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA"
     st.metric(
-        f"KV cache of {model.label} at {held(load.context)}{many}, {load.kv}",
+        f"{sharing.kept_name(model.spec)} of {model.label} at {held(load.context)}{many}, {load.kv}",
         binary_bytes(own.state_bytes),
-        "every head has its own" if own is mha else f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA",
+        beside,
         delta_color="off",
         delta_arrow="off",
     )

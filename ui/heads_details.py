@@ -25,9 +25,9 @@ def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
     fmt = cache_format(load.kv)
     own, most = (layer_bytes(layer, load.context, fmt, spec.model_dtype) for layer in (shown, mha))
     st.metric(
-        f"This layer's cache, one sequence of {counted(load.context, 'token')}",
+        f"This layer's {'cache' if shown.n_heads else 'state'}, one sequence of {counted(load.context, 'token')}",
         binary_bytes(own),
-        _against(own, most),
+        _against(shown, own, most),
         delta_color="off",
         delta_arrow="off",
     )
@@ -43,7 +43,11 @@ def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
         )
 
 
-def _against(own: int, most: int) -> str:
+def _against(shown: Layer, own: int, most: int) -> str | None:
+    if shown.kind is Kind.NONE:
+        return "nothing is kept"
+    if not shown.n_heads:
+        return "one fixed size, whatever the context"
     if not own:
         return "reads an earlier layer's"
     return "as MHA" if own == most else f"{ratio(most / own)} smaller than MHA"

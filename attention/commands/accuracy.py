@@ -12,7 +12,9 @@ HELP = "computed against allocated for every catalogue model and test configurat
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--write", action="store_true", help="run the checks and write attention/data/accuracy.json and parameters.json")
+    parser.add_argument(
+        "--write", action="store_true", help="run the checks and write attention/data/accuracy.json and parameters.json"
+    )
     parser.add_argument("--fresh", action="store_true", help="with --write: repeat checks whose result is in the file")
 
 

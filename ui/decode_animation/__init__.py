@@ -18,20 +18,22 @@ MOST_STRIPES = 16
 _component = component(Path(__file__).parent)
 
 
-def summary(story: Story, accelerator: Accelerator) -> str:
+def summary(story: Story, accelerator: Accelerator, n_kv_heads: int, count: int = 1) -> str:
     """The animation's last step in a sentence."""
     last = story.frames[-1]
+    kept = "KV cache" if n_kv_heads else "state"
     return (
         f"Animated decode: at {counted(last.context, 'token')} a step reads {binary_bytes(last.weight_bytes)} of weights and "
-        f"{binary_bytes(last.cache_bytes)} of KV cache, at least {duration(last.time_s)} on {accelerator.label}."
+        f"{binary_bytes(last.cache_bytes)} of {kept}, at least {duration(last.time_s)} on {_device(accelerator, count)}."
     )
 
 
-def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *, key: str) -> None:
+def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *, key: str, count: int = 1) -> None:
     """Draw the animation; it starts at the last step and waits for Play.
 
     Args:
-        n_kv_heads: K/V heads whose colours the cache has (0: a cache without heads).
+        n_kv_heads: K/V heads whose colours the cache has (0: a state without heads).
+        count: accelerators at work together.
     """
     last = story.frames[-1]
     _component(
@@ -42,14 +44,20 @@ def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *,
             "most": max(frame.moved_bytes for frame in story.frames),
             "colors": kv_colors(max(1, min(n_kv_heads, MOST_STRIPES))),
             "tokens": _WORDS.split(),
-            "device": f"{accelerator.label} · {decimal(accelerator.bytes_per_s, 'B/s')}",
-            "summary": summary(story, accelerator),
+            "device": _device(accelerator, count),
+            "kept": "KV cache" if n_kv_heads else "State",
+            "summary": summary(story, accelerator, n_kv_heads, count),
             "crossoverFrame": story.crossover_frame,
             "markText": "cache = weights",
             "before": _before(story),
             "after": "Now a step reads more cache than weights: from here on, most of it goes into the cache.",
         },
     )
+
+
+def _device(accelerator: Accelerator, count: int) -> str:
+    together = f"{count} × {accelerator.label}" if count > 1 else accelerator.label
+    return f"{together} · {decimal(count * accelerator.bytes_per_s, 'B/s')}"
 
 
 def _before(story: Story) -> str:
