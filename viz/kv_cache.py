@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from attention.cache_curves import ContextPicture, KindCurves
 from attention.spec import Kind
-from attention.units import binary_bytes, held, tokens
+from attention.units import binary_bytes, held
 from viz import build, theme
 from viz.end_labels import EndLabel, end_labels, margin_for
 
