@@ -118,7 +118,8 @@ def allocate(
         steps.append(Step("windows in the shared pool", total(plan), why))
     if page_tokens > 1:
         plan = plan._replace(page_tokens=page_tokens)
-        why = f"memory is given out in pages of {counted(page_tokens, 'token')}; a window can lie across one page more than it fills"
+        pages = counted(page_tokens, "token")
+        why = f"memory is given out in pages of {pages}; a window can lie across one page more than it fills"
         steps.append(Step("whole pages", total(plan), why))
     if tp > 1:
         plan = plan._replace(tp=tp)

@@ -72,7 +72,7 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
             plot_models(model_points(held), held, model.key),
             key="pub_models",
             filename="cache-of-real-models",
-            alt=f"Cache of one sequence at {counted(held, 'token')} against parameters, for every model of the catalogue.",
+            alt=f"Cache of one sequence at {counted(held, 'token')} against parameters, for every catalogue model.",
         )
         st.caption("Computed from each model's published configuration. Colour: how the model's main layers share.")
         shown = controls.segmented("Table", list(TABLES), "pub_table")

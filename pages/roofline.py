@@ -63,5 +63,6 @@ with frame.page(
     )
     st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=roofline_parts.host_name(host)))
     with frame.details():
-        lesson.show("roofline" if spec.n_heads else "roofline_recurrent", ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
+        text = "roofline" if spec.n_heads else "roofline_recurrent"
+        lesson.show(text, ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
         roofline_parts.calibrate(host)

@@ -38,7 +38,7 @@ def test_the_expected_number_of_experts_by_hand() -> None:
     [{"total": 0}, {"total": 5, "looked_up": 6}, {"total": 5, "rows": -1}, {"total": 5, "idle": 3, "looked_up": 3}],
 )
 def test_parts_that_contradict_the_whole_are_refused(values: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="total|rows"):
+    with pytest.raises(ValueError, match=r"total|rows"):
         Parameters(**values)
     with pytest.raises(ValueError, match="n_chosen must be between 1 and n_experts = 4, got 5"):
         Routed(1, 4, 5, 7)

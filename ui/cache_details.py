@@ -109,8 +109,8 @@ def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
     """The figure in words, for people who cannot see it."""
     kinds = ", ".join(f"{KIND_NAMES[kind]} {binary_bytes(n)}" for kind, n in cache.by_kind.items() if n)
     text = (
-        f"Cache of {label} over the context: {binary_bytes(cache.state_bytes)} at {counted(cache.context, 'token')} and "
-        f"batch {cache.batch:,} ({picture.own}; one sequence by kind of layer: {kinds or 'nothing'})."
+        f"Cache of {label} over the context: {binary_bytes(cache.state_bytes)} at {counted(cache.context, 'token')} "
+        f"and batch {cache.batch:,} ({picture.own}; one sequence by kind of layer: {kinds or 'nothing'})."
     )
     return (
         text

@@ -101,8 +101,8 @@ def _what(layer: Layer, case: Case) -> str:
     names = [sharing.name_of(layer.n_heads, n) for n in sharing.timed_sharings(layer)]
     apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
     return (
-        f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, {counted(case.context, 'token')}, "
-        f"one sequence, {case.dtype}, in PyTorch here.{apart}"
+        f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, "
+        f"{counted(case.context, 'token')}, one sequence, {case.dtype}, in PyTorch here.{apart}"
     )
 
 

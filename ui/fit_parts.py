@@ -133,7 +133,8 @@ def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
     """The map in words."""
     return (
         f"What fits on {setup.count} × {setup.accelerator.label} over context and batch. At batch {batch:,} up to "
-        f"{_context(plan.largest_context)} tokens; at {counted(context, 'token')} up to {counted(plan.largest_batch, 'sequence')}."
+        f"{_context(plan.largest_context)} tokens; at {counted(context, 'token')} up to "
+        f"{counted(plan.largest_batch, 'sequence')}."
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import streamlit as st
 
 from attention.config_json import load_config, with_parameters
+from attention.oracle import supported
 from attention.parameters import Parameters
 from attention.spec import ModelSpec
 from attention.units import parameters
@@ -44,6 +45,8 @@ def if_known(model: ChosenModel) -> ModelSpec:
     counts is counted in the worker meanwhile."""
     spec = model.spec
     if (stated := float(st.session_state[PARAMETERS.key])) and (model.key == PASTED or spec.parameters is None):
+        with frame.below_bar():
+            _ask()
         return replace(spec, n_parameters=round(stated * 1e9), n_active_parameters=None, weights=None)
     if model.key == PASTED:
         if spec.parameters is None:
@@ -57,6 +60,10 @@ def if_known(model: ChosenModel) -> ModelSpec:
 def _counted(model: ChosenModel) -> ModelSpec:
     """The pasted model with what its own code counts, once the worker has built it."""
     spec, config = model.spec, load_config(model.config_text.encode())
+    if (reason := supported(config)) is not None:
+        with frame.below_bar():
+            st.caption(f"The parameters cannot be counted: {reason}.")
+        return spec
     job = jobs.current(KEY)
     if job is None or job.payload.get("config") != config:
         jobs.start(KEY, "parameters", {"config": config})
@@ -64,7 +71,10 @@ def _counted(model: ChosenModel) -> ModelSpec:
     if job is not None and job.state is State.DONE and job.summary:
         return with_parameters(spec, Parameters.from_json(job.summary))
     with frame.below_bar():
-        jobs.panel(KEY, _nothing)
+        if job is not None and job.done:
+            st.caption(f"The parameters could not be counted: {state.quoted(job.error or 'the run was stopped', 300)}")
+        else:
+            jobs.panel(KEY, _nothing)
     return spec
 
 

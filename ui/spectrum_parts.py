@@ -152,8 +152,8 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
         {"cases": cases(spec, points, load), "seconds_per_case": 0.25},
         label="Time every step of the slider here",
         limits=Limits(seconds=90),
-        help=f"One decode step of one layer, one sequence, {counted(timed_context(spec, load), 'token')}, float32, on this "
-        "server; the faster of two implementations that read each K/V head once.",
+        help=f"One decode step of one layer, one sequence, {counted(timed_context(spec, load), 'token')}, float32, "
+        "on this server; the faster of two implementations that read each K/V head once.",
     )
 
 
@@ -165,7 +165,8 @@ def show_lesson(spec: ModelSpec, chosen: int, near: str) -> None:
     """What the slider's place means, and the paper's model that shares alike; MLA is in neither paper."""
     if not chosen:
         layer = spec.attention_layer
-        assert layer is not None and layer.key_value is not None
+        assert layer is not None
+        assert layer.key_value is not None
         lesson.show(
             "spectrum_latent",
             n_heads=spec.n_heads,

@@ -36,7 +36,9 @@ def plot_traffic(traffic: Traffic) -> go.Figure:
         {
             "type": "scatter", "mode": "lines", "name": name, "x": list(traffic.contexts), "y": list(values),
             "stackgroup": "bytes", "line": {"color": color, "width": 1.5}, "fillcolor": fill,
-            "customdata": [f"{counted(n, 'token')}: {binary_bytes(v)}" for n, v in zip(traffic.contexts, values, strict=True)],
+            "customdata": [
+                f"{counted(n, 'token')}: {binary_bytes(v)}" for n, v in zip(traffic.contexts, values, strict=True)
+            ],
             "hovertemplate": f"%{{customdata}}<extra>{name}</extra>",
         }
         for name, values, color, fill in series

@@ -23,8 +23,9 @@ def summary(story: Story, accelerator: Accelerator, n_kv_heads: int, count: int 
     last = story.frames[-1]
     kept = "KV cache" if n_kv_heads else "state"
     return (
-        f"Animated decode: at {counted(last.context, 'token')} a step reads {binary_bytes(last.weight_bytes)} of weights and "
-        f"{binary_bytes(last.cache_bytes)} of {kept}, at least {duration(last.time_s)} on {_device(accelerator, count)}."
+        f"Animated decode: at {counted(last.context, 'token')} a step reads "
+        f"{binary_bytes(last.weight_bytes)} of weights and {binary_bytes(last.cache_bytes)} of {kept}, "
+        f"at least {duration(last.time_s)} on {_device(accelerator, count)}."
     )
 
 
