@@ -16,8 +16,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from attention import parameters
 from attention.layer_text import parse_layers
+from attention.parameters import recorded
 from attention.spec import ModelSpec
 
 _DATA = Path(__file__).parent / "catalog"
@@ -68,7 +68,7 @@ class ModelRow:
         """The model as layers; None where sizes are unpublished."""
         if self.pattern is None:
             return None
-        weights = parameters.recorded().get(self.id)
+        weights = recorded().get(self.id)
         return ModelSpec(
             name=self.id,
             layers=parse_layers(self.pattern, self.kinds),

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from attention import catalog, parameters
-from attention.parameters import Parameters, Routed
+from attention import catalog
+from attention.parameters import Parameters, Routed, recorded
+from attention.parameters import write as write_file
 
 BY_HAND: dict[str, Parameters] = {
     # the output projection is the embedding; 2,048 learned positions are looked up
@@ -63,6 +64,6 @@ def write() -> int:
     """Count them all and write the file; returns how many."""
     models = {row.id: found for row in catalog.models() if (found := record(row)) is not None}
     about = {"transformers": version("transformers"), "torch": version("torch").partition("+")[0]}
-    parameters.write(models, about)
-    parameters.recorded.cache_clear()
+    write_file(models, about)
+    recorded.cache_clear()
     return len(models)
