@@ -12,7 +12,7 @@ from attention import sharing
 from attention.cases import Case
 from attention.sharing import Way
 from attention.spec import Kind, Layer
-from attention.units import binary_bytes, counted, duration, held, ratio, tokens
+from attention.units import binary_bytes, counted, duration, held, ratio
 from attention.worker import Job
 from ui import frame, jobs, measured
 from ui.bars import bars

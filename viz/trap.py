@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from attention.cases import Result
 from attention.timing_views import faster, faster_text
-from attention.units import duration, held, tokens
+from attention.units import duration, held
 from viz import theme
 
 WAYS = {
