@@ -20,6 +20,7 @@ from typing import NamedTuple
 from attention.formats import CacheFormat, cache_format
 from attention.memory import MAX_CONTEXT, cache_bytes, check_batch, check_context, fixed_state_bytes, position_row_bytes
 from attention.spec import FixedState, Layer, ModelSpec, PositionState, Role, check_size
+from attention.units import counted
 
 PAGE_TOKENS = 16
 """Default page: vLLM's default block size on CUDA."""
@@ -109,7 +110,7 @@ def allocate(
     steps = [Step("states", needed, "what the layers' states need")]
     if max_context is not None:
         plan = plan._replace(context=max_context)
-        why = f"every sequence gets room for {max_context:,} tokens in advance, whatever it holds"
+        why = f"every sequence gets room for {counted(max_context, 'token')} in advance, whatever it holds"
         steps.append(Step("static pre-allocation", total(plan), why))
     if window_pool == "shared" and _has_windows(spec):
         plan = plan._replace(windows=False)
@@ -117,9 +118,8 @@ def allocate(
         steps.append(Step("windows in the shared pool", total(plan), why))
     if page_tokens > 1:
         plan = plan._replace(page_tokens=page_tokens)
-        why = (
-            f"memory is given out in pages of {page_tokens} tokens; a window can lie across one page more than it fills"
-        )
+        pages = counted(page_tokens, "token")
+        why = f"memory is given out in pages of {pages}; a window can lie across one page more than it fills"
         steps.append(Step("whole pages", total(plan), why))
     if tp > 1:
         plan = plan._replace(tp=tp)
@@ -205,14 +205,18 @@ def _tp_reason(spec: ModelSpec, tp: int) -> str:
         if isinstance(s, PositionState) and s.role not in (Role.LATENT, Role.INDEXER)
     }
     if dealt := sorted(n for n in heads if n >= tp):
-        parts.append(f"{_words(dealt)} K/V heads are dealt out, {_words([n // tp for n in dealt])} to a rank")
+        parts.append(f"{_heads(dealt)} dealt out, {_words([n // tp for n in dealt])} to a rank")
     if copied := sorted(n for n in heads if n < tp):
-        parts.append(f"{_words(copied)} K/V heads are fewer than {tp} ranks, so each rank keeps one")
+        parts.append(f"{_heads(copied)} fewer than {counted(tp, 'rank')}, so each rank keeps one")
     if any(s.role is Role.LATENT for layer, _ in spec.groups for s in layer.states):
         parts.append("a latent vector has no heads to divide, so every rank keeps all of it")
     if any(isinstance(s, FixedState) for layer, _ in spec.groups for s in layer.states):
         parts.append("recurrent states divide by their heads")
     return "; ".join(parts) or "nothing to divide"
+
+
+def _heads(numbers: list[int]) -> str:
+    return "1 K/V head is" if numbers == [1] else f"{_words(numbers)} K/V heads are"
 
 
 def _words(numbers: list[int]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attention.layer_text import parse_layers
+from attention.parameters import recorded
 from attention.spec import ModelSpec
 
 _DATA = Path(__file__).parent / "catalog"
@@ -32,7 +33,8 @@ class ModelRow:
         lineage: order of the generation within its family, from 1.
         released: year-month of the release, None where not established.
         n_parameters: of the language model; None if not known exactly or not published.
-        n_active_parameters: parameters a token passes through, where fewer than all (as the makers state it).
+        n_active_parameters: parameters a token passes through, where fewer than all, as the makers state it; the
+            specification has them as counted.
         max_context: longest context the makers state, tokens.
         dtype: dtype of the published weights' model, None if not stated.
         source, date: where the figures are from, and when they were read.
@@ -66,6 +68,7 @@ class ModelRow:
         """The model as layers; None where sizes are unpublished."""
         if self.pattern is None:
             return None
+        weights = recorded().get(self.id)
         return ModelSpec(
             name=self.id,
             layers=parse_layers(self.pattern, self.kinds),
@@ -73,9 +76,10 @@ class ModelRow:
             hidden_size=self.hidden_size,
             max_context=self.max_context,
             n_parameters=self.n_parameters,
-            n_active_parameters=self.n_active_parameters,
+            n_active_parameters=weights.active if weights and weights.routed else self.n_active_parameters,
             model_type=self.model_type,
             notes=(self.note,) if self.note else (),
+            weights=weights,
         )
 
     @property

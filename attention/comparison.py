@@ -8,7 +8,7 @@ columns and a visitor can compare a model with itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from attention.spec import Kind, ModelSpec
 
 _SEPARATOR = "~"
 MAX_COLUMNS = 32
+PASTED, PASTED_LABEL = "config", "Pasted config.json"
+"""A column for the configuration that the visitor pasted: as the address has it, and as shown."""
 
 
 class Column(NamedTuple):
@@ -38,7 +40,8 @@ class Column(NamedTuple):
     def label(self) -> str:
         """As shown: the model's label with what differs from the shared settings."""
         own = [part for part in (self.kv_dtype, f"TP {self.tp}" if self.tp else None) if part]
-        return " · ".join([catalog.model(self.model).label, *own])
+        name = PASTED_LABEL if self.model == PASTED else catalog.model(self.model).label
+        return " · ".join([name, *own])
 
 
 @lru_cache(maxsize=1024)
@@ -52,7 +55,8 @@ def column(text: str) -> Column:
     fmt, _, tp = rest.partition(_SEPARATOR)
     if tp and not (tp.isascii() and tp.isdigit() and 1 <= int(tp[:9]) <= allocation.MAX_TP):
         raise ValueError(f"tp must be between 1 and {allocation.MAX_TP}, got {tp[:40]!r}")
-    return Column(catalog.model(name[:200]).id, cache_format(fmt[:40]).name if fmt else None, int(tp) if tp else None)
+    model = PASTED if name == PASTED else catalog.model(name[:200]).id
+    return Column(model, cache_format(fmt[:40]).name if fmt else None, int(tp) if tp else None)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class Compared:
         bytes_per_token_per_billion: average bytes per token held, per 10^9 parameters.
         of_own_mha: the cache as a share of what the same model's MHA would need.
         note: why figures are missing, None if none are.
+        spec: the model, None where its sizes are unpublished; not part of the row as data.
     """
 
     key: str
@@ -95,39 +100,52 @@ class Compared:
     bytes_per_token_per_billion: float | None = None
     of_own_mha: float | None = None
     note: str | None = None
+    spec: ModelSpec | None = field(default=None, repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
-        return asdict(self)
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "spec"}
 
 
 def compare(
-    columns: Sequence[Column], context: int, batch: int = 1, kv_dtype: str = "bf16", tp: int = 1
+    columns: Sequence[Column],
+    context: int,
+    batch: int = 1,
+    kv_dtype: str = "bf16",
+    tp: int = 1,
+    pasted: ModelSpec | None = None,
 ) -> tuple[Compared, ...]:
     """A row per column, in order. What one model does not allow leaves its figures empty, with a note.
+
+    Args:
+        pasted: the model of the column PASTED; without it that column is left out.
 
     Raises:
         ValueError: context, batch, kv_dtype or tp out of range for all.
     """
     cache_format(kv_dtype)
     return tuple(
-        _compared(col, context, batch, col.kv_dtype or kv_dtype, col.tp or tp) for col in columns[:MAX_COLUMNS]
+        _compared(col, context, batch, col.kv_dtype or kv_dtype, col.tp or tp, pasted)
+        for col in columns[:MAX_COLUMNS]
+        if col.model != PASTED or pasted is not None
     )
 
 
-def _compared(col: Column, context: int, batch: int, kv_dtype: str, tp: int) -> Compared:
-    row = catalog.model(col.model)
-    spec = row.spec
+def _compared(col: Column, context: int, batch: int, kv_dtype: str, tp: int, pasted: ModelSpec | None) -> Compared:
+    row = None if col.model == PASTED else catalog.model(col.model)
+    spec = pasted if row is None else row.spec
+    n_parameters = spec.n_parameters if spec is not None else row.n_parameters if row is not None else None
     known: dict[str, Any] = {
-        "key": col.write(), "label": col.label, "released": row.released, "n_parameters": row.n_parameters,
+        "key": col.write(), "label": col.label, "released": row.released if row else None, "n_parameters": n_parameters,
         "kv_dtype": kv_dtype, "tp": tp, "context": context, "batch": batch,
-        "weights_bytes": weight_bytes(row.n_parameters),
+        "weights_bytes": weight_bytes(n_parameters), "spec": spec,
     }  # fmt: skip
     if spec is None:
+        assert row is not None
         return Compared(**known, note=f"sizes unpublished: {row.unpublished or 'nothing to compute from'}")
     cache = cache_bytes(spec, context, batch, kv_dtype)
     mha = mha_of(spec)
     as_mha = sequence_bytes(mha, context, kv_dtype) if mha else 0
-    billions = row.n_parameters / 1e9 if row.n_parameters else None
+    billions = n_parameters / 1e9 if n_parameters else None
     known |= {
         "sharing": sharing(spec), "kinds": kinds_in_words(spec), "n_layers": spec.n_layers, "n_heads": spec.n_heads,
         "n_kv_heads": spec.n_kv_heads, "head_dim": spec.head_dim, "fixed_bytes": cache.fixed_bytes,
@@ -200,7 +218,7 @@ def curves(rows: Sequence[Compared], contexts: Sequence[int], view: str = "total
 
 
 def _values(row: Compared, contexts: Sequence[int], view: str) -> tuple[float, ...] | None:
-    spec = catalog.model(column(row.key).model).spec
+    spec = row.spec
     if spec is None or (view == "billion" and not row.n_parameters):
         return None
     fmt = cache_format(row.kv_dtype)

@@ -16,13 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attention import adapters
+from attention import adapters, parameter_rules
 from attention.adapters.base import Adapter
 from attention.adapters.classes import class_defaults, nested_model_type
 from attention.adapters.fields import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
 from attention.files import ordinary
+from attention.parameters import Parameters
 from attention.spec import ModelSpec, check_size
 
+TIED = "tie_word_embeddings"
 MAX_BYTES = 1_000_000
 """Largest file accepted; the largest published config.json has about 100 kB."""
 MAX_DEPTH = 32
@@ -197,7 +199,7 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
         # a class default of a type nobody foresaw; the file cannot be read, and saying so beats a traceback
         raise ValueError(f"{model_type}: the fields do not fit together ({type(error).__name__}: {error})") from error
     _note_quantised_cache(config, part, reader)
-    return ModelSpec(
+    spec = ModelSpec(
         name,
         tuple(layers),
         model_dtype=_dtype(part, prefix) or _dtype(config, ""),
@@ -205,6 +207,25 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
         max_context=_max_context(reader),
         model_type=model_type,
         notes=tuple(reader.notes),
+    )
+    return _with_parameters(spec, config, part, reader)
+
+
+def _with_parameters(spec: ModelSpec, config: Mapping[str, Any], part: Mapping[str, Any], reader: Reader) -> ModelSpec:
+    """The model with its parameters where arithmetic gives them; a size that is amiss is noted, since the cache does
+    not depend on it."""
+    stated = {**part, TIED: next((w[TIED] for w in (part, config) if isinstance(w.get(TIED), bool)), None)}
+    try:
+        found = parameter_rules.count(spec, stated, reader.defaults)
+    except ValueError as problem:
+        return replace(spec, notes=(*spec.notes, f"parameters not counted: {problem}"))
+    return spec if found is None else with_parameters(spec, found)
+
+
+def with_parameters(spec: ModelSpec, found: Parameters) -> ModelSpec:
+    """The model with its parameters as counted."""
+    return replace(
+        spec, weights=found, n_parameters=found.total, n_active_parameters=found.active if found.routed else None
     )
 
 

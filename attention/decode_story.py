@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.catalog import Accelerator
-from attention.roofline import decode_floor, traffic_crossover
+from attention.fit import weight_bytes
+from attention.memory import sequence_bytes
+from attention.roofline import DecodeFloor, decode_floor, known_parameters, traffic_crossover
 from attention.spec import ModelSpec, check_size
+from attention.units import binary_bytes, duration
 
 FRAMES = 180
 """Frames of a whole decode: enough for growth to look smooth, few enough to send at once."""
@@ -25,10 +28,12 @@ class Frame(NamedTuple):
     flops: int
     time_s: float
     binds: str
+    written_bytes: int = 0
+    """Recurrent states, which a step also writes back."""
 
     @property
     def moved_bytes(self) -> int:
-        return self.weight_bytes + self.cache_bytes
+        return self.weight_bytes + self.cache_bytes + self.written_bytes
 
     @property
     def intensity(self) -> float:
@@ -65,25 +70,46 @@ def tell(
     batch: int = 1,
     kv_dtype: str = "bf16",
     weight_dtype: str = "bf16",
+    count: int = 1,
 ) -> Story:
-    """The decode of `context` tokens.
+    """The decode of `context` tokens on `count` accelerators: bytes and operations of all together, and the time that
+    each needs for its part.
 
     Raises:
         ValueError: the parameter count is not known, or an argument is out of range.
     """
     frames: list[Frame] = []
+    weights = weight_bytes(known_parameters(spec, "to follow a decode").read, weight_dtype)
     notes: tuple[str, ...] = ()
     for held in contexts(context):
-        step = decode_floor(spec, accelerator, held, batch, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-        notes = step.notes
+        step = decode_floor(spec, accelerator, held, batch, count=count, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+        notes = (*step.notes, *_expected(step))
         frames.append(
-            Frame(held, step.weight_bytes, step.cache_bytes, step.floor.flops, step.floor.time_s, step.floor.binds)
+            Frame(
+                held,
+                weights,
+                batch * sequence_bytes(spec, held, kv_dtype),
+                step.floor.flops * count,
+                step.floor.time_s,
+                step.floor.binds,
+                step.written_bytes * count,
+            )
         )
     crossover = traffic_crossover(spec, weight_dtype, kv_dtype, batch)
     at = None
     if crossover is not None and crossover <= context:
         at = next(i for i, frame in enumerate(frames) if frame.context >= crossover)
     return Story(tuple(frames), crossover, at, notes)
+
+
+def _expected(step: DecodeFloor) -> tuple[str, ...]:
+    """What a batch reads of a mixture of experts on average, in words."""
+    if step.expected is None or step.expected_weight_bytes is None:
+        return ()
+    return (
+        f"expected then, no bound: {binary_bytes(step.expected_weight_bytes)} of weights and "
+        f"{duration(step.expected.time_s)} per step on each accelerator",
+    )
 
 
 class Ratios(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from attention.spec import Kind, Layer, ModelSpec
-from attention.units import tokens
+from attention.units import counted, tokens
 
 
 class LayerGroup(NamedTuple):
@@ -17,7 +17,7 @@ class LayerGroup(NamedTuple):
     @property
     def label(self) -> str:
         """Such as "sliding 1k · 16 K/V heads · 52 layers"."""
-        return " · ".join((*_words(self.layer), f"{len(self.indices)} layer{'s' if len(self.indices) > 1 else ''}"))
+        return " · ".join((*_words(self.layer), counted(len(self.indices), "layer")))
 
 
 def layer_groups(spec: ModelSpec) -> tuple[LayerGroup, ...]:
@@ -38,5 +38,5 @@ def _words(layer: Layer) -> tuple[str, ...]:
     if layer.kind is Kind.LATENT:
         return (kind, "one latent vector")
     if layer.n_kv_heads:
-        return (kind, f"{layer.n_kv_heads} K/V head{'s' if layer.n_kv_heads > 1 else ''}")
+        return (kind, counted(layer.n_kv_heads, "K/V head"))
     return (kind,)

@@ -10,6 +10,7 @@ Meant for the worker process: building a model sets torch's default dtype for th
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import threading
@@ -33,7 +34,7 @@ STEPWISE_HINT = "its states do not depend on the context, and its K/V is checked
 
 TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
-_LOCK = threading.Lock()
+LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,23 @@ def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", bat
     Raises:
         ValueError: transformers has no code for the type, or its code fails on this configuration.
     """
+    oracle_type, fields, prefix, tied = prepared(config)
+    if oracle_type in STEPWISE and context > STEPWISE_CONTEXT:
+        raise ValueError(
+            f"context must be at most {STEPWISE_CONTEXT:,} for {oracle_type}, whose code walks through tokens one by "
+            f"one, got {context:,}; {STEPWISE_HINT}"
+        )
+    with LOCK:
+        return _run(oracle_type, fields, prefix, tied, context, TORCH_DTYPES[dtype], batch)
+
+
+def prepared(config: Mapping[str, Any]) -> tuple[str, dict[str, Any], str, bool]:
+    """What a model is built from: (type of its code, fields, where they stand in the file, whether its output
+    projection is its embedding).
+
+    Raises:
+        ValueError: the configuration is refused, or transformers has no code for it.
+    """
     reason = supported(config)
     if reason is not None:
         raise ValueError(reason)
@@ -126,17 +144,11 @@ def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", bat
     adapter = adapters.find(model_type)
     oracle_type = adapter.oracle_type(model_type)
     assert oracle_type is not None
-    if oracle_type in STEPWISE and context > STEPWISE_CONTEXT:
-        raise ValueError(
-            f"context must be at most {STEPWISE_CONTEXT:,} for {model_type}, whose code walks through tokens one by "
-            f"one, got {context:,}; {STEPWISE_HINT}"
-        )
     checked = check_fields(part, stated_layers(part, prefix), prefix, model_type)
     if adapter.prepare is not None:
         checked = adapter.prepare(checked)
     fields = {**part, **{name: value for name, value in checked.items() if value is not None}}
-    with _LOCK:
-        return _run(oracle_type, fields, prefix, _is_tied(config, part), context, TORCH_DTYPES[dtype], batch)
+    return oracle_type, fields, prefix, _is_tied(config, part)
 
 
 def _is_tied(config: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
@@ -151,8 +163,30 @@ def _run(
     model_type: str, fields: dict[str, Any], prefix: str, tied: bool, context: int, dtype: str, batch: int
 ) -> Cache:
     import torch
+    from transformers import DynamicCache
+
+    with _meta(model_type):
+        model, settings, n_parameters = _made(model_type, fields, prefix, tied, dtype)
+        tokens = torch.zeros(batch, context, dtype=torch.long)
+        more = {"decoder_input_ids": tokens} if settings.is_encoder_decoder else _last_logits_only(model)
+        if model_type == "recurrent_gemma":  # it makes a cache of its own and does not return it
+            more["past_key_values"] = DynamicCache(config=settings)
+        out = model(input_ids=tokens, use_cache=True, **more)
+    cache = more.get("past_key_values") or getattr(out, "past_key_values", None)
+    if cache is None:
+        cache = getattr(out, "cache_params", None)
+    if cache is None:
+        raise ValueError(f"transformers' {model_type} returned no cache")
+    n_layers = int(settings.num_hidden_layers)
+    return Cache(tuple(_layer_bytes(cache, n_layers, model)), n_parameters)
+
+
+@contextlib.contextmanager
+def _meta(model_type: str) -> Iterator[None]:
+    """Everything on meta tensors; process-wide settings are put back. Whatever foreign code raises becomes a
+    ValueError: it cannot be asked."""
+    import torch
     import torch.fx.experimental._config
-    from transformers import AutoModelForSeq2SeqLM, DynamicCache
 
     previous = torch.get_default_dtype()
     validate = torch.distributions.Distribution._validate_args
@@ -163,20 +197,9 @@ def _run(
     # Gemma-3n asks a distribution for a quantile; its argument check would need a value, which meta has none of
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
-        settings = config_object(model_type, fields, prefix)
-        _fill_in(settings)
-        encodes = bool(settings.is_encoder_decoder)
         with torch.device("meta"), torch.no_grad():
-            if encodes:
-                model, n_parameters = _built(AutoModelForSeq2SeqLM, settings, dtype)
-            else:
-                model, n_parameters = _decoder(settings, dtype, tied)
-            tokens = torch.zeros(batch, context, dtype=torch.long)
-            more = {"decoder_input_ids": tokens} if encodes else _last_logits_only(model)
-            if model_type == "recurrent_gemma":  # it makes a cache of its own and does not return it
-                more["past_key_values"] = DynamicCache(config=settings)
-            out = model(input_ids=tokens, use_cache=True, **more)
-    except Exception as error:  # any failure of foreign code means the same: it cannot be asked
+            yield
+    except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise ValueError(
             f"transformers' {model_type} cannot be run on meta tensors: {type(error).__name__}: {text}"
@@ -185,13 +208,30 @@ def _run(
         torch.set_default_dtype(previous)
         torch.distributions.Distribution.set_default_validate_args(validate)
         shapes.meta_nonzero_assume_all_nonzero = assume
-    cache = more.get("past_key_values") or getattr(out, "past_key_values", None)
-    if cache is None:
-        cache = getattr(out, "cache_params", None)
-    if cache is None:
-        raise ValueError(f"transformers' {model_type} returned no cache")
-    n_layers = int(settings.num_hidden_layers)
-    return Cache(tuple(_layer_bytes(cache, n_layers, model)), n_parameters)
+
+
+def _made(model_type: str, fields: dict[str, Any], prefix: str, tied: bool, dtype: str) -> tuple[Any, Any, int]:
+    """(model, its settings, its parameter count), built inside ``_meta``."""
+    from transformers import AutoModelForSeq2SeqLM
+
+    settings = config_object(model_type, fields, prefix)
+    _fill_in(settings)
+    if settings.is_encoder_decoder:
+        model, n_parameters = _built(AutoModelForSeq2SeqLM, settings, dtype)
+    else:
+        model, n_parameters = _decoder(settings, dtype, tied)
+    return model, settings, n_parameters
+
+
+def meta_built(model_type: str, fields: dict[str, Any], prefix: str) -> tuple[Any, Any, bool]:
+    """(model on meta tensors, its settings, whether its output projection is part of it). Hold ``LOCK``.
+
+    Raises:
+        ValueError: the model's own code cannot be built.
+    """
+    with _meta(model_type):
+        model, settings, _ = _made(model_type, fields, prefix, True, "bfloat16")
+        return model, settings, model.get_output_embeddings() is not None
 
 
 def _fill_in(settings: Any) -> None:

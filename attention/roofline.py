@@ -1,8 +1,10 @@
 """The floor of a decode step: the bytes it must move, the operations it must do, and which of the two binds.
 
 ``time ≥ max(bytes / bandwidth, flops / peak)`` (Williams, Waterman, Patterson 2009). It is a bound, not a
-promise: interconnect, launch times, sampling and everything not counted here only add to it. Counted are every
-(active) weight once per step, the states once per sequence, and two operations per multiply-add.
+promise: interconnect, launch times, sampling and everything not counted here only add to it. Counted are the fewest
+weights that a step can read, once (``parameters.py``: tables that are looked up count one row, and of the experts those
+that one token chooses), the states once per sequence, and two operations per multiply-add. What a batch of several
+tokens reads of the experts is an expectation, and stands apart from the bound.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from attention.catalog import Accelerator
 from attention.fit import WEIGHT_BITS, weight_bytes
 from attention.formats import CacheFormat, cache_format
 from attention.memory import cache_bytes, check_batch, check_context, context_where, layer_bytes
+from attention.parameters import STATED, Parameters
 from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_size
 
 MEMORY, COMPUTE = "memory", "compute"
@@ -46,19 +49,24 @@ class DecodeFloor(NamedTuple):
     """Floor of one step that adds a token to each of `batch` sequences.
 
     Attributes:
-        weight_bytes, cache_bytes: the two parts of what one device moves.
+        weight_bytes, cache_bytes: what one device reads; written_bytes: recurrent states that it writes back.
         weight_flops, attention_flops: the two parts of what it computes.
         tokens_per_s: at most, all sequences together; sequence_tokens_per_s: each one.
         notes: what the bound leaves out for this model.
+        expected: for a mixture of experts and a batch, the same with the weights that are read on average if every
+            expert is as likely as any other; expected_weight_bytes: those weights. No bound. None elsewhere.
     """
 
     floor: Floor
     weight_bytes: int
     cache_bytes: int
+    written_bytes: int
     weight_flops: int
     attention_flops: int
     batch: int
     notes: tuple[str, ...] = ()
+    expected: Floor | None = None
+    expected_weight_bytes: int | None = None
 
     @property
     def tokens_per_s(self) -> float:
@@ -155,25 +163,48 @@ def decode_floor(
     Raises:
         ValueError: the parameter count is not known, or an argument is out of range.
     """
-    if spec.n_parameters is None:
-        raise ValueError(f"n_parameters of {spec.name} is not known: state it to estimate a step")
-    read = spec.n_active_parameters or spec.n_parameters
-    weights = -(-weight_bytes(read, weight_dtype) // count)
+    weights_of = known_parameters(spec, "to estimate a step")
+    weights = -(-weight_bytes(weights_of.read, weight_dtype) // count)
     # tokens held, not pages: what is padded is not read. Recurrent states are read and written back.
-    held = allocate(spec, context, batch, kv_dtype, tp=count, page_tokens=1, encoder_context=encoder_context)
-    cache = held.bytes_per_rank + batch * _rewritten(spec, cache_format(kv_dtype)) // count
+    cache = allocate(
+        spec, context, batch, kv_dtype, tp=count, page_tokens=1, encoder_context=encoder_context
+    ).bytes_per_rank
+    written = batch * _rewritten(spec, cache_format(kv_dtype)) // count
     attention = batch * sum(n * layer_flops(layer, context, encoder_context) for layer, n in spec.groups) // count
-    weight_flops = 2 * read * batch // count
+    multiplied = weights_of.read - weights_of.rows
+    weight_flops = 2 * multiplied * batch // count
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
+
+    def bound(read: int) -> Floor:
+        return floor(read + cache + written, weight_flops + attention, accelerator.bytes_per_s, peak)
+
+    expected = None
+    if weights_of.routed and batch > 1:
+        expected = -(-weight_bytes(weights_of.expected_read(batch), weight_dtype) // count)
     return DecodeFloor(
-        floor(weights + cache, weight_flops + attention, accelerator.bytes_per_s, peak),
+        bound(weights),
         weights,
         cache,
+        written,
         weight_flops,
         attention,
         batch,
-        _notes(spec, batch),
+        _notes(spec, batch, weights_of),
+        None if expected is None else bound(expected),
+        expected,
     )
+
+
+def known_parameters(spec: ModelSpec, why: str) -> Parameters:
+    """The model's parameters.
+
+    Raises:
+        ValueError: their number is not known; `why` says what it is needed for.
+    """
+    found = spec.parameters
+    if found is None:
+        raise ValueError(f"n_parameters of {spec.name} is not known: state it {why}")
+    return found
 
 
 def _rewritten(spec: ModelSpec, fmt: CacheFormat) -> int:
@@ -186,10 +217,18 @@ def _rewritten(spec: ModelSpec, fmt: CacheFormat) -> int:
     return total
 
 
-def _notes(spec: ModelSpec, batch: int) -> tuple[str, ...]:
+def _notes(spec: ModelSpec, batch: int, weights: Parameters) -> tuple[str, ...]:
     notes = []
-    if spec.n_active_parameters and batch > 1:
+    if weights.routed and batch > 1:
+        group = max(weights.routed, key=lambda g: g.total)
+        notes.append(
+            f"the bound counts the {group.n_chosen} of {group.n_experts} experts of a layer that one token needs; "
+            f"{batch:,} tokens choose about {group.distinct(batch):.0f} different ones if all are as likely"
+        )
+    elif batch > 1 and spec.n_active_parameters and spec.n_active_parameters < (spec.n_parameters or 0):
         notes.append("a batch of more than one reads more experts than one token's; the bound counts one token's")
+    if weights.source == STATED:
+        notes.append("the number of parameters is stated, so tables that are only looked up count as read")
     if any(s.role is Role.INDEXER for layer, _ in spec.groups for s in layer.states):
         notes.append("an indexer picks which entries are read; here all of them are counted")
     return tuple(notes)
@@ -208,14 +247,13 @@ def compute_peak(flops_per_s: Mapping[str, float], weight_dtype: str) -> float |
 
 
 def traffic_crossover(spec: ModelSpec, weight_dtype: str, kv_dtype: str, batch: int = 1) -> int | None:
-    """Smallest context at which the states' traffic exceeds the (active) weights'; None if it never does.
+    """Smallest context at which a step reads more of the states than of the weights, counted as the bound counts them;
+    None if it never does.
 
     Raises:
         ValueError: the parameter count is not known.
     """
-    if spec.n_parameters is None:
-        raise ValueError(f"n_parameters of {spec.name} is not known: state it to compare")
-    size = weight_bytes(spec.n_active_parameters or spec.n_parameters, weight_dtype)
+    size = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
     context = context_where(spec, size, kv_dtype, batch)
     return None if context is None else context + 1
 
@@ -242,9 +280,7 @@ def batch_where_compute_binds(accelerator: Accelerator, weight_dtype: str = "bf1
 
 
 def cache_share(spec: ModelSpec, context: int, batch: int, weight_dtype: str, kv_dtype: str) -> float:
-    """Share of a step's traffic that is states, between 0 and 1."""
-    if spec.n_parameters is None:
-        raise ValueError(f"n_parameters of {spec.name} is not known: state it to compare")
-    weights = weight_bytes(spec.n_active_parameters or spec.n_parameters, weight_dtype)
+    """Share of what a step reads that is states, between 0 and 1; weights as the bound counts them."""
+    weights = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
     states = cache_bytes(spec, context, batch, kv_dtype).state_bytes
     return states / (states + weights)

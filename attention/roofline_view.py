@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from attention.cases import Case, Result, case_bytes, case_flops
 from attention.catalog import Accelerator
+from attention.fit import Setup, fits
 from attention.memory import with_n_kv_heads
 from attention.roofline import attainable_flops_per_s, compute_peak, decode_floor, ridge
 from attention.runs import Run
@@ -45,6 +46,7 @@ class Point(NamedTuple):
         tokens_per_s: at most, all sequences together; None for attention alone.
         binds: "memory" or "compute".
         note: for the hover text.
+        fits: whether weights and states fit into the accelerator's memory; without room for them there is no step.
     """
 
     sharing: str
@@ -55,6 +57,7 @@ class Point(NamedTuple):
     tokens_per_s: float | None = None
     binds: str = ""
     note: str = ""
+    fits: bool = True
 
 
 class Roofline(NamedTuple):
@@ -87,7 +90,7 @@ def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
     """The model as MHA, as it is, and as MQA, each once."""
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
-        return (("no attention cache", spec),)
+        return (("State", spec),)
     own = own_name(layer)
     rows = {"MHA": with_n_kv_heads(spec, None), own: spec, "MQA": with_n_kv_heads(spec, 1)}
     rows[own] = spec
@@ -113,7 +116,8 @@ def step_points(
 
         def at(sequences: int, counted: ModelSpec = counted) -> tuple[int, int, int, int, float]:
             step = decode_floor(counted, accelerator, context, sequences, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
-            return (*step.floor[:2], step.cache_bytes, step.attention_flops, step.tokens_per_s)
+            states = step.cache_bytes + step.written_bytes
+            return (*step.floor[:2], states, step.attention_flops, step.tokens_per_s)
 
         moved, flops, cache, attention, tokens_per_s = at(batch)
         if known:
@@ -126,7 +130,7 @@ def step_points(
                     flops / moved,
                     trail=tuple((f / m, _allowed(f / m, roof)) for m, f, *_ in trail),
                     tokens_per_s=tokens_per_s,
-                )
+                )._replace(fits=fits(variant, Setup(accelerator, 1, weight_dtype, kv_dtype), context, batch))
             )
         if cache and attention:
             points.append(_point(name, "attention alone", roof, attention / cache))

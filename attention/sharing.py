@@ -45,6 +45,16 @@ def own_name(layer: Layer) -> str:
     return "MLA" if layer.kind is Kind.LATENT else name_of(layer.n_heads, layer.n_kv_heads)
 
 
+def has_attention(spec: ModelSpec) -> bool:
+    """Whether any layer has query heads and keeps what they read; a purely recurrent model has none."""
+    return spec.n_heads > 0
+
+
+def kept_name(spec: ModelSpec) -> str:
+    """What the model keeps between steps, as people call it."""
+    return "KV cache" if has_attention(spec) else "State"
+
+
 def ways(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16") -> tuple[Way, ...]:
     """MHA, the model itself and MQA, each once; the model alone if it has no heads to share.
 
@@ -54,7 +64,7 @@ def ways(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16") 
     own = cache_bytes(spec, context, batch, kv_dtype).state_bytes
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
-        return (Way("No attention cache", 0, own, True),)
+        return (Way("State", 0, own, True),)
     mine = Way(own_name(layer), layer.n_kv_heads, own, True)
     found = []
     for n, label in ((None, "MHA"), (1, "MQA")):

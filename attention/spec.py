@@ -17,6 +17,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from attention.parameters import Parameters
+
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
 """Bytes per element of the dtypes a model's own states come in."""
 
@@ -210,6 +212,7 @@ class ModelSpec:
         layers: in order.
         model_dtype: dtype of weights and activations ("bf16", …), None where the source does not state it.
         hidden_size, max_context, n_parameters, n_active_parameters, model_type: None where not known.
+        weights: the parameters by what a decode step does with them, where more than their number is known.
         notes: what a reader must know to trust the numbers, e.g. fields that came from a class default.
     """
 
@@ -222,6 +225,7 @@ class ModelSpec:
     n_active_parameters: int | None = None
     model_type: str | None = None
     notes: tuple[str, ...] = ()
+    weights: Parameters | None = None
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -242,6 +246,17 @@ class ModelSpec:
                     f"layer {index} shares the cache of layer {layer.shares}, which is not an earlier layer "
                     "with a cache"
                 )
+
+    @property
+    def parameters(self) -> Parameters | None:
+        """The parameters as a decode step uses them; None where their number is not known. Of a model of which only
+        numbers are stated, all active ones count as read."""
+        if self.n_parameters is None:
+            return None
+        if self.weights is not None and self.weights.total == self.n_parameters:
+            return self.weights
+        active = self.n_active_parameters or self.n_parameters
+        return Parameters(self.n_parameters, idle=self.n_parameters - active)
 
     @property
     def n_layers(self) -> int:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from attention.catalog import Accelerator
 from attention.memory import divisors, sequence_bytes, with_n_kv_heads
 from attention.roofline import attention_floor
-from attention.spec import ModelSpec, PositionState, Role
+from attention.sharing import name_of
+from attention.spec import Kind, ModelSpec, PositionState, Role
 
 
 class Point(NamedTuple):
@@ -17,13 +18,16 @@ class Point(NamedTuple):
         cache_bytes: the whole batch.
         attention_parameters: weights of the Q, K, V and output projections, all layers; None if the model's width
             is not known.
-        floor_s: least time of one attention layer's step on the accelerator.
+        floor_s: least time of one attention layer's step on the accelerator; None for latent attention, whose
+            arithmetic is another.
+        name: how it shares.
     """
 
     n_kv_heads: int
     cache_bytes: int
     attention_parameters: int | None
-    floor_s: float
+    floor_s: float | None
+    name: str = ""
 
 
 def attention_parameters(spec: ModelSpec, n_kv_heads: int) -> int | None:
@@ -41,22 +45,36 @@ def attention_parameters(spec: ModelSpec, n_kv_heads: int) -> int | None:
 
 
 def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int, kv_dtype: str) -> tuple[Point, ...]:
-    """A point for each divisor of the query heads, from 1 (MQA) to all (MHA).
+    """A point for each divisor of the query heads, from 1 (MQA) to all (MHA); before them the model itself where it
+    shares in another way: a latent vector (MLA), with 0 K/V heads.
 
     Raises:
         ValueError: the model has no attention layer, or an argument is out of range.
     """
     if not spec.n_heads:
-        raise ValueError(f"{spec.name} has no attention layer: choose another model")
+        raise ValueError(f"{spec.name} has no attention layer, so no heads to share: choose another model")
     peak = accelerator.flops_per_s.get("bf16") or accelerator.flops_per_s.get("fp16")
     points = []
+    if is_latent(spec):
+        points.append(Point(0, batch * sequence_bytes(spec, context, kv_dtype), None, None, "MLA"))
     for k in _possible(spec):
         held = with_n_kv_heads(spec, k)
         floor = attention_floor(spec.n_heads, k, held.head_dim, context, batch, "bf16", accelerator.bytes_per_s, peak)
         points.append(
-            Point(k, batch * sequence_bytes(held, context, kv_dtype), attention_parameters(spec, k), floor.time_s)
+            Point(
+                k,
+                batch * sequence_bytes(held, context, kv_dtype),
+                attention_parameters(spec, k),
+                floor.time_s,
+                name_of(spec.n_heads, k),
+            )
         )
     return tuple(points)
+
+
+def is_latent(spec: ModelSpec) -> bool:
+    """Whether the layer that stands for the model keeps a latent vector."""
+    return spec.attention_layer is not None and spec.attention_layer.kind is Kind.LATENT
 
 
 def _possible(spec: ModelSpec) -> tuple[int, ...]:

@@ -65,6 +65,21 @@ def tokens(n: int) -> str:
     return f"{n:,}"
 
 
+def counted(n: int, thing: str) -> str:
+    """A number of things: counted(1, "token") -> "1 token", counted(8192, "token") -> "8,192 tokens"."""
+    return f"{n:,} {plural(n, thing)}"
+
+
+def plural(n: int, thing: str) -> str:
+    """`thing` as it stands after the number n: "K/V head" or "K/V heads"."""
+    return thing if n == 1 else f"{thing}s"
+
+
+def held(n: int) -> str:
+    """A context with its unit, as people read it: "1 token", "8k tokens"."""
+    return f"{tokens(n)} {plural(n, 'token')}"
+
+
 def duration(seconds: float) -> str:
     """A time: 0.0123 -> "12.3 ms"."""
     if not isfinite(seconds):

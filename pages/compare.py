@@ -13,7 +13,13 @@ STORY = [
 ]
 FAMILIES = lineage.families_with_history()
 PARAMS = (
-    params.Param("cmp", STORY, lambda text: comparison.column(text).write(), "models of the catalogue", many=True),
+    params.Param(
+        "cmp",
+        STORY,
+        lambda text: comparison.column(text).write(),
+        f"models of the catalogue, or {comparison.PASTED}",
+        many=True,
+    ),
     params.choice("cmp_view", list(comparison.VIEWS), "total"),
     params.integer("cmp_tp", 1, 1, allocation.MAX_TP),
     params.choice("cmp_family", FAMILIES, "Llama"),
@@ -37,7 +43,8 @@ with frame.page(
         view = compare_parts.view_picker("cmp_view")
     with more_column, frame.more():
         tp = compare_parts.more("cmp", "cmp_tp")
-    rows = comparison.compare(columns, context, batch, kv, tp)
+    pasted = compare_parts.pasted(columns)
+    rows = comparison.compare(columns, context, batch, kv, tp, pasted)
     contexts = cache_curves.contexts_up_to(max(context, 2**20), context, shortest=min(256, context), per_octave=3)
     picture = comparison.curves(rows, contexts, view)
     compare_parts.metrics(rows, context)

@@ -15,7 +15,6 @@ PARAMS = (
     params.number("f_reserve", 1.0, 0, 64),
     params.integer("f_page", PAGE_TOKENS, 1, 2**16),
     params.choice("f_pool", WINDOW_POOLS, "own"),
-    params.number("f_params", 7.0, 0.001, 100_000, per_model=True),
 )
 
 with frame.page(
@@ -37,6 +36,6 @@ with frame.page(
     with frame.details():
         fit_parts.assumptions()
         fit_parts.memory(plan, setup)
-        fit_parts.step(plan, setup)
+        fit_parts.step(plan, spec, setup)
         with frame.guard():
             fit_parts.others(spec, setup, context, batch)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attention import allocation, breakdown, cache_curves, fit, memory
-from ui import cache_details, cache_verify, frame, params
+from ui import cache_details, cache_verify, frame, model_weights, params
 from viz import kv_cache as figures
 
 AXES = ("log", "linear", "batch")
@@ -24,7 +24,7 @@ with frame.page(
     params=PARAMS,
 ):
     model, load, axes = cache_details.controls_bar(AXES)
-    spec = model.spec
+    spec = model_weights.if_known(model)
     cache = memory.cache_bytes(spec, load.context, load.batch, load.kv)
     weights = breakdown.weight_bytes(spec.n_parameters, st.session_state["k_weights"])
     picture = cache_curves.over_context(spec, load.context, load.batch, load.kv, weights)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from attention import papers
 from attention.model_points import model_points
-from attention.units import significant
+from attention.units import counted, significant
 from ui import controls, frame, jobs, lesson, params, quiz, spectrum_parts
 from viz.model_points import plot_models
 from viz.spectrum import plot_quality, plot_token_cost
@@ -74,7 +74,7 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
             plot_models(model_points(held), held, model.key),
             key="pub_models",
             filename="cache-of-real-models",
-            alt=f"Cache of one sequence at {held:,} tokens against parameters, for every model of the catalogue.",
+            alt=f"Cache of one sequence at {counted(held, 'token')} against parameters, for every catalogue model.",
         )
         st.caption("Computed from each model's published configuration. Colour: how the model's main layers share.")
         shown = controls.segmented("Table", list(TABLES), "pub_table")

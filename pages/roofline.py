@@ -5,7 +5,7 @@ import streamlit as st
 from attention import catalog, roofline_view
 from attention.fit import WEIGHT_BITS
 from attention.units import significant
-from ui import controls, frame, lesson, params, roofline_parts
+from ui import controls, frame, lesson, model_weights, params, roofline_parts
 from viz import roofline
 
 ACCELERATORS = {row.id: row.label for row in catalog.accelerators() if row.flops_per_s}
@@ -40,17 +40,19 @@ with frame.page(
         weights, kv, dtype = roofline_parts.formats()
     accelerator = catalog.accelerator(accelerator_id)
     host = roofline_parts.host_run()
-    points = roofline_view.step_points(model.spec, accelerator, context, batch, weights, kv)
+    spec = model_weights.if_known(model)
+    points = roofline_view.step_points(spec, accelerator, context, batch, weights, kv)
     roofs = [roofline_view.accelerator_roof(accelerator, weights)]
     if own_roof := roofline_view.host_roof(host, dtype):
         roofs.append(own_roof)
     with frame.numbers():
         for point in roofline_view.steps(points):
-            rate = f"{significant(point.tokens_per_s)} tokens/s" if point.tokens_per_s else "–"
+            rate = f"≤ {significant(point.tokens_per_s)} tokens/s" if point.tokens_per_s else "–"
             st.metric(
                 f"{point.sharing}, {point.binds} binds",
-                f"≤ {rate}",
-                help=f"{significant(point.intensity)} operations per byte; all sequences of the batch together.",
+                rate if point.fits else "does not fit",
+                help=("" if point.fits else f"Weights and cache are more than one {accelerator.label} holds. ")
+                + f"{significant(point.intensity)} operations per byte; all sequences of the batch together.",
             )
     frame.chart(
         roofline.plot_roofline(
@@ -62,5 +64,6 @@ with frame.page(
     )
     st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=roofline_parts.host_name(host)))
     with frame.details():
-        lesson.show("roofline", ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
+        text = "roofline" if spec.n_heads else "roofline_recurrent"
+        lesson.show(text, ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
         roofline_parts.calibrate(host)

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from attention import catalog, papers
-from attention.spectrum import nearest_published, spectrum
-from ui import controls, frame, lesson, params, quiz, spectrum_parts
+from attention.spectrum import is_latent, nearest_published, spectrum
+from ui import controls, frame, params, quiz, spectrum_parts
 from ui.head_map import head_map
 
 ACCELERATOR = catalog.accelerator("h100-sxm")
@@ -16,7 +16,7 @@ with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAM
     spec = model.spec
     points = spectrum(spec, ACCELERATOR, load.context, load.batch, load.kv)
     with right:
-        chosen = controls.divisor_slider("spec_kv", spec.n_heads, spec.n_kv_heads)
+        chosen = controls.divisor_slider("spec_kv", spec.n_heads, spec.n_kv_heads, latent=is_latent(spec))
     by_heads = {p.n_kv_heads: p for p in points}
     if chosen not in by_heads:
         raise ValueError(f"{chosen} K/V heads do not divide the query heads of all of {model.label}'s layers")
@@ -24,7 +24,7 @@ with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAM
     assert spec.attention_layer is not None  # spectrum() refused a model without attention
     left, side = st.columns([3.4, 1], gap="large")
     with left:
-        head_map(spec.attention_layer, key="spectrum_map", n_kv_heads=chosen)
+        head_map(spec.attention_layer, key="spectrum_map", n_kv_heads=chosen or None)
     with side:
         spectrum_parts.metrics(by_heads[chosen], points[-1], load)
     with frame.details():
@@ -32,21 +32,14 @@ with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAM
         with first:
             spectrum_parts.cost_chart(spec, points, chosen, load)
         with second:
-            near = nearest_published(spec.n_heads, chosen)
+            near = nearest_published(spec.n_heads, chosen) if chosen else ""
             table = papers.table("gqa", 1)
             spectrum_parts.published_bars(near)
             st.caption(f"{table.citation}, as printed. {table.note}")
-        lesson.show(
-            "spectrum",
-            n_heads=spec.n_heads,
-            n_kv_heads=chosen,
-            group_size=spec.n_heads // chosen,
-            quality=f"The paper's model that shares in the same way is **{near}**: "
-            f"{table.value(near, 'T_infer (s)')} s per sample at an average score of {table.value(near, 'Average')}, "
-            f"where MHA-XXL has {table.value('MHA-XXL', 'T_infer (s)')} s and {table.value('MHA-XXL', 'Average')}.",
-        )
+        spectrum_parts.show_lesson(spec, chosen, near)
         st.caption(
             f"Least times are computed for {ACCELERATOR.label} from its data sheet, one layer, 16 bit: every key and "
             "value read once."
         )
-        quiz.show("spectrum", spec=spec, n_kv_heads=chosen, load=load)
+        if chosen:
+            quiz.show("spectrum", spec=spec, n_kv_heads=chosen, load=load)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from attention import catalog, decode_story
-from ui import controls, frame, lesson, params, quiz, why_text
+from ui import controls, frame, lesson, model_weights, params, quiz, why_text
 from ui.decode_animation import decode_animation, summary
 from viz import why
 
@@ -19,11 +19,12 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
     with right:
         chosen = st.selectbox("Accelerator", list(ACCELERATORS), format_func=ACCELERATORS.__getitem__, key="why_acc")
     accelerator = catalog.accelerator(str(chosen))
-    spec = why_text.with_parameters(model.spec)
+    spec = model_weights.known(model)
     weight_dtype = spec.model_dtype or "bf16"
-    story = decode_story.tell(spec, accelerator, load.context, load.batch, load.kv, weight_dtype)
+    count = why_text.accelerators(spec, accelerator, load, weight_dtype)
+    story = decode_story.tell(spec, accelerator, load.context, load.batch, load.kv, weight_dtype, count)
 
-    decode_animation(story, accelerator, spec.n_kv_heads, key="decode")
+    decode_animation(story, accelerator, spec.n_kv_heads, key="decode", count=count)
     for note in story.notes:
         st.caption(f"Note: {note}.")
 
@@ -31,7 +32,7 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
         left, right_half = st.columns(2, gap="large")
         with left:
             values = why_text.values(model.label, spec, story, accelerator, load, weight_dtype)
-            lesson.show("why_bottleneck", **values)
+            lesson.show("why_bottleneck" if spec.n_heads else "why_recurrent", **values)
         with right_half:
             frames = story.frames
             traffic = why.Traffic(
@@ -41,7 +42,10 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
                 story.crossover,
             )
             frame.chart(
-                why.plot_traffic(traffic), key="why_traffic", filename="decode-traffic", alt=summary(story, accelerator)
+                why.plot_traffic(traffic),
+                key="why_traffic",
+                filename="decode-traffic",
+                alt=summary(story, accelerator, spec.n_kv_heads, count),
             )
             st.caption(
                 "Computed: a lower bound from the data sheet's bandwidth and peak; each weight and each cached value "

@@ -105,7 +105,7 @@ def test_ranks_that_the_heads_do_not_allow_are_a_message_and_the_rest_stays() ->
 )
 @pytest.mark.parametrize("name", ["kv_cache", "fit"])
 def test_every_kind_of_model_has_its_page(name: str, model: str) -> None:
-    at = sound(open_page(name, model=model))
+    at = sound(open_page(name, model=model, parameters="7"))
     assert [w.value for w in at.warning if "does not fit" not in w.value] == []
     assert chart(at)["data"]
 
@@ -166,7 +166,7 @@ def test_fit_shows_the_solved_numbers() -> None:
     plan = serving.plan(spec, setup, 32_768, 5)
     shown = metrics(at)
     assert shown["Longest context at batch 5"] == f"{plan.largest_context:,}"
-    assert shown["Largest batch at 32k"] == f"{plan.largest_batch:,}"
+    assert shown["Largest batch at 32k tokens"] == f"{plan.largest_batch:,}"
     assert shown["Fewest accelerators"] == f"{plan.smallest_count}"
     assert any("bound, not a promise" in str(metric.delta) for metric in at.metric)
     at.slider(key="f_util").set_value(60).run()
@@ -176,13 +176,20 @@ def test_fit_shows_the_solved_numbers() -> None:
 def test_a_load_that_does_not_fit_is_said() -> None:
     at = sound(open_page("fit", model="meta-llama/Llama-3.1-405B", f_acc="l4"))
     assert metrics(at)["Longest context at batch 1"] == "none"
-    assert any("does not fit" in warning.value for warning in at.warning)
+    assert metrics(at)["This load"] == "does not fit"
+    assert metrics(at)["One decode step"] == "–"
 
 
 def test_an_unknown_parameter_count_can_be_stated() -> None:
-    at = sound(open_page("fit", model="custom", f_params="6.2"))
+    asked = open_page("fit", model="custom")
+    assert "State the parameters" in asked.warning[0].value
+    assert asked.number_input(key="parameters_pick").value is None
+    asked.number_input(key="parameters_pick").set_value(6.2).run()
+    assert metrics(sound(asked))
+    at = sound(open_page("fit", model="custom", parameters="6.2"))
     before = metrics(at)
-    at.number_input(key="f_params").set_value(30.0).run()
+    assert before == metrics(asked)
+    at.number_input(key="parameters_pick").set_value(30.0).run()
     assert metrics(sound(at)) != before
 
 

@@ -31,7 +31,7 @@ def test_latent_and_recurrent():
     found = ways(ModelSpec("m", (latent_layer(16, 512, 64, 128, 128),)), 1)
     assert [(w.label, w.state_bytes) for w in found] == [("MHA", 16 * 320 * 2), ("MLA", 576 * 2), ("MQA", 320 * 2)]
     none = ModelSpec("r", (Layer(Kind.RECURRENT, (FixedState(Role.RECURRENT, 7, "fp32"),)),))
-    assert ways(none, 11) == (Way("No attention cache", 0, 28, True),)
+    assert ways(none, 11) == (Way("State", 0, 28, True),)
     with pytest.raises(ValueError, match="no attention heads"):
         timed_cases(none.layers[0], 11)
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from attention import allocation, breakdown, memory
+from attention import allocation, breakdown, memory, sharing
 from attention.cache_curves import ContextPicture
 from attention.fit import WEIGHT_BITS
 from attention.formats import cache_format
 from attention.memory import CacheBytes
 from attention.spec import ModelSpec
-from attention.units import binary_bytes, parameters, ratio, tokens
+from attention.units import binary_bytes, counted, held, parameters, ratio
 from ui import controls, downloads, frame
 from ui.bars import bars
 from ui.controls import ChosenModel, Load
@@ -54,8 +54,12 @@ def metrics(spec: ModelSpec, load: Load, cache: CacheBytes, picture: ContextPict
     full = memory.sequence_bytes(mha, cache.context, cache.kv_dtype) * cache.batch if mha else 0
     beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
     with frame.numbers():
-        what = "one sequence" if cache.batch == 1 else f"{cache.batch:,} sequences"
-        _metric(f"Cache of {what} at {tokens(cache.context)}", binary_bytes(cache.state_bytes), beside)
+        what = "one sequence" if cache.batch == 1 else counted(cache.batch, "sequence")
+        _metric(
+            f"{'Cache' if sharing.has_attention(spec) else 'State'} of {what} at {held(cache.context)}",
+            binary_bytes(cache.state_bytes),
+            beside,
+        )
         _metric("An engine sets aside", *_set_aside(spec, load))
         fixed = f"and {binary_bytes(cache.fixed_bytes)} whatever the context" if cache.fixed_bytes else None
         _metric("For one more token", binary_bytes(cache.bytes_per_token), fixed)
@@ -98,24 +102,29 @@ def _crossing(picture: ContextPicture, spec: ModelSpec) -> tuple[str, str | None
     weights = f"weights {binary_bytes(picture.weights)}, {parameters(spec.n_parameters)} parameters"
     if picture.outgrows_at is None:
         return "never", weights
-    return f"{tokens(picture.outgrows_at)} tokens", weights
+    return held(picture.outgrows_at), weights
 
 
 def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
     """The figure in words, for people who cannot see it."""
     kinds = ", ".join(f"{KIND_NAMES[kind]} {binary_bytes(n)}" for kind, n in cache.by_kind.items() if n)
     text = (
-        f"Cache of {label} over the context: {binary_bytes(cache.state_bytes)} at {cache.context:,} tokens and "
-        f"batch {cache.batch:,} ({picture.own}; one sequence by kind of layer: {kinds or 'nothing'})."
+        f"Cache of {label} over the context: {binary_bytes(cache.state_bytes)} at {counted(cache.context, 'token')} "
+        f"and batch {cache.batch:,} ({picture.own}; one sequence by kind of layer: {kinds or 'nothing'})."
     )
     return (
-        text if picture.outgrows_at is None else f"{text} Larger than the weights from {picture.outgrows_at:,} tokens."
+        text
+        if picture.outgrows_at is None
+        else f"{text} Larger than the weights from {counted(picture.outgrows_at, 'token')}."
     )
 
 
 def counterfactuals(spec: ModelSpec, load: Load) -> None:
     """The same model with other numbers of K/V heads."""
     st.subheader("The same model, shared otherwise", anchor=False)
+    if not sharing.has_attention(spec):
+        st.caption("This model has no K/V heads to share: its layers keep one state of fixed size.")
+        return
     rows = breakdown.variants(spec, load.context, load.batch, load.kv)
     bars(
         figures.variants(rows),

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention.units import binary_bytes, duration, parameters
+from attention.units import binary_bytes, counted, duration, parameters
 from ui import downloads, frame, jobs, lesson
 from ui.controls import ChosenModel, Load
 from ui.jobs import Seen
@@ -61,7 +61,7 @@ def _draw(job: Seen | None, payload: Mapping[str, Any] | None) -> None:
         _metric("Verdict", "exact" if exact else f"{found['unexplained_bytes']:,} bytes", verdict)
         _metric("Parameters, counted", parameters(found["n_parameters"]), f"in {duration(found['seconds'])}")
     st.caption(
-        f"{found['model']} ({found['model_type']}) at {found['context']:,} tokens, batch {found['batch']}, "
+        f"{found['model']} ({found['model_type']}) at {counted(found['context'], 'token')}, batch {found['batch']}, "
         f"{found['kv_dtype']}."
     )
     layers = found["layers"]

@@ -11,8 +11,9 @@ from attention import comparison, lineage, tables
 from attention.allocation import MAX_TP
 from attention.comparison import Column, Compared, Comparison
 from attention.formats import FORMATS
-from attention.units import binary_bytes, ratio, significant, tokens
-from ui import downloads, frame, state
+from attention.spec import ModelSpec
+from attention.units import binary_bytes, counted, held, ratio, significant
+from ui import controls, downloads, frame, model_weights, state
 from ui.model_search import model_search, models_search
 from ui.params import DEFAULT_MODEL
 from viz import lineage as figures
@@ -53,8 +54,18 @@ def columns_picker(key: str) -> list[Column]:
     chosen = [comparison.column(text) for text in st.session_state[key]]
     with st.container(key="bar-models"):
         labels = {column.write(): column.label for column in chosen}
-        models_search("Models", key, labels, comparison.MAX_COLUMNS)
+        others = {comparison.PASTED: comparison.PASTED_LABEL}
+        models_search("Models", key, labels, comparison.MAX_COLUMNS, others=others)
     return chosen
+
+
+def pasted(columns: Sequence[Column]) -> ModelSpec | None:
+    """The configuration that a column stands for, asked for below the row of controls; None without such a column."""
+    if all(col.model != comparison.PASTED for col in columns):
+        return None
+    with frame.guard():
+        return model_weights.if_known(controls.pasted())
+    return None
 
 
 def view_picker(key: str) -> str:
@@ -72,7 +83,7 @@ def more(key: str, tp_key: str) -> int:
     st.number_input("Ranks (TP), all models", 1, MAX_TP, key=tp_key, help="Ranks of tensor parallelism.")
     st.markdown("**Add a column with its own settings**")
     st.session_state.setdefault("cmp_add_model", DEFAULT_MODEL)
-    model_search("Model", "cmp_add_model")
+    model_search("Model", "cmp_add_model", others={comparison.PASTED: comparison.PASTED_LABEL})
     st.selectbox("Cache format", list(FORMATS), index=list(FORMATS).index("fp8"), key="cmp_add_kv")
     st.number_input("Ranks (TP)", 1, MAX_TP, 1, key="cmp_add_tp")
     st.button("Add column", on_click=_add, args=(key,), width="stretch", key="cmp_add")
@@ -94,7 +105,7 @@ def metrics(rows: Sequence[Compared], context: int) -> None:
         return
     least, most = (f(known, key=lambda row: row.state_bytes or 0) for f in (min, max))
     with frame.numbers():
-        _metric(f"Largest at {tokens(context)}: {most.label}", most)
+        _metric(f"Largest at {held(context)}: {most.label}", most)
         if most is not least:
             _metric(f"Smallest: {least.label}", least)
             factor = (most.state_bytes or 0) / (least.state_bytes or 1)
@@ -109,7 +120,7 @@ def _metric(label: str, row: Compared) -> None:
 def alt(rows: Sequence[Compared], context: int) -> str:
     """The figure in words."""
     sizes = ", ".join(f"{r.label} {binary_bytes(r.state_bytes)}" for r in rows if r.state_bytes is not None)
-    return f"Cache over the context, a line per model. At {context:,} tokens: {sizes or 'no model chosen'}."
+    return f"Cache over the context, a line per model. At {counted(context, 'token')}: {sizes or 'no model chosen'}."
 
 
 def notes(rows: Sequence[Compared], picture: Comparison) -> None:
@@ -156,7 +167,8 @@ def table(rows: Sequence[Compared]) -> None:
             "KiB / token / 10⁹": number(format="%.2f", help="Average per token held and 10⁹ parameters"),
             "% of own MHA": number(format="%.1f", help="Against the same model with one K/V head per query head"),
             "equals weights at": number(
-                format="localized", help="Tokens at which the caches equal the weights in bf16"
+                format="localized",
+                help="Tokens at which the caches equal all weights in bf16; –: never, or the parameters are not known",
             ),
         },
     )
@@ -179,7 +191,7 @@ def _markdown_rows(rows: Sequence[Compared]) -> list[dict[str, Any]]:
             "layers": r.kinds,
             "format": r.kv_dtype,
             "one more token": _size(r.bytes_per_token),
-            f"at {tokens(r.context)}, batch {r.batch}": _size(r.state_bytes),
+            f"at {held(r.context)}, batch {r.batch}": _size(r.state_bytes),
             "per rank": _size(r.bytes_per_rank),
             "equals weights at": "" if r.outgrows_at is None else f"{r.outgrows_at:,}",
             "of own MHA": "" if r.of_own_mha is None else f"{significant(100 * r.of_own_mha)} %",
@@ -205,6 +217,6 @@ def history(key: str, families: Sequence[str], context: int, kv: str) -> None:
         + ", ".join(f"{m.label} ({m.released}) {significant(100 * m.share)} %" for m in models),
     )
     st.caption(
-        f"At {tokens(context)}, against multi-head attention over the whole context in every layer: shared heads, "
+        f"At {held(context)}, against multi-head attention over the whole context in every layer: shared heads, "
         "windows, shared layers, latent vectors and recurrent layers all count. Larger markers, more parameters."
     )

@@ -87,7 +87,7 @@ def model_picker(label: str = "Model") -> ChosenModel:
     if key == TYPED:
         return ChosenModel(TYPED, "typed sizes", _typed())
     if key == PASTED:
-        return _pasted()
+        return pasted()
     from attention import catalog
 
     row = catalog.model(str(key))
@@ -112,8 +112,12 @@ def _typed() -> ModelSpec:
     return uniform_spec(int(layers), int(heads), int(kv_heads), int(head_dim), int(window) or None)
 
 
-def _pasted() -> ChosenModel:
-    """The configuration in the text field: typed, pasted, from a file or from the address, whichever came last."""
+def pasted() -> ChosenModel:
+    """The configuration in the text field: typed, pasted, from a file or from the address, whichever came last.
+
+    Raises:
+        ValueError: there is none, or it does not describe a model.
+    """
     carried = st.session_state["config"]
     if carried != st.session_state.get("_config_carried") or "_config" not in st.session_state:
         # news from the address: a link, Back, Reload

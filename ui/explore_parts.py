@@ -12,7 +12,7 @@ from attention import sharing
 from attention.cases import Case
 from attention.sharing import Way
 from attention.spec import Kind, Layer
-from attention.units import binary_bytes, duration, ratio, tokens
+from attention.units import binary_bytes, counted, duration, held, ratio
 from ui import frame, jobs, measured, params
 from ui.bars import bars
 from ui.controls import ChosenModel, Load
@@ -60,11 +60,17 @@ def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
     """The cache as one large number, and as bars beside MHA and MQA."""
     own = next(row for row in rows if row.is_model)
     mha = next((row for row in rows if row.label == "MHA"), own)
-    many = f", {load.batch:,} sequences" if load.batch > 1 else ""
+    many = f", {counted(load.batch, 'sequence')}" if load.batch > 1 else ""
+    if not sharing.has_attention(model.spec):
+        beside = "one fixed size, whatever the context"
+    elif own is mha:
+        beside = "every query head has a K/V head of its own"
+    else:
+        beside = f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA"
     st.metric(
-        f"KV cache of {model.label} at {tokens(load.context)} tokens{many}, {load.kv}",
+        f"{sharing.kept_name(model.spec)} of {model.label} at {held(load.context)}{many}, {load.kv}",
         binary_bytes(own.state_bytes),
-        "every head has its own" if own is mha else f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA",
+        beside,
         delta_color="off",
         delta_arrow="off",
     )
@@ -96,8 +102,8 @@ def _what(layer: Layer, case: Case) -> str:
     names = [sharing.name_of(layer.n_heads, n) for n in sharing.timed_sharings(layer)]
     apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
     return (
-        f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, {case.context:,} tokens, "
-        f"one sequence, {case.dtype}, in PyTorch here.{apart}"
+        f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, "
+        f"{counted(case.context, 'token')}, one sequence, {case.dtype}, in PyTorch here.{apart}"
     )
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from attention import catalog, serving
+from attention import catalog, serving, sharing
 from attention.fit import MAX_COUNT, WEIGHT_BITS, Setup
 from attention.serving import Plan
 from attention.spec import ModelSpec
-from attention.units import binary_bytes, decimal, duration, significant, tokens
-from ui import controls, downloads, frame, lesson
+from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens
+from ui import controls, downloads, frame, lesson, model_weights
 from ui.bars import bars
 from ui.controls import ChosenModel
 from viz import bars as figures
@@ -38,24 +37,12 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
         context = controls.context(model)
     with columns[5]:
         batch = controls.batch()
-    spec = _with_parameters(model.spec)
+    spec = model_weights.known(model)
     chosen = {
         "accelerator": catalog.accelerator(str(accelerator)), "count": int(st.session_state["f_count"]),
         "weight_dtype": st.session_state["f_weights"], "kv_dtype": kv,
     }  # fmt: skip
     return model, spec, chosen, context, batch
-
-
-def _with_parameters(spec: ModelSpec) -> ModelSpec:
-    """The model with its parameter count, typed in where it is not known."""
-    if spec.n_parameters is not None:
-        return spec
-    with frame.below_bar():
-        billions = st.number_input(
-            "Parameters, 10⁹ (not known for this model)", 0.001, 100_000.0, key="f_params", format="%.3f",
-            help="What fits depends on the weights; state how many parameters there are.",
-        )  # fmt: skip
-    return replace(spec, n_parameters=round(billions * 1e9))
 
 
 def assumptions() -> None:
@@ -88,19 +75,32 @@ def current_assumptions() -> dict[str, Any]:
 
 
 def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
-    """The three solved numbers, and the bound of a step."""
+    """Whether the load fits, the three solved numbers, and the bound of a step if it does."""
     count = f"{setup.count} × {setup.accelerator.label}" if setup.count > 1 else setup.accelerator.label
     with frame.numbers():
+        _metric("This load", *_verdict(plan))
         _metric(f"Longest context at batch {batch:,}", _context(plan.largest_context), _limit(plan, spec))
-        _metric(f"Largest batch at {tokens(context)}", f"{plan.largest_batch:,}", f"on {count}")
-        fewest = "none" if plan.smallest_count is None else f"{plan.smallest_count:,}"
-        _metric("Fewest accelerators", fewest, f"for {batch:,} × {tokens(context)}")
+        _metric(f"Largest batch at {held(context)}", f"{plan.largest_batch:,}", f"on {count}")
+        fewest = f"none to {MAX_COUNT}" if plan.smallest_count is None else f"{plan.smallest_count:,}"
+        _metric("Fewest accelerators", fewest, f"for {batch:,} × {held(context)}")
         step = plan.floor
+        if not plan.fits:
+            _metric("One decode step", "–", "no step without room for it")
+            return
         _metric(
             "One decode step takes at least",
             duration(step.floor.time_s),
-            f"at most {significant(step.tokens_per_s)} tokens/s; bound, not a promise",
+            f"at most {significant(step.tokens_per_s)} tokens/s; bound, not a promise"
+            if step.expected is None
+            else f"a bound; about {duration(step.expected.time_s)} expected of its experts",
         )
+
+
+def _verdict(plan: Plan) -> tuple[str, str]:
+    bar = serving.memory_bar(plan.room, plan.state_bytes)
+    if plan.fits:
+        return "fits", f"{binary_bytes(bar.free)} free on each"
+    return "does not fit", f"{binary_bytes(bar.over)} too much on each"
 
 
 def _metric(label: str, value: str, beside: str) -> None:
@@ -122,8 +122,6 @@ def memory(plan: Plan, setup: Setup) -> None:
     """One accelerator's memory."""
     bar = serving.memory_bar(plan.room, plan.state_bytes)
     st.subheader(f"Memory of one {setup.accelerator.label}", anchor=False)
-    if bar.over:
-        st.warning(f"This load does not fit: {binary_bytes(bar.over)} too much on each accelerator.")
     bars(
         figures.memory(bar), key="fit_memory", filename="accelerator-memory", joined=True,
         alt=f"Of {binary_bytes(bar.memory)}: weights {binary_bytes(bar.weights)}, cache {binary_bytes(bar.states)}, "
@@ -135,30 +133,42 @@ def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
     """The map in words."""
     return (
         f"What fits on {setup.count} × {setup.accelerator.label} over context and batch. At batch {batch:,} up to "
-        f"{_context(plan.largest_context)} tokens; at {context:,} tokens up to {plan.largest_batch:,} sequences."
+        f"{_context(plan.largest_context)} tokens; at {counted(context, 'token')} up to "
+        f"{counted(plan.largest_batch, 'sequence')}."
     )
 
 
-def step(plan: Plan, setup: Setup) -> None:
+def step(plan: Plan, spec: ModelSpec, setup: Setup) -> None:
     """Where the time of a decode step goes, as the roofline bounds it."""
-    bound, floor = plan.floor, plan.floor.floor
+    bound, floor, batch = plan.floor, plan.floor.floor, plan.floor.batch
     st.subheader("One decode step, as a bound", anchor=False)
+    if not plan.fits:
+        st.caption("This load does not fit, so there is no step to bound: add accelerators, or make the load smaller.")
+        return
     binds = "reading memory" if floor.binds == "memory" else "arithmetic"
     compute = (
         "" if floor.compute_s is None else f", its {decimal(floor.flops, 'FLOP')} take {duration(floor.compute_s)}"
     )
+    written = f", and writes {binary_bytes(bound.written_bytes)} of state back" if bound.written_bytes else ""
     lines = [
         f"Each accelerator reads {binary_bytes(bound.weight_bytes)} of weights and {binary_bytes(bound.cache_bytes)} "
-        f"of cache: {duration(floor.memory_s)} at {decimal(setup.accelerator.bytes_per_s, 'B/s')}{compute}. "
+        f"of {'cache' if sharing.has_attention(spec) else 'state'}{written}: "
+        f"{duration(floor.memory_s)} at {decimal(setup.accelerator.bytes_per_s, 'B/s')}{compute}. "
         f"What binds is **{binds}**.",
         f"Each sequence gets at most **{significant(bound.sequence_tokens_per_s)} tokens/s**, all together "
         f"**{significant(bound.tokens_per_s)} tokens/s**.",
     ]
     if plan.overtakes_at is not None:
-        lines.append(f"From **{tokens(plan.overtakes_at)} tokens** on, a step reads more cache than weights.")
+        lines.append(f"From **{held(plan.overtakes_at)}** on, a step reads more cache than weights.")
     if plan.compute_binds_at is not None:
         lines.append(
             f"From a batch of {plan.compute_binds_at:,} on, multiplying the weights takes longer than reading them."
+        )
+    if bound.expected is not None and bound.expected_weight_bytes is not None:
+        lines.append(
+            f"Expected rather than bound, if every expert is as likely as any other: {batch:,} sequences read "
+            f"**{binary_bytes(bound.expected_weight_bytes)}** of weights, a step takes about "
+            f"**{duration(bound.expected.time_s)}** ({significant(batch / bound.expected.time_s)} tokens/s)."
         )
     lines += [f"Note: {note}." for note in bound.notes]
     lines.append("A bound, not a promise: communication, launches and sampling only add to it.")

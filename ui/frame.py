@@ -177,7 +177,8 @@ def table(columns: Mapping[str, Sequence[Any]], **options: Any) -> Any:
     """
     import pyarrow as pa  # not every page has a table
 
-    return st.dataframe(pa.table({name: list(values) for name, values in columns.items()}), hide_index=True, **options)
+    rows = pa.table({name: list(values) for name, values in columns.items()})
+    return st.dataframe(rows, hide_index=True, **{"placeholder": "–", **options})
 
 
 def chart(fig: Any, *, key: str, filename: str, alt: str, **options: Any) -> Any:

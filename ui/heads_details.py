@@ -9,7 +9,7 @@ from attention.layer_groups import LayerGroup
 from attention.memory import layer_bytes, with_n_kv_heads
 from attention.projections import Projections, projections
 from attention.spec import Kind, Layer, ModelSpec
-from attention.units import binary_bytes, parameters, ratio, significant
+from attention.units import binary_bytes, counted, parameters, ratio, significant
 from ui import lesson
 from ui.controls import Load
 from ui.head_map import describe
@@ -25,9 +25,9 @@ def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
     fmt = cache_format(load.kv)
     own, most = (layer_bytes(layer, load.context, fmt, spec.model_dtype) for layer in (shown, mha))
     st.metric(
-        f"This layer's cache, one sequence of {load.context:,} tokens",
+        f"This layer's {'cache' if shown.n_heads else 'state'}, one sequence of {counted(load.context, 'token')}",
         binary_bytes(own),
-        _against(own, most),
+        _against(shown, own, most),
         delta_color="off",
         delta_arrow="off",
     )
@@ -43,7 +43,11 @@ def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
         )
 
 
-def _against(own: int, most: int) -> str:
+def _against(shown: Layer, own: int, most: int) -> str | None:
+    if shown.kind is Kind.NONE:
+        return "nothing is kept"
+    if not shown.n_heads:
+        return "one fixed size, whatever the context"
     if not own:
         return "reads an earlier layer's"
     return "as MHA" if own == most else f"{ratio(most / own)} smaller than MHA"
@@ -73,7 +77,7 @@ def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> N
         summary=summary,
         n_heads=shown.n_heads,
         n_kv=shown.n_kv_heads,
-        keys="key" if shown.n_kv_heads == 1 else "keys",
+        asked="One head asks" if shown.group_size == 1 else f"{shown.group_size} heads ask",
         head_dim=shown.k_head_dim,
         v_head_dim=shown.v_head_dim,
         hidden=f"{spec.hidden_size or shown.n_heads * shown.k_head_dim:,}",
@@ -121,6 +125,6 @@ def _table(found: Projections, shown: Layer) -> list[dict[str, str]]:
 def where(group: LayerGroup, n_layers: int) -> str:
     """Which layers of the model look like this one, shortened."""
     if len(group.indices) == n_layers:
-        return f"All {n_layers} layers look like this."
+        return "The one layer looks like this." if n_layers == 1 else f"All {n_layers} layers look like this."
     shown = ", ".join(str(i) for i in group.indices[:12])
     return f"Layers {shown}{' …' if len(group.indices) > 12 else ''} of {n_layers} look like this (counted from 0)."

@@ -1,6 +1,7 @@
 """Teaching text: one Markdown file per section under ``ui/lessons``, with the chosen configuration's numbers put in.
 
-A placeholder is ``[[name]]``: braces and dollars belong to LaTeX.
+A placeholder is ``[[name]]``, or ``[[name|thing]]`` for a number of things ("1 query head", "32 query heads"): braces
+and dollars belong to LaTeX.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from attention.units import plural
+
 LESSONS = Path(__file__).with_name("lessons")
-_PLACE = re.compile(r"\[\[(\w+)\]\]")
+_PLACE = re.compile(r"\[\[(\w+)(?:\|([\w/ ]+))?\]\]")
 
 
 @lru_cache(maxsize=256)
@@ -26,7 +29,12 @@ def text(name: str, **values: object) -> str:
     Raises:
         KeyError: a placeholder without a value: the page and the text have drifted apart.
     """
-    return _PLACE.sub(lambda place: str(values[place[1]]), _read(name))
+
+    def filled(place: re.Match[str]) -> str:
+        value = str(values[place[1]])
+        return value if place[2] is None else f"{value} {plural(int(value.replace(',', '')), place[2])}"
+
+    return _PLACE.sub(filled, _read(name))
 
 
 def show(name: str, **values: object) -> None:

@@ -147,5 +147,8 @@ SIZES = (
 """Typed sizes; window 0 means none."""
 CONFIG = text("config", "", r"[A-Za-z0-9_-]{0,12000}", "a configuration that this site wrote into the address")
 
-SHARED = (MODEL, CONTEXT, BATCH, KV, *SIZES, CONFIG)
+PARAMETERS = number("parameters", 0.0, 0, 100_000, per_model=True)
+"""Parameters in 10⁹ as the visitor states them, 0 where nothing is stated."""
+
+SHARED = (MODEL, CONTEXT, BATCH, KV, *SIZES, CONFIG, PARAMETERS)
 """Keys every page understands, so that one address means the same everywhere."""

@@ -10,11 +10,11 @@ from attention import papers, timing_views
 from attention.cases import Result
 from attention.spec import ModelSpec
 from attention.spectrum import Point
-from attention.units import binary_bytes, duration, parameters, ratio, significant
+from attention.units import binary_bytes, counted, duration, parameters, ratio, significant
 from attention.worker import Limits
-from ui import frame, jobs, measured
+from ui import frame, jobs, lesson, measured
 from ui.bars import bars
-from ui.controls import Load, sharing_name
+from ui.controls import Load
 from ui.jobs import Seen
 from viz import bars as bar_figures
 from viz import spectrum as figures
@@ -29,7 +29,8 @@ MOST_BYTES = 2**28
 def metrics(point: Point, mha: Point, load: Load) -> None:
     """The numbers of the chosen place on the spectrum, against MHA."""
     st.metric(
-        f"KV cache, {load.context:,} tokens" + (f" × {load.batch:,}" if load.batch > 1 else ""),
+        f"KV cache{' as MLA' if not point.n_kv_heads else ''}, {counted(load.context, 'token')}"
+        + (f" × {load.batch:,}" if load.batch > 1 else ""),
         binary_bytes(point.cache_bytes),
         _smaller(point.cache_bytes, mha.cache_bytes),
         delta_color="off",
@@ -44,6 +45,8 @@ def metrics(point: Point, mha: Point, load: Load) -> None:
             delta_color="off",
             delta_arrow="off",
         )
+    if point.floor_s is None or mha.floor_s is None:
+        return
     st.metric(
         "One layer's step, at least",
         duration(point.floor_s),
@@ -75,7 +78,12 @@ def cases(spec: ModelSpec, points: tuple[Point, ...], load: Load) -> list[dict[s
         "dtype": "float32",
         "device": "auto",
     }
-    return [{**shared, "implementation": way, "n_kv_heads": p.n_kv_heads} for p in points for way in TIMED_WAYS]
+    return [
+        {**shared, "implementation": way, "n_kv_heads": p.n_kv_heads}
+        for p in points
+        if p.n_kv_heads
+        for way in TIMED_WAYS
+    ]
 
 
 def best_results(job: Seen | None, spec: ModelSpec) -> dict[int, Result]:
@@ -99,16 +107,16 @@ def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Seen | N
     whole = mha.attention_parameters
     return figures.Costs(
         [p.n_kv_heads for p in points],
-        [f"{p.n_kv_heads}<br>{sharing_name(spec.n_heads, p.n_kv_heads).split('-')[0]}" for p in points],
+        [f"{p.n_kv_heads or 'latent'}<br>{p.name.split('-')[0]}" for p in points],
         [p.cache_bytes / mha.cache_bytes for p in points],
         [p.attention_parameters / whole if whole and p.attention_parameters else None for p in points],
-        [p.floor_s / mha.floor_s for p in points],
+        [None if p.floor_s is None or not mha.floor_s else p.floor_s / mha.floor_s for p in points],
         steady,
         chosen,
         {
             "KV cache": [binary_bytes(p.cache_bytes) for p in points],
             "attention's weights": [parameters(p.attention_parameters) for p in points],
-            "time per step, at least": [duration(p.floor_s) for p in points],
+            "time per step, at least": ["" if p.floor_s is None else duration(p.floor_s) for p in points],
             "time measured here": [duration(times[p.n_kv_heads]) if p.n_kv_heads in times else "" for p in points],
         },
     )
@@ -134,7 +142,7 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
             figures.plot_costs(numbers),
             key="spectrum_costs",
             filename="mha-gqa-mqa",
-            alt=f"Cost against MHA: with {chosen} K/V heads the cache is "
+            alt=f"Cost against MHA: {_with(chosen)} the cache is "
             f"{significant(100 * numbers.cache[list(numbers.n_kv_heads).index(chosen)])} % of MHA's.",
         )
 
@@ -145,8 +153,37 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
         {"cases": cases(spec, points, load), "seconds_per_case": 0.25},
         label="Time every step of the slider here",
         limits=Limits(seconds=90),
-        help=f"One decode step of one layer, one sequence, {timed_context(spec, load):,} tokens, float32, on this "
-        "server; the faster of two implementations that read each K/V head once.",
+        help=f"One decode step of one layer, one sequence, {counted(timed_context(spec, load), 'token')}, float32, "
+        "on this server; the faster of two implementations that read each K/V head once.",
+    )
+
+
+def _with(chosen: int) -> str:
+    return f"with {counted(chosen, 'K/V head')}" if chosen else "with a latent vector (MLA)"
+
+
+def show_lesson(spec: ModelSpec, chosen: int, near: str) -> None:
+    """What the slider's place means, and the paper's model that shares alike; MLA is in neither paper."""
+    if not chosen:
+        layer = spec.attention_layer
+        assert layer is not None
+        assert layer.key_value is not None
+        lesson.show(
+            "spectrum_latent",
+            n_heads=spec.n_heads,
+            elements=f"{layer.key_value.elements_per_position:,}",
+            mha=f"{spec.n_heads * (layer.k_head_dim + layer.v_head_dim):,}",
+        )
+        return
+    table = papers.table("gqa", 1)
+    lesson.show(
+        "spectrum",
+        n_heads=spec.n_heads,
+        n_kv_heads=chosen,
+        group_size=spec.n_heads // chosen,
+        quality=f"The paper's model that shares in the same way is **{near}**: "
+        f"{table.value(near, 'T_infer (s)')} s per sample at an average score of {table.value(near, 'Average')}, "
+        f"where MHA-XXL has {table.value('MHA-XXL', 'T_infer (s)')} s and {table.value('MHA-XXL', 'Average')}.",
     )
 
 

@@ -134,7 +134,7 @@ def query_of(values: Mapping[str, Any], params: Sequence[Param]) -> Query:
     out: Query = {"v": [VERSION]}
     model = values.get(MODEL.key, MODEL.default)
     for param in (*SHARED, *params):
-        if (param in SIZES and model != TYPED) or (param is CONFIG and model != PASTED):
+        if (param in SIZES and model != TYPED) or (param is CONFIG and model != PASTED and not _compared(values)):
             continue
         value = values.get(param.key, param.default)
         if value is None or (not param.always and value == param.default and param not in SIZES):
@@ -144,6 +144,11 @@ def query_of(values: Mapping[str, Any], params: Sequence[Param]) -> Query:
         else:
             out[param.key] = [param.write(value)]
     return out
+
+
+def _compared(values: Mapping[str, Any]) -> bool:
+    """Whether the pasted configuration is a column of a comparison."""
+    return any(str(text).partition("~")[0] == PASTED for text in values.get("cmp", ()))
 
 
 def remember(page: str, params: Sequence[Param]) -> None:
@@ -164,7 +169,7 @@ def remember(page: str, params: Sequence[Param]) -> None:
 def _reset_per_model() -> None:
     """Another model was picked: keys that belong to one go back to their defaults, if they did not move with it."""
     store = _store()
-    for params in store["params"].values():
+    for params in (SHARED, *store["params"].values()):
         for param in params:
             if param.per_model:
                 store["values"].pop(param.key, None)

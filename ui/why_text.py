@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from attention.catalog import Accelerator
 from attention.decode_story import Ratios, Story
+from attention.fit import MAX_COUNT, Setup, room, smallest_count, weight_bytes
 from attention.memory import sequence_bytes, with_n_kv_heads
 from attention.roofline import compute_peak, ridge
+from attention.sharing import has_attention
 from attention.spec import ModelSpec
-from attention.units import binary_bytes, decimal, significant
+from attention.units import binary_bytes, counted, decimal, significant
 from ui import frame
 from ui.controls import Load
 
 
-def with_parameters(spec: ModelSpec) -> ModelSpec:
-    """`spec`, its parameter count asked from the visitor where neither catalogue nor configuration states it."""
-    if spec.n_parameters is not None:
-        return spec
+def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str) -> int:
+    """How many accelerators hold weights and cache; said where one does not.
+
+    Raises:
+        ValueError: no number up to ``fit.MAX_COUNT`` does, so that no time can be promised.
+    """
+    setup = Setup(accelerator, 1, weight_dtype, load.kv)
+    count = smallest_count(spec, setup, load.context, load.batch)
+    if count == 1:
+        return 1
+    weights = binary_bytes(weight_bytes(spec.n_parameters or 0, weight_dtype))
+    cache = binary_bytes(load.batch * sequence_bytes(spec, load.context, load.kv))
+    room_for = binary_bytes(room(spec, setup).usable_bytes)
+    why = f"{weights} of weights ({weight_dtype}) and {cache} of cache do not fit on one {accelerator.label}"
+    if count is None:
+        raise ValueError(f"{why}, nor on any number up to {MAX_COUNT}: choose another accelerator, or a smaller load.")
     with frame.below_bar():
-        billions = st.number_input(
-            "Parameters (billions)",
-            0.001,
-            10_000.0,
-            key="why_parameters",
-            format="%.3f",
-            help="These sizes do not say how many weights there are; the weights' traffic needs it.",
+        st.warning(
+            f"**Does not fit:** {why}, which has {room_for} to use. Shown are the fewest that hold them, "
+            f"{counted(count, 'accelerator')} at work together."
         )
-    return replace(spec, n_parameters=int(billions * 1e9))
+    return count
 
 
 def values(
@@ -44,15 +52,17 @@ def values(
         "context": f"{load.context:,}",
         "batch": f"{load.batch:,}",
         "weights": binary_bytes(last.weight_bytes),
+        "stored": binary_bytes(weight_bytes(spec.n_parameters or 0, weight_dtype)),
         "cache": binary_bytes(last.cache_bytes),
         "flops": decimal(last.flops, "FLOP"),
         "intensity": significant(last.intensity),
         "ridge": "an unpublished number" if peak is None else significant(ridge(accelerator.bytes_per_s, peak)),
-        "n_heads": f"{spec.n_heads:,}",
-        "mha_cache": binary_bytes(
-            load.batch * sequence_bytes(with_n_kv_heads(spec, None), load.context, load.kv),
-        ),
-    }
+    } | (_as_mha(spec, load) if has_attention(spec) else {})
+
+
+def _as_mha(spec: ModelSpec, load: Load) -> dict[str, str]:
+    whole = load.batch * sequence_bytes(with_n_kv_heads(spec, None), load.context, load.kv)
+    return {"n_heads": f"{spec.n_heads:,}", "mha_cache": binary_bytes(whole)}
 
 
 def ratio_values(spec: ModelSpec, load: Load) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from attention.comparison import Comparison
-from attention.units import binary_bytes, significant, tokens
+from attention.units import binary_bytes, held, significant
 from viz import build, theme
 from viz.end_labels import EndLabel, end_labels, margin_for
 
@@ -74,7 +74,7 @@ def _diamonds(numbers: Comparison) -> list[dict[str, Any]]:
         {
             "type": "scatter", "mode": "markers", "x": x, "y": y,
             "marker": {"symbol": "diamond", "size": 11, "color": colors, "line": {"width": 1.5, "color": "#fff"}},
-            "customdata": [f"equals the weights ({binary_bytes(b)}) at {tokens(a)} tokens" for a, b, _ in points],
+            "customdata": [f"equals the weights ({binary_bytes(b)}) at {held(a)}" for a, b, _ in points],
             "hovertemplate": "%{customdata}<extra></extra>",
         }
     ]  # fmt: skip

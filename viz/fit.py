@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from attention.serving import FitMap
-from attention.units import binary_bytes, tokens
+from attention.units import binary_bytes, counted, held, tokens
 from viz import build, theme
 
 _FULL, _EMPTY = "rgba(14, 116, 144, 0.75)", "rgba(14, 116, 144, 0.12)"
@@ -60,7 +60,7 @@ def _hover(numbers: FitMap) -> list[list[str]]:
     usable = binary_bytes(grid.usable_bytes)
     return [
         [
-            f"{b:,} × {tokens(c)}: {binary_bytes(used)} of {usable}" + ("" if ok else ", does not fit")
+            f"{b:,} × {held(c)}: {binary_bytes(used)} of {usable}" + ("" if ok else ", does not fit")
             for c, used, ok in zip(grid.contexts, row, oks, strict=True)
         ]
         for b, row, oks in zip(grid.batches, grid.used_bytes, grid.fits, strict=True)
@@ -92,7 +92,7 @@ def _frontier(numbers: FitMap) -> list[dict[str, Any]]:
         {
             "type": "scatter", "mode": "lines", "x": [log2(c) for c, _ in points], "y": [_line(b) for _, b in points],
             "line": {"color": _WARN, "width": 3, "shape": "hv"},
-            "customdata": [f"at {tokens(c)} at most {int(b):,} sequences" for c, b in points],
+            "customdata": [f"at {held(c)} at most {counted(int(b), 'sequence')}" for c, b in points],
             "hovertemplate": "%{customdata}<extra></extra>",
         }
     ]  # fmt: skip
@@ -102,7 +102,7 @@ def _chosen(numbers: FitMap) -> dict[str, Any]:
     return {
         "type": "scatter", "mode": "markers", "x": [log2(numbers.context)], "y": [log2(numbers.batch)],
         "marker": {"size": 28, "symbol": "circle-open", "color": "#E69F00", "line": {"width": 4}},
-        "hovertemplate": f"chosen: {numbers.batch:,} × {tokens(numbers.context)}<extra></extra>",
+        "hovertemplate": f"chosen: {numbers.batch:,} × {held(numbers.context)}<extra></extra>",
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from attention.cache_curves import ContextPicture, KindCurves
 from attention.spec import Kind
-from attention.units import binary_bytes, tokens
+from attention.units import binary_bytes, held
 from viz import build, theme
 from viz.end_labels import EndLabel, end_labels, margin_for
 
@@ -114,7 +114,7 @@ def _marker(x: int | None, y: int | None, color: str, symbol: str) -> dict[str, 
 
 def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool) -> list[dict[str, Any]]:
     scale = log10 if log else float
-    chosen = f"<b>{binary_bytes(numbers.state_bytes)}</b> at {tokens(numbers.context)}"
+    chosen = f"<b>{binary_bytes(numbers.state_bytes)}</b> at {held(numbers.context)}"
     at = scale(numbers.context), scale(max(numbers.state_bytes, 1))
     # at the right edge the lines' names stand, and the page's first number says the same
     edge = numbers.context >= 0.8 * numbers.curves.x[-1]
@@ -122,7 +122,7 @@ def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool)
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
         if crossing and numbers.outgrows_at:
-            text += f",<br>outgrown at {tokens(numbers.outgrows_at)}"
+            text += f",<br>outgrown at {held(numbers.outgrows_at)}"
         notes.append(
             build.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
         )

@@ -9,13 +9,13 @@ import plotly.graph_objects as go
 
 from attention.model_points import ModelPoint
 from attention.spec import Kind
-from attention.units import binary_bytes, parameters
+from attention.units import binary_bytes, counted, parameters
 from viz import build, theme
 
 
 def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None = None) -> go.Figure:
     """Parameters against cache bytes, both logarithmic; the chosen model is named."""
-    title = f"Cache at {context:,} tokens, 16 bit"
+    title = f"Cache at {counted(context, 'token')}, 16 bit"
     shown = [p for p in points if p.cache_bytes]
     if not shown:
         return theme.empty(title)

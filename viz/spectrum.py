@@ -17,7 +17,7 @@ class Costs(NamedTuple):
     names: Sequence[str]
     cache: Sequence[float]
     parameters: Sequence[float | None]
-    floor: Sequence[float]
+    floor: Sequence[float | None]
     measured: Mapping[int, float]
     chosen: int
     texts: Mapping[str, Sequence[str]]

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from attention.cases import Result
 from attention.timing_views import faster, faster_text
-from attention.units import duration, tokens
+from attention.units import duration, held
 from viz import theme
 
 WAYS = {
@@ -61,7 +61,7 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
         end_ms = 1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0)
         fig.add_annotation(x=end_ms, y=label, text=duration(r.median_s or 0), showarrow=False, xanchor="left", xshift=6)
     first = results[0]
-    name = f"Milliseconds · {tokens(first.context)} tokens, {first.dtype}, {first.device}"
+    name = f"Milliseconds · {held(first.context)}, {first.dtype}, {first.device}"
     # room for the text beside the longest bar
     most = max(1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0) for r in shown)
     fig.update_xaxes(title_text=name, range=[0, 1.35 * most])

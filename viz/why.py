@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from attention.units import binary_bytes, tokens
+from attention.units import binary_bytes, counted, held
 from viz import build, theme
 
 
@@ -36,7 +36,9 @@ def plot_traffic(traffic: Traffic) -> go.Figure:
         {
             "type": "scatter", "mode": "lines", "name": name, "x": list(traffic.contexts), "y": list(values),
             "stackgroup": "bytes", "line": {"color": color, "width": 1.5}, "fillcolor": fill,
-            "customdata": [f"{n:,} tokens: {binary_bytes(v)}" for n, v in zip(traffic.contexts, values, strict=True)],
+            "customdata": [
+                f"{counted(n, 'token')}: {binary_bytes(v)}" for n, v in zip(traffic.contexts, values, strict=True)
+            ],
             "hovertemplate": f"%{{customdata}}<extra>{name}</extra>",
         }
         for name, values, color, fill in series
@@ -56,5 +58,5 @@ def plot_traffic(traffic: Traffic) -> go.Figure:
 
 def _crossing(at: int, longest: int) -> build.Part:
     side: build.Part = {"xanchor": "left", "xshift": 6} if at < 0.6 * longest else {"xanchor": "right", "xshift": -6}
-    text = f"cache = weights at {tokens(at)} tokens"
+    text = f"cache = weights at {held(at)}"
     return build.note(at, 0.98, text, yref="paper", yanchor="top", **side)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from attention import accuracy
+from attention import accuracy, parameter_record
+from attention.units import counted
 
 HELP = "computed against allocated for every catalogue model and test configuration; --write updates the page's data"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--write", action="store_true", help="run the checks and write attention/data/accuracy.json")
+    parser.add_argument(
+        "--write", action="store_true", help="run the checks and write attention/data/accuracy.json and parameters.json"
+    )
     parser.add_argument("--fresh", action="store_true", help="with --write: repeat checks whose result is in the file")
 
 
@@ -20,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     if args.write:
         checks = tuple(accuracy.run(lambda c: print(_line(c), file=sys.stderr, flush=True), fresh=args.fresh))
         results = accuracy.load()
+        print(f"parameters of {parameter_record.write()} models recorded", file=sys.stderr)
     else:
         try:
             results = accuracy.load()
@@ -45,4 +49,4 @@ def _line(check: accuracy.Check) -> str:
     verdict = "equal" if not check.difference_bytes else f"{check.difference_bytes:+,} B"
     if check.unexplained_bytes:
         verdict += f", {check.unexplained_bytes:,} B UNEXPLAINED"
-    return f"{check.model} ({check.source}, {check.context:,} tokens): {verdict}"
+    return f"{check.model} ({check.source}, {counted(check.context, 'token')}): {verdict}"

@@ -142,6 +142,6 @@ def _text(answer: dict[str, Any]) -> str:
         f"{answer['smallest_count'] or 'none'} (any)",
         f"  decode step: at least {units.duration(answer['floor_time_s'])}, at most "
         f"{units.significant(answer['floor_tokens_per_s'])} tokens/s; {answer['floor_binds']} binds (a bound)",
-        f"  the cache's traffic overtakes the weights' at {tokens(answer['traffic_crossover_context'])} tokens",
+        f"  a step reads more cache than weights from {tokens(answer['traffic_crossover_context'])} tokens on",
     ]
     return "\n".join(lines + [f"  {note}" for note in answer["notes"]])

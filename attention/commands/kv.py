@@ -159,7 +159,7 @@ def describe(spec: ModelSpec, source: str, args: argparse.Namespace) -> dict[str
 def _notes(spec: ModelSpec, args: argparse.Namespace) -> list[str]:
     notes = []
     if spec.max_context is not None and args.context > spec.max_context:
-        notes.append(f"the model states a longest context of {spec.max_context:,} tokens")
+        notes.append(f"the model states a longest context of {units.counted(spec.max_context, 'token')}")
     if args.kv_dtype is None:
         notes.append(f"kv_dtype {spec.model_dtype} is the dtype the model states; servers may choose another")
     return notes
@@ -186,7 +186,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
             rows.append((quoted(r["model"]), str(len(r["layers"])), counts, r["kv_dtype"], *shown))
     if len(rows) > 1:
         first = next(r for r in results if "error" not in r)
-        print(f"context {first['context']:,} tokens, batch {first['batch']:,}")
+        print(f"context {units.counted(first['context'], 'token')}, batch {first['batch']:,}")
         widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
         for row in rows:
             cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]

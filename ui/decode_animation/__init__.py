@@ -7,7 +7,7 @@ from typing import Any
 
 from attention.catalog import Accelerator
 from attention.decode_story import Frame, Story
-from attention.units import binary_bytes, decimal, duration, significant
+from attention.units import binary_bytes, counted, decimal, duration, significant
 from ui.component import component
 from viz.theme import kv_colors
 
@@ -18,20 +18,23 @@ MOST_STRIPES = 16
 _component = component(Path(__file__).parent)
 
 
-def summary(story: Story, accelerator: Accelerator) -> str:
+def summary(story: Story, accelerator: Accelerator, n_kv_heads: int, count: int = 1) -> str:
     """The animation's last step in a sentence."""
     last = story.frames[-1]
+    kept = "KV cache" if n_kv_heads else "state"
     return (
-        f"Animated decode: at {last.context:,} tokens a step reads {binary_bytes(last.weight_bytes)} of weights and "
-        f"{binary_bytes(last.cache_bytes)} of KV cache, at least {duration(last.time_s)} on {accelerator.label}."
+        f"Animated decode: at {counted(last.context, 'token')} a step reads "
+        f"{binary_bytes(last.weight_bytes)} of weights and {binary_bytes(last.cache_bytes)} of {kept}, "
+        f"at least {duration(last.time_s)} on {_device(accelerator, count)}."
     )
 
 
-def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *, key: str) -> None:
+def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *, key: str, count: int = 1) -> None:
     """Draw the animation; it starts at the last step and waits for Play.
 
     Args:
-        n_kv_heads: K/V heads whose colours the cache has (0: a cache without heads).
+        n_kv_heads: K/V heads whose colours the cache has (0: a state without heads).
+        count: accelerators at work together.
     """
     last = story.frames[-1]
     _component(
@@ -42,20 +45,26 @@ def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *,
             "most": max(frame.moved_bytes for frame in story.frames),
             "colors": kv_colors(max(1, min(n_kv_heads, MOST_STRIPES))),
             "tokens": _WORDS.split(),
-            "device": f"{accelerator.label} · {decimal(accelerator.bytes_per_s, 'B/s')}",
-            "summary": summary(story, accelerator),
+            "device": _device(accelerator, count),
+            "kept": "KV cache" if n_kv_heads else "State",
+            "summary": summary(story, accelerator, n_kv_heads, count),
             "crossoverFrame": story.crossover_frame,
             "markText": "cache = weights",
             "before": _before(story),
-            "after": "The cache has overtaken the weights: from here on, most of each step goes into reading it.",
+            "after": "Now a step reads more cache than weights: from here on, most of it goes into the cache.",
         },
     )
 
 
+def _device(accelerator: Accelerator, count: int) -> str:
+    together = f"{count} × {accelerator.label}" if count > 1 else accelerator.label
+    return f"{together} · {decimal(count * accelerator.bytes_per_s, 'B/s')}"
+
+
 def _before(story: Story) -> str:
     if story.crossover is None:
-        return "In this model the cache never overtakes the weights."
-    return f"The cache overtakes the weights at {story.crossover:,} tokens."
+        return "A step of this model reads more weights than cache, however long the context."
+    return f"From {counted(story.crossover, 'token')} on, a step reads more cache than weights."
 
 
 def _frame(frame: Frame) -> dict[str, Any]:

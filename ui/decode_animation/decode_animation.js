@@ -171,6 +171,8 @@ export default function (component) {
   scene.scrub.max = last;
   scene.root.setAttribute("aria-label", data.summary);
   scene.device.textContent = data.device;
+  set(scene, "kept", data.kept);
+  set(scene, "kept-share", `${data.kept === "State" ? "State" : "Cache"}'s share of it`);
   const bands = data.colors.map((color, i, all) =>
     `${color} ${(100 * i) / all.length}% ${(100 * (i + 1)) / all.length}%`);
   scene.fillCache.style.background = `linear-gradient(to bottom, ${bands.join(", ")})`;

@@ -28,7 +28,11 @@ def describe(n_heads: int, n_kv_heads: int, kind: Kind = Kind.FULL) -> str:
         return f"{n_heads} query heads all read one latent vector per token, from which keys and values are expanded."
     size = n_heads // n_kv_heads
     if size == 1:
-        return f"{n_heads} query heads, each with a K/V head of its own."
+        return (
+            "1 query head with a K/V head of its own."
+            if n_heads == 1
+            else f"{n_heads} query heads, each with a K/V head of its own."
+        )
     if n_kv_heads == 1:
         return f"{n_heads} query heads all read the one K/V head."
     return f"{n_heads} query heads share {n_kv_heads} K/V heads, {size} to each."

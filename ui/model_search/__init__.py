@@ -35,20 +35,24 @@ def model_search(label: str, key: str, *, others: Mapping[str, str] | None = Non
     return str(st.session_state[key])
 
 
-def models_search(label: str, key: str, labels: Mapping[str, str], most: int) -> None:
+def models_search(
+    label: str, key: str, labels: Mapping[str, str], most: int, *, others: Mapping[str, str] | None = None
+) -> None:
     """A field for several models, kept as a list in the session's `key`.
 
     Args:
         labels: what the chips of the chosen ones say, by value; values may be other than ids of the catalogue.
         most: so many can be chosen.
+        others: further choices, value -> label.
     """
-    known = {*labels, *(row.id for row in findable())}
+    more = {value: name for value, name in (others or {}).items() if value not in labels}
+    known = {*labels, *more, *(row.id for row in findable())}
 
     def take(values: Any) -> None:
         if isinstance(values, list) and len(values) <= most and all(v in known for v in values if isinstance(v, str)):
             st.session_state[key] = list(dict.fromkeys(v for v in values if isinstance(v, str)))
 
-    _draw(label, key, take, others=[], chosen=list(labels), chips=list(labels.values()), most=most)
+    _draw(label, key, take, others=list(more.items()), chosen=list(labels), chips=list(labels.values()), most=most)
 
 
 def _draw(label: str, key: str, take: Callable[[Any], None], **data: Any) -> None:
