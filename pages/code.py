@@ -49,8 +49,8 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
         jobs.panel(
             "code_check", run.draw_check, idle="Run it counts and checks the three classes, live on this server."
         )
-        st.markdown("### Shapes of one step")
-        st.dataframe(run.shape_rows(sizes), hide_index=True, width="stretch")
+        st.markdown(f"### Shapes in {STEPS[step][1]}")
+        st.dataframe(run.shape_rows(sizes, step), hide_index=True, width="stretch")
         with frame.guard():
             run.trap(sizes)
         quiz.show("code", sizes=sizes)
