@@ -50,7 +50,7 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
             "code_check", run.draw_check, idle="Run it counts and checks the three classes, live on this server."
         )
         st.markdown(f"### Shapes in {STEPS[step][1]}")
-        st.dataframe(run.shape_rows(sizes, step), hide_index=True, width="stretch")
+        frame.records(run.shape_rows(sizes, step))
         with frame.guard():
             run.trap(sizes)
         quiz.show("code", sizes=sizes)

@@ -1,5 +1,5 @@
-// Runs before Streamlit's own scripts: where the server is, whether the list of pages stands beside the page, and that
-// the page is shown when it stands, not while its parts still push each other about.
+// Runs before Streamlit's own scripts: where the server is, whether the list of pages stands beside the page, that the
+// page is shown when it stands, not while its parts still push each other about, and that figures fit on paper.
 
 // Streamlit otherwise tries its own address first and gets 404 twice on every page but the first. Pages lie side by
 // side, so the server is at the folder of each, also behind a proxy that serves the app under a path of its own.
@@ -60,4 +60,28 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
     else setTimeout(look, 25);
   };
   look();
+}
+
+{
+  // A printer takes the page as it is, without time for a figure to be drawn anew: it is scaled, like a picture.
+  const figures = (root) => [
+    ...root.querySelectorAll(".stPlotlyChart svg.main-svg, svg[role=img]"),
+    ...[...root.querySelectorAll("*")].flatMap((e) => (e.shadowRoot ? figures(e.shadowRoot) : [])),
+  ];
+  const scaled = new Set();
+  window.addEventListener("beforeprint", () => {
+    for (const figure of figures(document)) {
+      const { width, height } = figure.getBoundingClientRect();
+      if (!width || !height) continue;
+      const frame = figure.closest(".svg-container");
+      if (frame) frame.style.setProperty("--hs-aspect", `${width} / ${height}`);
+      if (figure.hasAttribute("viewBox")) continue;
+      figure.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      scaled.add(figure);
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const figure of scaled) figure.removeAttribute("viewBox");
+    scaled.clear();
+  });
 }
