@@ -6,7 +6,6 @@ there sooner (``ui/front_end.py``).
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,13 +15,11 @@ import psutil
 import streamlit as st
 from starlette.middleware import Middleware
 
+from attention import settings
 from ui.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-FRAME_ANCESTORS = os.environ.get("HEADSHARE_FRAME_ANCESTORS", "'self' https://huggingface.co https://*.hf.space")
-"""Sites that may show the app in a frame (`?embed=true`); "*" for any."""
 
 # Streamlit's front end styles inline, compiles components' code and draws to blobs; everything else stays at home.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -38,11 +35,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
-        f"frame-ancestors {FRAME_ANCESTORS}",
+        f"frame-ancestors {settings.load().frame_ancestors}",
     )
 )
 HEADERS = (
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode("latin-1", "replace")),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=()"),

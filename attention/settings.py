@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -67,6 +68,12 @@ class Settings:
     max_stored_runs: int = _variable("HEADSHARE_MAX_RUNS", 2000, "kept runs; beyond it the oldest are dropped", 1)
     session_saves: int = _variable("HEADSHARE_SESSION_SAVES", 50, "runs one visitor may keep or upload", 1)
 
+    frame_ancestors: str = _variable(
+        "HEADSHARE_FRAME_ANCESTORS",
+        "'self' https://huggingface.co https://*.hf.space",
+        "sites that may show a page in a frame (?embed=true), with blanks between; * for any, 'none' for none",
+    )
+
     @property
     def job_memory_bytes(self) -> int:
         """The worker's budget in bytes."""
@@ -98,6 +105,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             if not text.isascii() or not text.isdigit() or int(text) < item.metadata["minimum"]:
                 raise ValueError(f"{name} must be a whole number from {item.metadata['minimum']}, got {text!r}")
             values[item.name] = int(text)
+        elif item.name == "frame_ancestors" and not re.fullmatch(r"[!-+\--:<-~]+( +[!-+\--:<-~]+)*", text):
+            raise ValueError(f"{name} must be sites with blanks between, such as https://example.org, got {text!r}")
         else:
             values[item.name] = text
     return Settings(**values)

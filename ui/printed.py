@@ -38,9 +38,6 @@ def _cell(value: Any, pattern: str | None) -> str:
     if isinstance(value, bool):
         return f"<td>{'yes' if value else 'no'}</td>"
     if isinstance(value, (int, float)):
-        if pattern and pattern.startswith("%"):
-            text = pattern % value
-        else:
-            text = f"{value:,}"
+        text = pattern % value if pattern and pattern.startswith("%") else f"{value:,}"
         return f'<td class="number">{text}</td>'
     return f"<td>{html.escape(str(value))}</td>"

@@ -17,7 +17,8 @@ _WALK = r"""
 const broken = [], cut = [], over = [], texts = [];
 const main = document.querySelector('[data-testid=stMain]');
 const trees = root => [root, ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => trees(e.shadowRoot))];
-const shown = e => e.checkVisibility({opacityProperty: true, visibilityProperty: true, contentVisibilityAuto: true});
+// of what is not drawn in a drawing Chromium says that it is visible
+const shown = e => getComputedStyle(e.closest('.annotation, .textpoint') ?? e).display !== 'none' && e.checkVisibility({opacityProperty: true, visibilityProperty: true, contentVisibilityAuto: true});
 const brief = text => text.trim().replace(/\s+/g, ' ').slice(0, 48);
 const parentOf = e => e.parentElement || (e.getRootNode().host ?? null);
 // what a scrolling or clipping ancestor leaves of a box
@@ -120,3 +121,29 @@ def shifts(page: Page) -> tuple[float, list[str]]:
     seen = page.evaluate("() => window.headshareShifts")
     lines = [f"{s['value']:.3f} at {s['at']} ms: {'; '.join(s['what'])}" for s in seen if s["value"] > 0.002]
     return sum(s["value"] for s in seen), sorted(lines, reverse=True)
+
+
+STILL = """() => {
+  const main = document.querySelector('[data-testid=stMain]');
+  const boxes = [...main.querySelectorAll('.stElementContainer, .stPlotlyChart .main-svg, .stPlotlyChart text')];
+  const now = boxes.map(e => { const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height].map(Math.round).join(); }).join(' ');
+  const then = window.headshareStill ?? {};
+  if (then.now !== now) window.headshareStill = {now, since: performance.now()};
+  const arriving = document.documentElement.matches('.hs-arriving') || document.querySelector('[data-testid=stSkeleton]');
+  return !arriving && performance.now() - window.headshareStill.since > 600;
+}"""
+
+
+def at_rest(page: Page) -> None:
+    """Wait until nothing of the page has moved for a while: after it was opened, or after its width was changed."""
+    page.evaluate("() => { window.headshareStill = {}; }")
+    page.wait_for_function(STILL, polling=150)
+
+
+def watch_console(page: Page) -> list[str]:
+    """A list that takes up what the page's console says from here on, and every answer that is an error."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("response", lambda answer: said.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    return said
