@@ -38,7 +38,7 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
 
 {
   const root = document.documentElement;
-  const RUN_MS = 2500; // a page whose run takes longer is shown as it comes
+  const RUN_MS = 5000; // a page whose run takes longer is shown as it comes
   const PARTS_MS = 8000; // nothing but grey boxes would be seen
   let since = null;
   root.classList.add("hs-arriving");

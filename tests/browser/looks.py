@@ -137,7 +137,7 @@ STILL = """() => {
 def at_rest(page: Page) -> None:
     """Wait until nothing of the page has moved for a while: after it was opened, or after its width was changed."""
     page.evaluate("() => { window.headshareStill = {}; }")
-    page.wait_for_function(STILL, polling=150)
+    page.wait_for_function(STILL, polling=150, timeout=120_000)
 
 
 def watch_console(page: Page) -> list[str]:
