@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -25,8 +24,8 @@ from ui.gate import connections
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-FRAME_ANCESTORS = os.environ.get("HEADSHARE_FRAME_ANCESTORS", "'self' https://huggingface.co https://*.hf.space")
-"""Sites that may show the app in a frame (`?embed=true`); "*" for any."""
+# a wrong setting ends the start here, with a message for the operator
+settings = load_or_exit()
 
 # Streamlit's front end styles inline, compiles components' code and draws to blobs; everything else stays at home.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -42,11 +41,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
-        f"frame-ancestors {FRAME_ANCESTORS}",
+        f"frame-ancestors {settings.frame_ancestors}",
     )
 )
 HEADERS = (
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode("latin-1", "replace")),
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=()"),
@@ -68,10 +67,6 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
-
-
-# a wrong setting ends the start here, with a message for the operator
-settings = load_or_exit()
 
 
 @asynccontextmanager

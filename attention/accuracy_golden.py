@@ -4,7 +4,6 @@ from __future__ import annotations
 
 GOLDEN: tuple[tuple[str, str, int, float, str, float, str], ...] = (
     # (model, quantity, context, published bytes, as printed, half a unit of the last digit, source)
-    ("meta-llama/Llama-3.1-8B", "bytes_per_token", 8192, 131_072, "131,072 B", 0.5, "arithmetic: 32 x 2 x 8 x 128 x 2"),
     (
         "meta-llama/Llama-3.1-405B",
         "bytes_per_token",
@@ -33,31 +32,31 @@ GOLDEN: tuple[tuple[str, str, int, float, str, float, str], ...] = (
         "DeepSeek-V3 insights, arXiv:2505.09343, Table 1",
     ),
     (
-        "deepseek-ai/DeepSeek-V3",
-        "keys and values",
-        163_840,
-        10.72 * 2**30,
-        "10.72 GiB",
-        0.005 * 2**30,
-        "a calculator's users' thread; 163,840 x 70,272 B agrees",
-    ),
-    (
-        "google/gemma-3-27b-it",
-        "keys and values",
-        131_072,
-        10.41 * 2**30,
-        "10.41 GiB",
-        0.005 * 2**30,
-        "a calculator's users' thread; arithmetic by layer kind agrees",
-    ),
-    (
-        "google/gemma-3-1b-it",
+        "deepseek-ai/DeepSeek-R1",
         "keys and values",
         32_768,
-        139 * 2**20,
-        "139 MiB",
-        0.5 * 2**20,
-        "a calculator's users' thread; arithmetic by layer kind agrees",
+        2196 * 2**20,
+        "2196.00 MiB",
+        0.005 * 2**20,
+        "https://github.com/ggml-org/llama.cpp/pull/11446 (f16)",
+    ),
+    (
+        "huggyllama/llama-7b",
+        "keys and values",
+        132_608,
+        69_524_783_104,
+        "69524783104 bytes",
+        0.5,
+        "https://github.com/NVIDIA/TensorRT-LLM/issues/1400 (log of a model of the same geometry, float16)",
+    ),
+    (
+        "Qwen/Qwen3-8B",
+        "keys and values",
+        2560,
+        360 * 2**20,
+        "360.00 MiB",
+        0.005 * 2**20,
+        "https://github.com/ggml-org/llama.cpp/issues/21551 (f16, log of a model of the same geometry)",
     ),
     (
         "Qwen/Qwen3.5-27B",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -185,6 +185,18 @@ def step_lines(step: str, sizes: Sizes) -> tuple[Line, ...]:
             note = NOTES.get(text.strip(), "")
             out.append(Line("+", number, text, note.format(**values) if note else ""))
     return tuple(out)
+
+
+def sizes_at(step: str, sizes: Sizes) -> Sizes:
+    """The configuration as the class of a step has it: MHA keeps a K/V head per query head, MQA keeps one.
+
+    Raises:
+        ValueError: no such step.
+    """
+    if step not in STEPS:
+        raise ValueError(f"step must be one of {', '.join(STEPS)}, got {step!r}")
+    fixed = {MHA: sizes.n_heads, MQA: 1}
+    return replace(sizes, n_kv_heads=fixed.get(STEPS[step][1], sizes.n_kv_heads))
 
 
 def shapes(sizes: Sizes) -> tuple[Shape, ...]:

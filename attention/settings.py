@@ -96,6 +96,11 @@ class Settings:
         "HEADSHARE_METRICS_TOKEN", "", "whoever sends it as a bearer token may read /_stcore/metrics; empty: nobody"
     )
     session_saves: int = _variable("HEADSHARE_SESSION_SAVES", 50, "runs one visitor may keep or upload", 1)
+    frame_ancestors: str = _variable(
+        "HEADSHARE_FRAME_ANCESTORS",
+        "'self' https://huggingface.co https://*.hf.space",
+        "sites that may show a page in a frame (?embed=true), with blanks between; * for any, 'none' for none",
+    )
 
     @property
     def job_memory_bytes(self) -> int:
@@ -128,6 +133,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < item.metadata["minimum"]:
                 raise SettingError(f"{name} must be a whole number from {item.metadata['minimum']}, got {text[:40]!r}")
             values[item.name] = int(text)
+        elif item.name == "frame_ancestors" and not re.fullmatch(r"[!-+\--:<-~]+( +[!-+\--:<-~]+)*", text):
+            raise SettingError(f"{name} must be sites with blanks between, such as https://example.org, got {text!r}")
         else:
             values[item.name] = text
     header = values.get("client_header", "")

@@ -54,8 +54,8 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
             idle="Run it counts and checks the three classes, live on this server.",
             address="code_check_kept",
         )
-        st.markdown("### Shapes of one step")
-        st.dataframe(run.shape_rows(sizes), hide_index=True, width="stretch")
+        st.markdown(f"### Shapes in {STEPS[step][1]}")
+        frame.records(run.shape_rows(sizes, step))
         with frame.guard():
             run.trap(sizes)
         quiz.show("code", sizes=sizes)

@@ -79,6 +79,6 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
         st.caption("Computed from each model's published configuration. Colour: how the model's main layers share.")
         shown = controls.segmented("Table", list(TABLES), "pub_table")
         table = papers.table(*TABLES[shown])
-        st.dataframe(table.records(), hide_index=True, width="stretch")
+        frame.records(table.records())
         st.caption(f"{table.citation}: {table.caption}. {table.note}")
         quiz.show("published", rows=ROWS, picked=picked)

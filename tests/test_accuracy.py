@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,12 @@ def test_published_figures_agree() -> None:
     assert len(RESULTS.golden) >= 6
     for figure in RESULTS.golden:
         assert figure.agrees, figure
+
+
+def test_published_figures_say_where() -> None:
+    """Each can be looked up, and none is our own arithmetic."""
+    for figure in RESULTS.golden:
+        assert re.search(r"https://\S+/\d+|arXiv:\d{4}\.\d{5}", figure.source), figure
 
 
 def test_wrong_rules_by_hand() -> None:

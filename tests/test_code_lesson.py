@@ -11,8 +11,21 @@ from pathlib import Path
 import pytest
 
 from attention import code_lesson
-from attention.code_lesson import GQA, MHA, MQA, STEPS, Sizes, class_lines, class_text, script, shapes, step_lines
+from attention.code_lesson import (
+    GQA,
+    MHA,
+    MQA,
+    STEPS,
+    Sizes,
+    class_lines,
+    class_text,
+    script,
+    shapes,
+    sizes_at,
+    step_lines,
+)
 from attention.jobs import code_check
+from ui import code_run
 
 SIZES = Sizes(hidden_size=77, n_heads=6, n_kv_heads=3, head_dim=14, batch=3, context=13, query=1)
 
@@ -80,7 +93,8 @@ def test_a_note_for_a_line_that_is_gone_would_be_found() -> None:
     assert set(code_lesson.NOTES) <= everywhere
 
 
-def test_shapes_are_those_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", STEPS)
+def test_shapes_are_those_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     import torch
 
     from attention import layers
@@ -95,18 +109,27 @@ def test_shapes_are_those_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -
         return out
 
     monkeypatch.setattr(layers, "attend", spy)
-    layer = layers.GroupedQueryAttention(SIZES.hidden_size, SIZES.n_heads, SIZES.head_dim, SIZES.n_kv_heads)
-    cache = layers.KVCache(SIZES.batch, SIZES.n_kv_heads, SIZES.context, SIZES.head_dim)
+    name = STEPS[step][1]
+    chosen = (SIZES.n_kv_heads,) if name == GQA else ()
+    layer = getattr(layers, name)(SIZES.hidden_size, SIZES.n_heads, SIZES.head_dim, *chosen)
+    told_sizes = sizes_at(step, SIZES)
+    cache = layers.KVCache(SIZES.batch, layer.n_kv_heads, SIZES.context, SIZES.head_dim)
     layer(torch.randn(SIZES.batch, SIZES.context - 1, SIZES.hidden_size), cache)
     x = torch.randn(SIZES.batch, 1, SIZES.hidden_size)
     result = layer(x, cache)
-    told = {shape.name: shape.sizes for shape in shapes(SIZES)}
-    for name, real in {**seen, "x": x.shape, "result": result.shape}.items():
-        assert told[name] == tuple(real), name
-    for shape in shapes(SIZES):
+    # as the page's table has them
+    told = {row["Tensor"]: row["Shape"] for row in code_run.shape_rows(SIZES, step)}
+    for tensor, real in {**seen, "x": x.shape, "result": result.shape}.items():
+        assert told[tensor] == "[" + ", ".join(f"{n:,}" for n in real) + "]", tensor
+    for shape in shapes(told_sizes):
         assert len(shape.sizes) == len(shape.names.split(", "))
-    assert cache.nbytes == SIZES.cache_bytes(4)
-    assert sum(p.numel() for p in layer.parameters()) == SIZES.n_parameters
+    assert cache.nbytes == told_sizes.cache_bytes(4)
+    assert sum(p.numel() for p in layer.parameters()) == told_sizes.n_parameters
+
+
+def test_shapes_of_an_unknown_step() -> None:
+    with pytest.raises(ValueError, match="step must be one of MHA"):
+        sizes_at("GQA → MLA", SIZES)
 
 
 def test_the_script_runs_with_torch_alone(tmp_path: Path) -> None:

@@ -15,15 +15,26 @@ PAGE = b"<html><head><title>x</title></head><body></body></html>"
 
 
 def ask(
-    path: str, *, method: str = "GET", answer: bytes = b"theirs", kind: bytes = b"text/plain", **headers: str
+    path: str,
+    *,
+    method: str = "GET",
+    answer: bytes = b"theirs",
+    kind: bytes = b"text/plain",
+    tags: dict[str, str] = {},  # noqa: B006  (read only)
+    passed_on: dict[bytes, bytes] | None = None,
+    **headers: str,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     """Status, headers and body of an answer; what is not ours to answer comes from an app that says `answer`."""
     extra = {b"content-encoding": headers.pop("encoded").encode()} if "encoded" in headers else {}
     status = int(headers.pop("status", "200"))
     sent: list[Any] = []
+    passed_on = {} if passed_on is None else passed_on
+
+    tag = {name.encode(): value.encode() for name, value in tags.items()}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        start = {b"content-type": kind, b"content-length": str(len(answer)).encode(), **extra}
+        passed_on.update(dict(scope["headers"]))
+        start = {b"content-type": kind, b"content-length": str(len(answer)).encode(), **extra, **tag}
         await send({"type": "http.response.start", "status": status, "headers": list(start.items())})
         half = len(answer) // 2
         await send({"type": "http.response.body", "body": answer[:half], "more_body": True})
@@ -82,17 +93,40 @@ def test_all_else_is_streamlits_to_answer(path: str, options: dict[str, str]) ->
     assert b"content-encoding" not in headers
 
 
+HTML: dict[str, Any] = {"answer": PAGE, "kind": b"text/html; charset=utf-8", "accept": "text/html,*/*;q=0.8"}
+
+
 def test_a_page_asks_early_for_what_it_needs() -> None:
-    _, headers, body = ask("/kv_cache", answer=PAGE, kind=b"text/html; charset=utf-8")
+    _, headers, body = ask("/kv_cache", **HTML)
     head, _, rest = body.partition(b"</head>")
     assert rest == b"<body></body></html>"
     assert head.count(b"modulepreload") == len(front_end.needed()) > 20
     for name in front_end.needed():
         assert f'href="./static/{name}"'.encode() in head
     # what would keep the page from drawing is fetched, but not read yet
-    (figures,) = (line for line in head.decode().splitlines() if "PlotlyChart" in line)
+    (figures,) = (line for line in head.decode().splitlines() if "/PlotlyChart" in line)
     assert figures.startswith('<link rel="prefetch"')
     assert int(headers[b"content-length"]) == len(body)
+
+
+def test_a_page_begins_with_our_script_and_style() -> None:
+    head = ask("/kv_cache", **HTML)[2].partition(b"<title>")[0].decode()
+    assert (front_end.OURS / "head.js").read_text() in head
+    assert (front_end.OURS / "style.css").read_text() in head
+    assert "</script" not in (front_end.OURS / "head.js").read_text()
+
+
+def test_a_page_is_ours_to_compress_and_never_taken_for_one_that_the_browser_has() -> None:
+    """Browsers ask for a compressed page, and Streamlit's has the same tag whatever stands in our head."""
+    passed_on: dict[bytes, bytes] = {}
+    _, headers, body = ask(
+        "/", **HTML, accept_encoding="gzip, br", if_none_match='"tag"', tags={"etag": '"tag"'}, passed_on=passed_on
+    )
+    assert passed_on == {b"accept": HTML["accept"].encode()}
+    assert headers[b"content-encoding"] == b"gzip"
+    assert int(headers[b"content-length"]) == len(body)
+    assert b"etag" not in headers
+    assert b"modulepreload" in gzip.decompress(body)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +134,7 @@ def test_a_page_asks_early_for_what_it_needs() -> None:
     [{"kind": b"application/json"}, {"kind": b"text/html", "encoded": "gzip"}, {"kind": b"text/html", "status": "404"}],
 )
 def test_other_answers_stay_as_they_are(options: dict[str, Any]) -> None:
-    _, headers, body = ask("/x", answer=PAGE, **options)
+    _, headers, body = ask("/x", answer=PAGE, accept="text/html", **options)
     assert body == PAGE
     assert int(headers[b"content-length"]) == len(PAGE)
 
@@ -116,7 +150,6 @@ def test_a_version_that_names_its_parts_otherwise_is_served_without_haste(
         (tmp_path / "manifest.json").write_text('{"a/Other.tsx": {"file": "static/js/other.js"}}')
         front_end.needed.cache_clear()
         assert front_end.needed() == ()
-        _, _, body = ask("/", answer=PAGE, kind=b"text/html")
-        assert body == PAGE
+        assert b"modulepreload" not in ask("/", **HTML)[2]
     finally:
         front_end.needed.cache_clear()

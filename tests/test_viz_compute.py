@@ -8,6 +8,7 @@ import pytest
 
 from attention import breakdown, cache_curves, catalog, comparison, lineage, serving
 from attention.cache_curves import KindCurves
+from attention.comparison import Comparison, Curve
 from attention.fit import Grid, Setup
 from attention.serving import FitMap
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
@@ -80,6 +81,35 @@ def test_comparison(view: str) -> None:
     assert [tuple(v or 0 for v in line.y) for line in lines] == [curve.y for curve in picture.curves]
     if view == "total":
         assert any(trace.mode == "markers" for trace in fig.data)
+
+
+def test_names_carry_the_dash_of_their_line() -> None:
+    """Beyond eight models colours come again: a line and its name are told apart by the dash."""
+    x = (256, 1024)
+    numbers = Comparison("total", x, tuple(Curve(f"m{i}", (2.0**i, 4.0**i)) for i in range(1, 20)), (), 256)
+    fig = checked(compare.plot_over_context(numbers))
+    lines = {trace.name: (trace.line.color, trace.line.dash) for trace in fig.data if trace.mode == "lines"}
+    assert len(set(lines.values())) == 19
+    marks = {}
+    for note in fig.layout.annotations:
+        found = re.fullmatch(r'<span style="color:(#\w+)">(.+)</span> (m\d+)', note.text)
+        assert found is not None
+        color, mark, name = found.groups()
+        assert color == lines[name][0]
+        marks[name] = mark
+    assert {(lines[name][1], mark) for name, mark in marks.items()} == {("solid", "●"), ("dash", "╍╍"), ("dot", "•••")}
+
+
+def test_equal_lines_show_beside_one_another() -> None:
+    x = (256, 1024, 4096)
+    curves = [(1.0, 2.0, 4.0), (1.0, 2.0, 4.0), (9.0, 9.5, 9.9), (1.001, 2.001, 4.0)]
+    numbers = Comparison("total", x, tuple(Curve(f"m{i}", y) for i, y in enumerate(curves)), (), 256)
+    widths = [trace.line.width for trace in compare.plot_over_context(numbers).data if trace.mode == "lines"]
+    first, second, apart, last = widths
+    # drawn from first to last: each shows a rim of at least two pixels to either side of the next
+    assert first - second >= 4
+    assert second - last >= 4
+    assert apart == last
 
 
 def test_lineage() -> None:

@@ -432,6 +432,15 @@ def test_settings_name_the_variable_that_is_wrong():
             load({name: text})
 
 
+def test_sites_that_may_frame_a_page_are_a_list_and_nothing_else():
+    name = "HEADSHARE_FRAME_ANCESTORS"
+    for text in ("*", "'none'", "'self' https://a.example:8443 https://*.b.example"):
+        assert load({name: text}).frame_ancestors == text
+    for text in ("'self'; script-src *", "https://a.example\nx: y", "https://a.example,https://b.example"):
+        with pytest.raises(ValueError, match=name):
+            load({name: text})
+
+
 def test_kinds_are_the_modules_of_the_jobs_folder():
     files = {path.stem for path in (HERE.parent / "attention" / "jobs").glob("*.py")} - {"__init__"}
     assert {kind: f"attention.jobs.{kind}" for kind in files} == HANDLERS

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention.code_lesson import Sizes, shapes
+from attention.code_lesson import Sizes, shapes, sizes_at
 from attention.spec import ModelSpec
 from attention.units import binary_bytes
 from attention.worker import Limits
@@ -59,8 +59,8 @@ def lesson_values(sizes: Sizes) -> dict[str, str]:
     }
 
 
-def shape_rows(sizes: Sizes) -> list[dict[str, str]]:
-    """Rows of the shape table."""
+def shape_rows(sizes: Sizes, step: str) -> list[dict[str, str]]:
+    """Rows of the shape table, of the class that the step shows."""
     return [
         {
             "Tensor": shape.name,
@@ -68,7 +68,7 @@ def shape_rows(sizes: Sizes) -> list[dict[str, str]]:
             "What it is": shape.meaning,
             "Axes": shape.names,
         }
-        for shape in shapes(sizes)
+        for shape in shapes(sizes_at(step, sizes))
     ]
 
 

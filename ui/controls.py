@@ -84,6 +84,8 @@ def model_picker(label: str = "Model") -> ChosenModel:
     if st.session_state.get("model") not in {*_PICKER, *(row.id for row in findable())}:
         st.session_state["model"] = DEFAULT_MODEL
     key = model_search(label, "model", others=_PICKER)
+    if key in (TYPED, PASTED):
+        frame.name_shown("typed sizes" if key == TYPED else "pasted config.json")
     if key == TYPED:
         return ChosenModel(TYPED, "typed sizes", _typed())
     if key == PASTED:
@@ -91,6 +93,7 @@ def model_picker(label: str = "Model") -> ChosenModel:
     from attention import catalog
 
     row = catalog.model(str(key))
+    frame.name_shown(row.label)
     if row.spec is None:
         with frame.below_bar():
             st.caption(f"{row.label}: {row.unpublished} Type the sizes you want to try.")
@@ -212,6 +215,7 @@ def context(model: ChosenModel | None = None, label: str = "Context") -> int:
         args=("context_pick", "context"),
         help="Tokens held in the cache. Exact numbers under More.",
     )
+    frame.name_shown(f"{tokens(chosen)} tokens")
     return int(chosen)
 
 
@@ -225,12 +229,15 @@ def exact_context(label: str = "Context, exactly") -> None:
 
 def batch(label: str = "Batch") -> int:
     """Sequences decoded together."""
-    return int(st.number_input(label, 1, MAX_BATCH, key="batch", help="Sequences decoded together."))
+    sequences = int(st.number_input(label, 1, MAX_BATCH, key="batch", help="Sequences decoded together."))
+    if sequences > 1:
+        frame.name_shown(f"{sequences:,} sequences")
+    return sequences
 
 
 def kv_format(label: str = "Format") -> str:
     """Element format of the cache, a name of ``formats.FORMATS``."""
-    return str(
+    chosen = str(
         st.selectbox(
             label,
             list(FORMATS),
@@ -238,6 +245,8 @@ def kv_format(label: str = "Format") -> str:
             help="How one element of the cached K and V is stored, with its scales if it has any.",
         )
     )
+    frame.name_shown(chosen)
+    return chosen
 
 
 def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *, latent: bool = False) -> int:
@@ -263,6 +272,7 @@ def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *
         args=(pick, key),
         help="All divisors of the number of query heads: from one K/V head (MQA) to one each (MHA).",
     )
+    frame.name_shown(sharing_name(n_heads, chosen) if chosen else "MLA")
     return int(chosen)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import streamlit as st
 
 from attention.settings import SettingError
-from ui import client, state
+from ui import client, printed, state
 from ui.copy_link import copy_link
 from ui.more import more_panel
 from ui.navigation import ROOT, navigation
@@ -79,16 +79,21 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
             f".st-key-{part}" for part in ("bar", "bar-models", "below-bar", "examples", "details", "numbers")
         )
         st.html(f"<style>{hidden} {{display: none}}</style>")
+        shown = _embedded_header(title)
     else:
         with st.sidebar:
             navigation(key)
         _header(title, lead)
+        shown = None
+    st.session_state["_named"] = []
     if replaced:
         with st.container(key="notice"):
             st.caption("Parts of this address could not be used.  \n" + "  \n".join(replaced[:8]))
     try:
         with guard():
             yield
+        if shown is not None:
+            shown.html(f'<p class="hs-shown">{html.escape(" · ".join(st.session_state["_named"]))}</p>')
     except BaseException as control:
         # st.stop() ends a page early but regularly; a rerun request means newer values are on their way
         if type(control).__name__ == "StopException":
@@ -140,6 +145,21 @@ def _header(title: str, lead: str) -> None:
         copy_link()
 
 
+def _embedded_header(title: str) -> Any:
+    """Title and a way back to the whole page; returns the place for what the page shows, known when it has run."""
+    with st.container(key="head", horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(key="head-text", gap=None):
+            st.title(title, anchor=False)
+            shown = st.empty()
+        copy_link(back=True)
+    return shown
+
+
+def name_shown(text: str) -> None:
+    """Tell what is chosen by a control, for a page inside another, which shows no controls."""
+    st.session_state.setdefault("_named", []).append(text)
+
+
 def bar(*weights: float) -> list[Any]:
     """One compact row of controls; returns its columns. At most six controls, the rest under ``more()``."""
     columns = st.container(key="bar").columns(list(weights), gap="small", vertical_alignment="bottom")
@@ -178,7 +198,15 @@ def table(columns: Mapping[str, Sequence[Any]], **options: Any) -> Any:
     import pyarrow as pa  # not every page has a table
 
     rows = pa.table({name: list(values) for name, values in columns.items()})
-    return st.dataframe(rows, hide_index=True, **{"placeholder": "–", **options})
+    shown = st.dataframe(rows, hide_index=True, **{"placeholder": "–", **options})
+    st.html(printed.table(columns, options.get("column_config", {})))
+    return shown
+
+
+def records(rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+    """``table`` of rows that have the same keys."""
+    names = list(rows[0]) if rows else []
+    return table({name: [row[name] for row in rows] for name in names}, **options)
 
 
 def chart(fig: Any, *, key: str, filename: str, alt: str, **options: Any) -> Any:

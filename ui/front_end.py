@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FOLDER = Path(streamlit.__file__).parent / "static"
+OURS = Path(__file__).parent
 PARTS = (
     *("Html/Html", "PageLink/PageLink", "Metric/Metric"),
     *("BidiComponent/BidiComponent", "Selectbox/Selectbox", "Slider/Slider", "NumberInput/NumberInput"),
@@ -30,6 +31,7 @@ FIGURES = ("PlotlyChart/PlotlyChart",)
 """Fetched early too, but read only when a figure arrives: 4.7 MB, during which nothing else would be drawn."""
 COMPRESSIBLE = (".js", ".css", ".svg", ".json")
 PART_BYTES = 2**16
+_HOW_TO_ANSWER = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 FOR_A_YEAR = b"public, immutable, max-age=31536000"
 """Every name contains a hash of its content."""
 
@@ -68,11 +70,24 @@ def _compressed(name: str) -> bytes:
     return gzip.compress((FOLDER / "static" / name).read_bytes(), 6, mtime=0)
 
 
+@cache
+def _first() -> bytes:
+    """What has to be there before Streamlit's scripts: our own, and the style sheet, without which the page would be
+    drawn once in Streamlit's look and then move.
+
+    Streamlit's rules come later, so ours are nested in one that weighs more.
+    """
+    script = (OURS / "head.js").read_text(encoding="utf-8")
+    style = (OURS / "style.css").read_text(encoding="utf-8")
+    return f"<head>\n<script>\n{script}</script>\n<style>\nhtml:root {{\n{style}}}\n</style>".encode()
+
+
 def _head(page: bytes) -> bytes:
-    """The page with what it needs asked for at the end of its head, after what it needs first."""
+    """The page with what it needs first at the beginning of its head, and what it needs later asked for at its end."""
     links = "".join(f'<link rel="modulepreload" crossorigin href="./static/{name}">\n' for name in needed())
     figures = [name for name in needed(FIGURES) if name not in needed()]
     links += "".join(f'<link rel="prefetch" href="./static/{name}">\n' for name in figures)
+    page = page.replace(b"<head>", _first(), 1)
     return page.replace(b"</head>", links.encode() + b"</head>", 1)
 
 
@@ -88,10 +103,15 @@ class FrontEnd:
             return
         asked = dict(scope["headers"])
         name = scope["path"].removeprefix("/static/")
-        if name in _known() and b"gzip" in asked.get(b"accept-encoding", b"") and b"range" not in asked:
+        compressed = b"gzip" in asked.get(b"accept-encoding", b"")
+        if name in _known() and compressed and b"range" not in asked:
             await self._file(name, send)
+        elif b"text/html" in asked.get(b"accept", b""):
+            # as it is: what is compressed, or what the browser has already, could not be given our head
+            plain = [(n, v) for n, v in scope["headers"] if n not in _HOW_TO_ANSWER]
+            await self.app({**scope, "headers": plain}, receive, _WithHead(send, compressed=compressed))
         else:
-            await self.app(scope, receive, _WithHead(send))
+            await self.app(scope, receive, send)
 
     async def _file(self, name: str, send: Send) -> None:
         body = await asyncio.to_thread(_compressed, name)
@@ -112,10 +132,11 @@ class FrontEnd:
 
 
 class _WithHead:
-    """Sends an answer on; a page of the app gets our links into its head."""
+    """Sends an answer on; a page of the app gets our part of its head."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, *, compressed: bool) -> None:
         self.send = send
+        self.compressed = compressed
         self.start: Message | None = None
         self.body = b""
 
@@ -128,9 +149,15 @@ class _WithHead:
             self.body += message.get("body", b"")
             if not message.get("more_body"):
                 body = _head(self.body)
-                headers = [(n, v) for n, v in self.start["headers"] if n.lower() != b"content-length"]
-                length = (b"content-length", str(len(body)).encode())
-                await self.send({**self.start, "headers": [*headers, length]})
+                # its tag and date are those of Streamlit's file, which our head does not change
+                stale = (b"content-length", b"etag", b"last-modified")
+                headers = [(n, v) for n, v in self.start["headers"] if n.lower() not in stale]
+                headers.append((b"vary", b"accept-encoding"))
+                if self.compressed:
+                    body = gzip.compress(body, 6, mtime=0)
+                    headers.append((b"content-encoding", b"gzip"))
+                headers.append((b"content-length", str(len(body)).encode()))
+                await self.send({**self.start, "headers": headers})
                 await self.send({"type": "http.response.body", "body": body})
 
 

@@ -85,6 +85,10 @@ def checked(fig: go.Figure) -> go.Figure:
     return go.Figure(fig.to_dict())
 
 
+_TOKENS_HOVERED = {"text": "%{x:,.0f} tokens"}
+"""Heading of a hover text that tells all series at one context; the axis's own would read 10.321k."""
+
+
 def title(text: str) -> Part:
     return {"text": text}
 
@@ -98,13 +102,15 @@ def token_axis(low: int, high: int, name: str = "Context (tokens)") -> Part:
         "tickvals": ticks,
         "ticktext": [tokens(t) for t in ticks],
         "title": title(name),
+        "unifiedhovertitle": _TOKENS_HOVERED,
     }
 
 
 def linear_token_axis(high: int, name: str = "Context (tokens)") -> Part:
     """Axis of tokens from 0 to `high`."""
     ticks = [high * i // 4 for i in range(5)]
-    return {"range": [0, high], "tickvals": ticks, "ticktext": [tokens(t) for t in ticks], "title": title(name)}
+    return {"range": [0, high], "tickvals": ticks, "ticktext": [tokens(t) for t in ticks], "title": title(name),
+            "unifiedhovertitle": _TOKENS_HOVERED}  # fmt: skip
 
 
 def bytes_axis(low: float, high: float, name: str = "", *, log: bool = False) -> Part:

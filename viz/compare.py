@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isclose
 from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.comparison import Comparison
+from attention.comparison import Comparison, Curve
 from attention.units import binary_bytes, held, significant
 from viz import build, theme
 from viz.end_labels import EndLabel, end_labels, margin_for
@@ -28,17 +30,18 @@ def plot_over_context(numbers: Comparison, *, height: int = 400) -> go.Figure:
     values = [v for curve in numbers.curves for v in curve.y if v] or [1.0]
     low, high = min(values) / 1.4, 1.6 if as_share else max(values) * 1.4
     labels = [
-        EndLabel(numbers.x[-1], curve.y[-1], curve.label, theme.series_color(i))
+        EndLabel(numbers.x[-1], curve.y[-1], curve.label, theme.series_color(i), theme.series_dash(i))
         for i, curve in enumerate(numbers.curves)
         if curve.y[-1]
     ]
+    widths = _widths(numbers.curves)
     traces: list[dict[str, Any]] = []
     for i, curve in enumerate(numbers.curves):
         traces.append(
             {
                 "type": "scatter", "mode": "lines", "x": numbers.x, "y": [v or None for v in curve.y],
                 "name": curve.label,
-                "line": {"color": theme.series_color(i), "width": 2.5, "dash": theme.series_dash(i)},
+                "line": {"color": theme.series_color(i), "width": widths[i], "dash": theme.series_dash(i)},
                 "customdata": [percent(v) if as_share else binary_bytes(v) for v in curve.y],
                 "hovertemplate": "%{customdata}",
             }
@@ -56,6 +59,18 @@ def plot_over_context(numbers: Comparison, *, height: int = 400) -> go.Figure:
         margin={"l": 8, "t": _TOP, "b": _BOTTOM, "r": margin_for(labels)},
         hovermode="x unified",
     )
+
+
+def _widths(curves: Sequence[Curve]) -> list[float]:
+    """Pixels of each line: one that others cover, drawn after it, is wider by a rim to either side for each of them."""
+    covered = [sum(_equal(curve, later) for later in curves[i + 1 :]) for i, curve in enumerate(curves)]
+    return [2.5 + 5 * n for n in covered]
+
+
+def _equal(one: Curve, other: Curve) -> bool:
+    """Whether the lines lie on one another over half of the figure."""
+    same = [isclose(a, b, rel_tol=0.02) for a, b in zip(one.y, other.y, strict=True)]
+    return sum(same) > len(same) / 2
 
 
 def percent(share: float) -> str:

@@ -19,11 +19,16 @@ class EndLabel(NamedTuple):
     y: float
     text: str
     color: str = theme.NEUTRAL
+    dash: str = "solid"
 
 
-def dot(color: str, text: str) -> str:
-    """`text` after a dot in `color`; the page's style gives text its own colour, so the dot carries the series'."""
-    return f'<span style="color:{color}">●</span> {text}'
+_MARKS = {"solid": "●", "dash": "╍╍", "dot": "•••", "dashdot": "╍•", "longdash": "━ ━"}
+"""What stands before a name for its line, by the line's dash."""
+
+
+def dot(color: str, text: str, dash: str = "solid") -> str:
+    """`text` after a mark in `color`; the page's style gives text its own colour, so the mark carries the series'."""
+    return f'<span style="color:{color}">{_MARKS[dash]}</span> {text}'
 
 
 def end_labels(
@@ -53,7 +58,7 @@ def end_labels(
         {
             "x": scale(label.x),
             "y": scale(label.y),
-            "text": dot(label.color, label.text),
+            "text": dot(label.color, label.text, label.dash),
             "showarrow": False,
             "xanchor": "left",
             "xshift": 6,

@@ -207,7 +207,9 @@ function drawArcs(view) {
       if (w < 0.04) break;
       const [x0, y0] = middle(view.spans[s]);
       const path = document.createElementNS(SVG, "path");
-      const lift = Math.min(60, 12 + Math.hypot(x1 - x0, y1 - y0) * 0.25) + 2 * head;
+      const wanted = Math.min(60, 12 + Math.hypot(x1 - x0, y1 - y0) * 0.25) + 2 * head;
+      // such a curve rises to three quarters of its lift; it ends below the upper edge
+      const lift = Math.min(wanted, (Math.min(y0, y1) - half - 4) / 0.75);
       path.setAttribute("d", `M${x1},${y1 - half} C${x1},${y1 - half - lift} ${x0},${y0 - half - lift} ${x0},${y0 - half}`);
       path.setAttribute("fill", "none");
       path.setAttribute("stroke", data.heads[head].color);

@@ -70,6 +70,7 @@ function createBars(root) {
     data = next;
     svg.setAttribute("aria-label", data.alt);
     if (rows.length !== data.bars.length) {
+      svg.classList.add("fresh");
       svg.replaceChildren();
       rows = data.bars.map(() => ({
         join: part("path", "join"), rect: part("rect", "bar"), spread: part("path", "spread"),
@@ -77,6 +78,8 @@ function createBars(root) {
       }));
     }
     draw();
+    // two frames: the first shows it, and what changes after the second may move
+    requestAnimationFrame(() => requestAnimationFrame(() => svg.classList.remove("fresh")));
     offerSave(root, svg, data.filename);
   };
 }

@@ -3,6 +3,21 @@ export default function (component) {
   const label = component.parentElement.querySelector(".label");
   const said = component.parentElement.querySelector(".said");
 
+  const back = component.parentElement.querySelector(".back");
+  button.hidden = component.data.back;
+  back.hidden = !component.data.back;
+
+  // the address of the whole page, not of what another page shows of it
+  const whole = () => {
+    const address = new URL(window.location.href);
+    address.searchParams.delete("embed");
+    address.searchParams.delete("embed_options");
+    return address.href;
+  };
+  const follow = () => { back.href = whole(); };
+  follow(); // a link without an address is none; later the address may have changed
+  for (const event of ["pointerover", "focus", "click"]) back.addEventListener(event, follow);
+
   const copyByHand = (text) => {
     // navigator.clipboard exists on secure origins only
     const area = document.createElement("textarea");
@@ -17,15 +32,12 @@ export default function (component) {
   };
 
   button.onclick = async () => {
-    const address = new URL(window.location.href);
-    address.searchParams.delete("embed");
-    address.searchParams.delete("embed_options");
     let copied = false;
     try {
-      await navigator.clipboard.writeText(address.href);
+      await navigator.clipboard.writeText(whole());
       copied = true;
     } catch {
-      copied = copyByHand(address.href);
+      copied = copyByHand(whole());
     }
     label.textContent = copied ? "Link copied" : "Copy it from the address bar";
     said.textContent = label.textContent;

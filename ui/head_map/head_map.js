@@ -63,8 +63,10 @@ function layout(width, data) {
     const first = Math.floor(i / group) * group;
     return first + Math.floor((group - 1) / 2);
   };
+  // a kept K/V head stands at the top, whichever row its slot is in; two of one column stand one below the other
+  const keptSlot = (i) => ({ ...slot(i), unit: group >= rows ? unitTop : slot(i).unit });
   const height = unitTop + (unitHeight + 3) * rows + 4 + label;
-  return { wide, left, rows, pitch, radius, slot, keeper, group, unitWidth, capHeight, unitHeight, unitTop, top, headsBottom, height, label, width };
+  return { wide, left, rows, pitch, radius, slot, keptSlot, keeper, group, unitWidth, capHeight, unitHeight, unitTop, top, headsBottom, height, label, width };
 }
 
 function createMap(root) {
@@ -114,7 +116,7 @@ function createMap(root) {
     map.heads.forEach((parts, i) => {
       const here = at.slot(i);
       const kv = Math.floor(i / at.group);
-      const kept = at.slot(at.keeper(i));
+      const kept = at.keptSlot(at.keeper(i));
       const color = data.colors[kv];
       const ratio = data.latent ? Math.min(data.latentWidth, (at.pitch * data.nHeads) / at.unitWidth) : 1;
       const w = at.unitWidth * ratio;
@@ -271,8 +273,11 @@ function createMap(root) {
       return;
     }
     if (rebuild) {
+      svg.classList.add("fresh");
       build(data.nHeads);
       show();
+      // two frames: the first shows it, and what changes after the second may move
+      requestAnimationFrame(() => requestAnimationFrame(() => svg.classList.remove("fresh")));
     } else {
       // half a second of motion takes every frame's time: what else this run changed is shown before it begins
       later(show);

@@ -1,0 +1,27 @@
+"""A table on paper has every row, numbers as the screen's column writes them, and nothing of a stranger's markup."""
+
+from __future__ import annotations
+
+import re
+
+import streamlit as st
+
+from ui import printed
+
+
+def test_every_row_and_every_kind_of_value() -> None:
+    number = st.column_config.NumberColumn
+    shown = printed.table(
+        {"name": ["<b>a</b>", None], "bytes": [1234567, 8], "share": [12.345, None], "agrees": [True, False]},
+        {"share": number(format="%.1f"), "bytes": number(format="localized"), "name": "Name"},
+    )
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", shown)
+    assert cells == ["&lt;b&gt;a&lt;/b&gt;", "1,234,567", "12.3", "yes", "–", "8", "–", "no"]
+    assert re.findall(r"<th>(.*?)</th>", shown) == ["name", "bytes", "share", "agrees"]
+
+
+def test_what_is_left_out_is_said() -> None:
+    shown = printed.table({"n": range(printed.MOST_ROWS + 7)}, {})
+    assert shown.count("<tr>") == 1 + printed.MOST_ROWS
+    assert "7 more rows are left out here" in shown
+    assert "left out" not in printed.table({"n": range(printed.MOST_ROWS)}, {})

@@ -1,0 +1,87 @@
+// Runs before Streamlit's own scripts: where the server is, whether the list of pages stands beside the page, that the
+// page is shown when it stands, not while its parts still push each other about, and that figures fit on paper.
+
+// Streamlit otherwise tries its own address first and gets 404 twice on every page but the first. Pages lie side by
+// side, so the server is at the folder of each, also behind a proxy that serves the app under a path of its own.
+window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
+
+{
+  const root = document.documentElement;
+  const narrow = window.matchMedia("(max-width: 1099.98px)");
+  const embedded = new URLSearchParams(window.location.search).get("embed") === "true";
+  // where Streamlit keeps what the visitor chose, and where that waits while the window is narrow
+  const [chosen, waiting] = ["stSidebarCollapsed-", "headshareSidebar"];
+
+  // a narrow window begins with the list closed, whatever was chosen in a wide one, which gets its choice back
+  const adapt = (loading) => {
+    try {
+      const before = localStorage.getItem(waiting);
+      if (narrow.matches && (loading || before === null)) {
+        if (before === null) localStorage.setItem(waiting, localStorage.getItem(chosen) ?? "");
+        localStorage.setItem(chosen, "true");
+      } else if (!narrow.matches && before !== null) {
+        if (before) localStorage.setItem(chosen, before);
+        else localStorage.removeItem(chosen);
+        localStorage.removeItem(waiting);
+      }
+      return localStorage.getItem(chosen) === "true";
+    } catch {
+      return narrow.matches; // no storage for this visitor
+    }
+  };
+
+  // the style sheet keeps the list's room free until it is drawn
+  root.classList.toggle("hs-list-beside", !adapt(true) && !embedded);
+  // before Streamlit's own listener, which reads what is kept
+  window.addEventListener("resize", () => adapt(false), { capture: true });
+}
+
+{
+  const root = document.documentElement;
+  const RUN_MS = 5000; // a page whose run takes longer is shown as it comes
+  const PARTS_MS = 8000; // nothing but grey boxes would be seen
+  let since = null;
+  root.classList.add("hs-arriving");
+
+  // a part whose script is still loading; a figure's takes long, but its room is reserved
+  const missing = (part) => {
+    const { top, height } = part.getBoundingClientRect();
+    return top < window.innerHeight && height < 120;
+  };
+  const look = () => {
+    const app = document.querySelector("[data-testid=stApp]");
+    if (since === null && app?.querySelector(".stMainBlockContainer .stElementContainer")) since = performance.now();
+    const waited = since === null ? 0 : performance.now() - since;
+    const skeletons = app?.querySelectorAll("[data-testid=stMain] [data-testid=stSkeleton]") ?? [];
+    const ran = app?.dataset.testScriptState === "notRunning" || waited > RUN_MS;
+    if (since !== null && ran && (waited > PARTS_MS || ![...skeletons].some(missing)))
+      // components draw on the frame after they have arrived
+      requestAnimationFrame(() => requestAnimationFrame(() => root.classList.remove("hs-arriving")));
+    else setTimeout(look, 25);
+  };
+  look();
+}
+
+{
+  // A printer takes the page as it is, without time for a figure to be drawn anew: it is scaled, like a picture.
+  const figures = (root) => [
+    ...root.querySelectorAll(".stPlotlyChart svg.main-svg, svg[role=img]"),
+    ...[...root.querySelectorAll("*")].flatMap((e) => (e.shadowRoot ? figures(e.shadowRoot) : [])),
+  ];
+  const scaled = new Set();
+  window.addEventListener("beforeprint", () => {
+    for (const figure of figures(document)) {
+      const { width, height } = figure.getBoundingClientRect();
+      if (!width || !height) continue;
+      const frame = figure.closest(".svg-container");
+      if (frame) frame.style.setProperty("--hs-aspect", `${width} / ${height}`);
+      if (figure.hasAttribute("viewBox")) continue;
+      figure.setAttribute("viewBox", `0 0 ${width} ${height}`);
+      scaled.add(figure);
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const figure of scaled) figure.removeAttribute("viewBox");
+    scaled.clear();
+  });
+}
