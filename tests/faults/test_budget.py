@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import psutil
 import pytest
@@ -88,10 +88,11 @@ class Stranger:
 
     async def uploads(self) -> None:
         while self.goes_on():
-            with suppress(Exception):
+            with suppress(Exception), ExitStack() as stack:
                 async with Visitor(self.address, "timings", source=STRANGER) as session:
                     await session.rerun(20)
                     own = await asyncio.to_thread(Uploads, self.address, STRANGER)
+                    stack.callback(own.close)
                     for number in range(100):
                         chunked = number % 5 == 4
                         answer = await asyncio.to_thread(own.put, session.id, str(number), 1_000_000, chunked=chunked)
@@ -99,7 +100,6 @@ class Stranger:
                             self.refused.append(answer)
                         if not self.goes_on():
                             break
-                    own.close()
             await asyncio.sleep(0.05)
 
     async def connections(self) -> None:
@@ -184,7 +184,9 @@ def test_uploads_are_limited_freed_and_refused_in_words(live: tuple[str, psutil.
             assert [own.put(three.id, str(n), 900_000)[0] for n in range(2)] == [204, 204]
         async with Visitor(address, "timings", source=HONEST) as other:
             await other.rerun()
-            assert Uploads(address, HONEST).put(other.id, "x", 1_000_000)[0] == 204
+            theirs = Uploads(address, HONEST)
+            assert theirs.put(other.id, "x", 1_000_000)[0] == 204
+            theirs.close()
         own.close()
 
     run(scenario())
@@ -202,7 +204,11 @@ def test_closed_tabs_and_unfinished_headers_give_their_descriptors_back(live: tu
     for _ in range(25):
         run(visit())
     hanging = [dangling(address, b"GET / HTTP/1.1\r\nHost:", STRANGER) for _ in range(30)]
-    until(lambda: all(map(closed_by_server, hanging)), 40)
+    try:
+        until(lambda: all(map(closed_by_server, hanging)), 40)
+    finally:
+        for one in hanging:
+            one.close()
     until(lambda: process.num_fds() <= before + 5, 40)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 ROUTE = re.compile(r"(?:^|/)_stcore/upload_file/([^/]+)/([^/]+)/?$")
 FORM_BYTES = 4096
 """Of a form around its file, where the length is told."""
+
+
+REFUSAL_S = 10.0
 
 
 class _TooSlowError(Exception):
@@ -43,6 +47,7 @@ class Uploads:
             return
         session, size = route[1], _announced(scope)
         if (words := self._refusal(session, scope[KEY], size)) is not None:
+            await _let_it_end(receive)
             await refuse(scope, send, 413, words)
             return
         self._book.arriving(session, size)
@@ -78,6 +83,19 @@ class Uploads:
         if book.kept_in_all() + size > self._all:
             return "The server keeps as many files of visitors as it can: try again in a few minutes."
         return None
+
+
+async def _let_it_end(receive: Receive) -> None:
+    """Take in what is still being sent, and drop it: who is answered while sending sees a broken connection and no
+    words. Not for long, nor for more than a file may have."""
+    left = 2 * int(config.get_option("server.maxUploadSize")) * 2**20
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REFUSAL_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _announced(scope: Scope) -> int:
