@@ -213,7 +213,8 @@ def test_limits_of_a_client_over_its_sessions(settings):
 def test_who_waits_is_told_how_long(office):
     first = office.submit("count", {"n": 3}, owner="a")
     assert first.wait(PATIENCE_S)
-    running = office.submit("hang", {}, owner="a", limits=Limits(seconds=100))
+    # another client: the place of the first one counts from the end of its run, which is noted about now
+    running = office.submit("hang", {}, owner="z", limits=Limits(seconds=100))
     known = office.submit("count", {"n": 1}, owner="b", limits=Limits(seconds=10))
     last = office.submit("count", {"n": 1}, owner="c")
     until(lambda: running.results)
@@ -224,8 +225,8 @@ def test_who_waits_is_told_how_long(office):
     assert known.wait(PATIENCE_S)
     assert last.wait(PATIENCE_S)
     assert last.wait_s() == (0.0, 0.0)
-    before = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
-    after = office.submit("count", {"n": 1}, owner="b")
+    before = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="d")
+    after = office.submit("count", {"n": 1}, owner="e")
     until(lambda: before.state is State.RUNNING)
     assert 1.0 <= after.wait_s()[0] < PATIENCE_S
 
