@@ -30,7 +30,7 @@ def remembered(spec: ModelSpec, key: tuple[object, ...], make: Callable[[], T]) 
         if len(known) >= _REMEMBERED:
             known.clear()
         known[key] = make()
-    return known[key]  # type: ignore[no-any-return]
+    return known[key]
 
 
 class Bend:
