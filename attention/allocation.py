@@ -14,12 +14,14 @@ the pool an engine grabs in advance from free memory.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.formats import CacheFormat, cache_format
-from attention.memory import MAX_CONTEXT, cache_bytes, check_batch, check_context, fixed_state_bytes, position_row_bytes
-from attention.spec import FixedState, Layer, ModelSpec, PositionState, Role, check_size
+from attention.memory import MAX_CONTEXT, cache_bytes, check_batch, check_context
+from attention.spec import FixedState, ModelSpec, PositionState, Role, State, check_size
+from attention.terms import Bend, fixed_state_bytes, remembered, row_bytes, state_counts
 from attention.units import counted
 
 PAGE_TOKENS = 16
@@ -103,7 +105,7 @@ def allocate(
     fmt = cache_format(kv_dtype)
 
     def total(plan: _Plan) -> int:
-        return batch * plan.tp * sum(n * _rank_bytes(layer, spec, fmt, plan) for layer, n in spec.groups)
+        return batch * plan.tp * _rank_bytes(spec, fmt, plan)
 
     needed = cache_bytes(spec, context, batch, kv_dtype, encoder).state_bytes
     plan = _Plan(context, encoder)
@@ -123,7 +125,13 @@ def allocate(
         steps.append(Step("whole pages", total(plan), why))
     if tp > 1:
         plan = plan._replace(tp=tp)
-        steps.append(Step(f"tensor parallel over {tp} ranks", total(plan), _tp_reason(spec, tp)))
+        steps.append(
+            Step(
+                f"tensor parallel over {tp} ranks",
+                total(plan),
+                remembered(spec, ("tp reason", tp), lambda: _tp_reason(spec, tp)),
+            )
+        )
     allocated = steps[-1].bytes_after
     return Allocation(needed, allocated, allocated // tp, tp, tuple(steps))
 
@@ -135,42 +143,86 @@ def check_tp(spec: ModelSpec, tp: int) -> None:
         ValueError: naming the heads that cannot be dealt out, and why.
     """
     check_size("tp", tp, maximum=MAX_TP)
-    for layer, _ in spec.groups:
-        if layer.n_heads % tp:
-            raise ValueError(f"tp must divide n_heads = {layer.n_heads}, got {tp}")
-        for state in layer.states:
-            heads = state.n_kv_heads if isinstance(state, PositionState) else state.n_heads
-            if heads % tp and tp % heads:
-                raise ValueError(
-                    f"tp = {tp} cannot deal out the {heads} heads of a layer's {state.role} evenly: "
-                    f"it must divide {heads} or be a multiple of it"
-                )
+    if refusal := remembered(spec, ("tp", tp), lambda: _refusal(spec, tp)):
+        raise ValueError(refusal)
+
+
+def _refusal(spec: ModelSpec, tp: int) -> str | None:
+    """Why this model's heads cannot be dealt out to `tp` ranks, None if they can."""
+    dealt = _dealt(spec)
+    for n_heads in dealt.query_heads:
+        if n_heads % tp:
+            return f"tp must divide n_heads = {n_heads}, got {tp}"
+    for role, heads in dealt.state_heads:
+        if heads % tp and tp % heads:
+            return (
+                f"tp = {tp} cannot deal out the {heads} heads of a layer's {role} evenly: "
+                f"it must divide {heads} or be a multiple of it"
+            )
+    return None
+
+
+class _Dealt(NamedTuple):
+    """What the ranks of tensor parallelism deal out, each number once: query heads, and the heads of states."""
+
+    query_heads: tuple[int, ...]
+    state_heads: tuple[tuple[Role, int], ...]
+
+
+def _dealt(spec: ModelSpec) -> _Dealt:
+    def make() -> _Dealt:
+        heads = {
+            (state.role, state.n_kv_heads if isinstance(state, PositionState) else state.n_heads): None
+            for _, state in state_counts(spec)
+        }
+        return _Dealt(tuple(dict.fromkeys(layer.n_heads for layer, _ in spec.groups)), tuple(heads))
+
+    return remembered(spec, ("dealt",), make)
 
 
 def tp_choices(spec: ModelSpec, maximum: int = 64) -> tuple[int, ...]:
     """Numbers of ranks up to `maximum` that this model's heads allow."""
-    out = []
-    for tp in range(1, min(maximum, MAX_TP) + 1):
-        try:
-            check_tp(spec, tp)
-        except ValueError:
-            continue
-        out.append(tp)
-    return tuple(out)
+
+    counts = range(1, min(maximum, MAX_TP) + 1)
+    return remembered(spec, ("tp up to", maximum), lambda: tuple(tp for tp in counts if not _refusal(spec, tp)))
 
 
-def _rank_bytes(layer: Layer, spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> int:
-    """Bytes of one sequence's states of `layer` on one rank."""
-    total = 0
-    for state in layer.states:
+class _Pages(NamedTuple):
+    """One rank's part of the sum: (stride, sum of pages' bytes) of what follows the context, and of the source."""
+
+    fixed: int
+    own: tuple[tuple[int, Bend], ...]
+    source: tuple[tuple[int, Bend], ...]
+
+
+def _rank_bytes(spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> int:
+    """Bytes of one sequence's states on one rank."""
+    page = plan.page_tokens
+    pages = remembered(spec, ("rank", fmt.name, page, plan.windows, plan.tp), lambda: _summed(spec, fmt, plan))
+    total = pages.fixed
+    for context, sums in ((plan.context, pages.own), (plan.encoder_context, pages.source)):
+        total += sum(bend.at(-(-(context // stride) // page)) for stride, bend in sums)
+    return total
+
+
+def _summed(spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> _Pages:
+    """Entries are set aside in whole pages of those held; for a window, of those it can touch."""
+    page, fixed = plan.page_tokens, 0
+    rows: dict[tuple[bool, int], list[tuple[int, int | None]]] = {}
+    for (_, state), n in state_counts(spec).items():
         if isinstance(state, FixedState):
-            total += -(-fixed_state_bytes(state, spec.model_dtype, fmt) // min(plan.tp, state.n_heads))
+            fixed += n * -(-fixed_state_bytes(state, spec.model_dtype, fmt) // min(plan.tp, state.n_heads))
             continue
         local = _local(state, plan.tp)
-        held = plan.encoder_context if state.role is Role.CROSS else plan.context
-        total += position_row_bytes(local, fmt) * _entries(state, held, plan)
-        total += fmt.fixed_bytes(local) if state.dtype is None else 0
-    return total
+        fixed += n * fmt.fixed_bytes(local) if state.dtype is None else 0
+        # w entries lie on at most ceil((w - 1) / page) + 1 pages, wherever they begin
+        most = -(-(state.window - 1) // page) + 1 if state.window is not None and plan.windows else None
+        rows.setdefault((state.role is Role.CROSS, state.stride), []).append((n * page * row_bytes(local, fmt), most))
+    own, source = (
+        tuple((stride, Bend(terms)) for (is_cross, stride), terms in rows.items() if is_cross is wanted)
+        for wanted in (False, True)
+    )
+    return _Pages(fixed, own, source)
 
 
 def _local(state: PositionState, tp: int) -> PositionState:
@@ -181,36 +233,32 @@ def _local(state: PositionState, tp: int) -> PositionState:
     return PositionState(state.role, heads, state.k_head_dim, state.v_head_dim, state.window, state.stride, state.dtype)
 
 
-def _entries(state: PositionState, context: int, plan: _Plan) -> int:
-    """Entries set aside: whole pages of those held; for a window, of those it can touch."""
-    page = plan.page_tokens
-    held = context // state.stride
-    pages = -(-held // page)
-    if state.window is not None and plan.windows and held > state.window:
-        # w entries lie on at most ceil((w - 1) / page) + 1 pages, wherever they begin
-        pages = min(pages, -(-(state.window - 1) // page) + 1)
-    return pages * page
+def _states(spec: ModelSpec) -> Iterator[State]:
+    return (state for _, state in state_counts(spec))
 
 
 def _has_windows(spec: ModelSpec) -> bool:
-    return any(isinstance(s, PositionState) and s.window is not None for layer, _ in spec.groups for s in layer.states)
+    return remembered(
+        spec,
+        ("has windows",),
+        lambda: any(isinstance(s, PositionState) and s.window is not None for s in _states(spec)),
+    )
 
 
 def _tp_reason(spec: ModelSpec, tp: int) -> str:
     parts = []
     heads = {
         s.n_kv_heads
-        for layer, _ in spec.groups
-        for s in layer.states
+        for s in _states(spec)
         if isinstance(s, PositionState) and s.role not in (Role.LATENT, Role.INDEXER)
     }
     if dealt := sorted(n for n in heads if n >= tp):
         parts.append(f"{_heads(dealt)} dealt out, {_words([n // tp for n in dealt])} to a rank")
     if copied := sorted(n for n in heads if n < tp):
         parts.append(f"{_heads(copied)} fewer than {counted(tp, 'rank')}, so each rank keeps one")
-    if any(s.role is Role.LATENT for layer, _ in spec.groups for s in layer.states):
+    if any(s.role is Role.LATENT for s in _states(spec)):
         parts.append("a latent vector has no heads to divide, so every rank keeps all of it")
-    if any(isinstance(s, FixedState) for layer, _ in spec.groups for s in layer.states):
+    if any(isinstance(s, FixedState) for s in _states(spec)):
         parts.append("recurrent states divide by their heads")
     return "; ".join(parts) or "nothing to divide"
 
@@ -220,4 +268,5 @@ def _heads(numbers: list[int]) -> str:
 
 
 def _words(numbers: list[int]) -> str:
-    return " and ".join(str(n) for n in numbers)
+    named = [str(n) for n in numbers[:8]] + (["more"] if len(numbers) > 8 else [])
+    return " and ".join(named)

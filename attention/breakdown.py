@@ -6,9 +6,7 @@ numbers put in and draw the parts. Every sum here equals ``memory.cache_bytes`` 
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 from attention import fit
@@ -23,6 +21,7 @@ from attention.memory import (
     with_n_kv_heads,
 )
 from attention.spec import DTYPE_BYTES, Kind, Layer, ModelSpec, PositionState, Role, State
+from attention.terms import remembered, shared_total, state_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +73,10 @@ def terms(
     check_context(context)
     check_batch(batch)
     fmt = cache_format(kv_dtype)
-    counts: Counter[tuple[Kind, State]] = Counter()
-    for layer, n in spec.groups:
-        for state in layer.states:
-            counts[layer.kind, state] += n
     encoder = context if encoder_context is None else encoder_context
-    return tuple(_term(kind, state, n, context, encoder, batch, fmt, spec) for (kind, state), n in counts.items())
+    return tuple(
+        _term(kind, state, n, context, encoder, batch, fmt, spec) for (kind, state), n in state_counts(spec).items()
+    )
 
 
 def _term(
@@ -135,7 +132,7 @@ def variants(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf1
     fmt = cache_format(kv_dtype)
     own = batch * sequence_bytes(spec, context, fmt)
     n_heads, n_kv = spec.n_heads, spec.n_kv_heads
-    latent = any(layer.kind is Kind.LATENT for layer in spec.layers)
+    latent = any(layer.kind is Kind.LATENT for layer, _ in spec.groups)
     if not n_heads:
         return (Variant(spec.name, 0, own, True),)
     own_name = "MLA" if latent else _name(n_heads, n_kv)
@@ -166,17 +163,21 @@ def _steps(n_heads: int) -> tuple[int, ...]:
     return tuple(sorted(wanted))
 
 
-@lru_cache(maxsize=256)
 def _spec_with(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec | None:
-    try:
-        return with_n_kv_heads(spec, n_kv_heads)
-    except ValueError:
-        return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
+    def make() -> ModelSpec | None:
+        try:
+            return with_n_kv_heads(spec, n_kv_heads)
+        except ValueError:
+            return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
+
+    return remembered(spec, ("spec", n_kv_heads, spec.name, spec.n_parameters), make)
 
 
 def _counterfactual(spec: ModelSpec, n: int, context: int, fmt: CacheFormat) -> int | None:
-    other = _spec_with(spec, None if n == spec.n_heads else n)
-    return None if other is None else sequence_bytes(other, context, fmt)
+    try:
+        return shared_total(spec, None if n == spec.n_heads else n, fmt).at(context)
+    except ValueError:
+        return None  # as above
 
 
 def mha_of(spec: ModelSpec) -> ModelSpec | None:

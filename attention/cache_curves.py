@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from attention.breakdown import mha_of, mqa_of, outgrows_weights_at, sharing
+from attention import terms
+from attention.breakdown import outgrows_weights_at, sharing
 from attention.formats import cache_format
-from attention.memory import MAX_BATCH, MAX_CONTEXT, check_batch, check_context, layer_bytes, sequence_bytes
+from attention.memory import MAX_BATCH, MAX_CONTEXT, check_batch, check_context, sequence_bytes
 from attention.spec import Kind, ModelSpec
 
 
@@ -32,11 +33,7 @@ def contexts_up_to(longest: int, *include: int, shortest: int = 128, per_octave:
 def curves_over_context(spec: ModelSpec, contexts: Sequence[int], batch: int = 1, kv_dtype: str = "bf16") -> KindCurves:
     """Bytes of `batch` sequences by kind at each context."""
     fmt = cache_format(kv_dtype)
-    by_kind: dict[Kind, list[int]] = {}
-    for layer, n in spec.groups:
-        row = by_kind.setdefault(layer.kind, [0] * len(contexts))
-        for i, context in enumerate(contexts):
-            row[i] += n * batch * layer_bytes(layer, context, fmt, spec.model_dtype)
+    by_kind = {kind: [batch * some.at(x) for x in contexts] for kind, some in terms.by_kind(spec, fmt).items()}
     return _curves(contexts, by_kind)
 
 
@@ -103,13 +100,16 @@ def over_context(
     curves = curves_over_context(spec, xs, batch, kv_dtype)
     own = sharing(spec)
 
-    def total(other: ModelSpec | None) -> tuple[int, ...]:
-        return () if other is None else tuple(batch * sequence_bytes(other, x, fmt) for x in xs)
+    def total(n_kv_heads: int | None) -> tuple[int, ...]:
+        if not spec.n_heads:
+            return ()
+        whole = terms.shared_total(spec, n_kv_heads, fmt)
+        return tuple(batch * whole.at(x) for x in xs)
 
     return ContextPicture(
         curves,
-        () if own == "MHA" else total(mha_of(spec)),
-        () if own == "MQA" else total(mqa_of(spec)),
+        () if own == "MHA" else total(None),
+        () if own == "MQA" else total(1),
         own,
         weights,
         crossing,

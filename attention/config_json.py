@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from attention.adapters.classes import class_defaults, nested_model_type
 from attention.adapters.fields import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
 from attention.files import ordinary
 from attention.parameters import Parameters
-from attention.spec import ModelSpec, check_size
+from attention.spec import Layer, ModelSpec, PositionState, check_size
 
 TIED = "tie_word_embeddings"
 MAX_BYTES = 1_000_000
@@ -198,6 +198,7 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
         # a class default of a type nobody foresaw; the file cannot be read, and saying so beats a traceback
         raise ValueError(f"{model_type}: the fields do not fit together ({type(error).__name__}: {error})") from error
+    _check_window(reader, layers)
     _note_quantised_cache(config, part, reader)
     spec = ModelSpec(
         name,
@@ -242,6 +243,20 @@ def _defaults(adapter: Adapter, reader: Reader) -> Any:
                 defaults = class_defaults(model_type, {}, "")
             adapter.read(replace(reader, defaults=defaults, notes=[]))
         raise
+
+
+def _check_window(reader: Reader, layers: Sequence[Layer]) -> None:
+    """Refuse a window that this type's layers do not have: transformers' caches take every layer as sliding where the
+    class has a window and no list of layers."""
+    window = reader.raw.get("sliding_window")
+    if not window or reader.default("sliding_window") is None or reader.default("layer_types") is not None:
+        return
+    kept = [state for layer in layers for state in layer.states if isinstance(state, PositionState)]
+    if kept and all(state.window is None for state in kept):
+        reader.refuse(
+            "sliding_window",
+            f"= {window} is stated, and {reader.model_type} has no sliding layers: what it keeps is not known",
+        )
 
 
 def _heads_alone(raw: Mapping[str, Any]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from attention.spec import Kind, Layer, ModelSpec
+from attention.terms import remembered
 from attention.units import counted, tokens
 
 
@@ -23,6 +24,10 @@ class LayerGroup(NamedTuple):
 def layer_groups(spec: ModelSpec) -> tuple[LayerGroup, ...]:
     """Groups of equal layers; shared ones count as equal whichever layer they read. The one that stands for the
     model comes first, the others in order of appearance."""
+    return remembered(spec, ("layer groups",), lambda: _grouped(spec))
+
+
+def _grouped(spec: ModelSpec) -> tuple[LayerGroup, ...]:
     found: dict[tuple[object, ...], tuple[Layer, list[int]]] = {}
     for index, layer in enumerate(spec.layers):
         look = (layer.kind, layer.states, layer.n_heads, layer.k_head_dim, layer.v_head_dim)

@@ -10,6 +10,7 @@ from attention.breakdown import sharing
 from attention.formats import cache_format
 from attention.memory import sequence_bytes
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
+from attention.terms import remembered
 
 
 class Ancestor(NamedTuple):
@@ -65,9 +66,12 @@ def families_with_history(at_least: int = 3) -> tuple[str, ...]:
     return tuple(family for family, _ in sorted(kept, key=lambda pair: (-pair[1], pair[0])))
 
 
-@lru_cache(maxsize=512)
 def _full_mha(spec: ModelSpec) -> ModelSpec:
     """Every layer as multi-head attention over the whole context; layers without attention as the usual one."""
+    return remembered(spec, ("full MHA",), lambda: _as_full_mha(spec))
+
+
+def _as_full_mha(spec: ModelSpec) -> ModelSpec:
     usual = spec.attention_layer
     assert usual is not None, "only models with attention have a history of sharing"
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isqrt
 
+from attention import terms
 from attention.formats import CacheFormat, cache_format
-from attention.spec import DTYPE_BYTES, FixedState, Kind, Layer, ModelSpec, PositionState, Role, check_size
+from attention.spec import Kind, Layer, ModelSpec, check_size
+from attention.terms import Terms
 
 MAX_CONTEXT = 2**32
 """Longest context accepted, in tokens."""
@@ -61,49 +64,9 @@ def check_batch(batch: int) -> int:
     return check_size("batch", batch, maximum=MAX_BATCH)
 
 
-def position_row_bytes(state: PositionState, fmt: CacheFormat) -> int:
-    """Bytes of one position of `state`: K and V rows of all its heads."""
-    if state.dtype is not None:
-        return state.elements_per_position * DTYPE_BYTES[state.dtype]
-    return fmt.row_bytes(state.n_kv_heads * state.k_head_dim) + fmt.row_bytes(state.n_kv_heads * state.v_head_dim)
-
-
-def fixed_state_bytes(state: FixedState, model_dtype: str | None, fmt: CacheFormat) -> int:
-    """Bytes of a state of constant size: in its own dtype, else the model's.
-
-    Raises:
-        ValueError: neither is stated, and the cache format does not tell.
-    """
-    dtype = state.dtype or model_dtype
-    if dtype is None:
-        # a 16- or 32-bit cache format is the dtype the model runs in; a quantised one says nothing about it
-        if fmt.name not in ("bf16", "fp16", "fp32"):
-            raise ValueError(
-                "torch_dtype is not stated, so the size of the convolution and recurrent states is not known; "
-                "state torch_dtype or choose kv_dtype bf16, fp16 or fp32"
-            )
-        dtype = fmt.name
-    return state.elements * DTYPE_BYTES[dtype]
-
-
 @lru_cache(maxsize=4096)
-def _layer_terms(
-    layer: Layer, model_dtype: str | None, fmt: CacheFormat
-) -> tuple[int, tuple[tuple[int, int, int | None], ...], int]:
-    """(fixed bytes, ((row bytes, stride, window), …) of decoder states, row bytes of cross-attention)."""
-    fixed = cross = 0
-    rows = []
-    for state in layer.states:
-        if isinstance(state, FixedState):
-            fixed += fixed_state_bytes(state, model_dtype, fmt)
-            continue
-        row = position_row_bytes(state, fmt)
-        fixed += fmt.fixed_bytes(state) if state.dtype is None else 0
-        if state.role is Role.CROSS:
-            cross += row
-        else:
-            rows.append((row, state.stride, state.window))
-    return fixed, tuple(rows), cross
+def _layer_terms(layer: Layer, model_dtype: str | None, fmt: CacheFormat) -> Terms:
+    return terms.terms_of(((state, 1) for state in layer.states), model_dtype, fmt)
 
 
 def layer_bytes(
@@ -114,12 +77,7 @@ def layer_bytes(
     encoder_context: int | None = None,
 ) -> int:
     """Bytes of one layer's states, one sequence. `encoder_context` defaults to `context`."""
-    fixed, rows, cross = _layer_terms(layer, model_dtype, fmt)
-    total = fixed + cross * (context if encoder_context is None else encoder_context)
-    for row, stride, window in rows:
-        held = context // stride
-        total += row * (held if window is None or held < window else window)
-    return total
+    return _layer_terms(layer, model_dtype, fmt).at(context, encoder_context)
 
 
 def sequence_bytes(
@@ -131,8 +89,7 @@ def sequence_bytes(
         ValueError: an unknown format, or recurrent states of unknown dtype.
     """
     fmt = kv_dtype if isinstance(kv_dtype, CacheFormat) else cache_format(kv_dtype)
-    dtype = spec.model_dtype
-    return sum(n * layer_bytes(layer, context, fmt, dtype, encoder_context) for layer, n in spec.groups)
+    return terms.total(spec, fmt).at(context, encoder_context)
 
 
 def cache_bytes(
@@ -154,14 +111,9 @@ def cache_bytes(
     check_batch(batch)
     encoder = context if encoder_context is None else check_size("encoder_context", encoder_context, 1, MAX_CONTEXT)
     fmt = cache_format(kv_dtype)
-    by_kind: dict[Kind, int] = {}
-    total = fixed = after = 0
-    for layer, n in spec.groups:
-        here = n * layer_bytes(layer, context, fmt, spec.model_dtype, encoder)
-        total += here
-        fixed += n * layer_bytes(layer, 0, fmt, spec.model_dtype, encoder)
-        after += n * layer_bytes(layer, context + 1, fmt, spec.model_dtype, encoder)
-        by_kind[layer.kind] = by_kind.get(layer.kind, 0) + here
+    whole = terms.total(spec, fmt)
+    total, fixed, after = (whole.at(held, encoder) for held in (context, 0, context + 1))
+    by_kind = {kind: some.at(context, encoder) for kind, some in terms.by_kind(spec, fmt).items()}
     return CacheBytes(context, batch, kv_dtype, fixed, after - total, total, total * batch, by_kind)
 
 
@@ -189,29 +141,16 @@ def with_n_kv_heads(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
     Raises:
         ValueError: n_kv_heads does not divide the query heads of some attention layer.
     """
-    return replace(
-        spec,
-        name=f"{spec.name} as {'MHA' if n_kv_heads is None else 'MQA' if n_kv_heads == 1 else f'GQA-{n_kv_heads}'}",
-        layers=tuple(_layer_with(layer, n_kv_heads) for layer in spec.layers),
-    )
+    name = "MHA" if n_kv_heads is None else "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
+    changed = {id(layer): _layer_with(layer, n_kv_heads) for layer in {id(x): x for x in spec.layers}.values()}
+    return replace(spec, name=f"{spec.name} as {name}", layers=tuple(changed[id(layer)] for layer in spec.layers))
 
 
-@lru_cache(maxsize=4096)
 def _layer_with(layer: Layer, n_kv_heads: int | None) -> Layer:
-    n = layer.n_heads if n_kv_heads is None else n_kv_heads
-    if layer.n_kv_heads and layer.n_heads % n:
-        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n}")
+    states = terms.with_heads(layer, n_kv_heads)
     if layer.kind is Kind.LATENT:
-        state = PositionState(Role.KEY_VALUE, n, layer.k_head_dim, layer.v_head_dim)
-        return Layer(Kind.FULL, (state,), layer.n_heads, layer.k_head_dim, layer.v_head_dim)
-    states = tuple(
-        replace(s, n_kv_heads=n) if isinstance(s, PositionState) and s.role in _COUNTED_PER_HEAD else s
-        for s in layer.states
-    )
-    return replace(layer, states=states)
-
-
-_COUNTED_PER_HEAD = (Role.KEY_VALUE, Role.COMPRESSED, Role.CROSS)
+        return Layer(Kind.FULL, states, layer.n_heads, layer.k_head_dim, layer.v_head_dim)
+    return layer if states == layer.states else replace(layer, states=states)
 
 
 def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
@@ -219,10 +158,10 @@ def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", ba
 
     Returns 0 if even one token's state is too large, None if no context up to MAX_CONTEXT reaches the target.
     """
-    fmt = cache_format(kv_dtype)
+    whole = terms.total(spec, cache_format(kv_dtype))
 
     def fits(context: int) -> bool:
-        return batch * sequence_bytes(spec, context, fmt) <= target_bytes
+        return batch * whole.at(context) <= target_bytes
 
     if fits(MAX_CONTEXT):
         return None
@@ -235,7 +174,8 @@ def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", ba
 
 def divisors(n: int) -> tuple[int, ...]:
     """Divisors of n in rising order: the numbers of K/V heads that n query heads can share."""
-    return tuple(d for d in range(1, n + 1) if n % d == 0)
+    small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
+    return tuple(sorted({*small, *(n // d for d in small)}))
 
 
 def curve(spec: ModelSpec, contexts: Iterable[int], kv_dtype: str = "bf16", batch: int = 1) -> list[int]:

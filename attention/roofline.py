@@ -16,9 +16,10 @@ from attention.allocation import allocate
 from attention.catalog import Accelerator
 from attention.fit import WEIGHT_BITS, weight_bytes
 from attention.formats import CacheFormat, cache_format
-from attention.memory import cache_bytes, check_batch, check_context, context_where, layer_bytes
+from attention.memory import cache_bytes, check_batch, check_context, context_where
 from attention.parameters import STATED, Parameters
 from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_size
+from attention.terms import Bend, fixed_state_bytes, remembered, state_counts
 
 MEMORY, COMPUTE = "memory", "compute"
 
@@ -132,6 +133,26 @@ def layer_flops(layer: Layer, context: int, encoder_context: int | None = None) 
     return total
 
 
+def step_flops(spec: ModelSpec, context: int, encoder_context: int | None = None) -> int:
+    """`layer_flops` of all layers together."""
+
+    def make() -> tuple[int, dict[tuple[bool, int], Bend]]:
+        fixed = 0
+        rows: dict[tuple[bool, int], list[tuple[int, int | None]]] = {}
+        for layer, n in spec.groups:
+            for state in layer.states:
+                if isinstance(state, FixedState):
+                    fixed += n * layer_flops(Layer(layer.kind, (state,)), 0)
+                else:
+                    weight = n * 2 * layer.n_heads * _attended(state)
+                    rows.setdefault((state.role is Role.CROSS, state.stride), []).append((weight, state.window))
+        return fixed, {key: Bend(terms) for key, terms in rows.items()}
+
+    fixed, bends = remembered(spec, ("flops",), make)
+    encoder = context if encoder_context is None else encoder_context
+    return fixed + sum(b.at((encoder if is_cross else context) // stride) for (is_cross, stride), b in bends.items())
+
+
 def _positions(state: PositionState, context: int, encoder_context: int | None) -> int:
     held = encoder_context if state.role is Role.CROSS and encoder_context is not None else context
     return state.positions(held)
@@ -170,7 +191,7 @@ def decode_floor(
         spec, context, batch, kv_dtype, tp=count, page_tokens=1, encoder_context=encoder_context
     ).bytes_per_rank
     written = batch * _rewritten(spec, cache_format(kv_dtype)) // count
-    attention = batch * sum(n * layer_flops(layer, context, encoder_context) for layer, n in spec.groups) // count
+    attention = batch * step_flops(spec, context, encoder_context) // count
     multiplied = weights_of.read - weights_of.rows
     weight_flops = 2 * multiplied * batch // count
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
@@ -209,12 +230,12 @@ def known_parameters(spec: ModelSpec, why: str) -> Parameters:
 
 def _rewritten(spec: ModelSpec, fmt: CacheFormat) -> int:
     """Bytes of one sequence's recurrent states, which a step also writes."""
-    total = 0
-    for layer, n in spec.groups:
-        fixed = tuple(s for s in layer.states if isinstance(s, FixedState))
-        if fixed:
-            total += n * layer_bytes(Layer(layer.kind, fixed), 0, fmt, spec.model_dtype)
-    return total
+
+    def make() -> int:
+        fixed = ((state, n) for (_, state), n in state_counts(spec).items() if isinstance(state, FixedState))
+        return sum(n * fixed_state_bytes(state, spec.model_dtype, fmt) for state, n in fixed)
+
+    return remembered(spec, ("rewritten", fmt.name), make)
 
 
 def _notes(spec: ModelSpec, batch: int, weights: Parameters) -> tuple[str, ...]:
@@ -229,7 +250,7 @@ def _notes(spec: ModelSpec, batch: int, weights: Parameters) -> tuple[str, ...]:
         notes.append("a batch of more than one reads more experts than one token's; the bound counts one token's")
     if weights.source == STATED:
         notes.append("the number of parameters is stated, so tables that are only looked up count as read")
-    if any(s.role is Role.INDEXER for layer, _ in spec.groups for s in layer.states):
+    if remembered(spec, ("indexer",), lambda: any(state.role is Role.INDEXER for _, state in state_counts(spec))):
         notes.append("an indexer picks which entries are read; here all of them are counted")
     return tuple(notes)
 

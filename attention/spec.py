@@ -12,7 +12,7 @@ Nothing here knows bytes per element: see ``formats.py`` for element formats and
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,12 @@ DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
 
 MAX_SIZE = 2**40
 """Larger sizes than any real one; a bound keeps arithmetic and drawing finite."""
+
+
+MAX_HEADS = 2**16
+"""Query heads of a layer; the most published are 256."""
+MAX_STRIDES = 64
+"""Different strides in a model: each costs a division at every context. Published models have three at most."""
 
 
 class Kind(StrEnum):
@@ -163,7 +169,7 @@ class Layer:
     shares: int | None = None
 
     def __post_init__(self) -> None:
-        check_size("n_heads", self.n_heads, minimum=0)
+        check_size("n_heads", self.n_heads, minimum=0, maximum=MAX_HEADS)
         check_size("k_head_dim", self.k_head_dim, minimum=0)
         check_size("v_head_dim", self.v_head_dim, minimum=0)
         if self.kind in (Kind.SHARED, Kind.NONE) and self.states:
@@ -238,6 +244,9 @@ class ModelSpec:
             value = getattr(self, name)
             if value is not None:
                 check_size(name, value, maximum=2**50)
+        strides = {s.stride for layer, _ in self.groups for s in layer.states if isinstance(s, PositionState)}
+        if len(strides) > MAX_STRIDES:
+            raise ValueError(f"a model may compress at most {MAX_STRIDES} different ways, got {len(strides)}")
         for index, layer in enumerate(self.layers):
             if layer.shares is not None and not (
                 0 <= layer.shares < index and self.layers[layer.shares].kind is not Kind.SHARED
@@ -261,6 +270,17 @@ class ModelSpec:
     @property
     def n_layers(self) -> int:
         return len(self.layers)
+
+    @cached_property
+    def memo(self) -> dict[tuple[object, ...], Any]:
+        """Results that depend on the layers and the dtype alone, see ``terms.remembered``."""
+        return {}
+
+    def with_parameters(self, n_parameters: int) -> ModelSpec:
+        """The same model with a stated number of parameters; what is known of its layers goes along."""
+        other = replace(self, n_parameters=n_parameters, n_active_parameters=None, weights=None)
+        other.__dict__.update(groups=self.groups, memo=self.memo)
+        return other
 
     @cached_property
     def groups(self) -> tuple[tuple[Layer, int], ...]:

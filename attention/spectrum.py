@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from attention.catalog import Accelerator
-from attention.memory import divisors, sequence_bytes, with_n_kv_heads
+from attention.formats import cache_format
+from attention.memory import check_batch, check_context, divisors, sequence_bytes
 from attention.roofline import attention_floor
 from attention.sharing import name_of
 from attention.spec import Kind, ModelSpec, PositionState, Role
+from attention.terms import head_step, remembered, shared_total, with_heads
 
 
 class Point(NamedTuple):
@@ -35,13 +37,19 @@ def attention_parameters(spec: ModelSpec, n_kv_heads: int) -> int | None:
     width · (k + v head size) · (n_heads + n_kv_heads)."""
     if spec.hidden_size is None:
         return None
-    total = 0
-    for layer, n in with_n_kv_heads(spec, n_kv_heads).groups:
-        for state in layer.states:
-            if isinstance(state, PositionState) and state.role is Role.KEY_VALUE:
-                heads = layer.n_heads + state.n_kv_heads
-                total += n * heads * (state.k_head_dim + state.v_head_dim) * spec.hidden_size
-    return total
+
+    def make() -> tuple[int, int]:
+        per_query = per_kv = 0
+        for layer, n in spec.groups:
+            for state in with_heads(layer, 1):
+                if isinstance(state, PositionState) and state.role is Role.KEY_VALUE:
+                    sizes = n * (state.k_head_dim + state.v_head_dim)
+                    per_query += sizes * layer.n_heads
+                    per_kv += sizes
+        return per_query, per_kv
+
+    per_query, per_kv = remembered(spec, ("projections",), make)
+    return (per_query + n_kv_heads * per_kv) * spec.hidden_size
 
 
 def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int, kv_dtype: str) -> tuple[Point, ...]:
@@ -54,20 +62,17 @@ def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int
     if not spec.n_heads:
         raise ValueError(f"{spec.name} has no attention layer, so no heads to share: choose another model")
     peak = accelerator.flops_per_s.get("bf16") or accelerator.flops_per_s.get("fp16")
+    check_context(context)
+    check_batch(batch)
+    fmt = cache_format(kv_dtype)
     points = []
     if is_latent(spec):
         points.append(Point(0, batch * sequence_bytes(spec, context, kv_dtype), None, None, "MLA"))
     for k in _possible(spec):
-        held = with_n_kv_heads(spec, k)
-        floor = attention_floor(spec.n_heads, k, held.head_dim, context, batch, "bf16", accelerator.bytes_per_s, peak)
+        whole = shared_total(spec, k, fmt)
+        floor = attention_floor(spec.n_heads, k, spec.head_dim, context, batch, "bf16", accelerator.bytes_per_s, peak)
         points.append(
-            Point(
-                k,
-                batch * sequence_bytes(held, context, kv_dtype),
-                attention_parameters(spec, k),
-                floor.time_s,
-                name_of(spec.n_heads, k),
-            )
+            Point(k, batch * whole.at(context), attention_parameters(spec, k), floor.time_s, name_of(spec.n_heads, k))
         )
     return tuple(points)
 
@@ -79,8 +84,7 @@ def is_latent(spec: ModelSpec) -> bool:
 
 def _possible(spec: ModelSpec) -> tuple[int, ...]:
     """Numbers that divide the query heads of every layer with a cache of its own."""
-    heads = [layer.n_heads for layer, _ in spec.groups if layer.n_kv_heads]
-    return tuple(k for k in divisors(min(heads)) if all(h % k == 0 for h in heads))
+    return divisors(head_step(spec))
 
 
 def nearest_published(n_heads: int, n_kv_heads: int) -> str:

@@ -5,8 +5,6 @@ No figure that needs weights is shown before their number is known; none is made
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from attention.config_json import with_parameters
@@ -47,7 +45,7 @@ def if_known(model: ChosenModel) -> ModelSpec:
     if (stated := float(st.session_state[PARAMETERS.key])) and (model.key == PASTED or spec.parameters is None):
         with frame.below_bar():
             _ask()
-        return replace(spec, n_parameters=round(stated * 1e9), n_active_parameters=None, weights=None)
+        return spec.with_parameters(round(stated * 1e9))
     if model.key == PASTED:
         if spec.parameters is None:
             spec = _counted(model)

@@ -11,6 +11,7 @@ from attention.timing_views import Bar, Curve, sharing
 from attention.units import duration, ratio, tokens
 from viz import theme
 from viz.end_labels import EndLabel, end_labels
+from viz.text import plain
 
 ROW_PX = 34
 """Height of a row, room for a label above its dots included."""
@@ -53,6 +54,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
     """
     if not bars:
         return theme.empty(title or "Timings", "No timing of this shape yet.")
+    bars = [bar._replace(name=plain(bar.name)) for bar in bars]
     names = list(dict.fromkeys(bar.name for bar in bars))
     shared = sorted({(bar.n_kv_heads, sharing(bar)) for bar in bars}, reverse=True)
     colors = _gqa_colors([name for _, name in shared])
@@ -103,7 +105,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
         marker={"symbol": "line-ns", "size": 13, "line": {"color": theme.NEUTRAL, "width": 2.5}},
     )
     fig.update_layout(
-        height=max(240, 120 + ROW_PX * len(names)), title_text=title, legend={"y": 1.0, "yanchor": "bottom"}
+        height=max(240, 120 + ROW_PX * len(names)), title_text=plain(title, 160), legend={"y": 1.0, "yanchor": "bottom"}
     )
     fig.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names)
     low = min(min(b.median_s, b.floor_s or b.median_s) for b in bars) / 1.4
@@ -135,7 +137,7 @@ def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
             line={"color": colors[way], "width": 2.5},
             marker={"size": 8},
             customdata=[
-                [tokens(c), duration(t), name]
+                [tokens(c), duration(t), plain(name)]
                 for c, t, name in zip(curve.context, curve.median_s, curve.implementation, strict=True)
             ],
             hovertemplate=f"{way} at %{{customdata[0]}}: %{{customdata[1]}}<br>%{{customdata[2]}}<extra></extra>",
@@ -156,5 +158,5 @@ def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
     named = [EndLabel(c.context[-1], c.median_s[-1], sharing(c), colors[sharing(c)]) for c in curves]
     for note in end_labels(named, (min(times) / 2, max(times) * 2), 320):
         fig.add_annotation(**note)
-    fig.update_layout(height=400, title_text=title, showlegend=False, margin={"r": 24})
+    fig.update_layout(height=400, title_text=plain(title, 160), showlegend=False, margin={"r": 24})
     return fig

@@ -40,6 +40,19 @@ def language_models() -> frozenset[str]:
     return frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
+class _ContradictionError(ValueError):
+    """A file states one field under two names with different values."""
+
+
+def _check_aliases(raw: Mapping[str, Any], blank: Any, prefix: str) -> None:
+    for alias, name in blank.attribute_map.items():
+        one, other = raw.get(alias), raw.get(name)
+        if one is not None and other is not None and one != other:
+            raise _ContradictionError(
+                f"{prefix}{alias} = {str(one)[:40]} contradicts {name} = {str(other)[:40]}, which is the same field"
+            )
+
+
 def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
     """transformers' configuration object for `raw`.
 
@@ -52,8 +65,11 @@ def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
     try:
         with quiet():
             blank = AutoConfig.for_model(model_type)
+            _check_aliases(raw, blank, prefix)
             canonical = _canonical(_even_width(given), blank)
             made = AutoConfig.for_model(model_type, **canonical)
+    except _ContradictionError:
+        raise
     except Exception as error:  # whatever a class's checks raise, it is the file that does not fit
         raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None
     for names in (LAYERS, HEADS):

@@ -133,6 +133,8 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, mode
         if value is None:
             if name in POSITIVE or name in NATURAL or name in PER_LAYER or name in LISTS:
                 out[name] = None
+            elif name in FLAGS:
+                out[name] = False  # what null is to the code that asks; the class's default need not be that
             continue
         label = prefix + name
         if name == "intermediate_size" and model_type not in ("mamba", "falcon_mamba"):
@@ -230,13 +232,18 @@ class Reader:
             return None
 
     def class_default(self, name: str) -> Any:
-        """What the class writes for `name` when a file is silent, before any derivation."""
+        """What the class writes for `name`, or its own name of that, when a file is silent, before any derivation."""
         if self.defaults is None or not is_dataclass(self.defaults):
             return None
+        name = self._own_name(name)
         for item in fields(self.defaults):
             if item.name == name:
                 return item.default
         return None
+
+    def _own_name(self, name: str) -> str:
+        """The class's own field for an alias: JetMoe's head_dim is its kv_channels."""
+        return str(getattr(self.defaults, "attribute_map", {}).get(name, name))
 
     def value(self, *names: str, default: Any = _MISSING) -> Any:
         """Stated value, else class default (which is noted), else `default`, else a refusal."""
@@ -306,16 +313,21 @@ class Reader:
     def head_dim(self, *names: str) -> int:
         """Size of a head: stated; else the class default where it is a number; else width over query heads."""
         names = names or ("head_dim",)
-        stated = self.stated(*names)
+        stated = self.stated(*dict.fromkeys((*names, self._own_name(names[0]))))
         if stated is not None:
             return check_size(self.prefix + names[0], stated)
-        fixed = self.class_default(names[0])
+        # null is not silence: the class then works the size out, if it can
+        fixed = self.default(names[0]) if names[0] in self.raw else self.class_default(names[0])
         if isinstance(fixed, int) and not isinstance(fixed, bool) and fixed > 0:
             self.note(f"{self.prefix}{names[0]} is not stated; {self.model_type}'s class default {fixed} is used")
             return fixed
+        return self.even_head_dim(names[0])
+
+    def even_head_dim(self, name: str = "head_dim") -> int:
+        """Width over query heads, whatever the file says: some families' code looks at nothing else."""
         width, heads = self.width, self.n_heads
         if width % heads:
-            self.refuse(names[0], f"is missing, and hidden_size = {width} is not a multiple of {heads} query heads")
+            self.refuse(name, f"is missing, and hidden_size = {width} is not a multiple of {heads} query heads")
         return width // heads
 
     @property

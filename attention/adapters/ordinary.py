@@ -64,6 +64,11 @@ def read(reader: Reader) -> list[Layer]:
     return layers_of(reader, reader.n_heads, reader.n_kv_heads(), reader.head_dim())
 
 
+def read_even_heads(reader: Reader) -> list[Layer]:
+    """Families whose code takes width over query heads as a head's size and looks at no head_dim."""
+    return layers_of(reader, reader.n_heads, reader.n_kv_heads(), reader.even_head_dim())
+
+
 def read_multi_head(reader: Reader) -> list[Layer]:
     """Families without K/V heads of their own: every query head has its K and V (GPT-2, OPT, BLOOM …)."""
     heads = reader.n_heads
@@ -92,7 +97,7 @@ GROUPED_TYPES = (
     *("gpt_oss", "helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm3", "iquestcoder"),
     *("jais2", "llama4_text", "mellum", "minimax_m2", "nanochat", "nemotron", "solar_open", "bitnet", "cwm"),
     *("diffllama", "doge", "aria_text", "beam", "flint", "kolibri1", "modernbert-decoder"),
-    *("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen2_5_omni_text"),
+    *("qwen3_vl_text", "qwen3_vl_moe_text"),
     *("qwen3_omni_moe_text", "glm4v_text", "glm4v_moe_text", "glm_ocr_text", "ernie4_5_vl_moe_text"),
     *("emu3_text_model", "hunyuan_vl_text", "paddleocr_vl_text", "molmo2_text", "cosmos3_edge_text"),
     *(
@@ -133,14 +138,17 @@ def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
 
 ADAPTERS = {
     **{name: Adapter(read) for name in GROUPED_TYPES},
+    **{name: Adapter(read_even_heads) for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text")},
     **{name: Adapter(read_multi_head) for name in MULTI_HEAD_TYPES},
     **{name: Adapter(read, prepare=prepare_exaone) for name in ("exaone4", "exaone_moe")},
     # composite models that were first published flat, and types whose own code is a known one with additions
     **{
+        name: Adapter(read_even_heads, class_type=class_type)
+        for name, class_type in (("qwen2_vl", "qwen2_vl_text"), ("qwen2_5_vl", "qwen2_5_vl_text"))
+    },
+    **{
         name: Adapter(read, class_type=class_type)
         for name, class_type in (
-            ("qwen2_vl", "qwen2_vl_text"),
-            ("qwen2_5_vl", "qwen2_5_vl_text"),
             ("phi3_v", "phi3"),
             ("phi4mm", "phi3"),
         )

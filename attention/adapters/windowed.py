@@ -68,7 +68,7 @@ def read_falcon(reader: Reader) -> list[Layer]:
 def read_gpt_bigcode(reader: Reader) -> list[Layer]:
     heads = reader.n_heads
     kv = 1 if reader.value("multi_query") else heads
-    return ordinary.layers_of(reader, heads, kv, reader.head_dim())
+    return ordinary.layers_of(reader, heads, kv, reader.even_head_dim())
 
 
 def read_mpt(reader: Reader) -> list[Layer]:
@@ -83,7 +83,7 @@ def read_mpt(reader: Reader) -> list[Layer]:
         kv = heads if kv is None else kv
     elif kind != "grouped_query_attention" or kv is None:
         reader.refuse("attn_config.attn_type", f"= {kind!r} with kv_n_heads = {kv!r} is not a kind that is known")
-    head_dim = reader.head_dim()
+    head_dim = reader.even_head_dim()
     return [attention_layer(heads, kv, head_dim)] * reader.n_layers
 
 

@@ -25,7 +25,7 @@ class Implementation:
         name: as typed on the command line.
         label: as shown to the reader, a few words.
         why: one line: what is to be learnt from it.
-        run: the computation.
+        compute: the computation, for at least one position and one sequence.
         copies: bytes a step allocates for each byte of cache, given group_size.
         holds_scores: a step keeps all scores in memory at once.
         unavailable: device type -> why it cannot run there, or None.
@@ -37,10 +37,20 @@ class Implementation:
     name: str
     label: str
     why: str
-    run: Attention
+    compute: Attention
     copies: Callable[[int], float] = lambda group_size: 0.0
     holds_scores: bool = True
     unavailable: Callable[[str], str | None] = _never
     unsuited: Callable[[Case], str | None] = _never
     phase: str = "decode"
     compiled: bool = False
+
+    def run(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of q over k and v, see ``Attention``; of no sequences, the empty result.
+
+        Raises:
+            ValueError: no position to attend to.
+        """
+        if not k.shape[2]:
+            raise ValueError("context must be at least 1, got 0")
+        return self.compute(q, k, v) if q.shape[0] else q.new_empty(q.shape)

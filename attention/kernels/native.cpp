@@ -9,6 +9,7 @@
 // next block's are fetched, a few lines with every step of the arithmetic: memory and multipliers work at the same time.
 
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -189,8 +190,12 @@ struct State {
         sum.assign(heads * LANES, 0.f);
         out.assign(heads * D, 0.f);
     }
+    // A share too small for float32 stays above 0, so that an infinite value it weighs stays infinite.
+    static float share(float top, float new_top) {
+        return top == -INFINITY ? 0.f : std::max(std::exp2(top - new_top), FLT_MIN);
+    }
     void rescale(int head, float new_top) {
-        const float by = std::exp2(top[head] - new_top);
+        const float by = share(top[head], new_top);
         top[head] = new_top;
         for (int i = 0; i < LANES; i++) sum[head * LANES + i] *= by;
         for (int d = 0; d < D; d++) out[head * D + d] *= by;
@@ -198,7 +203,8 @@ struct State {
     void add(const State& other) {
         for (size_t h = 0; h < top.size(); h++) {
             if (other.top[h] > top[h]) rescale(h, other.top[h]);
-            const float by = std::exp2(other.top[h] - top[h]);
+            // a part in which nothing weighs holds zeros, or the NaN of what it met: both are added as they are
+            const float by = other.top[h] == -INFINITY ? 1.f : share(other.top[h], top[h]);
             for (int i = 0; i < LANES; i++) sum[h * LANES + i] += by * other.sum[h * LANES + i];
             for (int d = 0; d < D; d++) out[h * D + d] += by * other.out[h * D + d];
         }
@@ -232,6 +238,24 @@ template <class T> struct Room {
     }
 };
 
+// The weights of one head's scores with a block's first `n` positions, where some are infinite or no number: NaN or +infinity make the head's
+// whole softmax NaN, -infinity weighs nothing at all.
+template <class O> void weigh_unusual(float* row, int n, O* weights, int head, float scale, State& state) {
+    float top = -INFINITY;
+    bool weighs[BLOCK];
+    for (int p = 0; p < BLOCK; p++) {
+        weighs[p] = p < n && std::isfinite(row[p]);
+        if (weighs[p]) top = std::max(top, row[p]);
+        else if (p < n && !(row[p] < 0)) state.sum[head * LANES] = NAN;
+    }
+    if (top * scale > state.top[head]) state.rescale(head, top * scale);
+    Floats total = floats(&state.sum[head * LANES]);
+    for (int p = 0; p < BLOCK; p += LANES) Product<O>::weights(floats(row + p) * scale - state.top[head], weights + p);
+    for (int p = 0; p < BLOCK; p++) if (!weighs[p]) weights[p] = O{};
+    for (int p = 0; p < BLOCK; p += LANES) total += floats(weights + p);
+    store(&state.sum[head * LANES], total);
+}
+
 // One block of one K/V head: k, v [BLOCK, D], of which the first `n` positions count.
 template <class T> void attend_block(const T* k, const T* v, int heads, int n, float scale, State& state, Room<T>& room) {
     using O = Operand<T>;
@@ -247,11 +271,21 @@ template <class T> void attend_block(const T* k, const T* v, int heads, int n, f
         });
     for (int h = 0; h < heads; h++) {
         float* row = &room.scores[h * BLOCK];
-        for (int p = n; p < BLOCK; p++) row[p] = -INFINITY;
-        Floats tops = floats(row);
-        for (int p = LANES; p < BLOCK; p += LANES) tops = maximum(tops, floats(row + p));
+        for (int p = n; p < BLOCK; p++) row[p] = -FLT_MAX;
+        Floats tops = floats(row), zeros = tops * 0.f;  // infinity and NaN times 0 are NaN
+        for (int p = LANES; p < BLOCK; p += LANES) {
+            tops = maximum(tops, floats(row + p));
+            zeros += floats(row + p) * 0.f;
+        }
+        const Ints unusual = zeros != zeros;
         // a top that has been larger so far serves as well
-        if (any(tops * scale > Floats{} + state.top[h])) state.rescale(h, largest(tops) * scale);
+        if (any((tops * scale > Floats{} + state.top[h]) | unusual)) {
+            if (any(unusual)) {
+                weigh_unusual(row, n, &room.weights[h * BLOCK], h, scale, state);
+                continue;
+            }
+            state.rescale(h, largest(tops) * scale);
+        }
         Floats total = floats(&state.sum[h * LANES]);
         for (int p = 0; p < BLOCK; p += LANES)
             total += Product<O>::weights(floats(row + p) * scale - state.top[h], &room.weights[h * BLOCK + p]);

@@ -49,9 +49,12 @@ def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Keys and values may be the front part of a longer cache: only one head's positions must lie side by side.
 
     Raises:
+        ValueError: no sequence or no position: nothing would be written to the result.
         RuntimeError: the compiler failed, or what it made can't be loaded.
     """
     batch, n_kv_heads, context, head_dim = k.shape
+    if not batch or not context:
+        raise ValueError(f"batch and context must be at least 1, got {batch} and {context}")
     q = q.contiguous()
     out = torch.empty_like(q)
     k_strides, v_strides = k.stride(), v.stride()

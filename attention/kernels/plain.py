@@ -1,6 +1,8 @@
 """Decode attention in plain PyTorch: from what most code does to what the memory allows.
 
 Shapes throughout: q [batch, n_heads, 1, head_dim]; k, v [batch, n_kv_heads, context, head_dim]; result like q.
+NaN and infinities go where the specification has them, except in scaled_dot_product_attention: on a processor
+PyTorch's fused kernel gives 0 where every score of a row is NaN.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ def _partial(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     out [batch, n_kv_heads, chunks, group_size, head_dim], lse [batch, n_kv_heads, chunks, group_size, 1]."""
     scores = (q.unsqueeze(2) @ k.mT).float() * q.shape[-1] ** -0.5
     lse = scores.logsumexp(-1, keepdim=True)
-    return (scores - lse).exp().to(v.dtype) @ v, lse
+    # a chunk in which every score is -inf weighs nothing: -inf less -inf would be NaN
+    return (scores - lse.clamp(min=torch.finfo(lse.dtype).min)).exp().to(v.dtype) @ v, lse
 
 
 def combine(out: Tensor, lse: Tensor) -> Tensor:
