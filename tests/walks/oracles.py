@@ -56,12 +56,12 @@ CACHE = {
     "app.py": re.compile(rf"KV cache of (?P<m>.+) at .+ tokens.*: {SIZE} \("),
     "pages/kv_cache.py": re.compile(rf"Cache of .+ at .+: {SIZE} \("),
     "pages/spectrum.py": re.compile(rf"KV cache, [\d,]+ tokens.*: {SIZE} \("),
-    "pages/why.py": re.compile(rf"(?<!\w)cache[^.\n]{{0,40}}?\*\*{SIZE}\*\*"),
+    "pages/why.py": re.compile(rf"of weights and {SIZE} of cache"),
 }
 """Where a page says what the model's own cache needs, as text of :meth:`Tab.text`."""
 WEIGHTS = {
     "pages/kv_cache.py": re.compile(rf"weights {SIZE}, .+ parameters"),
-    "pages/why.py": re.compile(rf"weights[^.\n]{{0,40}}?\*\*{SIZE}\*\*"),
+    "pages/why.py": re.compile(rf"reads {SIZE} of weights"),
 }
 
 

@@ -124,11 +124,12 @@ class Tab:
 
     def go(self, page: str, query: dict[str, Any] | None = None) -> None:
         """Follow a link to a page; the address holds `query` alone."""
+        if page != self.page:
+            self.held.clear()
         self.page, self.open = page, None
         self.at.switch_page(page)
         self.at.query_params = dict(query or {})
-        self.held.clear()
-        self._run([])
+        self._run(self._states())
 
     def reload(self, query: dict[str, Any]) -> None:
         """The browser's Back within a page: another query, the same session."""
