@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, TYPED, VERSION, Param
+from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, VERSION, Param, takes_sizes
 
 _STORE = "_headshare"
 _ECHO_S = 3.0
@@ -133,8 +133,9 @@ def query_of(values: Mapping[str, Any], params: Sequence[Param]) -> Query:
     """The address keys that say `values`: the decisive ones always, others when not at their default."""
     out: Query = {"v": [VERSION]}
     model = values.get(MODEL.key, MODEL.default)
+    sized = takes_sizes(model)
     for param in (*SHARED, *params):
-        if (param in SIZES and model != TYPED) or (param is CONFIG and model != PASTED and not _compared(values)):
+        if (param in SIZES and not sized) or (param is CONFIG and model != PASTED and not _compared(values)):
             continue
         value = values.get(param.key, param.default)
         if value is None or (not param.always and value == param.default and param not in SIZES):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
-from tests.server import PATIENCE_MS, ROOT, Server, chromium
+from tests.server import PATIENCE_MS, Server, chromium
 
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
 

@@ -1,4 +1,4 @@
-"""Fast walks: a visitor of :class:`tests.walks.tab.Tab`, whose every step is a control that the page offers just then."""
+"""Fast walks: a visitor of :class:`tests.walks.tab.Tab`, whose every step is something that the page offers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ class Walk:
             ways += [("popover",)] * 3
         if any(not job.done for job in self.jobs):
             ways += [("job",)] * 6
-        if tab.live:
-            ways += [("fragment",)] * 6
+        runs = [p for p in tab.controls() if p.kind == "button" and p.proto.type == "primary"]
+        if runs:
+            ways += [("run",)] * 2
         match rng.choice(ways)[0]:
             case "control" if tab.controls():
                 return self._use(rng.choice(tab.controls()), rng)
@@ -46,8 +47,8 @@ class Walk:
                 return ("open", rng.randrange(len(tab.popovers())))
             case "job":
                 return ("job", rng.choice(JOB_ACTIONS), rng.choice((0, 0, 0, 1, 2, 3)))
-            case "fragment":
-                return ("fragment",)
+            case "run":
+                return ("click", rng.choice(runs).name)
             case "reload":
                 return ("reload",)
         return ("page", rng.choice(PAGES))
@@ -91,14 +92,11 @@ class Walk:
                 self.tab = Tab(tab.page, query)
             case "open" if rest[0] < len(tab.popovers()):
                 tab.open_popover(tab.popovers()[rest[0]])
-            case "fragment":
-                for fragment in sorted(tab.live):
-                    tab.run_fragment(fragment)
             case "job":
                 for job in [job for job in self.jobs if not job.done][-1:]:
                     action, after = rest
                     if after:
-                        job.later = (after, lambda: job.move(action))
+                        job.later = (after, partial(job.move, action))
                         tab._run(tab._states())
                     else:
                         job.move(action)
@@ -115,6 +113,9 @@ class Walk:
         """Do a step and ask every oracle."""
         self.steps.append(step)
         self.do(step)
+        # between two steps of a visitor, whatever draws itself anew has done so
+        for fragment in sorted(self.tab.live):
+            self.tab.run_fragment(fragment)
         return [Fault(oracle, self.tab.page, what, list(self.steps)) for oracle, what in self._asked()]
 
     def _asked(self) -> Iterator[tuple[str, str]]:

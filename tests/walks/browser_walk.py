@@ -19,24 +19,15 @@ from tests.walks import texts
 from tests.walks.replay import Fault, Step, script, shorten
 
 HERE = Path(__file__).parent
-LOOK, OFFERS = ((HERE / name).read_text(encoding="utf-8") for name in ("look.js", "offers.js"))
+LOOK, OFFERS, WORDS, STILL = (
+    (HERE / f"{name}.js").read_text(encoding="utf-8") for name in ("look", "offers", "words", "still")
+)
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
 WIDTHS = (320, 390, 820, 1024, 1280, 1920)
 SELECTORS = dict(re.findall(r'\["(\w+)", "([^"]+)"\]', OFFERS))
 TYPED = ("Qwen3-32B", "gpt oss", "MLA", "no such model", "fp8", "128k", "8192", "decode")
 LENGTH = 14
 """Steps of one visitor."""
-_WORDS = """() => {
-  const main = document.querySelector("[data-testid=stMain]");
-  const own = (e) => e.closest('[class*="_status"], .st-key-notice, [data-testid=stPopoverBody], [data-testid=stTooltipContent]');
-  const words = [];
-  for (const e of main.querySelectorAll('[data-testid=stMetric], [data-testid=stMarkdown], [data-testid=stCaptionContainer], [data-testid=stAlert], h1, h2, h3, input, [aria-checked=true], [kind$=Active]'))
-    if (!own(e) && (e.type === 'range' || e.checkVisibility())) {
-      const said = e.matches("[type=range]") ? e.getAttribute("aria-valuetext") : e.matches("input") ? e.value || e.closest("[data-baseweb=select]")?.innerText : e.innerText;
-      if ((said || "").trim()) words.push(said.trim().replace(/\\s+/g, " "));
-    }
-  return words;
-}"""
 
 
 class Visitor:
@@ -66,7 +57,8 @@ class Visitor:
 
     def _response(self, response: Response) -> None:
         if response.status >= 400:
-            self.said.append(f"{response.status}: {response.url[len(self.server.url):][:120]}")
+            path = response.url[len(self.server.url) :].partition("?")[0]
+            self.said.append(f"{response.status} for …/{path.split('/', 2)[-1]}, asked at {path}"[:200])
 
     def close(self) -> None:
         self.context.close()
@@ -188,8 +180,7 @@ class Visitor:
         """Wait until the script has run and what it drew stands still."""
         self.page.wait_for_selector(READY, timeout=PATIENCE_MS)
         self.page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
-        still = "() => { const h = [document.body.innerText.length, document.querySelector('[data-testid=stMain]')?.scrollHeight].join(); const same = window.__walk === h; window.__walk = h; return same; }"
-        self.page.wait_for_function(still, polling=150)
+        self.page.wait_for_function(STILL, polling=150)
 
     # -- oracles ---------------------------------------------------------------------------------------------------
 
@@ -203,7 +194,10 @@ class Visitor:
 
     def _asked(self, fresh: bool) -> Iterator[tuple[str, str]]:
         page = self.page
-        if page.locator("[data-testid=stException]").count() or page.get_by_text("this part of the page failed").count():
+        if (
+            page.locator("[data-testid=stException]").count()
+            or page.get_by_text("this part of the page failed").count()
+        ):
             yield "error box", "the page shows an error"
         if raised := self.server.raised():
             yield "log", raised[-1500:]
@@ -235,30 +229,35 @@ class Visitor:
             other.goto(self.page.url)
             other.wait_for_selector(READY)
             other.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
-            mine = self.page.evaluate(_WORDS)
+            mine = self.page.evaluate(WORDS)
             # words arrive one after the other
             for _ in range(20):
-                theirs = other.evaluate(_WORDS)
+                theirs = other.evaluate(WORDS)
                 if theirs == mine:
                     return
                 other.wait_for_timeout(200)
             gone = [w for w in mine if w not in theirs][:3], [w for w in theirs if w not in mine][:3]
             if any(gone):
-                yield "address", f"{self.page.url[len(self.server.url):][:200]}: here {gone[0]}, opened anew {gone[1]}"
+                yield "address", f"{self.page.url[len(self.server.url) :][:200]}: here {gone[0]}, opened anew {gone[1]}"
         finally:
             context.close()
 
 
 def play(
-    browser: Browser, server: Server, width: int, scheme: str, steps: Sequence[Step], sought: str | None = None
+    browser: Browser,
+    server: Server,
+    width: int,
+    scheme: str,
+    steps: Sequence[Step],
+    sought: tuple[str, str] | None = None,
 ) -> Fault | None:
-    """Walk `steps`; the first fault, or the first of the oracle `sought`, or None."""
+    """Walk `steps`; the first fault, or the first of the kind `sought`, or None."""
     visitor = Visitor(browser, server, width, scheme)
     try:
         for step in steps:
             last = step is steps[-1]
-            for fault in visitor.take(tuple(step), fresh=last and sought in (None, "address")):
-                if sought in (None, fault.oracle):
+            for fault in visitor.take(tuple(step), fresh=last and (sought is None or sought[0] == "address")):
+                if sought in (None, fault.kind):
                     return fault
         return None
     finally:
@@ -294,7 +293,7 @@ def walk(
         finally:
             visitor.close()
         for after, fault in found:
-            again = partial(play, browser, server, width, scheme, sought=fault.oracle)
+            again = partial(play, browser, server, width, scheme, sought=fault.kind)
             shortest = shorten(fault, again, 10)
             arguments = f"width={width}, scheme={scheme!r}"
             reports.append(f"found after {after} steps\n"

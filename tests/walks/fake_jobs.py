@@ -69,7 +69,9 @@ def worker_of_walks() -> Iterator[list[FakeJob]]:
     def submit(kind: str, payload: dict[str, Any], *, owner: str, limits: Any = None) -> FakeJob:
         mine = [job for job in jobs if job.owner == owner and job.state in (State.QUEUED, State.RUNNING)]
         if len(mine) >= 2:
-            raise worker.RefusedError("you have 2 runs waiting or running already: stop one, or wait until one has ended")
+            raise worker.RefusedError(
+                "you have 2 runs waiting or running already: stop one, or wait until one has ended"
+            )
         jobs.append(FakeJob(kind, payload, owner, "cpu", 60.0, 2**30, _NoTurn()))  # type: ignore[arg-type]
         return jobs[-1]
 

@@ -57,7 +57,7 @@
   }
 
   // one thing upon another
-  const solid = [...main.querySelectorAll("[data-testid=stWidgetLabel] p, [data-testid=stMetric], button, input, [data-testid=stCaptionContainer], h1, h2, h3, [data-testid=stAlert]")]
+  const solid = [...main.querySelectorAll("[data-testid=stWidgetLabel] p, [data-testid=stMetric], button, input:not([type=range]), [data-testid=stCaptionContainer], h1, h2, h3, [data-testid=stAlert]")]
     .filter((e) => seen(e) && !hidden(e) && !e.closest("[data-baseweb=popover], [role=dialog], .modebar, [role=tooltip], [role=listbox]"));
   const boxes = solid.map((e) => [e, e.getBoundingClientRect()]);
   boxes: for (let i = 0; i < boxes.length; i++)

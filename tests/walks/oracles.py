@@ -65,6 +65,10 @@ WEIGHTS = {
 }
 
 
+LOAD = ("model", "context", "batch", "kv", "layers", "heads", "kv_heads", "head_dim", "window", "config")
+"""Keys of the address that a model's cache depends on."""
+
+
 class Ledger:
     """Every quantity that a page told, by all that it depends on; the same one must be told the same everywhere."""
 
@@ -74,8 +78,7 @@ class Ledger:
     def check(self, tab: Tab) -> Iterator[tuple[str, str]]:
         """Note what this page tells; yields where another page told otherwise."""
         query = parse_qs(tab.query, keep_blank_values=True)
-        load = tuple(str(query.get(k, [""])[-1]) for k in
-                     ("model", "context", "batch", "kv", "layers", "heads", "kv_heads", "head_dim", "window", "config"))  # fmt: skip
+        load = tuple(query.get(key, [""])[-1] for key in LOAD)
         text = tab.text()
         own = query.get("spec_kv", ["0"])[-1] == "0"
         found: list[tuple[tuple[Any, ...], str]] = []

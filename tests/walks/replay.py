@@ -72,5 +72,6 @@ def script(seed: str, fault: Fault, steps: Sequence[Step], module: str, argument
     return (
         f"seed {seed}, step {len(fault.steps)}: {fault}\n\n"
         f"python - <<'END'\n"
-        f"from tests.walks.{module} import replay\n\nprint(replay([\n    {lines},\n]{', ' if arguments else ''}{arguments}))\nEND\n"
+        f"from tests.walks.{module} import replay\n\n"
+        f"print(replay([\n    {lines},\n]{', ' if arguments else ''}{arguments}))\nEND\n"
     )

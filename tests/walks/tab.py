@@ -1,9 +1,9 @@
 """A browser's tab without a browser: Streamlit's AppTest, with what the front end does about widgets added.
 
 AppTest reads a control's value from the server's own state, so it can't see a control that reads otherwise. A
-:class:`Tab` keeps what the front end keeps: a control shows what it was set to here, or what the server's newest message
-tells it to, or its default; what stands in a closed popover is not there, keeps what it had and is not sent. Fragments
-run again alone, with the state such a run has. Each tab is a session of its own.
+:class:`Tab` keeps what the front end keeps: a control shows what it was set to here, or what the server's newest
+message tells it to, or its default; what stands in a closed popover is not there, keeps what it had and is not sent.
+Fragments run again alone, with the state such a run has. Each tab is a session of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
-from streamlit.runtime.state.common import user_key_from_element_id
 from streamlit.proto.Common_pb2 import FileUploaderState
 from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunnerEvent
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequests
+from streamlit.runtime.state.common import user_key_from_element_id
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest, app_test
 from streamlit.testing.v1.local_script_runner import LocalScriptRunner, require_widgets_deltas
@@ -77,16 +78,18 @@ class _Runner(LocalScriptRunner):
         self._session_id = self.tab.session
         for name, content in self.tab.files.values():
             record = UploadedFileRec(f"{name}-{len(content)}", name, "application/json", content)
-            self._uploaded_file_mgr.add_file(self._session_id, record)  
+            self._uploaded_file_mgr.add_file(self._session_id, record)
 
     def run(self, widget_state: Any = None, query_params: Any = None, timeout: float = 3, page_hash: str = "",
             context_info: Any = None) -> Any:  # fmt: skip
         if self.tab.fragment is None:
             tree = super().run(widget_state, query_params, timeout, page_hash, context_info)
         else:
-            whole = RerunData(widget_states=widget_state, query_string=self.tab.query, page_script_hash=page_hash,
-                              fragment_id_queue=[self.tab.fragment])  # fmt: skip
-            self.request_rerun(whole)
+            alone = RerunData(widget_states=widget_state, query_string=self.tab.query, page_script_hash=page_hash,
+                              fragment_id=self.tab.fragment)  # fmt: skip
+            # the run that a runner is made with is one of the whole page
+            self._requests = ScriptRequests()
+            self.request_rerun(alone)
             try:
                 self.start()
                 require_widgets_deltas(self, timeout)

@@ -50,7 +50,8 @@ def test_the_look_finds_what_is_wrong(visited: tuple[Browser, Server], tmp_path:
     bad.write_text(
         "<!doctype html><main data-testid=stMain style='width:400px;overflow:auto'>"
         "<p style='width:20px;word-break:break-all'>Accelerator</p>"
-        "<div data-testid=stMetricValue><div style='width:30px;overflow:hidden;white-space:nowrap'>1.0000 GiB</div></div>"
+        "<div data-testid=stMetricValue><div style='width:30px;overflow:hidden;white-space:nowrap'>"
+        "1.0000 GiB</div></div>"
         "<div style='position:relative'><h2 style='position:absolute;top:0'>One thing</h2>"
         "<h3 style='position:absolute;top:0'>upon another</h3></div>"
         "<div style='width:900px;height:9px'></div></main>"

@@ -26,10 +26,11 @@ FILES = (
 KINDS = (
     "meta-llama/Llama-3.1-8B", "meta-llama/Llama-2-7b-hf", "tiiuae/falcon-7b", "tiiuae/falcon-180B",
     "deepseek-ai/DeepSeek-V3", "google/gemma-3-27b-pt", "google/gemma-2-27b", "ai21labs/Jamba-v0.1",
-    "tiiuae/falcon-mamba-7b", "google/flan-t5-xxl", "google/Gemini-1.0", "openai/gpt-oss-120b", "Qwen/Qwen3-Next-80B-A3B-Instruct",
-    "custom", "config",
+    "tiiuae/falcon-mamba-7b", "google/flan-t5-xxl", "google/Gemini-1.0", "openai/gpt-oss-120b",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct", "custom", "config",
 )  # fmt: skip
-"""Models of every kind: grouped, multi-head, multi-query, latent, windows, hybrid, recurrent, encoder-decoder, unpublished."""
+"""Models of every kind: grouped, multi-head, multi-query, latent, windows, hybrid, recurrent, encoder-decoder, none
+with published sizes."""
 
 
 def models() -> list[str]:
@@ -63,10 +64,8 @@ def query(rng: random.Random) -> dict[str, Any]:
 
 def typed(proto: Any, rng: random.Random) -> str:
     """Text for a field, no longer than the field takes."""
-    if rng.random() < 0.5:
-        text = json.dumps(json.loads(rng.choice(CONFIGS).read_text()))
-    else:
-        text = rng.choice(SLIPS)
+    published = rng.choice(CONFIGS).read_text()
+    text = json.dumps(json.loads(published)) if rng.random() < 0.5 else rng.choice(SLIPS)
     return text[: proto.max_chars or None]
 
 
