@@ -183,3 +183,12 @@ def put(**values: Any) -> None:
     for key, value in values.items():
         st.session_state[key] = value
         _store()["values"][key] = value
+
+
+def name_anew(key: str, names: Sequence[str]) -> None:
+    """Before a list of places, whose names depend on other controls, is drawn: if the names have changed, have the
+    browser read the chosen one anew. It holds what was chosen by its name, and would go on to show an old one."""
+    known = f"_names_{key}"
+    if st.session_state.get(known) != list(names):
+        st.session_state[known] = list(names)
+        st.session_state[key] = st.session_state[key]

@@ -150,7 +150,11 @@ class Visitor:
                 if rest[1]:
                     self.page.keyboard.press("Escape")
             case "number":
-                target.fill(rest[0], **quick)
+                # what is out of range stays in the box, and the browser says so
+                low, high = target.get_attribute("min", **quick), target.get_attribute("max", **quick)
+                number = max(float(rest[0]), float(low or "-inf"))
+                number = min(number, float(high or "inf"))
+                target.fill(f"{number:.0f}", **quick)
                 target.press("Enter", **quick)
             case "slide" if rest[0] == "mouse":
                 self._drag(target)

@@ -45,3 +45,11 @@ def test_a_walk_is_shortened() -> None:
 
 def test_a_step_whose_control_is_gone_is_passed_over() -> None:
     assert play([("address", "pages/about.py", {}), ("set", "nothing of this name", 3), ("click", "nor this")]) is None
+
+
+def test_a_list_whose_names_change_reads_the_new_one() -> None:
+    """Found by a walk: the browser holds a choice by its name, and showed the name of before."""
+    tab = Tab("pages/heads.py", {"model": "custom", "kv_heads": "4"})
+    tab.put(next(part for part in tab.controls() if part.name == "heads"), 5.0)
+    layer = next(part for part in tab.controls() if part.name == "h_layer")
+    assert tab.shown(layer) == tab.known(layer) == "full · 1 K/V head · 32 layers"
