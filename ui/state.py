@@ -192,3 +192,9 @@ def name_anew(key: str, names: Sequence[str]) -> None:
     if st.session_state.get(known) != list(names):
         st.session_state[known] = list(names)
         st.session_state[key] = st.session_state[key]
+
+
+def not_drawn(*keys: str) -> None:
+    """These controls are left out of this run: the browser forgets them, and is told their value when they are back."""
+    for key in keys:
+        st.session_state.pop(f"_names_{key}", None)

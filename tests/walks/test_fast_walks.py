@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.walks.apptest_walk import PAGES, play, walk
+from tests.walks.fake_jobs import worker_of_walks
 from tests.walks.replay import Fault, shorten
 from tests.walks.tab import Tab
 
@@ -53,3 +54,17 @@ def test_a_list_whose_names_change_reads_the_new_one() -> None:
     tab.put(next(part for part in tab.controls() if part.name == "heads"), 5.0)
     layer = next(part for part in tab.controls() if part.name == "h_layer")
     assert tab.shown(layer) == tab.known(layer) == "full · 1 K/V head · 32 layers"
+
+
+def test_controls_that_a_run_left_out_read_their_values_when_it_has_ended() -> None:
+    """Found by a walk: nothing was marked under View after a run that other controls had been moved in."""
+    with worker_of_walks() as jobs:
+        tab = Tab("pages/timings.py")
+        tab.click(next(part for part in tab.controls() if part.name == "timings_run"))
+        tab.put(next(part for part in tab.controls() if part.name == "t_heads"), 41.0)
+        jobs[0].move("fail")
+        for fragment in sorted(tab.live):
+            tab.run_fragment(fragment)
+        for name in ("t_view", "t_shape"):
+            control = next(part for part in tab.controls() if part.name == name)
+            assert tab.shown(control) == tab.known(control) != []
