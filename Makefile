@@ -14,7 +14,7 @@ help:
 	@echo "make test      set up and run every check and test, the browser included"
 	@echo "make test-fast the tests without a browser"
 	@echo "make check     format, lint, types, known vulnerabilities"
-	@echo "make soak      the long forms: thousands of hostile addresses, fifty visitors, 10,000 reruns"
+	@echo "make soak      the long forms: an hour of walks, thousands of hostile addresses, fifty visitors, 10,000 reruns"
 	@echo "make rehearse  the Dockerfile's steps in a clean folder, without a container engine"
 	@echo "make bench     measure decode and prefill on this machine; writes bench/results"
 	@echo "make bench-gpu everything timed on a GPU, in six minutes, with the machine's own python3 and torch"
@@ -54,7 +54,7 @@ test-fast: $(VENV)/dev.stamp
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not browser"
 
 soak: $(VENV)/dev.stamp browser
-	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/test_worker.py tests/test_store.py
+	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/test_worker.py tests/test_store.py tests/walks
 	$(PY) -m bench.load
 
 rehearse:

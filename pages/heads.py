@@ -6,6 +6,7 @@ from attention.layer_groups import layer_groups
 from attention.spec import Kind
 from ui import controls, frame, heads_details, params
 from ui.head_map import STAGES, head_map
+from ui.state import name_anew
 
 PARAMS = (
     params.integer("h_kv", 0, 0, 1024, per_model=True),
@@ -31,6 +32,7 @@ with frame.page(
     with columns[2]:
         if st.session_state["h_layer"] >= len(groups):
             st.session_state["h_layer"] = 0
+        name_anew("h_layer", [g.label for g in groups])
         index = st.selectbox(
             "Layer",
             range(len(groups)),

@@ -147,3 +147,10 @@ def test_another_model_resets_what_belonged_to_the_last_one() -> None:
     assert at.select_slider(key="h_kv_pick").value == 4
     pick(at, "meta-llama/Llama-2-7b-hf")
     assert at.select_slider(key="h_kv_pick").value == 32
+
+
+def test_sizes_typed_for_a_model_without_published_ones_are_in_the_address() -> None:
+    at = open_page("app.py", model="google/Gemini-1.0")
+    at.number_input(key="heads").set_value(7).run()
+    assert at.query_params["heads"] == "7"
+    assert open_page("app.py", **at.query_params).number_input(key="heads").value == 7

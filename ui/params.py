@@ -133,6 +133,15 @@ def _parse_model(name: str) -> str:
     return catalog.model(name[:200]).id
 
 
+def takes_sizes(model: str) -> bool:
+    """Whether the sizes that the visitor types stand for `model`: none was named, or its makers publish no sizes."""
+    if model in (TYPED, PASTED):
+        return model == TYPED
+    from attention import catalog
+
+    return catalog.model(model).spec is None
+
+
 MODEL = Param("model", DEFAULT_MODEL, _parse_model, f"a model of the catalogue, {TYPED} or {PASTED}", always=True)
 CONTEXT = integer("context", 8192, 1, MAX_CONTEXT, always=True)
 BATCH = integer("batch", 1, 1, MAX_BATCH, always=True)

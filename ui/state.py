@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, TYPED, VERSION, Param
+from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, VERSION, Param, takes_sizes
 
 _STORE = "_headshare"
 _ECHO_S = 3.0
@@ -133,8 +133,9 @@ def query_of(values: Mapping[str, Any], params: Sequence[Param]) -> Query:
     """The address keys that say `values`: the decisive ones always, others when not at their default."""
     out: Query = {"v": [VERSION]}
     model = values.get(MODEL.key, MODEL.default)
+    sized = takes_sizes(model)
     for param in (*SHARED, *params):
-        if (param in SIZES and model != TYPED) or (param is CONFIG and model != PASTED and not _compared(values)):
+        if (param in SIZES and not sized) or (param is CONFIG and model != PASTED and not _compared(values)):
             continue
         value = values.get(param.key, param.default)
         if value is None or (not param.always and value == param.default and param not in SIZES):
@@ -182,3 +183,18 @@ def put(**values: Any) -> None:
     for key, value in values.items():
         st.session_state[key] = value
         _store()["values"][key] = value
+
+
+def name_anew(key: str, names: Sequence[str]) -> None:
+    """Before a list of places, whose names depend on other controls, is drawn: if the names have changed, have the
+    browser read the chosen one anew. It holds what was chosen by its name, and would go on to show an old one."""
+    known = f"_names_{key}"
+    if st.session_state.get(known) != list(names):
+        st.session_state[known] = list(names)
+        st.session_state[key] = st.session_state[key]
+
+
+def not_drawn(*keys: str) -> None:
+    """These controls are left out of this run: the browser forgets them, and is told their value when they are back."""
+    for key in keys:
+        st.session_state.pop(f"_names_{key}", None)

@@ -200,9 +200,11 @@ def view_controls(found: Sequence[Run], shapes: Sequence[Shape], *, running: boo
     st.session_state["t_shape"] = min(st.session_state["t_shape"], len(shapes) - 1)
     order = shapes[::-1]
     if running:
+        state.not_drawn("t_shape", "t_view")
         return order[st.session_state["t_shape"]], view
     with frame.below_bar():
         left, right = st.columns([2, 1], vertical_alignment="center")
+    state.name_anew("t_shape", [describe(shape) for shape in order])
     chosen = left.selectbox(
         "Show",
         range(len(order)),
@@ -210,7 +212,10 @@ def view_controls(found: Sequence[Run], shapes: Sequence[Shape], *, running: boo
         format_func=lambda i: describe(order[i]),
         label_visibility="collapsed",
     )
-    if len(found) == 1:
+    if len(found) != 1:
+        state.not_drawn("t_view")
+    else:
+        state.name_anew("t_view", [ONE, OVER])
         with right:
             st.segmented_control("View", [ONE, OVER], key="t_view", required=True, label_visibility="collapsed")
     return order[chosen], view

@@ -2,17 +2,12 @@
 
 ``app`` is the address of a server that all tests of a session share; ``cold_server`` starts a fresh one, whose first
 request is the test's own. Both listen on a free port of the loopback interface; their data lie in a temporary folder.
+What a page, a fragment or a callback raises is in the log of the server, which is read at the end of every test.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +15,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.server import PATIENCE_MS, Server, chromium
+
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
-PATIENCE_MS = 40_000
-"""Longest wait for the page; a shared machine can be slow, and nothing here is timed."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -35,56 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-def chromium_path() -> str | None:
-    """CHROMIUM of the environment, or the system's; None leaves the choice to Playwright."""
-    if named := os.environ.get("CHROMIUM"):
-        return named
-    return next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-
-
-class Server:
-    """``streamlit run serve.py`` from the checkout, in a process of its own."""
-
-    def __init__(self, data: Path, **environment: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        data.mkdir(parents=True, exist_ok=True)
-        self.log = data / "server.log"
-        command = [sys.executable, "-m", "streamlit", "run", "serve.py", "--server.address", "127.0.0.1"]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "--server.port", str(self.port), "--browser.gatherUsageStats", "false"],
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "HEADSHARE_DATA_DIR": str(data), **environment},
-            )
-        self._wait()
-
-    def _wait(self) -> None:
-        for _ in range(300):
-            if self.process.poll() is not None:
-                break
-            try:
-                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=5) as answer:
-                    if answer.status == 200:
-                        return
-            except OSError:
-                time.sleep(0.1)
-        self.close()
-        raise RuntimeError(f"the server did not start:\n{self.log.read_text(errors='replace')}")
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(15)
-
-
 @pytest.fixture(scope="session")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as running:
@@ -93,19 +37,23 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    running = playwright.chromium.launch(
-        executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    )
+    running = chromium(playwright)
     yield running
     running.close()
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the shared server."""
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
-    yield server.url
+    yield server
     server.close()
+
+
+@pytest.fixture
+def app(shared_server: Server) -> Iterator[str]:
+    """Address of the shared server; at the test's end its log must not have told of an error."""
+    yield shared_server.url
+    assert not (said := shared_server.raised()), f"the server's log:\n{said}"
 
 
 @pytest.fixture
@@ -118,8 +66,10 @@ def cold_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         return started[-1]
 
     yield start
+    said = "".join(server.raised() for server in started)
     for server in started:
         server.close()
+    assert not said, f"the server's log:\n{said}"
 
 
 @pytest.fixture

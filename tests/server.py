@@ -1,0 +1,90 @@
+"""A real server in a process of its own, what it says in its log, and where Chromium is: for every test that needs one.
+
+A server listens on a free port of the loopback interface and keeps its data in a folder it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import Browser, Playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE_MS = 40_000
+"""Longest wait for a page; a shared machine can be slow, and nothing here is timed."""
+_RAISED = re.compile(r"Traceback \(most recent call last\)|a page failed|Uncaught app execution|ERROR:|Exception in")
+
+
+def chromium_path() -> str | None:
+    """CHROMIUM of the environment, or the system's; None leaves the choice to Playwright."""
+    if named := os.environ.get("CHROMIUM"):
+        return named
+    return next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+
+
+def chromium(playwright: Playwright) -> Browser:
+    """The browser every test drives."""
+    return playwright.chromium.launch(
+        executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    )
+
+
+class Server:
+    """``streamlit run serve.py`` from the checkout, in a process of its own."""
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        data.mkdir(parents=True, exist_ok=True)
+        self.log = data / "server.log"
+        self._read = 0
+        command = [sys.executable, "-m", "streamlit", "run", "serve.py", "--server.address", "127.0.0.1"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--server.port", str(self.port), "--browser.gatherUsageStats", "false"],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "HEADSHARE_DATA_DIR": str(data), **environment},
+            )
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(300):
+            if self.process.poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.1)
+        self.close()
+        raise RuntimeError(f"the server did not start:\n{self.log.read_text(errors='replace')}")
+
+    def raised(self) -> str:
+        """What the log has said since the last call, if a page, a fragment or a callback raised; else nothing."""
+        with self.log.open("rb") as log:
+            log.seek(self._read)
+            fresh = log.read()
+        self._read += len(fresh)
+        text = fresh.decode(errors="replace")
+        return text if _RAISED.search(text) else ""
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(15)

@@ -1,0 +1,94 @@
+"""What must hold after every step of a walk, whatever it did. An oracle says what is wrong, or nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs
+
+from tests.walks.tab import VALUES, Tab, differences
+
+BROKEN = ("Traceback (most recent call last)", "this part of the page failed")
+SIZE = r"([\d.,]+ (?:[KMGTPEZY]i)?B)"
+MIRRORS = {"context_exact": "context", "context_pick": "context", "r_batch_pick": "batch"}
+"""Controls that show the value of another key of the address."""
+
+
+def sound(tab: Tab) -> Iterator[tuple[str, str]]:
+    """No error box, nothing raised."""
+    for part in tab.main:
+        if part.kind == "exception":
+            yield "error box", str(part.proto.message)[:300]
+    text = tab.text()
+    for words in BROKEN:
+        if words in text:
+            yield "error box", words
+    for line in tab.log.take():
+        yield "log", line[-1500:]
+
+
+def controls_read_what_is_used(tab: Tab) -> Iterator[tuple[str, str]]:
+    """A control reads, or would read once its popover is opened, what the server computes with."""
+    query = parse_qs(tab.query, keep_blank_values=True)
+    for part in tab.main:
+        if part.kind not in VALUES or part.kind == "file_uploader":
+            continue
+        shown, known = tab.shown(part), tab.known(part)
+        if shown != known:
+            yield "control", f"{part.name} reads {shown!r}, used is {known!r}"
+        if (key := MIRRORS.get(part.name)) and key in query and part.kind == "number_input":
+            said = float(query[key][-1])
+            if shown != said:
+                yield "control", f"{part.name} reads {shown!r}, the address says {key}={said:g}"
+
+
+def fresh_is_the_same(tab: Tab) -> Iterator[tuple[str, str]]:
+    """The address, opened by somebody else, shows the same words and numbers."""
+    other = Tab(tab.page, tab.at.query_params)
+    yield from sound(other)
+    found = list(differences(tab.words(), other.words()))
+    if found:
+        yield "address", f"{tab.query[:300]} opened anew differs: " + "; ".join(found[:4])
+
+
+CACHE = {
+    "app.py": re.compile(rf"KV cache of (?P<m>.+) at .+ tokens.*: {SIZE} \("),
+    "pages/kv_cache.py": re.compile(rf"Cache of .+ at .+: {SIZE} \("),
+    "pages/spectrum.py": re.compile(rf"KV cache, [\d,]+ tokens.*: {SIZE} \("),
+    "pages/why.py": re.compile(rf"of weights and {SIZE} of cache"),
+}
+"""Where a page says what the model's own cache needs, as text of :meth:`Tab.text`."""
+WEIGHTS = {
+    "pages/kv_cache.py": re.compile(rf"weights {SIZE}, .+ parameters"),
+    "pages/why.py": re.compile(rf"reads {SIZE} of weights"),
+}
+
+
+LOAD = ("model", "context", "batch", "kv", "layers", "heads", "kv_heads", "head_dim", "window", "config")
+"""Keys of the address that a model's cache depends on."""
+
+
+class Ledger:
+    """Every quantity that a page told, by all that it depends on; the same one must be told the same everywhere."""
+
+    def __init__(self) -> None:
+        self.told: dict[tuple[Any, ...], tuple[str, str]] = {}
+
+    def check(self, tab: Tab) -> Iterator[tuple[str, str]]:
+        """Note what this page tells; yields where another page told otherwise."""
+        query = parse_qs(tab.query, keep_blank_values=True)
+        load = tuple(query.get(key, [""])[-1] for key in LOAD)
+        text = tab.text()
+        own = query.get("spec_kv", ["0"])[-1] == "0"
+        found: list[tuple[tuple[Any, ...], str]] = []
+        if own and (hit := CACHE.get(tab.page, re.compile("$^")).search(text)):
+            found.append((("cache", *load), hit.groups()[-1]))
+        if query.get("k_weights", ["bf16"])[-1] == "bf16" and (
+            hit := WEIGHTS.get(tab.page, re.compile("$^")).search(text)
+        ):
+            found.append((("weights", load[0]), hit.groups()[-1]))
+        for key, size in found:
+            page, before = self.told.setdefault(key, (tab.page, size))
+            if before != size:
+                yield "quantity", f"{key[0]} of {' '.join(key[1:5])[:120]}: {size} here, {before} on {page}"

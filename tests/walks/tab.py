@@ -1,0 +1,362 @@
+"""A browser's tab without a browser: Streamlit's AppTest, with what the front end does about widgets added.
+
+AppTest reads a control's value from the server's own state, so it can't see a control that reads otherwise. A
+:class:`Tab` keeps what the front end keeps: a control shows what it was set to here, or what the server's newest
+message tells it to, or its default; what stands in a closed popover is not there, keeps what it had and is not sent.
+Fragments run again alone, with the state such a run has. Each tab is a session of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from unittest import mock
+
+from streamlit.proto.Common_pb2 import FileUploaderState
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+from streamlit.runtime.scriptrunner import RerunData, ScriptRunnerEvent
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequests
+from streamlit.runtime.state.common import user_key_from_element_id
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
+from streamlit.testing.v1 import AppTest, app_test
+from streamlit.testing.v1.local_script_runner import LocalScriptRunner, require_widgets_deltas
+
+from tests.server import ROOT
+
+TIMEOUT_S = 60
+TRIGGERS = ("button", "download_button")
+VALUES = ("selectbox", "radio", "multiselect", "slider", "number_input", "text_input", "text_area", "checkbox",
+          "button_group", "file_uploader")  # fmt: skip
+_numbers = itertools.count()
+
+
+class Part(NamedTuple):
+    """An element of the page: its kind, its message, its place, the fragment that drew it (or "")."""
+
+    kind: str
+    proto: Any
+    path: tuple[int, ...]
+    fragment: str
+
+    @property
+    def id(self) -> str:
+        return str(getattr(self.proto, "id", ""))
+
+    @property
+    def name(self) -> str:
+        """The key given in the program, or kind and label."""
+        return user_key_from_element_id(self.id) or f"{self.kind}: {getattr(self.proto, 'label', '')}"
+
+
+class Log(logging.Handler):
+    """Keeps what is logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(logging.Formatter().format(record))
+
+    def take(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines
+
+
+class _Runner(LocalScriptRunner):
+    """Runs for one tab: with its session's name, whole or one fragment."""
+
+    tab: Tab
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._session_id = self.tab.session
+        for name, content in self.tab.files.values():
+            record = UploadedFileRec(f"{name}-{len(content)}", name, "application/json", content)
+            self._uploaded_file_mgr.add_file(self._session_id, record)
+
+    def run(self, widget_state: Any = None, query_params: Any = None, timeout: float = 3, page_hash: str = "",
+            context_info: Any = None) -> Any:  # fmt: skip
+        if self.tab.fragment is None:
+            tree = super().run(widget_state, query_params, timeout, page_hash, context_info)
+        else:
+            alone = RerunData(widget_states=widget_state, query_string=self.tab.query, page_script_hash=page_hash,
+                              fragment_id=self.tab.fragment)  # fmt: skip
+            # the run that a runner is made with is one of the whole page
+            self._requests = ScriptRequests()
+            self.request_rerun(alone)
+            try:
+                self.start()
+                require_widgets_deltas(self, timeout)
+            finally:
+                self.join()
+            tree = self.tab.at._tree
+        self.tab.take(self)
+        return tree
+
+
+class Tab:
+    """One visitor's tab.
+
+    Attributes:
+        parts: the page's elements in their order. page: file of the page. blocks: path -> message of a container.
+        live: ids of the fragments that run again by themselves.
+        open: path of the popover that is open, if one is.
+    """
+
+    def __init__(self, page: str = "app.py", query: dict[str, Any] | None = None) -> None:
+        self.session = f"walk {next(_numbers)}"
+        self.at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=TIMEOUT_S)
+        self.elements: dict[tuple[int, ...], Part] = {}
+        self.blocks: dict[tuple[int, ...], tuple[Any, str]] = {}
+        self.live: set[str] = set()
+        self.fragment: str | None = None
+        self.files: dict[str, tuple[str, bytes]] = {}
+        self.held: dict[str, Any] = {}
+        self.open: tuple[int, ...] | None = None
+        self.log = Log()
+        self.page = page
+        self.go(page, query)
+
+    # -- what the visitor does -------------------------------------------------------------------------------------
+
+    def go(self, page: str, query: dict[str, Any] | None = None) -> None:
+        """Follow a link to a page; the address holds `query` alone."""
+        if page != self.page:
+            self.held.clear()
+        self.page, self.open = page, None
+        self.at.switch_page(page)
+        self.at.query_params = dict(query or {})
+        self._run(self._states())
+
+    def reload(self, query: dict[str, Any]) -> None:
+        """The browser's Back within a page: another query, the same session."""
+        self.at.query_params = dict(query)
+        self._run(self._states())
+
+    def put(self, part: Part, value: Any) -> None:
+        """Set a control and run the page, or its fragment."""
+        if self._popover(part.path) is None:
+            self.open = None
+        self.held[part.id] = value
+        self._run(self._states(), part.fragment or None)
+
+    def click(self, part: Part) -> None:
+        if self._popover(part.path) is None:
+            self.open = None
+        self._run([*self._states(), WidgetState(id=part.id, trigger_value=True)], part.fragment or None)
+
+    def upload(self, part: Part, name: str, content: bytes) -> None:
+        self.files[part.id] = (name, content)
+        self.put(part, [(f"{name}-{len(content)}", name, len(content))])
+
+    def open_popover(self, path: tuple[int, ...]) -> None:
+        """Open what stands behind a button like *More*; nothing runs, but its controls now are there."""
+        self.open = path
+        self._mount()
+
+    def run_fragment(self, fragment: str) -> None:
+        """What happens by itself twice a second while a run goes on."""
+        self._run(self._states(), fragment)
+
+    # -- what the browser knows ------------------------------------------------------------------------------------
+
+    @property
+    def parts(self) -> list[Part]:
+        return [self.elements[path] for path in sorted(self.elements)]
+
+    @property
+    def main(self) -> list[Part]:
+        return [part for part in self.parts if part.path[0] == 0]
+
+    @property
+    def query(self) -> str:
+        from urllib.parse import urlencode
+
+        return urlencode(self.at.query_params, doseq=True)
+
+    def popovers(self) -> list[tuple[int, ...]]:
+        return [p for p, (block, _) in sorted(self.blocks.items()) if block.WhichOneof("type") == "popover"]
+
+    def controls(self) -> list[Part]:
+        """What can be used at this moment."""
+        usable = [p for p in self.main if p.kind in (*TRIGGERS, *VALUES) and not getattr(p.proto, "disabled", False)]
+        return [p for p in usable if self._popover(p.path) in (None, self.open)]
+
+    def shown(self, part: Part) -> Any:
+        """What a control reads, or would read as soon as its popover was opened."""
+        if part.kind == "file_uploader" or (part.id in self.held and not getattr(part.proto, "set_value", False)):
+            return self.held.get(part.id)
+        return of_message(part)
+
+    def known(self, part: Part) -> Any:
+        """What the server takes the control to be set to, in the form the browser sends."""
+        state = self.at._session_state._state
+        meta = state._new_widget_state.widget_metadata.get(part.id)
+        return None if meta is None else meta.serializer(state[part.id])
+
+    def container(self, part: Part) -> str:
+        """Keys of the containers around an element."""
+        ids = (self.blocks[part.path[:n]][0].id for n in range(1, len(part.path)) if part.path[:n] in self.blocks)
+        return " ".join(filter(None, (user_key_from_element_id(i) or i for i in ids if i)))
+
+    def words(self) -> list[tuple[str, str]]:
+        """(what it is, what it says) of everything the main part shows, in order; what tells of time alone left out."""
+        return [(p.name, text) for p in self.main if (text := self.says(p)) and "_status" not in self.container(p)
+                and "notice" not in self.container(p)]  # fmt: skip
+
+    def text(self) -> str:
+        return "\n".join(text for _, text in self.words())
+
+    def says(self, part: Part) -> str:
+        """What an element shows, as text; figures and tables as a digest of their data with its beginning."""
+        p = part.proto
+        match part.kind:
+            case "metric":
+                return f"{p.label}: {p.body} ({p.delta})"
+            case "markdown" | "alert" | "heading" | "html":
+                return "" if p.body.startswith("<style>") or "<style" in p.body[:40] else str(p.body)
+            case "code":
+                return str(p.code_text)
+            case "plotly_chart":
+                return f"{p.alt} {_digest(p.spec)}"
+            case "dataframe":
+                return _digest(p.arrow_data.data)
+            case "bidi_component":
+                return "" if "navigation" in p.component_name or "copy_link" in p.component_name else (
+                    f"{p.component_name} {_digest(p.json or str(p.mixed) or p.bytes)}"
+                )  # fmt: skip
+            case "button" | "download_button" | "page_link":
+                return str(p.label)
+            case "progress" | "text":
+                return str(getattr(p, "text", "") or getattr(p, "body", ""))
+            case kind if kind in VALUES:
+                return f"{p.label} = {self.shown(part)!r}"
+        return ""
+
+    # -- between them ----------------------------------------------------------------------------------------------
+
+    def take(self, runner: _Runner) -> None:
+        """Read a run's messages into the page, as the front end does."""
+        starts = [d for e, d in zip(runner.events, runner.event_data, strict=True)
+                  if e == ScriptRunnerEvent.SCRIPT_STARTED]  # fmt: skip
+        only = starts[-1].get("fragment_ids_this_run") if starts else None
+        if not only:
+            self.elements.clear()
+            self.blocks.clear()
+            self.live.clear()
+        else:
+            self.elements = {path: p for path, p in self.elements.items() if p.fragment not in only}
+        for message in runner.forward_msgs():
+            kind = message.WhichOneof("type")
+            if kind == "auto_rerun":
+                self.live.add(message.auto_rerun.fragment_id)
+            if kind != "delta":
+                continue
+            path, delta = tuple(message.metadata.delta_path), message.delta
+            if delta.WhichOneof("type") == "add_block":
+                self.blocks[path] = (delta.add_block, delta.fragment_id)
+                self.elements.pop(path, None)
+            elif delta.WhichOneof("type") == "new_element":
+                element = delta.new_element
+                what = element.WhichOneof("type")
+                self.elements[path] = Part(str(what), getattr(element, what), path, delta.fragment_id)
+        if self.open is not None and self.open not in self.popovers():
+            self.open = None
+        ids = {p.id for p in self.elements.values()}
+        self.held = {i: value for i, value in self.held.items() if i in ids}
+        self._mount()
+
+    def _mount(self) -> None:
+        """What is on the page takes over what it is told, and holds it from then on."""
+        for part in self.elements.values():
+            if part.kind in VALUES and self._popover(part.path) in (None, self.open):
+                self.held[part.id] = self.shown(part)
+
+    def _popover(self, path: tuple[int, ...]) -> tuple[int, ...] | None:
+        return next((p for n in range(1, len(path)) if (p := path[:n]) in self.blocks
+                     and self.blocks[p][0].WhichOneof("type") == "popover"), None)  # fmt: skip
+
+    def _states(self) -> list[WidgetState]:
+        registry = self.at._session_state._state._new_widget_state.widget_metadata
+        out = []
+        for i, value in self.held.items():
+            if value is None or i not in registry:
+                continue
+            state, field = WidgetState(id=i), registry[i].value_type
+            if field == "file_uploader_state_value":
+                state.file_uploader_state_value.CopyFrom(_files(value))
+            elif field.endswith("array_value"):
+                getattr(state, field).data[:] = value
+            else:
+                setattr(state, field, value)
+            out.append(state)
+        return out
+
+    def _run(self, states: list[WidgetState], fragment: str | None = None) -> None:
+        runner = type("Runner", (_Runner,), {"tab": self})
+        self.fragment = fragment
+        loggers = [logging.getLogger(name) for name in ("headshare", "attention", "streamlit")]
+        loggers += [log for name, log in logging.Logger.manager.loggerDict.items()
+                    if name.startswith("streamlit.") and isinstance(log, logging.Logger)]  # fmt: skip
+        for log in loggers:
+            log.addHandler(self.log)
+        try:
+            with mock.patch.object(app_test, "LocalScriptRunner", runner):
+                self.at._run(WidgetStates(widgets=states), timeout=TIMEOUT_S)
+        finally:
+            for log in loggers:
+                log.removeHandler(self.log)
+
+
+def of_message(part: Part) -> Any:
+    """What the newest message tells a control to read: a value that the program has put, else its default."""
+    p, put = part.proto, bool(getattr(part.proto, "set_value", False))
+    match part.kind:
+        case "selectbox" | "radio":
+            if put:
+                return p.raw_value if p.HasField("raw_value") else None
+            return p.options[p.default] if p.HasField("default") and p.options else None
+        case "multiselect":
+            return list(p.raw_values) if put else [p.options[i] for i in p.default]
+        case "button_group":
+            return list(p.raw_values) if put else [p.options[i].content for i in p.default]
+        case "slider" if p.options:
+            return list(p.raw_value) if put else [p.options[int(i)] for i in p.default]
+        case "slider":
+            return list(p.value if put else p.default)
+        case _:
+            field = "value" if put else "default"
+            optional = p.DESCRIPTOR.fields_by_name[field].has_presence
+            return getattr(p, field) if not optional or p.HasField(field) else None
+
+
+def _files(chosen: list[tuple[str, str, int]]) -> FileUploaderState:
+    state = FileUploaderState()
+    for file_id, name, size in chosen:
+        info = state.uploaded_file_info.add(file_id=file_id, name=name, size=size)
+        info.file_urls.file_id = file_id
+    return state
+
+
+def _digest(data: Any) -> str:
+    if isinstance(data, str):
+        data = re.sub(r"/mock/media/\S+", "", data)
+    raw = data if isinstance(data, bytes) else str(data).encode()
+    return f"[{hashlib.sha1(raw).hexdigest()[:10]} {str(data)[:300] if isinstance(data, str) else ''}]"
+
+
+def differences(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> Iterator[str]:
+    """What one page shows and the other does not, each way."""
+    for mine, theirs, word in ((one, other, "only here"), (other, one, "only there")):
+        left = list(theirs)
+        for entry in mine:
+            if entry in left:
+                left.remove(entry)
+            else:
+                yield f"{word}: {json.dumps(entry, ensure_ascii=False)[:400]}"

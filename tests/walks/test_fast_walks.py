@@ -1,0 +1,70 @@
+"""Fast walks over all pages: a fixed seed, and a fresh one that the failure names."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+
+import pytest
+
+from tests.walks.apptest_walk import PAGES, play, walk
+from tests.walks.fake_jobs import worker_of_walks
+from tests.walks.replay import Fault, shorten
+from tests.walks.tab import Tab
+
+SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
+SECONDS = 1200 if SOAK else 35
+STEPS = 20_000 if SOAK else 250
+
+
+@pytest.mark.timeout(2 * SECONDS + 240)
+@pytest.mark.parametrize("seed", [20260101, None], ids=["fixed", "fresh"])
+def test_nothing_is_found(seed: int | None) -> None:
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    done, reports = walk(seed, STEPS, time.monotonic() + SECONDS)
+    print(f"seed {seed}: {done} steps")
+    assert done > 10
+    assert not reports, f"seed {seed}, {done} steps:\n" + "\n".join(reports)
+
+
+def test_every_page_offers_something() -> None:
+    for page in PAGES:
+        assert Tab(page).controls() or page == "pages/about.py", page
+
+
+def test_a_walk_is_shortened() -> None:
+    """Steps that the fault does not need are left out; the first, which opens the page, stays."""
+    steps = [("page", "a"), *(("set", f"k{n}", n) for n in range(40)), ("click", "bad")]
+
+    def fake(tried: object) -> Fault | None:
+        done = list(tried)  # type: ignore[call-overload]
+        return Fault("x", "y", "z", done) if ("set", "k7", 7) in done and ("click", "bad") in done else None
+
+    assert shorten(Fault("x", "y", "z", steps), fake) == [("page", "a"), ("set", "k7", 7), ("click", "bad")]
+
+
+def test_a_step_whose_control_is_gone_is_passed_over() -> None:
+    assert play([("address", "pages/about.py", {}), ("set", "nothing of this name", 3), ("click", "nor this")]) is None
+
+
+def test_a_list_whose_names_change_reads_the_new_one() -> None:
+    """Found by a walk: the browser holds a choice by its name, and showed the name of before."""
+    tab = Tab("pages/heads.py", {"model": "custom", "kv_heads": "4"})
+    tab.put(next(part for part in tab.controls() if part.name == "heads"), 5.0)
+    layer = next(part for part in tab.controls() if part.name == "h_layer")
+    assert tab.shown(layer) == tab.known(layer) == "full · 1 K/V head · 32 layers"
+
+
+def test_controls_that_a_run_left_out_read_their_values_when_it_has_ended() -> None:
+    """Found by a walk: nothing was marked under View after a run that other controls had been moved in."""
+    with worker_of_walks() as jobs:
+        tab = Tab("pages/timings.py")
+        tab.click(next(part for part in tab.controls() if part.name == "timings_run"))
+        tab.put(next(part for part in tab.controls() if part.name == "t_heads"), 41.0)
+        jobs[0].move("fail")
+        for fragment in sorted(tab.live):
+            tab.run_fragment(fragment)
+        for name in ("t_view", "t_shape"):
+            control = next(part for part in tab.controls() if part.name == name)
+            assert tab.shown(control) == tab.known(control) != []
