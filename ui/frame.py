@@ -43,6 +43,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
         lead: one sentence under the heading that says what to do here.
         params: address keys of this page alone; their values are in ``st.session_state`` from here on.
     """
+    state.set_arrived()
     ahead = state.take_interrupted()
     with _turns.turn(client=client.current(), ahead=ahead):
         try:

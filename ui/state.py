@@ -17,8 +17,9 @@ import streamlit as st
 from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, VERSION, Param, takes_sizes
 
 _STORE = "_headshare"
-_ECHO_S = 3.0
-"""A query we wrote ourselves may come back this late, from a click made before the browser received it."""
+_ECHO_S = 0.8
+"""A query we wrote ourselves may come back this late, from a click made before the browser received the next one. Not
+longer: Back brings such a query too, and must not be taken for one."""
 
 Query = dict[str, list[str]]
 
@@ -32,6 +33,11 @@ def _store() -> dict[str, Any]:
 def set_interrupted() -> None:
     """Note that this session's run was given up for a newer one."""
     _store()["interrupted"] = True
+
+
+def set_arrived() -> None:
+    """Note when the browser's request for this run came, before the run waits for its turn."""
+    _store()["arrived"] = time.monotonic()
 
 
 def take_interrupted() -> bool:
@@ -59,7 +65,7 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     store["params"][page] = tuple(params)
     moved = page != store["page"]
     query = _incoming()
-    now = time.monotonic()
+    now = store.get("arrived", time.monotonic())
     store["recent"] = [(at, q) for at, q in store["recent"] if now - at < _ECHO_S]
     touched = not moved and any(
         param.key in store["seen"] and st.session_state.get(param.key) != store["seen"][param.key] for param in known

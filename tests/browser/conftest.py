@@ -113,6 +113,18 @@ def visit(page: Page, address: str) -> Page:
     return ready(page)
 
 
+def go_back(page: Page) -> None:
+    """Press Back as a person does, who has seen the page first: a query that is younger counts as a late echo."""
+    ready(page).wait_for_timeout(1000)
+    page.go_back()
+
+
+def go_forward(page: Page) -> None:
+    """Press Forward, as :func:`go_back` presses Back."""
+    ready(page).wait_for_timeout(1000)
+    page.go_forward()
+
+
 def button(page: Page, name: str) -> Locator:
     """A button of the page itself: Streamlit's header shows a Stop of its own while a run takes long."""
     return page.get_by_test_id("stMain").get_by_role("button", name=name, exact=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import assert_sound, ready, visit
+from tests.browser.conftest import assert_sound, go_back, ready, visit
 
 WIDTHS = (390, 1280)
 GPT2 = Path(__file__).resolve().parents[1] / "data" / "configs" / "openai-community__gpt2.json"
@@ -72,9 +72,10 @@ def test_more_follows_the_slider_after_it_was_closed(app: str, sized: Callable[[
     open_more(page)
     expect(page.locator(".st-key-context_exact input")).to_have_value("8192")
     expect(page.locator(".st-key-k_weights input")).to_have_value("int4")
-    page.go_back()
+    go_back(page)
     expect(page.locator(".st-key-context_exact input")).to_have_value("8192")
-    expect(page).to_have_url(re.compile("batch=1"))
+    expect(page.locator(".st-key-batch input")).to_have_value("1")
+    expect(page).to_have_url(re.compile("batch=1&"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import assert_sound, button, ready, visit
+from tests.browser.conftest import assert_sound, button, go_back, go_forward, ready, visit
 
 LONG_MS = 180_000
 TINY = "model=custom&layers=2&heads=6&kv_heads=3&head_dim=16&context=64"
@@ -39,10 +39,10 @@ def test_a_run_on_explore_is_seen_by_who_opens_its_link(app: str, new_page: Call
     times = page.locator(".st-key-times svg").last.get_attribute("aria-label")
     expect(other.locator(".st-key-times svg").last).to_have_attribute("aria-label", str(times))
     # before the run there was none; after it, a moved control keeps it in the address
-    page.go_back()
+    go_back(page)
     expect(page).not_to_have_url(re.compile("e_kept"))
     expect(page.get_by_text("Measured on")).to_have_count(0)
-    page.go_forward()
+    go_forward(page)
     expect(page.get_by_text("Measured on")).to_be_visible()
     assert_sound(page)
     assert_sound(other)
@@ -103,7 +103,7 @@ def test_the_byte_and_the_heads_looked_at_are_in_the_address(
     expect(page).to_have_url(re.compile("learn_text=Words"))
     expect(page).not_to_have_url(re.compile("learn_byte"))
     expect(view).to_have_attribute("data-shown", str(shown))
-    page.go_back()
+    go_back(page)
     expect(view).to_have_attribute("data-chosen", "15")
     assert_sound(page)
 

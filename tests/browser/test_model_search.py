@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from attention import catalog
-from tests.browser.conftest import assert_sound, ready, visit
+from tests.browser.conftest import assert_sound, go_back, ready, visit
 
 FOUND = {
     # by Hub id, with or without its organisation, and by the ids of variants
@@ -145,9 +145,9 @@ def test_the_field_follows_the_page_in_any_order(app: str, new_page: Callable[..
     expect(box).to_have_value(second)
     expect(page).not_to_have_url(re.compile("gpt-oss"))
     ready(page)
-    page.go_back()
+    go_back(page)
     expect(box).to_have_value("gpt-oss 120B")
-    page.go_back()
+    go_back(page)
     expect(box).to_have_value("Llama 3.1 8B")
     page.reload()
     expect(box).to_have_value("Llama 3.1 8B")
@@ -192,7 +192,7 @@ def test_models_are_added_and_taken_out_on_compare(app: str, page: Page) -> None
     expect(chips).to_have_count(0)
     expect(page).to_have_url(re.compile("cmp=$"))
     ready(page)
-    page.go_back()
+    go_back(page)
     expect(chips).to_have_text(["gpt-oss 120B"])
     assert_sound(page)
 
