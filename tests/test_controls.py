@@ -43,9 +43,11 @@ def test_no_field_drops_what_is_too_long(page: str) -> None:
 
 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Payloads of the jobs started from now on; none runs."""
+    """Payloads of the checks asked for from now on; none runs."""
     payloads: list[dict[str, Any]] = []
-    monkeypatch.setattr(jobs, "start", lambda key, kind, payload, limits=None: payloads.append(payload))
+    monkeypatch.setattr(
+        jobs, "start", lambda key, kind, payload, limits=None: kind == "verify" and payloads.append(payload)
+    )
     return payloads
 
 
