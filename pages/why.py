@@ -8,10 +8,7 @@ from ui.decode_animation import decode_animation, summary
 from viz import why
 
 ACCELERATORS = {a.id: a.label for a in catalog.accelerators()}
-PARAMS = (
-    params.choice("why_acc", list(ACCELERATORS), "h100-sxm" if "h100-sxm" in ACCELERATORS else "t4"),
-    params.number("why_parameters", 8.0, 0.001, 10_000, per_model=True),
-)
+PARAMS = (params.choice("why_acc", list(ACCELERATORS), "h100-sxm" if "h100-sxm" in ACCELERATORS else "t4"),)
 LEAD = "Play a decode: every new token reads all weights and the whole cache once more."
 
 with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):

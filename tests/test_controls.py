@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.test_pages import PAGES, assert_sound, open_page, said
 from ui import jobs, params
+from ui.learn import OWN
 
 CONFIGS = Path(__file__).parent / "data" / "configs"
 QWEN, GPT2 = CONFIGS / "Qwen__Qwen3-8B.json", CONFIGS / "openai-community__gpt2.json"
@@ -34,10 +35,19 @@ def test_no_control_stands_where_the_browser_makes_it_late(page: str) -> None:
     assert controls == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_no_field_drops_what_is_too_long(page: str) -> None:
+    """With a limit of its own, a field takes nothing of a longer text, without a word."""
+    at = open_page(page, model=params.PASTED, learn_text=OWN)
+    assert [field.key for field in (*at.text_area, *at.text_input) if field.proto.max_chars] == []
+
+
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Payloads of the jobs started from now on; none runs."""
+    """Payloads of the checks asked for from now on; none runs."""
     payloads: list[dict[str, Any]] = []
-    monkeypatch.setattr(jobs, "start", lambda key, kind, payload, limits=None: payloads.append(payload))
+    monkeypatch.setattr(
+        jobs, "start", lambda key, kind, payload, limits=None: kind == "verify" and payloads.append(payload)
+    )
     return payloads
 
 

@@ -250,9 +250,7 @@ def kept(found: Sequence[Run]) -> None:
             args=("t_upload",),
             help="At most 1 MB. It is checked, kept, and marked as uploaded.",
         )
-        right.text_input(
-            "Link or token of a kept run", key="t_add", max_chars=300, on_change=kept_runs.add, args=("t_add",)
-        )
+        right.text_input("Link or token of a kept run", key="t_add", on_change=kept_runs.add, args=("t_add",))
         if len(found) > 1:
             st.button("Show only the first", on_click=kept_runs.only, args=(found[0].id,), key="t_only")
 

@@ -118,11 +118,11 @@ def test_a_byte_that_the_text_does_not_have_is_replaced_in_words(app: str, page:
 
 def test_the_parameter_count_of_why_share_is_in_the_address(app: str, new_page: Callable[..., Page]) -> None:
     page = visit(new_page(), f"{app}/why?model=custom")
-    box = page.locator(".st-key-why_parameters input")
+    box = page.locator(".st-key-parameters_pick input")
     box.fill("12.345")
     box.press("Enter")
-    expect(page).to_have_url(re.compile("why_parameters=12.345"))
+    expect(page).to_have_url(re.compile("parameters=12.345"))
     ready(page)
     other = visit(new_page(), page.url)
-    expect(other.locator(".st-key-why_parameters input")).to_have_value("12.345")
+    expect(other.locator(".st-key-parameters_pick input")).to_have_value("12.345")
     assert words(other) == words(page)
