@@ -21,6 +21,10 @@ RATE, FLOPS = 17e9, 1.3e11
 class _NoTurn:
     position = 2
 
+    def wait_s(self) -> tuple[float | None, float]:
+        """Nobody knows how long; ten minutes at most."""
+        return None, 600.0
+
     def leave(self) -> None:
         """There is no queue to leave."""
 
@@ -66,7 +70,7 @@ def worker_of_walks() -> Iterator[list[FakeJob]]:
     """Nothing is computed: runs that pages submit stand in the list that is given."""
     jobs: list[FakeJob] = []
 
-    def submit(kind: str, payload: dict[str, Any], *, owner: str, limits: Any = None) -> FakeJob:
+    def submit(kind: str, payload: dict[str, Any], *, owner: str, **_: Any) -> FakeJob:
         mine = [job for job in jobs if job.owner == owner and job.state in (State.QUEUED, State.RUNNING)]
         if len(mine) >= 2:
             raise worker.RefusedError(

@@ -56,7 +56,12 @@
     }
   }
 
-  // one thing upon another
+  // one thing upon another, unless it floats over the page, as what a button opened does
+  const layer = (e) => {
+    for (let box = e.parentElement; box && box !== main; box = box.parentElement)
+      if (["absolute", "fixed"].includes(getComputedStyle(box).position)) return box;
+    return main;
+  };
   const solid = [...main.querySelectorAll("[data-testid=stWidgetLabel] p, [data-testid=stMetric], button, input:not([type=range]), [data-testid=stCaptionContainer], h1, h2, h3, [data-testid=stAlert]")]
     .filter((e) => seen(e) && !hidden(e) && !e.closest("[data-baseweb=popover], [role=dialog], .modebar, [role=tooltip], [role=listbox]"));
   const boxes = solid.map((e) => [e, e.getBoundingClientRect()]);
@@ -67,7 +72,7 @@
       if (a.closest("[data-testid=stElementContainer]") === b.closest("[data-testid=stElementContainer]")) continue;
       const wide = Math.min(x.right, y.right) - Math.max(x.left, y.left);
       const high = Math.min(x.bottom, y.bottom) - Math.max(x.top, y.top);
-      if (wide > 3 && high > 3) {
+      if (wide > 3 && high > 3 && layer(a) === layer(b)) {
         found.push(`"${say(a)}" lies upon "${say(b)}" (${Math.round(wide)} × ${Math.round(high)})`);
         break boxes;
       }

@@ -45,6 +45,9 @@ def controls_read_what_is_used(tab: Tab) -> Iterator[tuple[str, str]]:
 
 def fresh_is_the_same(tab: Tab) -> Iterator[tuple[str, str]]:
     """The address, opened by somebody else, shows the same words and numbers."""
+    if any(part.kind == "text_input" and tab.shown(part) for part in tab.main):
+        # what was typed and refused stays, with the reason, for who typed it
+        return
     other = Tab(tab.page, tab.at.query_params)
     yield from sound(other)
     found = list(differences(tab.words(), other.words()))
@@ -56,15 +59,9 @@ CACHE = {
     "app.py": re.compile(rf"KV cache of (?P<m>.+) at .+ tokens.*: {SIZE} \("),
     "pages/kv_cache.py": re.compile(rf"Cache of .+ at .+: {SIZE} \("),
     "pages/spectrum.py": re.compile(rf"KV cache, [\d,]+ tokens.*: {SIZE} \("),
-    "pages/why.py": re.compile(rf"of weights and {SIZE} of cache"),
 }
-"""Where a page says what the model's own cache needs, as text of :meth:`Tab.text`."""
-WEIGHTS = {
-    "pages/kv_cache.py": re.compile(rf"weights {SIZE}, .+ parameters"),
-    "pages/why.py": re.compile(rf"reads {SIZE} of weights"),
-}
-
-
+"""Where a page says what the model's own cache needs, as text of :meth:`Tab.text`. What a step reads is another
+quantity: recurrent states are written back."""
 LOAD = ("model", "context", "batch", "kv", "layers", "heads", "kv_heads", "head_dim", "window", "config")
 """Keys of the address that a model's cache depends on."""
 
@@ -84,10 +81,6 @@ class Ledger:
         found: list[tuple[tuple[Any, ...], str]] = []
         if own and (hit := CACHE.get(tab.page, re.compile("$^")).search(text)):
             found.append((("cache", *load), hit.groups()[-1]))
-        if query.get("k_weights", ["bf16"])[-1] == "bf16" and (
-            hit := WEIGHTS.get(tab.page, re.compile("$^")).search(text)
-        ):
-            found.append((("weights", load[0]), hit.groups()[-1]))
         for key, size in found:
             page, before = self.told.setdefault(key, (tab.page, size))
             if before != size:

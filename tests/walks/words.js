@@ -1,7 +1,7 @@
 // What the page tells and its controls read, in the order of the page; what tells of time alone left out.
 () => {
   const main = document.querySelector("[data-testid=stMain]");
-  const own = (e) => e.closest('[class*="_status"], .st-key-notice, [data-testid=stPopoverBody], [data-testid=stTooltipContent]');
+  const own = (e) => e.closest('[class*="_status"], .st-key-notice, [data-testid=stExpander], [data-testid=stPopoverBody], [data-testid=stTooltipContent]');
   const words = [];
   for (const e of main.querySelectorAll('[data-testid=stMetric], [data-testid=stMarkdown], [data-testid=stCaptionContainer], [data-testid=stAlert], h1, h2, h3, input, [aria-checked=true], [kind$=Active]'))
     if (!own(e) && (e.type === 'range' || e.checkVisibility())) {
