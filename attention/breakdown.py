@@ -7,6 +7,7 @@ numbers put in and draw the parts. Every sum here equals ``memory.cache_bytes`` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from attention import fit
@@ -63,9 +64,15 @@ class Term:
 
 
 def terms(
-    spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16", encoder_context: int | None = None
+    spec: ModelSpec,
+    context: int,
+    batch: int = 1,
+    kv_dtype: str = "bf16",
+    encoder_context: int | None = None,
+    most: int | None = None,
 ) -> tuple[Term, ...]:
-    """The terms whose `total_bytes` add up to ``cache_bytes(...).state_bytes``, in order of first appearance.
+    """The terms whose `total_bytes` add up to ``cache_bytes(...).state_bytes``, in order of first appearance; the first
+    `most` of them if given.
 
     Raises:
         ValueError: context, batch or kv_dtype out of range, or recurrent states of unknown dtype.
@@ -74,9 +81,8 @@ def terms(
     check_batch(batch)
     fmt = cache_format(kv_dtype)
     encoder = context if encoder_context is None else encoder_context
-    return tuple(
-        _term(kind, state, n, context, encoder, batch, fmt, spec) for (kind, state), n in state_counts(spec).items()
-    )
+    counts = islice(state_counts(spec).items(), most)
+    return tuple(_term(kind, state, n, context, encoder, batch, fmt, spec) for (kind, state), n in counts)
 
 
 def _term(

@@ -118,12 +118,16 @@ def cache_bytes(
 
 
 def layers_bytes(
-    spec: ModelSpec, context: int, kv_dtype: str = "bf16", encoder_context: int | None = None
+    spec: ModelSpec,
+    context: int,
+    kv_dtype: str = "bf16",
+    encoder_context: int | None = None,
+    most: int | None = None,
 ) -> tuple[LayerBytes, ...]:
-    """Bytes of every layer, one sequence, in order."""
+    """Bytes of every layer, or the first `most`, one sequence, in order."""
     fmt = cache_format(kv_dtype)
     out = []
-    for index, layer in enumerate(spec.layers):
+    for index, layer in enumerate(spec.layers[:most]):
         state = layer.key_value
         positions = state.positions(context) if state else 0
         size = layer_bytes(layer, context, fmt, spec.model_dtype, encoder_context)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from attention.memory import divisors, sequence_bytes, with_n_kv_heads
+from attention.formats import cache_format
+from attention.memory import divisors, sequence_bytes
 from attention.roofline import cache_share
 from attention.spec import ModelSpec
+from attention.terms import shared_bytes
 from attention.units import binary_bytes, decimal, parameters, significant
 
 
@@ -58,7 +60,7 @@ TWICE_BYTES = 80 * 10**9
 
 def twice_into_80_gb(spec: ModelSpec, n_kv_heads: int) -> int:
     """Bytes of two sequences of 131,072 tokens at 16 bit with so many K/V heads."""
-    return 2 * sequence_bytes(with_n_kv_heads(spec, n_kv_heads), 131_072, "bf16")
+    return 2 * shared_bytes(spec, n_kv_heads, 131_072, cache_format("bf16"))
 
 
 def _twice(*, spec: ModelSpec, n_kv_heads: int, **_: Any) -> Verdict:
@@ -73,8 +75,8 @@ def _twice(*, spec: ModelSpec, n_kv_heads: int, **_: Any) -> Verdict:
 
 def _ninety_per_cent(*, spec: ModelSpec, n_kv_heads: int, load: Any, **_: Any) -> Verdict:
     def saved(k: int) -> float:
-        whole = sequence_bytes(with_n_kv_heads(spec, None), load.context, load.kv)
-        return 1 - sequence_bytes(with_n_kv_heads(spec, k), load.context, load.kv) / whole
+        fmt = cache_format(load.kv)
+        return 1 - shared_bytes(spec, k, load.context, fmt) / shared_bytes(spec, None, load.context, fmt)
 
     enough = [k for k in divisors(spec.n_heads) if saved(k) >= 0.9]
     says = f"{significant(100 * saved(n_kv_heads))} % of the MHA cache is saved"

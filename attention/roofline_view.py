@@ -14,6 +14,7 @@ from attention.roofline import attainable_flops_per_s, compute_peak, decode_floo
 from attention.runs import Run
 from attention.sharing import own_name
 from attention.spec import ModelSpec
+from attention.terms import remembered
 
 BATCHES = tuple(2**n for n in range(11))
 """The batches a point is followed over: 1 to 1024."""
@@ -86,13 +87,18 @@ def host_roof(run: Run, dtype: str = "float32") -> Roof | None:
     return Roof(f"{run.label}, {_NAMES.get(dtype, dtype)}", float(bandwidth), float(rate), True)
 
 
+def _shared(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
+    key = ("variant", n_kv_heads, spec.name, spec.n_parameters)
+    return remembered(spec, key, lambda: with_n_kv_heads(spec, n_kv_heads))
+
+
 def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
     """The model as MHA, as it is, and as MQA, each once."""
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
         return (("State", spec),)
     own = own_name(layer)
-    rows = {"MHA": with_n_kv_heads(spec, None), own: spec, "MQA": with_n_kv_heads(spec, 1)}
+    rows = {"MHA": _shared(spec, None), own: spec, "MQA": _shared(spec, 1)}
     rows[own] = spec
     return tuple(rows.items())
 

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from attention.cases import Case, Result
-from attention.memory import cache_bytes, with_n_kv_heads
+from attention.formats import cache_format
+from attention.memory import cache_bytes
 from attention.spec import Kind, Layer, ModelSpec
+from attention.terms import shared_bytes
 
 TIMED = ("folded_sdpa", "folded_matmul", "tall_matmul", "split_matmul")
 """Implementations that read each K/V head once; the fastest of them stands for a way of sharing."""
@@ -70,8 +72,8 @@ def ways(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16") 
     for n, label in ((None, "MHA"), (1, "MQA")):
         if label == mine.label:
             continue
-        other = with_n_kv_heads(spec, n)
-        found.append(Way(label, n or layer.n_heads, cache_bytes(other, context, batch, kv_dtype).state_bytes, False))
+        size = batch * shared_bytes(spec, n, context, cache_format(kv_dtype))
+        found.append(Way(label, n or layer.n_heads, size, False))
     return tuple(sorted((mine, *found), key=lambda way: (way.label != "MHA", way.label == "MQA")))
 
 

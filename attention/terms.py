@@ -193,6 +193,11 @@ def shared_total(spec: ModelSpec, n_kv_heads: int | None, fmt: CacheFormat) -> T
     return Terms(fixed, cross, tuple(bends))
 
 
+def shared_bytes(spec: ModelSpec, n_kv_heads: int | None, context: int, fmt: CacheFormat) -> int:
+    """Bytes of one sequence of that model."""
+    return shared_total(spec, n_kv_heads, fmt).at(context)
+
+
 def _one_head(spec: ModelSpec) -> tuple[tuple[State, int, Bend], ...]:
     """States of the model as MQA that differ in more than their window, each with how many layers keep it and the sum
     of the positions these hold."""

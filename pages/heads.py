@@ -8,6 +8,8 @@ from ui import controls, frame, heads_details, params
 from ui.head_map import STAGES, head_map
 from ui.state import name_anew
 
+MOST_GROUPS = 256
+"""Kinds of layer to choose among: the browser holds them all, and no published model has as many."""
 PARAMS = (
     params.integer("h_kv", 0, 0, 1024, per_model=True),
     params.integer("h_layer", 0, 0, 9_999, per_model=True),
@@ -28,7 +30,8 @@ with frame.page(
     with columns[0]:
         model = controls.model_picker()
     spec = model.spec
-    groups = layer_groups(spec)
+    every = layer_groups(spec)
+    groups = every[:MOST_GROUPS]
     with columns[2]:
         if st.session_state["h_layer"] >= len(groups):
             st.session_state["h_layer"] = 0
@@ -70,3 +73,5 @@ with frame.page(
             heads_details.metrics(shown, mha, load, spec)
         heads_details.projection_table(shown, spec)
         st.caption(heads_details.where(group, spec.n_layers))
+        if len(every) > MOST_GROUPS:
+            st.caption(f"The first {MOST_GROUPS} of this model's {len(every):,} kinds of layer can be chosen.")

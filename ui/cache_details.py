@@ -13,6 +13,7 @@ from attention.fit import WEIGHT_BITS
 from attention.formats import cache_format
 from attention.memory import CacheBytes
 from attention.spec import ModelSpec
+from attention.terms import state_counts
 from attention.units import binary_bytes, counted, held, parameters, ratio
 from ui import controls, downloads, frame
 from ui.bars import bars
@@ -22,6 +23,9 @@ from viz import formula as formulas
 from viz.kv_cache import KIND_NAMES
 
 _AXES = {"log": "context, log–log", "linear": "context, linear", "batch": "batch"}
+
+MOST_TERMS, MOST_ROWS = 24, 256
+"""Lines of the formula and rows of the table that a page draws; no published model has as many."""
 
 
 def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
@@ -172,7 +176,9 @@ def formula(spec: ModelSpec, load: Load) -> None:
     """The sum with its numbers put in."""
     st.subheader("The formula, with the numbers put in", anchor=False)
     fmt = cache_format(load.kv)
-    st.html(formulas.cache_formula(breakdown.terms(spec, load.context, load.batch, load.kv)))
+    shown = breakdown.terms(spec, load.context, load.batch, load.kv, most=MOST_TERMS)
+    rest = memory.cache_bytes(spec, load.context, load.batch, load.kv).state_bytes - sum(t.total_bytes for t in shown)
+    st.html(formulas.cache_formula(shown, len(state_counts(spec)) - len(shown), rest))
     bits = f"{fmt.bits_per_element:.4g} bits per element" + (" with its scales" if fmt.group_size else "")
     source = f" ({fmt.source})" if fmt.source else ""
     st.caption(f"**{fmt.name}**: {fmt.label}, {bits}{source}.")
@@ -180,8 +186,8 @@ def formula(spec: ModelSpec, load: Load) -> None:
         st.caption(note)
 
 
-def layer_rows(spec: ModelSpec, load: Load) -> list[dict[str, Any]]:
-    """One row per layer of one sequence, in bytes."""
+def layer_rows(spec: ModelSpec, load: Load, most: int | None = None) -> list[dict[str, Any]]:
+    """One row per layer of one sequence, or of the first `most`, in bytes."""
     return [
         {
             "layer": row.index,
@@ -191,13 +197,15 @@ def layer_rows(spec: ModelSpec, load: Load) -> list[dict[str, Any]]:
             "positions": row.positions,
             "state_bytes": row.state_bytes,
         }
-        for row, layer in zip(memory.layers_bytes(spec, load.context, load.kv), spec.layers, strict=True)
+        for row, layer in zip(
+            memory.layers_bytes(spec, load.context, load.kv, most=most), spec.layers[:most], strict=True
+        )
     ]
 
 
 def layer_table(model: ChosenModel, load: Load) -> None:
     """Every layer of one sequence, to read and to take away."""
-    rows = layer_rows(model.spec, load)
+    rows = layer_rows(model.spec, load, MOST_ROWS)
     st.subheader("Layer by layer", anchor=False)
     frame.table(
         {"layer": _column(rows, "layer"), "kind": _column(rows, "kind"), "query heads": _column(rows, "n_heads"),
@@ -208,7 +216,16 @@ def layer_table(model: ChosenModel, load: Load) -> None:
         column_config={name: st.column_config.NumberColumn(format="localized")
                        for name in ("positions held", "bytes, one sequence")},
     )  # fmt: skip
-    downloads.buttons(rows, "kv_layers", model=model.key, context=load.context, batch=1, kv_dtype=load.kv)
+    if model.spec.n_layers > MOST_ROWS:
+        st.caption(f"The first {MOST_ROWS:,} of {model.spec.n_layers:,} layers; the files hold all of them.")
+    downloads.buttons(
+        lambda: layer_rows(model.spec, load),
+        "kv_layers",
+        model=model.key,
+        context=load.context,
+        batch=1,
+        kv_dtype=load.kv,
+    )
 
 
 def _column(rows: Sequence[dict[str, Any]], key: str) -> list[Any]:

@@ -8,6 +8,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import streamlit as st
@@ -183,6 +184,7 @@ def _refuse_config(why: str) -> None:
     st.session_state["_config_refused"] = why + before
 
 
+@lru_cache(maxsize=32)
 def pack(text: str, most: int = 12_000) -> str | None:
     """A configuration as URL-safe text, None if it would be longer than `most` characters."""
     compact = json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)

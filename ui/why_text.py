@@ -7,10 +7,12 @@ import streamlit as st
 from attention.catalog import Accelerator
 from attention.decode_story import Ratios, Story
 from attention.fit import MAX_COUNT, Setup, room, smallest_count, weight_bytes
-from attention.memory import sequence_bytes, with_n_kv_heads
+from attention.formats import cache_format
+from attention.memory import sequence_bytes
 from attention.roofline import compute_peak, ridge
 from attention.sharing import has_attention
 from attention.spec import ModelSpec
+from attention.terms import shared_bytes
 from attention.units import binary_bytes, counted, decimal, significant
 from ui import frame
 from ui.controls import Load
@@ -61,7 +63,7 @@ def values(
 
 
 def _as_mha(spec: ModelSpec, load: Load) -> dict[str, str]:
-    whole = load.batch * sequence_bytes(with_n_kv_heads(spec, None), load.context, load.kv)
+    whole = load.batch * shared_bytes(spec, None, load.context, cache_format(load.kv))
     return {"n_heads": f"{spec.n_heads:,}", "mha_cache": binary_bytes(whole)}
 
 

@@ -23,8 +23,10 @@ _ROLE_NAMES = {
 }
 
 
-def cache_formula(terms: Sequence[Term]) -> str:
+def cache_formula(terms: Sequence[Term], more: int = 0, more_bytes: int = 0) -> str:
     """One line per term, factor by factor with what it counts below, and the sum under more than one.
+
+    Of a model of very many terms only the first are given: `more` others add up to `more_bytes`.
 
     The factors' product is the term's bytes except where a format rounds up to whole groups or keeps scales;
     such a line says so. The classes are the style sheet's.
@@ -32,8 +34,10 @@ def cache_formula(terms: Sequence[Term]) -> str:
     if not terms:
         return '<p class="hs-formula">0 bytes: this model keeps nothing per sequence</p>'
     lines = [_line(_name(term, terms), f"= {_factors(term)} ", term.total_bytes) for term in terms]
-    if len(terms) > 1:
-        lines.append(_line("all", "", sum(term.total_bytes for term in terms)))
+    if more:
+        lines.append(_line(f"{more:,} more", "", more_bytes))
+    if len(lines) > 1:
+        lines.append(_line("all", "", more_bytes + sum(term.total_bytes for term in terms)))
     return f'<div class="hs-formula">{"".join(lines)}</div>'
 
 

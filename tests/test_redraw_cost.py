@@ -1,0 +1,60 @@
+"""What a page draws of a configuration with ten thousand different layers stays bounded."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from attention import breakdown, memory
+from attention.config_json import spec_from_config
+from tests.test_pages import assert_sound, open_page, said
+from tests.test_terms import windows
+from ui import params
+from viz.formula import cache_formula
+
+PASTE = json.dumps(windows())
+
+
+@pytest.mark.parametrize("where", ["fit", "kv_cache", "spectrum", "heads"])
+def test_a_redraw_of_ten_thousand_different_layers(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = open_page(f"pages/{where}.py", model=params.PASTED)
+    at.text_area(key="config_text").set_value(PASTE).run()
+    assert_sound(at)
+    built: list[int] = []
+    layers_bytes, terms = memory.layers_bytes, breakdown.terms
+
+    def counted_layers(*args: object, **kwargs: object) -> object:
+        rows = layers_bytes(*args, **kwargs)  # type: ignore[arg-type]
+        built.append(len(rows))
+        return rows
+
+    def counted_terms(*args: object, **kwargs: object) -> object:
+        rows = terms(*args, **kwargs)  # type: ignore[arg-type]
+        built.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(memory, "layers_bytes", counted_layers)
+    monkeypatch.setattr(breakdown, "terms", counted_terms)
+    start = time.process_time()
+    at.session_state["context"] = 12_345
+    at.run()
+    assert time.process_time() - start < 3  # it took 12; about 0.05 now
+    assert_sound(at)
+    assert sum(built) <= 300
+    assert max((len(box.options) for box in at.selectbox), default=0) <= 256
+    if where in ("kv_cache", "heads"):
+        assert "of this model's 10,000 kinds" in said(at) or "of 10,000 layers; the files hold all" in said(at)
+
+
+def test_a_long_formula_says_how_many_terms_are_left_and_what_they_add_up_to() -> None:
+    spec = spec_from_config(windows(100))
+    shown = breakdown.terms(spec, 50, most=3)
+    every = breakdown.terms(spec, 50)
+    assert shown == every[:3]
+    rest = sum(term.total_bytes for term in every[3:])
+    text = cache_formula(shown, len(every) - 3, rest)
+    assert f"{len(every) - 3} more" in text
+    assert f"{rest:,} bytes" in text
+    assert f"{memory.cache_bytes(spec, 50).state_bytes:,} bytes" in text
