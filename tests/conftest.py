@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # a test that only draws a page shall not start a worker process
 os.environ.setdefault("HEADSHARE_WARM_WORKER", "0")
 # runs of one test process do not wait for those of another; what is measured is not compared with anything
 if "PYTEST_XDIST_WORKER" in os.environ and "HEADSHARE_LOCK_DIR" not in os.environ:
     os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix="headshare-tests-")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The one Chromium of this process: Playwright runs once in it."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.server import chromium
+
+    with sync_playwright() as playwright:
+        running = chromium(playwright)
+        yield running
+        running.close()

@@ -69,7 +69,7 @@
     for (let j = i + 1; j < boxes.length; j++) {
       const [[a, x], [b, y]] = [boxes[i], boxes[j]];
       if (a.contains(b) || b.contains(a) || a.closest("[data-baseweb]")?.contains(b) || b.closest("[data-baseweb]")?.contains(a)) continue;
-      if (a.closest("[data-testid=stElementContainer]") === b.closest("[data-testid=stElementContainer]")) continue;
+      if (a.closest("[data-testid=stElementContainer]")?.contains(b)) continue;
       const wide = Math.min(x.right, y.right) - Math.max(x.left, y.left);
       const high = Math.min(x.bottom, y.bottom) - Math.max(x.top, y.top);
       if (wide > 3 && high > 3 && layer(a) === layer(b)) {

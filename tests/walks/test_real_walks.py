@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.server import ROOT, Server, chromium
+from tests.server import ROOT, Server
 from tests.walks.browser_walk import walk
 
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
@@ -23,12 +23,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, Server]]:
+def visited(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, Server]]:
     server = Server(tmp_path_factory.mktemp("walks"))
-    with sync_playwright() as playwright:
-        browser = chromium(playwright)
-        yield browser, server
-        browser.close()
+    yield browser, server
     server.close()
 
 
