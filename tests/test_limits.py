@@ -146,3 +146,16 @@ def test_the_queue_of_the_machine_is_so_long(office: Office) -> None:
     at.button(key="timings_run").click().run()
     assert "waiting on this machine already" not in said(at)
     assert at.button(key="timings_stop").label == "Stop"
+
+
+def test_a_run_that_ended_with_nothing_says_how_it_ended(office: Office) -> None:
+    at = open_page("app.py")
+    at.button(key="explore_run").click().run()
+    at.button(key="explore_stop").click().run()
+    job = jobs.current("explore")
+    assert job is not None
+    assert job.wait(60)
+    at.run()
+    assert_sound(at)
+    assert "Stopped after" in said(at)
+    assert "e_kept" not in at.query_params

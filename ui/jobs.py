@@ -45,7 +45,7 @@ class Kept(NamedTuple):
     """A job of this session that has ended, and what became of it: kept under a token, or not, and why."""
 
     job: Job
-    seen: KeptJob
+    seen: Seen
     token: str
     problem: str = ""
 
@@ -199,7 +199,7 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "", address: str | None 
     show()
 
 
-def in_view(key: str, address: str) -> tuple[KeptJob | None, str]:
+def in_view(key: str, address: str) -> tuple[Seen | None, str]:
     """The job that the address names, after one that has just ended was kept there; and what was wrong, in words."""
     from attention.store import StoreError, store
 
@@ -207,7 +207,7 @@ def in_view(key: str, address: str) -> tuple[KeptJob | None, str]:
     job, kept = desk.jobs.get(key), desk.kept.get(key)
     if job is not None and not job.done:
         return None, ""
-    if job is not None and job.done and (job.results or job.summary) and (kept is None or kept.job is not job):
+    if job is not None and (kept is None or kept.job is not job):
         kept = desk.kept[key] = _keep(desk, job)
         state.put(**{address: kept.token})
     token = st.session_state[address]
@@ -224,6 +224,8 @@ def in_view(key: str, address: str) -> tuple[KeptJob | None, str]:
 def _keep(desk: Desk, job: Job) -> Kept:
     from attention.store import StoreError, store
 
+    if not job.results and not job.summary:
+        return Kept(job, job, "")
     seen = of_job(job)
     most = settings.load().session_saves
     if desk.saved >= most:
