@@ -22,7 +22,13 @@ from attention.private_folder import private_folder, why_not_ours
 
 log = logging.getLogger(__name__)
 
-TRIAL = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+TRIAL = """
+import ctypes, os, sys
+dlopen = ctypes.CDLL(None).dlopen
+dlopen.restype, dlopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
+sys.exit(0 if dlopen(os.fsencode(sys.argv[1]), os.RTLD_LAZY) else 1)
+"""
+"""Loads a library without looking for the functions it takes from others (OpenMP's come with torch), as ctypes would."""
 TRIAL_SECONDS = 60
 
 
