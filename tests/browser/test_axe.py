@@ -11,7 +11,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ROOT, assert_sound, visit
+from tests.browser.conftest import assert_sound, visit
+from tests.server import ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 

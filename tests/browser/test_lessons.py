@@ -51,7 +51,9 @@ def test_the_decode_steps_and_scrubs_by_keyboard(app: str, page: Page) -> None:
     page.get_by_role("button", name="One step back").press("Enter")
     expect(page.locator(DECODE)).to_have_attribute("data-frame", "0")
     expect(page.locator(f"{DECODE} .mark")).to_be_visible()
-    expect(page.locator(f"{DECODE} .crossing")).to_contain_text("From 7,158 tokens on, a step reads more cache than weights")
+    expect(page.locator(f"{DECODE} .crossing")).to_contain_text(
+        "From 7,158 tokens on, a step reads more cache than weights"
+    )
     scrub.press("End")
     expect(page.locator(f"{DECODE} .n-context")).to_have_text("131,072")
     expect(page.locator(f"{DECODE} .crossing")).to_contain_text("has overtaken")
