@@ -28,7 +28,7 @@ dlopen = ctypes.CDLL(None).dlopen
 dlopen.restype, dlopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
 sys.exit(0 if dlopen(os.fsencode(sys.argv[1]), os.RTLD_LAZY) else 1)
 """
-"""Loads a library without looking for the functions it takes from others (OpenMP's come with torch), as ctypes would."""
+"""Loads a library without looking for the functions it takes from others, as ctypes would: OpenMP's come with torch."""
 TRIAL_SECONDS = 60
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ROOT, visit
+from tests.browser.conftest import visit
 from tests.browser.looks import MOST_SHIFT, at_rest, findings, shifts, watch_console, watch_shifts
+from tests.server import ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 OPENED_AT = (390, 820, 1280, 1920)
