@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from attention import adapters, parameter_rules
 from attention.adapters.base import Adapter
 from attention.adapters.classes import class_defaults, nested_model_type
 from attention.adapters.fields import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
+from attention.adapters.ordinary import check_windows
 from attention.files import ordinary
 from attention.parameters import Parameters
-from attention.spec import Layer, ModelSpec, PositionState, check_size
+from attention.spec import ModelSpec, check_size
 
 TIED = "tie_word_embeddings"
 MAX_BYTES = 1_000_000
@@ -195,10 +196,11 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
         reader.defaults = _defaults(adapter, reader)
     try:
         layers = adapter.read(reader)
+        if adapter.oracle_type(model_type) is not None:
+            check_windows(reader, layers)
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
         # a class default of a type nobody foresaw; the file cannot be read, and saying so beats a traceback
         raise ValueError(f"{model_type}: the fields do not fit together ({type(error).__name__}: {error})") from error
-    _check_window(reader, layers)
     _note_quantised_cache(config, part, reader)
     spec = ModelSpec(
         name,
@@ -243,20 +245,6 @@ def _defaults(adapter: Adapter, reader: Reader) -> Any:
                 defaults = class_defaults(model_type, {}, "")
             adapter.read(replace(reader, defaults=defaults, notes=[]))
         raise
-
-
-def _check_window(reader: Reader, layers: Sequence[Layer]) -> None:
-    """Refuse a window that this type's layers do not have: transformers' caches take every layer as sliding where the
-    class has a window and no list of layers."""
-    window = reader.raw.get("sliding_window")
-    if not window or reader.default("sliding_window") is None or reader.default("layer_types") is not None:
-        return
-    kept = [state for layer in layers for state in layer.states if isinstance(state, PositionState)]
-    if kept and all(state.window is None for state in kept):
-        reader.refuse(
-            "sliding_window",
-            f"= {window} is stated, and {reader.model_type} has no sliding layers: what it keeps is not known",
-        )
 
 
 def _heads_alone(raw: Mapping[str, Any]) -> dict[str, int]:

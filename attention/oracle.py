@@ -101,9 +101,7 @@ def supported(config: Mapping[str, Any]) -> str | None:
     """
     part, _, model_type = decoder_part(config)
     adapter = adapters.find(model_type)
-    # SantaCoder calls itself a GPT-2 and brings multi-query code of its own
-    own_code = adapter.oracle_type(model_type) is None or part.get("attention_head_type") == "multiquery"
-    if own_code:
+    if adapter.oracle_type(model_type) is None or adapter.foreign(part):
         return f"transformers has no code of its own for {model_type}, and code that comes with weights is never run"
     return None
 

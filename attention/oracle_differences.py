@@ -11,7 +11,7 @@ from attention.spec import Kind, Layer, PositionState, Role
 def explain(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
     """Why the model's own cache of `layer` differs by `difference` bytes (allocated less computed); None if no
     rule predicts that number."""
-    for rule in (_window, _broadcast, _compressed):
+    for rule in (_window, _window_of_one, _broadcast, _compressed):
         text = rule(layer, context, element_bytes, difference, model_type)
         if text is not None:
             return text
@@ -33,6 +33,17 @@ def _window(layer: Layer, context: int, element_bytes: int, difference: int, mod
     return (
         f"transformers keeps {window - 1:,} of the window's {window:,} positions between steps: "
         f"{-expected:,} bytes less"
+    )
+
+
+def _window_of_one(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
+    """The last W - 1 positions of W = 1 are cut off as [-0:], which is all of them."""
+    states = [s for s in _key_value_rows(layer) if s.window == 1]
+    expected = sum(s.elements_per_position for s in states) * (context - 1) * element_bytes
+    if not states or difference != expected:
+        return None
+    return (
+        f"transformers cuts a window of 1 to its last 0 positions and so keeps all {context:,}: {expected:,} bytes more"
     )
 
 
@@ -72,9 +83,10 @@ def _compressed(layer: Layer, context: int, element_bytes: int, difference: int,
         words.append("keys and values kept apart though equal")
     else:
         widths = sum(s.k_head_dim for s in states[1:])
-        factor = 2 if stride == 4 else 1
+        overlaps = len(states) > 2  # sparse layers, which have an indexer
+        factor = 2 if overlaps else 1
         elements += 2 * (context % stride) * factor * widths
-        if stride == 4 and context >= stride:
+        if overlaps and context >= stride:
             elements += 2 * stride * widths
         words.append("buffers of the block that is not full yet")
     if difference != elements * element_bytes:

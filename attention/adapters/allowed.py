@@ -17,6 +17,8 @@ from typing import Any
 ROPE = frozenset(("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_pct", "rotary_dim"))
 """What the base class makes of positions, under its older names too."""
 TOKENS = frozenset(("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "is_encoder_decoder"))
+CACHE = frozenset(("sliding_window", "attention_chunk_size", "layer_types", "num_kv_shared_layers"))
+"""What transformers' caches ask of every configuration, whether its class has such a field or not."""
 NEVER = frozenset(
     ("attn_implementation", "experts_implementation", "auto_map", "quantization_config", "compression_config",
      "architectures", "dtype", "torch_dtype", "transformers_version", "model_type", "name_or_path")
@@ -38,7 +40,7 @@ def names(configuration: type) -> frozenset[str]:
             if modelling.is_file():
                 asked = re.findall(r"""config\.([a-z]\w*)|config, ?["']([a-z]\w*)""", modelling.read_text())
                 known |= {name for pair in asked for name in pair if name}
-    return frozenset(known | ROPE | TOKENS) - NEVER
+    return frozenset(known | ROPE | TOKENS | CACHE) - NEVER
 
 
 def allowed(fields: Mapping[str, Any], configuration: type) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class _ContradictionError(ValueError):
 def _check_aliases(raw: Mapping[str, Any], blank: Any, prefix: str) -> None:
     for alias, name in blank.attribute_map.items():
         one, other = raw.get(alias), raw.get(name)
-        if one is not None and other is not None and one != other:
+        if alias in raw and name in raw and one != other:
             raise _ContradictionError(
                 f"{prefix}{alias} = {str(one)[:40]} contradicts {name} = {str(other)[:40]}, which is the same field"
             )

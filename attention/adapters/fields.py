@@ -59,6 +59,7 @@ POSITIVE = frozenset(
         *("mamba_expand", "mamba_d_ssm", "mamba_d_conv", "conv_kernel", "expand", "conv1d_width", "lru_width"),
         *(
             "cla_share_factor",
+            "num_experts_per_tok",
             "sparse_index_dim",
             "n_shared_head",
             "intermediate_size",
@@ -74,6 +75,8 @@ NATURAL = frozenset(
         *("kv_lora_rank", "q_lora_rank", "sliding_window", "max_window_layers", "num_kv_shared_layers"),
         *("attn_layer_offset", "num_nextn_predict_layers", "no_rope_layer_interval"),
         *("index_topk_freq", "index_skip_topk_offset", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"),
+        # Cohere 2 MoE: the layers before the first mixture have windows of another pattern
+        *("first_k_dense_replace", "prefix_dense_sliding_window_pattern"),
     )
 )
 """Whole numbers of at least 0."""
@@ -89,7 +92,7 @@ PER_LAYER = frozenset(
     (
         *("layer_types", "layers_block_type", "attn_type_list", "no_rope_layers", "compress_ratios"),
         *("hybrid_layer_pattern", "indexer_types", "block_configs", "num_key_value_heads_per_layer"),
-        *("attention_layers", "num_attention_heads_per_layer", "sparse_attention_layers"),
+        *("attention_layers", "num_attention_heads_per_layer", "sparse_attention_layers", "kv_source_layers"),
     )
 )
 """Lists with one entry per layer; longer ones (next-token-prediction layers at the end) are cut."""
@@ -218,11 +221,18 @@ class Reader:
         Raises:
             ValueError: two of the names are stated with different values.
         """
-        hits = [(name, self.raw[name]) for name in names if self.raw.get(name) is not None]
+        hits = [(name, self.raw[name]) for name in self.spellings(names) if self.raw.get(name) is not None]
         for name, value in hits[1:]:
             if value != hits[0][1]:
                 self.refuse(name, f"= {_short(value)} contradicts {hits[0][0]} = {_short(hits[0][1])}")
         return hits[0][1] if hits else None
+
+    def spellings(self, names: Sequence[str]) -> tuple[str, ...]:
+        """`names`, and what the class calls the same fields: JetMoE's head_dim is kv_channels, T5's is d_kv."""
+        aliases = getattr(self.defaults, "attribute_map", {})
+        own = (aliases[name] for name in names if name in aliases)
+        others = (alias for alias, name in aliases.items() if name in names)
+        return tuple(dict.fromkeys((*names, *own, *others)))
 
     def default(self, name: str) -> Any:
         """The value the architecture's class has for `name` (after its own derivations), None without one."""
@@ -294,6 +304,15 @@ class Reader:
         if isinstance(stated, list):
             self.refuse((names or KV_HEADS)[0], f"must be a whole number, got {_short(stated)}")
         value = check_size(self.prefix + (names or KV_HEADS)[0], stated)
+        for name in () if names or self.defaults is None else KV_HEADS[1:]:
+            if (
+                self.raw.get(name) is not None
+                and self.raw.get(KV_HEADS[0]) is None
+                and not hasattr(type(self.defaults), name)
+            ):
+                self.refuse(
+                    name, f"= {_short(self.raw[name])} is not read by {self.model_type}'s code; state {KV_HEADS[0]}"
+                )
         if heads % value:
             self.refuse((names or KV_HEADS)[0], f"= {value} does not divide num_attention_heads = {heads}")
         return value
@@ -301,6 +320,8 @@ class Reader:
     def _unstated_kv_heads(self, heads: int, absent: int | None, name: str) -> int:
         if self.defaults is not None:
             known = self.default("num_key_value_heads")
+            if known is None and name not in self.raw:  # differs from layer to layer, or has no default
+                known = self.class_default("num_key_value_heads")
             if known is None:  # the class has no such field, or null: every query head has its own
                 return heads
             if name not in self.raw and self.class_default("num_key_value_heads") is not None:
@@ -311,9 +332,10 @@ class Reader:
         self.refuse(name, f"is missing ({self.model_type} has no default for it)")
 
     def head_dim(self, *names: str) -> int:
-        """Size of a head: stated; else the class default where it is a number; else width over query heads."""
+        """Size of a head: stated; else the class default where it is a number (a stated null is none); else width
+        over query heads."""
         names = names or ("head_dim",)
-        stated = self.stated(*dict.fromkeys((*names, self._own_name(names[0]))))
+        stated = self.stated(*names)
         if stated is not None:
             return check_size(self.prefix + names[0], stated)
         # null is not silence: the class then works the size out, if it can
@@ -327,7 +349,14 @@ class Reader:
         """Width over query heads, whatever the file says: some families' code looks at nothing else."""
         width, heads = self.width, self.n_heads
         if width % heads:
-            self.refuse(name, f"is missing, and hidden_size = {width} is not a multiple of {heads} query heads")
+            missing = "is missing" if self.raw.get(name) is None else f"is not read by {self.model_type}'s code"
+            self.refuse(name, f"{missing}, and hidden_size = {width} is not a multiple of {heads} query heads")
+        stated = self.raw.get(name)
+        if stated is not None and stated != width // heads:
+            self.note(
+                f"{self.prefix}{name} = {_short(stated)} is stated, but {self.model_type}'s code takes "
+                f"hidden_size / query heads = {width // heads}, as counted here"
+            )
         return width // heads
 
     @property

@@ -154,6 +154,16 @@ def read_zamba(reader: Reader) -> list[Layer]:
     """Zamba: every layer has a Mamba branch; "hybrid" ones also attention, with heads of twice hidden / heads."""
     kinds = reader.per_layer("layer_types", reader.n_layers) or []
     fixed = mamba2(reader) if reader.model_type == "zamba2" else mamba1(reader)
+    stated = reader.stated("mamba_headdim")
+    inner, heads = int(reader.default("mamba_expand") * reader.width), reader.default("n_mamba_heads")
+    if reader.model_type == "zamba2" and stated not in (None, inner // heads):
+        reader.refuse(
+            "mamba_headdim",
+            f"= {stated} contradicts mamba_expand x hidden_size = {inner} over n_mamba_heads = {heads}",
+        )
+    for name in ("attention_head_dim", "head_dim"):
+        if name in reader.raw and reader.raw[name] is None:
+            reader.refuse(name, "must be a whole number, got null")
     head_dim = reader.stated("attention_head_dim") or 2 * reader.width // reader.n_heads
     attention = attention_layer(reader.n_heads, reader.n_kv_heads(), head_dim)
     both = Layer(Kind.FULL, attention.states + fixed.states, attention.n_heads, head_dim, head_dim)

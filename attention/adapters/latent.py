@@ -6,9 +6,11 @@ elements. It is what serving engines store, and transformers since 5.15.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attention.adapters.base import Adapter
 from attention.adapters.fields import Reader
-from attention.spec import Kind, Layer, PositionState, Role, attention_layer, latent_layer
+from attention.spec import Kind, Layer, PositionState, Role, attention_layer, check_size, latent_layer
 
 V4_LAYERS = {"sliding_attention": None, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 
@@ -27,8 +29,10 @@ def read(reader: Reader) -> list[Layer]:
 
 def read_deepseek_v2(reader: Reader) -> list[Layer]:
     """DeepSeek-V2; its small vision-language relatives state use_mla false and have ordinary attention."""
-    if reader.raw.get("use_mla", True):
+    if reader.raw.get("use_mla") is not False:
         return read(reader)
+    if reader.raw.get("kv_lora_rank"):
+        reader.refuse("use_mla", f"= false contradicts kv_lora_rank = {reader.raw['kv_lora_rank']}")
     heads, width = reader.n_heads, reader.width
     if width % heads:
         reader.refuse("hidden_size", f"= {width} is not a multiple of {heads} query heads")
@@ -46,6 +50,28 @@ def read_indexed(reader: Reader) -> list[Layer]:
     if any(kind not in ("full", "shared") for kind in types):
         reader.refuse("indexer_types", 'must hold "full" and "shared" only')
     return [indexed if kind == "full" else plain for kind in types]
+
+
+def read_mistral_large4(reader: Reader) -> list[Layer]:
+    """Mistral Large 4: layers without RoPE keep the latent alone, and a layer whose `kv_source_layers` entry names
+    another one keeps nothing."""
+    layers = read_indexed(reader)
+    rope = reader.per_layer("no_rope_layers", len(layers)) or [1] * len(layers)
+    sources = reader.per_layer("kv_source_layers", len(layers)) or list(range(len(layers)))
+    out: list[Layer] = []
+    for index, (layer, rotates, source) in enumerate(zip(layers, rope, sources, strict=True)):
+        if rotates not in (0, 1):
+            reader.refuse("no_rope_layers", f"must hold 1 (RoPE) and 0 (none) only, got {rotates!r:.60}")
+        key, *indexer = layer.states
+        assert isinstance(key, PositionState)
+        if source == index:
+            states = (key if rotates else replace(key, v_head_dim=0), *indexer)
+            out.append(replace(layer, states=states))
+        elif indexer:
+            reader.refuse("kv_source_layers", f"= {source} in layer {index}, which has an indexer of its own: unknown")
+        else:
+            out.append(replace(layer, kind=Kind.SHARED, states=(), shares=check_size("kv_source_layers", source, 0)))
+    return out
 
 
 def read_longcat(reader: Reader) -> list[Layer]:
@@ -67,32 +93,28 @@ def read_deepseek_v4(reader: Reader) -> list[Layer]:
     layers add one vector per `ratio` tokens, and ratio-4 layers one indexer key per 4 tokens."""
     n_layers, heads = reader.n_layers, reader.n_heads
     head_dim, window = reader.size("head_dim"), reader.window()
-    ratios = reader.raw.get("compress_ratios")
-    rates = reader.raw.get("compress_rates") or {}
-    if not ratios:
-        kinds = reader.per_layer("layer_types", n_layers) or []
-        for kind in kinds:
-            if kind not in V4_LAYERS:
-                reader.refuse("layer_types", f"holds {kind!r}, which {reader.model_type} does not have")
-        if "compress_ratios" not in reader.raw and "layer_types" not in reader.raw:
-            reader.refuse("compress_ratios", "is missing: the file does not state which layers compress")
-        ratios = [rates.get(kind, V4_LAYERS[kind]) or 0 for kind in kinds]
-    made: dict[int, Layer] = {}
-    for ratio in ratios:
-        if isinstance(ratio, bool) or not isinstance(ratio, int) or ratio < 0 or ratio > 2**20:
-            reader.refuse("compress_ratios", f"must hold whole numbers of at least 0, got {ratio!r}")
-        if ratio not in made:
-            states = [PositionState(Role.COMPRESSED, 1, head_dim, 0, window)]
-            if ratio:
-                states.append(PositionState(Role.COMPRESSED, 1, head_dim, 0, stride=ratio))
-            if ratio == 4:
-                states.append(PositionState(Role.INDEXER, 1, reader.size("index_head_dim"), 0, stride=ratio))
-            made[ratio] = Layer(Kind.COMPRESSED, tuple(states), heads, head_dim, head_dim)
+    if not reader.raw.get("compress_ratios") and not reader.raw.get("layer_types"):
+        reader.refuse("compress_ratios", "is missing: the file does not state which layers compress")
+    # the class reads both spellings, of the layers and of the rates
+    kinds, rates = reader.per_layer("layer_types", n_layers) or [], reader.default("compress_rates") or {}
+    made: dict[str, Layer] = {}
+    for kind in kinds:
+        if kind in made:
+            continue
+        if kind not in V4_LAYERS:
+            reader.refuse("layer_types", f"holds {kind!r}, which {reader.model_type} does not have")
+        states = [PositionState(Role.COMPRESSED, 1, head_dim, 0, window)]
+        if kind != "sliding_attention":
+            rate = check_size(f"{reader.prefix}compress_rates.{kind}", rates.get(kind, V4_LAYERS[kind]), 1, 2**20)
+            states.append(PositionState(Role.COMPRESSED, 1, head_dim, 0, stride=rate))
+        if kind == "compressed_sparse_attention":
+            states.append(PositionState(Role.INDEXER, 1, reader.size("index_head_dim"), 0, stride=rate))
+        made[kind] = Layer(Kind.COMPRESSED, tuple(states), heads, head_dim, head_dim)
     reader.note(
         "keys serve as values, so one vector is counted; transformers keeps, beyond this, the unfinished block's "
         "buffers and a second copy of the window in uncompressed layers"
     )
-    return [made[ratio] for ratio in ratios]
+    return [made[kind] for kind in kinds]
 
 
 def read_minimax_m3(reader: Reader) -> list[Layer]:
@@ -109,12 +131,13 @@ def read_minimax_m3(reader: Reader) -> list[Layer]:
 
 ADAPTERS = {
     **{name: Adapter(read) for name in ("deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu", "axk1", "mistral4")},
-    "deepseek_v2": Adapter(read_deepseek_v2),
+    "deepseek_v2": Adapter(read_deepseek_v2, foreign=lambda part: part.get("use_mla") is False),
     "kimi_k2": Adapter(read, class_type="deepseek_v3"),
     "kimi_k25": Adapter(read, class_type="deepseek_v3"),
     "deepseek_v32": Adapter(read_indexed),
     "glm_moe_dsa": Adapter(read_indexed),
-    **{name: Adapter(read_indexed) for name in ("axk2", "hy_v4", "mistral_large4_text")},
+    **{name: Adapter(read_indexed) for name in ("axk2", "hy_v4")},
+    "mistral_large4_text": Adapter(read_mistral_large4),
     "minimax_m3_vl_text": Adapter(read_minimax_m3),
     **{
         name: Adapter(read_minimax_m3, class_type="minimax_m3_vl_text", same_code=False)

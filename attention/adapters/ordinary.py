@@ -6,11 +6,12 @@ The types named here were run with their own code on meta tensors and agree with
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attention.adapters.base import Adapter
 from attention.adapters.fields import LAYERS, Reader
-from attention.spec import Layer, attention_layer
+from attention.spec import Layer, PositionState, attention_layer
 
 FULL = ("full_attention", "attention")
 SLIDING = ("sliding_attention", "local_attention")
@@ -38,6 +39,25 @@ def layer_kinds(reader: Reader, n_layers: int) -> list[str]:
     if reader.default("attention_chunk_size") is not None:
         return [CHUNKED[0]] * n_layers
     return [FULL[0]] * n_layers
+
+
+def check_windows(reader: Reader, layers: list[Layer]) -> None:
+    """Refuse a window in a file whose family has none: transformers' cache drops what lies behind it all the same,
+    whether or not the attention that reads the cache knows.
+
+    Raises:
+        ValueError: naming the window's field.
+    """
+    if reader.default("layer_types") is not None:
+        return
+    if any(isinstance(state, PositionState) and state.window for layer in layers for state in layer.states):
+        return
+    for name in ("sliding_window", "attention_chunk_size"):
+        value = reader.raw.get(name) if reader.defaults is None else reader.default(name)
+        if value is not None:
+            reader.refuse(
+                name, f"= {value} is stated, and {reader.model_type} has no sliding layers: what it keeps is not known"
+            )
 
 
 def layers_of(
@@ -105,7 +125,6 @@ GROUPED_TYPES = (
         "granite_docling_text",
         "deepseek_ocr2_text",
         "cohere_compass_text",
-        "jetmoe",
         "muse_glimmer_text",
     ),
     *("muse_spark_text",),
@@ -136,21 +155,17 @@ def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "layer_types": kinds}
 
 
+def _is_santacoder(part: Mapping[str, Any]) -> bool:
+    """It calls itself a GPT-2 and brings multi-query code of its own."""
+    return part.get("attention_head_type") == "multiquery"
+
+
 ADAPTERS = {
     **{name: Adapter(read) for name in GROUPED_TYPES},
     **{name: Adapter(read_even_heads) for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text")},
-    **{name: Adapter(read_multi_head) for name in MULTI_HEAD_TYPES},
+    **{name: Adapter(read_multi_head, foreign=_is_santacoder) for name in MULTI_HEAD_TYPES},
     **{name: Adapter(read, prepare=prepare_exaone) for name in ("exaone4", "exaone_moe")},
     # composite models that were first published flat, and types whose own code is a known one with additions
-    **{
-        name: Adapter(read_even_heads, class_type=class_type)
-        for name, class_type in (("qwen2_vl", "qwen2_vl_text"), ("qwen2_5_vl", "qwen2_5_vl_text"))
-    },
-    **{
-        name: Adapter(read, class_type=class_type)
-        for name, class_type in (
-            ("phi3_v", "phi3"),
-            ("phi4mm", "phi3"),
-        )
-    },
+    **{name: Adapter(read_even_heads, class_type=f"{name}_text") for name in ("qwen2_vl", "qwen2_5_vl")},
+    **{name: Adapter(read, class_type="phi3") for name in ("phi3_v", "phi4mm")},
 }

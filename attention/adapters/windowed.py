@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from attention.adapters import ordinary
 from attention.adapters.base import Adapter
-from attention.adapters.fields import Reader
+from attention.adapters.fields import HEADS, Reader, whole
 from attention.spec import Kind, Layer, attention_layer
 
 
@@ -47,12 +50,19 @@ def read_gemma4(reader: Reader) -> list[Layer]:
     return _share(reader, [full if kind in ordinary.FULL else sliding for kind in kinds])
 
 
+def prepare_refined_web(raw: dict[str, Any]) -> dict[str, Any]:
+    """Falcon-40B as first published: n_head_kv without new_decoder_architecture, which its own code always was."""
+    kv = raw.get("n_head_kv")
+    if kv is None or "new_decoder_architecture" in raw or "multi_query" in raw:
+        return raw
+    return {"num_kv_heads": kv, **raw, "new_decoder_architecture": True}
+
+
 def read_falcon(reader: Reader) -> list[Layer]:
     """Old architecture: one K/V head if multi_query (whatever num_kv_heads says), else one per query head. New
     architecture: num_kv_heads."""
     heads = reader.n_heads
-    new = reader.value("new_decoder_architecture", default=False)
-    if new:
+    if reader.value("new_decoder_architecture", default=False):
         stated = reader.stated("num_kv_heads", "n_head_kv", "num_key_value_heads")
         kv = reader.n_kv_heads("num_kv_heads", "n_head_kv", "num_key_value_heads") if stated else heads
         if kv != heads:
@@ -62,29 +72,61 @@ def read_falcon(reader: Reader) -> list[Layer]:
             )
     else:
         kv = 1 if reader.value("multi_query", default=True) else heads
-    return ordinary.layers_of(reader, heads, kv, reader.head_dim())
+    return [attention_layer(heads, kv, reader.even_head_dim())] * reader.n_layers
 
 
 def read_gpt_bigcode(reader: Reader) -> list[Layer]:
     heads = reader.n_heads
-    kv = 1 if reader.value("multi_query") else heads
+    kv = 1 if reader.value("multi_query", default=True) else heads
     return ordinary.layers_of(reader, heads, kv, reader.even_head_dim())
 
 
-def read_mpt(reader: Reader) -> list[Layer]:
-    """Multi-head unless attn_config states kv_n_heads, or names the multi-query or grouped-query kind."""
-    heads = reader.n_heads
-    attention = reader.raw.get("attn_config") or {}
-    kind = attention.get("attn_type", "multihead_attention")
-    kv = attention.get("kv_n_heads")
+def prepare_mpt(raw: dict[str, Any]) -> dict[str, Any]:
+    """MPT's kinds of attention by their number of K/V heads: transformers' class has code for one of them only and
+    refuses to read the others."""
+    attention = dict(raw.get("attn_config") or {})
+    kind = attention.pop("attn_type", None) or "multihead_attention"
+    kv = attention.pop("kv_n_heads", None)
+    heads = next((raw[name] for name in HEADS if raw.get(name) is not None), None)
+    if kv is not None:
+        whole("attn_config.kv_n_heads", kv)
     if kind == "multiquery_attention":
+        if kv not in (None, 1):
+            raise ValueError(f"attn_config.kv_n_heads = {kv} contradicts attn_type = {kind!r}, which has one")
         kv = 1
     elif kind == "multihead_attention":
-        kv = heads if kv is None else kv
+        if kv not in (None, heads):
+            raise ValueError(
+                f"attn_config.kv_n_heads = {kv} contradicts attn_type = {kind!r}, whose {heads} query heads each have "
+                "their own K and V"
+            )
+        kv = heads
     elif kind != "grouped_query_attention" or kv is None:
-        reader.refuse("attn_config.attn_type", f"= {kind!r} with kv_n_heads = {kv!r} is not a kind that is known")
-    head_dim = reader.even_head_dim()
-    return [attention_layer(heads, kv, head_dim)] * reader.n_layers
+        raise ValueError(
+            f"attn_config.attn_type = {kind!r:.60} with kv_n_heads = {kv!r} is not known; known are "
+            "multihead_attention, multiquery_attention, and grouped_query_attention with kv_n_heads"
+        )
+    return {**raw, "attn_config": attention, "kv_n_heads": kv}
+
+
+def _mpt_kind(part: Mapping[str, Any]) -> Any:
+    attention = part.get("attn_config")
+    return (attention.get("attn_type") if isinstance(attention, Mapping) else None) or "multihead_attention"
+
+
+def read_mpt(reader: Reader) -> list[Layer]:
+    """As many K/V heads as `prepare_mpt` found."""
+    heads, kv = reader.n_heads, reader.raw["kv_n_heads"]
+    if heads % kv:
+        reader.refuse("attn_config.kv_n_heads", f"= {kv} does not divide n_heads = {heads}")
+    return [attention_layer(heads, kv, reader.even_head_dim())] * reader.n_layers
+
+
+def read_jetmoe(reader: Reader) -> list[Layer]:
+    """JetMoE: each expert that a token goes to has a query head for every K/V head."""
+    kv, experts = reader.size("num_key_value_heads"), reader.size("num_experts_per_tok")
+    heads = reader.stated(*HEADS) or kv * experts
+    return ordinary.layers_of(reader, heads, kv, reader.head_dim())
 
 
 def read_dbrx(reader: Reader) -> list[Layer]:
@@ -158,6 +200,13 @@ def read_mimo_v2(reader: Reader) -> list[Layer]:
     if swa_kv is None:
         # transformers' class has no field for it: its sliding layers have twice the K/V heads of the full ones
         swa_kv = 2 * kv
+    if reader.model_type == "mimo_v2_flash":  # its class has one head size for all layers
+        for name, value in (("swa_num_key_value_heads", 2 * kv), ("swa_head_dim", k_dim), ("swa_v_head_dim", v_dim)):
+            if reader.stated(name) not in (None, value):
+                reader.refuse(name, f"= {reader.stated(name)} is not what mimo_v2_flash's code builds: {value}")
+        listed = reader.raw.get("layer_types")
+        if listed and [int(kind != "full_attention") for kind in listed] != pattern:
+            reader.refuse("layer_types", "contradicts hybrid_layer_pattern")
     full = attention_layer(heads, kv, k_dim, v_head_dim=v_dim)
     sliding = attention_layer(
         swa_heads,
@@ -203,10 +252,13 @@ ADAPTERS = {
     "gemma4_text": Adapter(read_gemma4),
     "gemma4_unified_text": Adapter(read_gemma4),
     "falcon": Adapter(read_falcon),
-    "RefinedWeb": Adapter(read_falcon, class_type="falcon"),
-    "RefinedWebModel": Adapter(read_falcon, class_type="falcon"),
+    **{
+        name: Adapter(read_falcon, class_type="falcon", prepare=prepare_refined_web)
+        for name in ("RefinedWeb", "RefinedWebModel")
+    },
     "gpt_bigcode": Adapter(read_gpt_bigcode),
-    "mpt": Adapter(read_mpt),
+    "mpt": Adapter(read_mpt, prepare=prepare_mpt, foreign=lambda part: _mpt_kind(part) != "multihead_attention"),
+    "jetmoe": Adapter(read_jetmoe),
     "dbrx": Adapter(read_dbrx, uses_class=False),
     "gpt_neo": Adapter(read_gpt_neo),
     "step3p5": Adapter(read_step3p5, uses_class=False),
