@@ -56,7 +56,7 @@ def test_the_decode_steps_and_scrubs_by_keyboard(app: str, page: Page) -> None:
     )
     scrub.press("End")
     expect(page.locator(f"{DECODE} .n-context")).to_have_text("131,072")
-    expect(page.locator(f"{DECODE} .crossing")).to_contain_text("has overtaken")
+    expect(page.locator(f"{DECODE} .crossing")).to_contain_text("Now a step reads more cache than weights")
     expect(page.locator(".st-key-quiz_why_half")).to_contain_text("That is it")
 
 
