@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from attention.cache_curves import ContextPicture, KindCurves
 from attention.spec import Kind
-from attention.units import binary_bytes, held
+from attention.units import binary_bytes, held, tokens
 from viz import build, theme
 from viz.end_labels import EndLabel, end_labels, margin_for
 
@@ -122,7 +122,8 @@ def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool)
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
         if crossing and numbers.outgrows_at:
-            text += f",<br>outgrown at {held(numbers.outgrows_at)}"
+            # short, so that it stays clear of the lines' names on a phone
+            text += f",<br>outgrown at {tokens(numbers.outgrows_at)}"
         notes.append(
             build.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
         )
