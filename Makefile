@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY      = $(VENV)/bin/python
 PORT   ?= 8501
 ADDRESS ?= localhost
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 
 .PHONY: run test test-fast check audit soak rehearse bench bench-gpu accuracy clean browser
 .DEFAULT_GOAL := help
@@ -46,7 +46,7 @@ check: $(VENV)/dev.stamp
 audit: $(VENV)/dev.stamp
 	$(PY) deploy/audit.py --timeout 120
 
-# a file's tests stay in one process; browser tests wait more than they compute, so there is one process more than cores
+# a file's tests stay in one process
 test: $(VENV)/dev.stamp browser check
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_MS = 40_000
+PATIENCE_MS = 90_000
 """Longest wait for a page; a shared machine can be slow, and nothing here is timed."""
 _RAISED = re.compile(r"Traceback \(most recent call last\)|a page failed|Uncaught app execution|ERROR:|Exception in")
 
