@@ -232,8 +232,8 @@ def kept(found: Sequence[Run]) -> None:
     if problem := kept_runs.upload_problem():
         st.warning(state.quoted(problem, 300))
     with st.expander("Compare with other machines"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("Recorded runs that ship:")
+        st.caption("Recorded runs that ship:")
+        with st.container(horizontal=True):
             for run in runs.recorded():
                 st.button(run.label, key=f"t_show_{run.id}", on_click=kept_runs.only, args=(run.id,))
         st.caption(
