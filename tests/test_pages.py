@@ -119,6 +119,13 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
         assert_sound(at)
 
 
+def test_a_page_draws_only_what_it_calls_for(tmp_path: Path) -> None:
+    """A constant's docstring once stood above the Heads page: Streamlit draws what stands alone, unless told."""
+    script = tmp_path / "page.py"
+    script.write_text('MOST = 3\n"""The most."""\nMOST\n')
+    assert not AppTest.from_file(str(script)).run().markdown
+
+
 def test_a_mistake_of_the_user_is_explained(tmp_path: Path) -> None:
     page = tmp_path / "mistake.py"
     page.write_text(

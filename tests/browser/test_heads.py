@@ -57,7 +57,7 @@ def test_pointer_and_keyboard_light_a_group(app: str, page: Page) -> None:
 def test_decode_steps(app: str, page: Page) -> None:
     visit(page, f"{app}/heads?context=4096")
     page.get_by_role("radio", name="3 Read").click()
-    expect(page.get_by_text("compares its query with all 4,096 keys")).to_be_visible()
+    expect(page.get_by_text("compares its query with the 4,096 keys")).to_be_visible()
     expect(page.locator(f"{MAP} svg.s3")).to_have_count(1)
     expect(page).to_have_url(re.compile("h_step=3"))
     assert_sound(page)
