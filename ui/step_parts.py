@@ -81,47 +81,37 @@ def draw(job: Seen | None, asked: tuple[step_view.Step, ...], apart: str) -> Non
 def table(rows: Sequence[step_view.StepRow]) -> None:
     """Every step with its parts, and its timing where there is one."""
     number = st.column_config.NumberColumn
-    timed = any(row.result for row in rows)
-    columns = []
-    for row in rows:
-        shown: dict[str, Any] = {
-            "step": row.label,
-            "weights": binary_bytes(row.weight_bytes),
-            "cache": binary_bytes(row.cache_bytes),
-            "share": 100 * row.cache_share,
-            "timed": binary_bytes(row.timed_bytes) if row.timed_bytes else None,
+    columns: dict[str, list[Any]] = {
+        "Step": [row.label for row in rows],
+        "Weights read": [binary_bytes(row.weight_bytes) for row in rows],
+        "Cache read": [binary_bytes(row.cache_bytes) for row in rows],
+        "Cache's share": [100 * row.cache_share for row in rows],
+        "Weights timed": [binary_bytes(row.timed_bytes) if row.timed_bytes else None for row in rows],
+    }
+    if any(row.result for row in rows):
+        found = [row.result for row in rows]
+        columns |= {
+            "Layers per token (ms)": [r.token_s * 1e3 if r else None for r in found],
+            "Tokens/s of layers": [r.tokens_per_s if r else None for r in found],
+            "Prefill (s)": [r.prefill_s if r else None for r in found],
+            "× floor": [r.times_floor if r else None for r in found],
+            "Steady": ["" if r is None else "no" if r.unsteady else "yes" for r in found],
+            "Error": [r.error if r else None for r in found],
+            "Note": ["; ".join(part for part in _notes(r) if part) if r else "" for r in found],
         }
-        if timed:
-            r = row.result
-            shown |= {
-                "token_ms": r.token_s * 1e3 if r else None,
-                "tokens_per_s": r.tokens_per_s if r else None,
-                "prefill_s": r.prefill_s if r else None,
-                "times_floor": r.times_floor if r else None,
-                "steady": "" if r is None else "no" if r.unsteady else "yes",
-                "error": r.error if r else None,
-                "note": "; ".join(part for part in _notes(r) if part) if r else "",
-            }
-        columns.append(shown)
-    st.dataframe(
+    frame.table(
         columns,
-        hide_index=True,
         width="stretch",
         column_config={
-            "step": "Step",
-            "weights": "Weights read",
-            "cache": "Cache read",
-            "share": number("Cache's share", format="%.1f %%"),
-            "timed": st.column_config.TextColumn(
-                "Weights timed", help="Of the layers, one timed and multiplied; the output head is not timed."
+            "Cache's share": number(format="%.1f %%"),
+            "Weights timed": st.column_config.TextColumn(
+                help="Of the layers, one timed and multiplied; the output head is not timed."
             ),
-            "token_ms": number("Layers per token (ms)", format="%.1f"),
-            "tokens_per_s": number("Tokens/s of layers", format="%.2f"),
-            "prefill_s": number("Prefill (s)", format="%.2f", help="All tokens of the context through all layers."),
-            "times_floor": number("× floor", format="%.2f"),
-            "steady": "Steady",
-            "error": number("Error", format="%.1e", help="Of the attention, against float64."),
-            "note": "Note",
+            "Layers per token (ms)": number(format="%.1f"),
+            "Tokens/s of layers": number(format="%.2f"),
+            "Prefill (s)": number(format="%.2f", help="All tokens of the context through all layers."),
+            "× floor": number(format="%.2f"),
+            "Error": number(format="%.1e", help="Of the attention, against float64."),
         },
     )
 
