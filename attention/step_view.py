@@ -1,25 +1,57 @@
-"""Decode steps of a whole model arranged for a figure: what each reads, and how long it took here."""
+"""Decode steps of a whole model arranged for a figure: what each reads, and how long its layers took here.
+
+What is read is the whole model's, counted as everywhere else (``parameters.py``, ``memory.py``). What is timed is one
+ordinary decoder layer, times the layers: the output head and what differs from such a layer stay outside.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attention.spec import ModelSpec
+from attention.fit import weight_bytes
+from attention.memory import with_n_kv_heads
+from attention.sharing import Way, ways
+from attention.spec import Kind, ModelSpec, Role, attention_layer
 from attention.steadiness import STILL_TIMED, ratio_interval
-from attention.step_cases import StepCase, StepResult, variants
+from attention.step_cases import StepCase, StepResult
 from attention.timing_views import faster_text
 from attention.units import tokens
 
+FORMATS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+"""Data type of a timing -> name of the format of weights and cache."""
+
+
+class Step(NamedTuple):
+    """One step of the whole model, not timed yet.
+
+    Attributes:
+        label: context, batch and sharing, as shown. variant: the sharing alone: "MHA", "GQA-8", "MLA", "MQA".
+        weight_bytes: fewest bytes of weights that the step reads, the output head included; of the timed layers alone
+            where the model's parameters are not known.
+        cache_bytes: the states of all sequences and layers.
+        case: the layer to time; None where no ordinary layer stands for the model (MLA).
+    """
+
+    label: str
+    variant: str
+    weight_bytes: int
+    cache_bytes: int
+    case: StepCase | None
+
 
 class StepRow(NamedTuple):
-    """One step of the whole model: what it reads in bytes, and the timing if there is one."""
+    """A :class:`Step` with its timing if there is one.
+
+    timed_bytes: weights of the layers that are timed; 0 where none is.
+    """
 
     label: str
     variant: str
     weight_bytes: int
     cache_bytes: int
     result: StepResult | None
+    timed_bytes: int = 0
 
     @property
     def cache_share(self) -> float:
@@ -48,10 +80,14 @@ def mlp_width(config: Mapping[str, Any] | None) -> int | None:
     return number("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim") or None
 
 
-def cases(
+def steps(
     spec: ModelSpec, width: int, contexts: Iterable[int], batches: Iterable[int], dtype: str, device: str
-) -> tuple[StepCase, ...]:
-    """The model's layer as MHA, as it shares, and as MQA, at each context and batch.
+) -> tuple[Step, ...]:
+    """The model as MHA, as it shares, and as MQA, at each context and batch.
+
+    Args:
+        width: of the MLP that a token passes through, for the timed layer.
+        dtype: of weights and cache, one of FORMATS.
 
     Raises:
         ValueError: a size that is unknown or out of range.
@@ -61,43 +97,101 @@ def cases(
         raise ValueError("this model has no attention layer to time")
     if spec.hidden_size is None:
         raise ValueError("the model's hidden size is not known: pick one from the catalogue")
+    hidden = spec.hidden_size
+    batches = sorted(batches)
+
+    def step(way: Way, context: int, batch: int) -> Step:
+        def case(n_kv_heads: int) -> StepCase:
+            return StepCase(
+                variant=way.label,
+                n_layers=spec.n_layers,
+                hidden_size=hidden,
+                intermediate_size=width,
+                n_heads=layer.n_heads,
+                n_kv_heads=n_kv_heads,
+                head_dim=layer.k_head_dim,
+                context=context,
+                batch=batch,
+                dtype=dtype,
+                device=device,
+                prefill=batch == 1,
+            )
+
+        timed = None if way.is_model and layer.kind is Kind.LATENT else case(way.n_kv_heads)
+        read = _weights_read(spec, way, dtype)
+        if read is None:
+            if timed is None:
+                raise ValueError("how many parameters this model has is not known, so its step cannot be counted")
+            read = timed.weight_bytes * timed.n_layers
+        several = f" · batch {batch}" if batch > 1 else ""
+        return Step(f"{tokens(context)}{several} · {way.label}", way.label, read, way.state_bytes, timed)
+
     return tuple(
-        StepCase(
-            variant=name,
-            n_layers=spec.n_layers,
-            hidden_size=spec.hidden_size,
-            intermediate_size=width,
-            n_heads=layer.n_heads,
-            n_kv_heads=n_kv_heads,
-            head_dim=layer.k_head_dim,
-            context=context,
-            batch=batch,
-            dtype=dtype,
-            device=device,
-            prefill=batch == 1,
-        )
+        step(way, context, batch)
         for context in sorted(contexts)
-        for batch in sorted(batches)
-        for name, n_kv_heads in variants(layer.n_heads, layer.n_kv_heads)
+        for batch in batches
+        for way in ways(spec, context, batch, FORMATS[dtype])
     )
 
 
-def rows(asked: Sequence[StepCase], results: Iterable[StepResult]) -> tuple[StepRow, ...]:
-    """One row per case, with its timing if it has been taken."""
+def _weights_read(spec: ModelSpec, way: Way, dtype: str) -> int | None:
+    """Fewest bytes of weights a step of the model with this sharing reads; None where the parameters are not known."""
+    if spec.parameters is None:
+        return None
+    read = spec.parameters.read
+    if not way.is_model:
+        shared = with_n_kv_heads(spec, None if way.label == "MHA" else way.n_kv_heads)
+        read += _kv_projections(shared) - _kv_projections(spec)
+    return weight_bytes(read, FORMATS[dtype])
+
+
+def _kv_projections(spec: ModelSpec) -> int:
+    """Weights that make keys and values from a layer's input, all layers together."""
+    total = 0
+    for layer, n in spec.groups:
+        own = layer.key_value
+        if own is None:
+            continue
+        if own.role is Role.LATENT:
+            rank, rope = own.k_head_dim, own.v_head_dim
+            expanded = layer.n_heads * (layer.k_head_dim - rope + layer.v_head_dim)
+            total += n * ((spec.hidden_size or 0) * (rank + rope) + rank * expanded)
+        else:
+            total += n * (spec.hidden_size or 0) * own.elements_per_position
+    return total
+
+
+def timed_apart(spec: ModelSpec) -> str:
+    """What of the model the timed layer is not, in a sentence; empty where all layers are like it."""
+    layer = spec.attention_layer
+    if layer is not None and layer.kind is Kind.LATENT:
+        return (
+            "MLA is not timed: its heads read one latent vector. What Run times are ordinary layers with the keys "
+            "and values that its heads would need."
+        )
+    like = 0
+    if layer is not None and layer.n_heads:
+        timed = attention_layer(layer.n_heads, layer.n_kv_heads, layer.k_head_dim)
+        like = sum(n for other, n in spec.groups if other == timed)
+    if like == spec.n_layers:
+        return ""
+    return (
+        f"The timed layer keeps K and V of every token; {spec.n_layers - like} of this model's {spec.n_layers} layers "
+        "are of another kind, so its own step takes another time."
+    )
+
+
+def rows(asked: Sequence[Step], results: Iterable[StepResult]) -> tuple[StepRow, ...]:
+    """One row per step, with its timing if it has been taken."""
     timed = {(r.variant, r.context, r.batch, r.dtype, r.n_layers, r.weight_bytes): r for r in results}
     out = []
-    for case in asked:
-        key = (case.variant, case.context, case.batch, case.dtype, case.n_layers, case.weight_bytes)
-        batch = f" · batch {case.batch}" if case.batch > 1 else ""
-        out.append(
-            StepRow(
-                f"{tokens(case.context)}{batch} · {case.variant}",
-                case.variant,
-                case.weight_bytes * case.n_layers,
-                case.cache_bytes * case.n_layers,
-                timed.get(key),
-            )
-        )
+    for label, variant, weights, cache, case in asked:
+        result, layers = None, 0
+        if case is not None:
+            layers = case.weight_bytes * case.n_layers
+            key = (variant, case.context, case.batch, case.dtype, case.n_layers, case.weight_bytes)
+            result = timed.get(key)
+        out.append(StepRow(label, variant, weights, cache, result, layers))
     return tuple(out)
 
 

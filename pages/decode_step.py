@@ -10,10 +10,11 @@ with frame.page(
     lead="See what one token costs a whole model: weights, cache, and the time it takes on this server.",
     params=PARAMS,
 ):
-    asked, run_column = step_parts.choose()
-    payload = {"cases": [vars(case) for case in asked], "device": "auto"} if asked else None
+    asked, apart, run_column = step_parts.choose()
+    cases = [vars(step.case) for step in asked if step.case]
+    payload = {"cases": cases, "device": "auto"} if cases else None
     with run_column:
         jobs.button("decode_step", "model_step", payload, help="Time one decoder layer of these sizes on this server.")
-    jobs.panel("decode_step", step_parts.draw, asked, address="d_kept")
+    jobs.panel("decode_step", step_parts.draw, asked, apart, address="d_kept")
     with frame.details():
         lesson.show("decode_step")

@@ -156,6 +156,21 @@ def test_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown accelerator 'abacus'" in capsys.readouterr().err
 
 
+def test_fit_promises_nothing_without_room(capsys: pytest.CaptureFixture[str]) -> None:
+    model = "meta-llama/Llama-3.1-405B"
+    code, [result], _ = run(capsys, "fit", model)
+    assert (code, result["fits"]) == (0, False)
+    assert [result[name] for name in ("floor_time_s", "floor_tokens_per_s", "floor_binds")] == [None] * 3
+    assert cli.main(["fit", model]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[1].strip() == "this load does not fit"
+    assert "tokens/s" not in text
+    assert cli.main(["fit", model, "--count", "16"]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[1].strip() == "this load fits"
+    assert "tokens/s" in text
+
+
 def test_from_a_shell() -> None:
     """Once as a process: exit code, one line each, and no torch for what only computes."""
     argv = [sys.executable, "-X", "importtime", "-m", "attention", "kv", "llama-3.1-8b", "--json"]

@@ -16,7 +16,7 @@ from attention import catalog, decode_story, sharing, units
 from attention.fit import weight_bytes
 from attention.memory import cache_bytes, with_n_kv_heads
 from attention.parameters import Parameters
-from attention.spec import ModelSpec
+from attention.spec import Kind, ModelSpec
 from ui.controls import pack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,6 +132,35 @@ def test_the_weights_are_the_same_on_every_page(model: str) -> None:
         assert f"reads {read} of weights" in texts["pages/fit.py"]
 
 
+@pytest.mark.parametrize("kind", [k for k in MODELS if k not in ("recurrent only", "parameters not known")])
+def test_a_decode_step_reads_what_the_other_pages_say(kind: str) -> None:
+    model = MODELS[kind]
+    spec = spec_of(model)
+    text = drawn("pages/decode_step.py", model, 8192, 1)
+    if spec.hidden_size is None or "MLP's width is not known" in text:
+        pytest.skip("no layer of this model can be timed")
+    assert spec.parameters is not None
+    assert spec.attention_layer is not None
+    name = sharing.own_name(spec.attention_layer)
+    read = units.binary_bytes(weight_bytes(spec.parameters.read, "bf16"))
+    size = units.binary_bytes(cache_bytes(spec, 1024, 1).state_bytes)
+    row = next(line for line in text.splitlines() if f"{units.tokens(1024)} · {name} " in line and "iB" in line)
+    assert read in row
+    assert size in row
+    assert read in drawn("pages/why.py", model, 8192, 1)
+    if spec.attention_layer.kind is Kind.LATENT:
+        assert "MLA is not timed" in text
+
+
+def test_a_decode_step_whose_parameters_are_not_known_says_what_it_counts() -> None:
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    at.switch_page("pages/decode_step.py")
+    at.query_params["model"], at.query_params["d_width"] = MODELS["parameters not known"], "8192"
+    text = "\n".join(_texts(at.run().main))
+    assert not at.exception
+    assert "not known: the weights are those of the timed layers" in text
+
+
 @pytest.mark.parametrize(("model", "context", "batch"), CASES)
 def test_what_pages_say_is_true_of_the_model(model: str, context: int, batch: int) -> None:
     spec = spec_of(model)
@@ -180,6 +209,9 @@ def test_a_pasted_model_has_its_published_twins_numbers(name: str, model: str) -
         text = drawn(page, pasted, 8192, 1)
         assert weights in text, page
         assert units.parameters(spec.parameters.active) in text or page == "pages/compare.py"
+    step = drawn("pages/decode_step.py", pasted, 8192, 1)
+    assert units.binary_bytes(weight_bytes(spec.parameters.read, "bf16")) in step
+    assert "type it under More" not in step
     compared = drawn("pages/compare.py", pasted, 8192, 1)
     assert "Pasted config.json" in compared
     assert size in compared

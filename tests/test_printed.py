@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import streamlit as st
 
@@ -25,3 +26,9 @@ def test_what_is_left_out_is_said() -> None:
     assert shown.count("<tr>") == 1 + printed.MOST_ROWS
     assert "7 more rows are left out here" in shown
     assert "left out" not in printed.table({"n": range(printed.MOST_ROWS)}, {})
+
+
+def test_pages_draw_no_table_that_paper_would_cut() -> None:
+    root = Path(__file__).resolve().parents[1]
+    drawn = [path for folder in ("ui", "pages") for path in (root / folder).rglob("*.py")] + [root / "app.py"]
+    assert [path.name for path in drawn if "st.dataframe(" in path.read_text(encoding="utf-8")] == ["frame.py"]

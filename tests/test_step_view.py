@@ -17,12 +17,36 @@ def test_rows_count_the_models_own_weights_and_cache():
     row = llama()
     width = step_view.mlp_width(row.config)
     assert width == 14_336
-    asked = step_view.cases(row.spec, width, [4096], [3], "bfloat16", "cpu")
-    assert [case.variant for case in asked] == ["MHA", "GQA-8", "MQA"]
-    own = step_view.rows(asked, [])[1]
+    asked = step_view.steps(row.spec, width, [4096], [3], "bfloat16", "cpu")
+    assert [step.variant for step in asked] == ["MHA", "GQA-8", "MQA"]
+    mha, own, _ = step_view.rows(asked, [])
     assert own.cache_bytes == cache_bytes(row.spec, 4096, 3, "bf16").state_bytes
-    # all parameters but the embedding, the head (128,256 · 4,096 each) and the last norm
-    assert own.weight_bytes == 2 * (8_030_261_248 - 2 * 128_256 * 4096 - 4096)
+    # of the embedding (128,256 · 4,096) one row is read for a token
+    assert own.weight_bytes == 2 * (8_030_261_248 - 128_256 * 4096 + 4096)
+    # the timed layers are without the output head and the last norm too
+    assert own.timed_bytes == 2 * (8_030_261_248 - 2 * 128_256 * 4096 - 4096)
+    assert mha.weight_bytes - own.weight_bytes == mha.timed_bytes - own.timed_bytes
+
+
+def test_a_latent_model_is_counted_as_itself_and_timed_as_ordinary_layers_alone():
+    row = catalog.model("deepseek-ai/DeepSeek-V3")
+    asked = step_view.steps(row.spec, 7, [1024], [1], "bfloat16", "cpu")
+    assert [step.variant for step in asked] == ["MHA", "MLA", "MQA"]
+    mha, own, mqa = asked
+    assert own.case is None
+    assert own.weight_bytes == 2 * row.spec.parameters.read
+    assert own.cache_bytes == cache_bytes(row.spec, 1024, 1, "bf16").state_bytes
+    # 61 layers: K of 192 and V of 128 for each of 128 heads from 7,168; MLA goes by a latent of 512 and 64 for RoPE
+    expanded = 7168 * 128 * (192 + 128)
+    latent = 7168 * (512 + 64) + 512 * 128 * (128 + 128)
+    assert mha.weight_bytes - own.weight_bytes == 2 * 61 * (expanded - latent)
+    assert mha.weight_bytes - mqa.weight_bytes == 2 * 61 * 7168 * 127 * (192 + 128)
+    assert "MLA is not timed" in step_view.timed_apart(row.spec)
+
+
+def test_what_of_a_model_the_timed_layer_is_not_is_said():
+    assert step_view.timed_apart(llama().spec) == ""
+    assert "22 of this model's 26 layers" in step_view.timed_apart(catalog.model("google/gemma-3-1b-pt").spec)
 
 
 def test_experts_count_as_one_mlp_of_their_joint_width():
@@ -37,13 +61,14 @@ def test_experts_count_as_one_mlp_of_their_joint_width():
 
 def test_what_cannot_be_timed_is_said():
     with pytest.raises(ValueError, match="hidden size is not known"):
-        step_view.cases(uniform_spec(2, 6, 3, 10), 7, [128], [1], "float32", "cpu")
+        step_view.steps(uniform_spec(2, 6, 3, 10), 7, [128], [1], "float32", "cpu")
 
 
 def test_results_find_their_rows_and_others_do_not():
     row = llama()
-    asked = step_view.cases(row.spec, 14_336, [1024, 2048], [1], "bfloat16", "cpu")
-    case = asked[4]
+    asked = step_view.steps(row.spec, 14_336, [1024, 2048], [1], "bfloat16", "cpu")
+    case = asked[4].case
+    assert case is not None
     values = {
         "variant": case.variant, "n_layers": case.n_layers, "n_kv_heads": case.n_kv_heads, "context": case.context,
         "batch": 1, "dtype": "bfloat16", "device": "cpu", "layer_s": 0.01, "iqr_s": 0.001, "token_s": 0.32,
@@ -58,7 +83,7 @@ def test_results_find_their_rows_and_others_do_not():
     figure = decode_step.plot_steps(rows)
     weights, cache = figure.data
     assert list(weights.x) == [r.weight_bytes for r in rows]
-    assert "3.25 tokens/s" in cache.text[4]
+    assert cache.text[4].startswith("layers 320 ms")
     assert cache.text[0].startswith("cache ")
 
 

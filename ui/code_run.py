@@ -78,7 +78,7 @@ def draw_check(job: Seen | None) -> None:
         return
     counted = [row for row in job.results if row["what"] == "counts"]
     if counted:
-        st.dataframe(
+        frame.records(
             [
                 {
                     "Class": row["class"],
@@ -89,7 +89,6 @@ def draw_check(job: Seen | None) -> None:
                 }
                 for row in counted
             ],
-            hide_index=True,
             width="stretch",
         )
     for row in job.results:

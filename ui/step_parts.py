@@ -9,9 +9,9 @@ import streamlit as st
 
 from attention import step_view
 from attention.cases import DTYPES
-from attention.step_cases import StepCase, StepResult
+from attention.step_cases import StepResult
 from attention.units import binary_bytes, duration, significant, tokens
-from ui import controls, frame, jobs, lesson, measured, params
+from ui import controls, frame, jobs, lesson, measured, model_weights, params
 from ui.jobs import Seen
 from viz import decode_step
 
@@ -25,8 +25,8 @@ PARAMS = (
 )
 
 
-def choose() -> tuple[tuple[StepCase, ...], Any]:
-    """The row of controls; returns the steps to time and the column for the button.
+def choose() -> tuple[tuple[step_view.Step, ...], str, Any]:
+    """The row of controls; returns the steps, what of the model is not timed, and the column for the button.
 
     Raises:
         ValueError: a size that is not known or out of range.
@@ -41,14 +41,22 @@ def choose() -> tuple[tuple[StepCase, ...], Any]:
         typed = st.number_input(
             "MLP width (0: as published)", 0, 2**20, key="d_width", help="Width of the MLP a token passes through."
         )
-    width = int(typed) or step_view.mlp_width(model.row.config if model.row is not None else None)
+    width = int(typed) or step_view.mlp_width(model.config)
     if not width:
         raise ValueError("the MLP's width is not known for this model: type it under More")
-    return step_view.cases(model.spec, width, contexts, batches, dtype, "auto"), columns[5]
+    spec = model_weights.if_known(model)
+    apart = [step_view.timed_apart(spec)]
+    if spec.parameters is None:
+        apart.insert(0, "How many parameters this model has is not known: the weights are those of the timed layers.")
+    return step_view.steps(spec, width, contexts, batches, dtype, "auto"), " ".join(filter(None, apart)), columns[5]
 
 
-def draw(job: Seen | None, asked: tuple[StepCase, ...]) -> None:
-    """The figure and its table, with the timings taken so far."""
+def draw(job: Seen | None, asked: tuple[step_view.Step, ...], apart: str) -> None:
+    """The figure and its table, with the timings taken so far.
+
+    Args:
+        apart: what of the model is not timed, in words; may be empty.
+    """
     rows = step_view.rows(asked, step_view.latest(jobs.parsed(job, StepResult.from_json)))
     if why := step_view.trouble(rows):
         measured.unsteady(why)
@@ -56,16 +64,16 @@ def draw(job: Seen | None, asked: tuple[StepCase, ...]) -> None:
         for row in rows[-3:]:
             if row.result:
                 state = "" if not row.result.unsteady else ", so far" if job and not job.done else ", not steady"
-                st.metric(f"{row.label}, per token{state}", duration(row.result.token_s))
+                st.metric(f"{row.label}, layers per token{state}", duration(row.result.token_s))
             else:
                 st.metric(f"{row.label}, cache's share", f"{significant(100 * row.cache_share, 2)} %")
     frame.chart(
         decode_step.plot_steps(rows),
         key="d_figure",
         filename="headshare-decode-step",
-        alt="Bytes of weights and cache that one decode step reads, for MHA, the model's own sharing and MQA.",
+        alt="Bytes of weights and cache that one decode step of the model reads, for each way to share heads.",
     )
-    st.caption(" ".join((lesson.text("decode_step_figure"), *step_view.comparisons(rows))))
+    st.caption(" ".join((lesson.text("decode_step_figure"), *filter(None, (apart,)), *step_view.comparisons(rows))))
     with st.container(key="d_table"):
         table(rows)
 
@@ -73,43 +81,37 @@ def draw(job: Seen | None, asked: tuple[StepCase, ...]) -> None:
 def table(rows: Sequence[step_view.StepRow]) -> None:
     """Every step with its parts, and its timing where there is one."""
     number = st.column_config.NumberColumn
-    timed = any(row.result for row in rows)
-    columns = []
-    for row in rows:
-        shown: dict[str, Any] = {
-            "step": row.label,
-            "weights": binary_bytes(row.weight_bytes),
-            "cache": binary_bytes(row.cache_bytes),
-            "share": 100 * row.cache_share,
+    columns: dict[str, list[Any]] = {
+        "Step": [row.label for row in rows],
+        "Weights read": [binary_bytes(row.weight_bytes) for row in rows],
+        "Cache read": [binary_bytes(row.cache_bytes) for row in rows],
+        "Cache's share": [100 * row.cache_share for row in rows],
+        "Weights timed": [binary_bytes(row.timed_bytes) if row.timed_bytes else None for row in rows],
+    }
+    if any(row.result for row in rows):
+        found = [row.result for row in rows]
+        columns |= {
+            "Layers per token (ms)": [r.token_s * 1e3 if r else None for r in found],
+            "Tokens/s of layers": [r.tokens_per_s if r else None for r in found],
+            "Prefill (s)": [r.prefill_s if r else None for r in found],
+            "× floor": [r.times_floor if r else None for r in found],
+            "Steady": ["" if r is None else "no" if r.unsteady else "yes" for r in found],
+            "Error": [r.error if r else None for r in found],
+            "Note": ["; ".join(part for part in _notes(r) if part) if r else "" for r in found],
         }
-        if timed:
-            r = row.result
-            shown |= {
-                "token_ms": r.token_s * 1e3 if r else None,
-                "tokens_per_s": r.tokens_per_s if r else None,
-                "prefill_s": r.prefill_s if r else None,
-                "times_floor": r.times_floor if r else None,
-                "steady": "" if r is None else "no" if r.unsteady else "yes",
-                "error": r.error if r else None,
-                "note": "; ".join(part for part in _notes(r) if part) if r else "",
-            }
-        columns.append(shown)
-    st.dataframe(
+    frame.table(
         columns,
-        hide_index=True,
         width="stretch",
         column_config={
-            "step": "Step",
-            "weights": "Weights read",
-            "cache": "Cache read",
-            "share": number("Cache's share", format="%.1f %%"),
-            "token_ms": number("Time per token (ms)", format="%.1f"),
-            "tokens_per_s": number("Tokens/s", format="%.2f"),
-            "prefill_s": number("Prefill (s)", format="%.2f", help="All tokens of the context through all layers."),
-            "times_floor": number("× floor", format="%.2f"),
-            "steady": "Steady",
-            "error": number("Error", format="%.1e", help="Of the attention, against float64."),
-            "note": "Note",
+            "Cache's share": number(format="%.1f %%"),
+            "Weights timed": st.column_config.TextColumn(
+                help="Of the layers, one timed and multiplied; the output head is not timed."
+            ),
+            "Layers per token (ms)": number(format="%.1f"),
+            "Tokens/s of layers": number(format="%.2f"),
+            "Prefill (s)": number(format="%.2f", help="All tokens of the context through all layers."),
+            "× floor": number(format="%.2f"),
+            "Error": number(format="%.1e", help="Of the attention, against float64."),
         },
     )
 

@@ -1,4 +1,4 @@
-"""What a decode step reads: weights and cache as stacked bars, with the measured time of each step beside its bar."""
+"""What a decode step reads: weights and cache as stacked bars, with the measured time of its layers beside its bar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from attention.steadiness import STILL_TIMED
 from attention.step_view import StepRow
-from attention.units import binary_bytes, decimal, duration, ratio, significant
+from attention.units import binary_bytes, duration, ratio, significant
 from viz import theme
 
 ROW_PX = 30
@@ -60,5 +60,5 @@ def _text(row: StepRow) -> str:
         return f"cache {significant(100 * row.cache_share, 2)} %"
     r = row.result
     if r.unsteady:
-        return f"{duration(r.token_s)} · {'so far' if r.unsteady == STILL_TIMED else 'not steady'}"
-    return f"{duration(r.token_s)} · {decimal(r.tokens_per_s, 'tokens/s')} · {ratio(r.times_floor)} floor"
+        return f"layers {duration(r.token_s)} · {'so far' if r.unsteady == STILL_TIMED else 'not steady'}"
+    return f"layers {duration(r.token_s)} · {ratio(r.times_floor)} floor"

@@ -89,6 +89,7 @@ def describe(spec: ModelSpec, source: str, setup: Setup, args: argparse.Namespac
     if args.parameters is not None:
         spec = replace(spec, n_parameters=args.parameters)
     space = room(spec, setup)
+    fitting = fits(spec, setup, args.context, args.batch)
     step = decode_floor(
         spec,
         setup.accelerator,
@@ -107,15 +108,16 @@ def describe(spec: ModelSpec, source: str, setup: Setup, args: argparse.Namespac
         "kv_dtype": kv_dtype,
         "weight_dtype": setup.weight_dtype,
         **space._asdict(),
-        "fits": fits(spec, setup, args.context, args.batch),
+        "fits": fitting,
         "largest_context": largest_context(spec, setup, args.batch),
         "max_context": spec.max_context,
         "largest_batch": largest_batch(spec, setup, args.context),
         "smallest_count_power_of_two": smallest_count(spec, setup, args.context, args.batch),
         "smallest_count": smallest_count(spec, setup, args.context, args.batch, powers_of_two=False),
-        "floor_time_s": step.floor.time_s,
-        "floor_tokens_per_s": step.tokens_per_s,
-        "floor_binds": step.floor.binds,
+        # without room for it there is no step
+        "floor_time_s": step.floor.time_s if fitting else None,
+        "floor_tokens_per_s": step.tokens_per_s if fitting else None,
+        "floor_binds": step.floor.binds if fitting else None,
         "traffic_crossover_context": traffic_crossover(spec, setup.weight_dtype, kv_dtype, args.batch),
         "notes": list(step.notes),
     }
@@ -132,15 +134,17 @@ def _text(answer: dict[str, Any]) -> str:
     lines = [
         f"{answer['model']} on {answer['count']} × {answer['accelerator']}, context {answer['context']:,}, "
         f"batch {answer['batch']:,}, weights {answer['weight_dtype']}, cache {answer['kv_dtype']}",
+        "  this load fits" if answer["fits"] else "  this load does not fit",
         f"  each: {size(answer['usable_bytes'])} usable − {size(answer['reserve_bytes'])} reserve "
         f"− {size(answer['weight_bytes'])} weights = {size(answer['state_room_bytes'])} for states",
-        f"  fits: {'yes' if answer['fits'] else 'no'}",
         f"  largest context at this batch: {tokens(answer['largest_context'])}"
         f" (the model states {tokens(answer['max_context']) if answer['max_context'] else 'none'})",
         f"  largest batch at this context: {answer['largest_batch']:,}",
         f"  fewest accelerators: {answer['smallest_count_power_of_two'] or 'none'} (powers of two), "
         f"{answer['smallest_count'] or 'none'} (any)",
-        f"  decode step: at least {units.duration(answer['floor_time_s'])}, at most "
+        "  decode step: none without room for it"
+        if not answer["fits"]
+        else f"  decode step: at least {units.duration(answer['floor_time_s'])}, at most "
         f"{units.significant(answer['floor_tokens_per_s'])} tokens/s; {answer['floor_binds']} binds (a bound)",
         f"  a step reads more cache than weights from {tokens(answer['traffic_crossover_context'])} tokens on",
     ]
