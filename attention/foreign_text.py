@@ -8,9 +8,9 @@ import re
 from typing import Any
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_SIGNS = frozenset("\\`*_{}[]()#+!|<>$~:&=")
+_SIGNS = frozenset("\\`*_{}[]()#+!|<>$~:&")
 _FOUND = re.compile(r"(?<=:)(?=\S)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
-_BEGINS_BLOCK = re.compile(r"^(\s*\d*)([-.])")
+_BEGINS_BLOCK = re.compile(r"^(\s*\d*)([-.=])")
 _BEGINS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """The wide forms too: some spreadsheets take them for the usual ones."""
 
