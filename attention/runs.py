@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 from attention.cases import Result, case_bytes
+from attention.foreign_text import cell
 from attention.settings import PROJECT
 
 FORMAT = 1
@@ -109,13 +110,8 @@ class Run:
         writer.writeheader()
         for result in self.results:
             row = {**result.to_json(), "times_s": " ".join(map(str, result.times_s)), **stamp}
-            writer.writerow({key: _cell(value) for key, value in row.items()})
+            writer.writerow({key: cell(value) for key, value in row.items()})
         return out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    # a spreadsheet would run a text that starts like a formula
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
 
 
 def new(

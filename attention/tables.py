@@ -8,27 +8,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attention.foreign_text import cell, markdown
+
 Row = Mapping[str, Any]
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Comma-separated with a heading line; None is an empty cell.
-
-    A text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, "CSV injection"): model
-    names can come from a visitor's configuration.
-    """
+    """Comma-separated with a heading line; None is an empty cell, and no text is a spreadsheet's formula."""
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def to_json(rows: Sequence[Row], **stamp: Any) -> str:
@@ -43,10 +35,5 @@ def to_markdown(rows: Sequence[Row]) -> str:
     keys = list(rows[0])
     right = [all(isinstance(row[key], int | float | None) for row in rows) for key in keys]
     lines = [keys, ["---:" if r else "---" for r in right]]
-    lines += [["" if row[key] is None else _escaped(row[key]) for key in keys] for row in rows]
+    lines += [["" if row[key] is None else markdown(" ".join(str(row[key]).split())) for key in keys] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def _escaped(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return "".join("\\" + c if c in "\\|`*_<>[]" else c for c in text)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from attention import timing_views
+from attention import foreign_text, timing_views
 from ui import frame, jobs, kept_runs, lesson, timing_parts
 
 PARAMS = (*timing_parts.PARAMS, kept_runs.PARAM)
@@ -22,7 +22,7 @@ with frame.page(
     shapes = timing_views.common_shapes(found)
     shape, view = timing_parts.view_controls(found, shapes, running=running)
     for problem in problems:
-        st.warning(problem)
+        st.warning(foreign_text.markdown(problem))
     jobs.panel("timings", timing_parts.draw, found, shape, view)
     with frame.details():
         timing_parts.kept(found)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from attention import catalog, decode_story
+from attention import catalog, decode_story, foreign_text
 from ui import controls, frame, lesson, model_weights, params, quiz, why_text
 from ui.decode_animation import decode_animation, summary
 from viz import why
@@ -23,7 +23,7 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
 
     decode_animation(story, accelerator, spec.n_kv_heads, key="decode", count=count)
     for note in story.notes:
-        st.caption(f"Note: {note}.")
+        st.caption(f"Note: {foreign_text.markdown(note)}.")
 
     with frame.details():
         left, right_half = st.columns(2, gap="large")

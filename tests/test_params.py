@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attention import foreign_text
 from ui import params, state
 from ui.controls import pack, unpack
 
@@ -66,8 +67,8 @@ def test_whole_numbers_are_plain_digits(text):
 
 
 def test_quoting_leaves_no_markdown():
-    assert state.quoted("`x` ![](http://a)\n$") == "`'x' ![](http://a)··`"
-    assert len(state.quoted("A" * 5000)) < 70
+    assert foreign_text.code("`x` ![](http://a)\n$") == "`'x' ![](http://a)··`"
+    assert len(foreign_text.code("A" * 5000)) < 70
 
 
 def test_a_configuration_travels_in_the_address():

@@ -27,5 +27,5 @@ def test_markdown_keeps_its_columns() -> None:
     assert heading == "| model | bytes | note |"
     assert rule == "| --- | ---: | --- |"
     assert first == "| a\\|b | 1024 |  |"
-    assert second == "| =cmd() |  | two lines |"
+    assert second == "| \\=cmd\\(\\) |  | two lines |"
     assert tables.to_markdown([]) == ""

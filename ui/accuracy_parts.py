@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
+from attention import foreign_text
 from attention.accuracy import Check, Golden, Results
 from attention.accuracy_view import WHICH, Mistake, Summary
 from attention.units import binary_bytes, ratio
@@ -69,11 +70,9 @@ def rules(results: Results) -> None:
     """What each rule does, in words."""
     lesson.show("accuracy_rules")
     names = results.about["rules"]
-    st.markdown("\n".join(f"- **{RULE_NAMES.get(rule, rule)}**: {_plain(text)}." for rule, text in names.items()))
-
-
-def _plain(text: str) -> str:
-    return "".join("\\" + c if c in "\\`*_[]<>$" else c for c in text)
+    st.markdown(
+        "\n".join(f"- **{RULE_NAMES.get(rule, rule)}**: {foreign_text.markdown(text)}." for rule, text in names.items())
+    )
 
 
 def golden(rows: Sequence[Golden]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention import allocation, breakdown, memory, sharing
+from attention import allocation, breakdown, foreign_text, memory, sharing
 from attention.cache_curves import ContextPicture
 from attention.fit import WEIGHT_BITS
 from attention.formats import cache_format
@@ -183,7 +183,7 @@ def formula(spec: ModelSpec, load: Load) -> None:
     source = f" ({fmt.source})" if fmt.source else ""
     st.caption(f"**{fmt.name}**: {fmt.label}, {bits}{source}.")
     for note in spec.notes:
-        st.caption(note)
+        st.caption(foreign_text.markdown(note))
 
 
 def layer_rows(spec: ModelSpec, load: Load, most: int | None = None) -> list[dict[str, Any]]:

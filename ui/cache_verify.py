@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from attention import foreign_text
 from attention.units import binary_bytes, counted, duration, parameters
 from ui import downloads, frame, jobs, lesson
 from ui.controls import ChosenModel, Load
@@ -61,8 +62,8 @@ def _draw(job: Seen | None, payload: Mapping[str, Any] | None) -> None:
         _metric("Verdict", "exact" if exact else f"{found['unexplained_bytes']:,} bytes", verdict)
         _metric("Parameters, counted", parameters(found["n_parameters"]), f"in {duration(found['seconds'])}")
     st.caption(
-        f"{found['model']} ({found['model_type']}) at {counted(found['context'], 'token')}, batch {found['batch']}, "
-        f"{found['kv_dtype']}."
+        f"{foreign_text.markdown(found['model'])} ({foreign_text.markdown(found['model_type'])}) at "
+        f"{counted(found['context'], 'token')}, batch {found['batch']}, {found['kv_dtype']}."
     )
     layers = found["layers"]
     frame.table(

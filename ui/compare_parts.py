@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention import comparison, lineage, tables
+from attention import comparison, foreign_text, lineage, tables
 from attention.allocation import MAX_TP
 from attention.comparison import Column, Compared, Comparison
 from attention.formats import FORMATS
@@ -105,9 +105,9 @@ def metrics(rows: Sequence[Compared], context: int) -> None:
         return
     least, most = (f(known, key=lambda row: row.state_bytes or 0) for f in (min, max))
     with frame.numbers():
-        _metric(f"Largest at {held(context)}: {most.label}", most)
+        _metric(f"Largest at {held(context)}: {foreign_text.markdown(most.label)}", most)
         if most is not least:
-            _metric(f"Smallest: {least.label}", least)
+            _metric(f"Smallest: {foreign_text.markdown(least.label)}", least)
             factor = (most.state_bytes or 0) / (least.state_bytes or 1)
             st.metric("Between them", ratio(factor), width="content")
 
@@ -127,9 +127,9 @@ def notes(rows: Sequence[Compared], picture: Comparison) -> None:
     """Why something is missing, and what the diamonds mean."""
     for row in rows:
         if row.note:
-            st.caption(f"**{row.label}**: {row.note}")
+            st.caption(f"**{foreign_text.markdown(row.label)}**: {foreign_text.markdown(row.note)}")
     if picture.left_out and picture.view == "billion":
-        st.caption(f"Without a known parameter count: {', '.join(picture.left_out)}.")
+        st.caption(f"Without a known parameter count: {foreign_text.markdown(', '.join(picture.left_out))}.")
     if any(curve.outgrows for curve in picture.curves):
         st.caption("◆ where the cache equals the weights in bf16.")
 

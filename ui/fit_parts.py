@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention import catalog, serving, sharing
+from attention import catalog, foreign_text, serving, sharing
 from attention.fit import MAX_COUNT, WEIGHT_BITS, Setup
 from attention.serving import Plan
 from attention.spec import ModelSpec
@@ -170,7 +170,7 @@ def step(plan: Plan, spec: ModelSpec, setup: Setup) -> None:
             f"**{binary_bytes(bound.expected_weight_bytes)}** of weights, a step takes about "
             f"**{duration(bound.expected.time_s)}** ({significant(batch / bound.expected.time_s)} tokens/s)."
         )
-    lines += [f"Note: {note}." for note in bound.notes]
+    lines += [f"Note: {foreign_text.markdown(note)}." for note in bound.notes]
     lines.append("A bound, not a promise: communication, launches and sampling only add to it.")
     st.markdown("  \n".join(lines))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import streamlit as st
 
+from attention import foreign_text
 from attention.settings import SettingError
 from ui import client, printed, state
 from ui.copy_link import copy_link
@@ -126,16 +127,10 @@ def guard() -> Iterator[None]:
         st.error("This server is not set up right, and its log says how. The rest still works.")
     except ValueError as error:
         with st.container(key=f"problem-{len(str(error))}"):
-            st.warning(plain(str(error)))
+            st.warning(foreign_text.markdown(str(error)))
     except Exception:
         _log.exception("a page failed")
         st.error("Sorry, this part of the page failed. The rest still works; the server's log has the details.")
-
-
-def plain(message: str, most: int = 600) -> str:
-    """A message that may quote the user, with nothing in it read as Markdown."""
-    shown = message if len(message) <= most else message[:most] + " …"
-    return "".join("\\" + c if c in "\\`*_{}[]()#+!|<>$~:" else c for c in shown.replace("\n", " "))
 
 
 def _header(title: str, lead: str) -> None:

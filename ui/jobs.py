@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from attention import settings, timing_views, worker
+from attention import foreign_text, settings, timing_views, worker
 from attention.cases import Result
 from attention.kept_job import KeptJob, of_job
 from attention.settings import SettingError
@@ -247,7 +247,7 @@ def _status(key: str, job: Seen | None, idle: str) -> None:
         return
     if isinstance(job, KeptJob):
         when = job.created[:16].replace("T", " ")
-        machine = f"{state.quoted(job.label, 80)} · torch {state.quoted(job.torch, 30)} · {when} UTC"
+        machine = f"{foreign_text.code(job.label, 80)} · torch {foreign_text.code(job.torch, 30)} · {when} UTC"
         ended = {State.DONE: "Done in", State.STOPPED: "Stopped after"}.get(job.state, "Failed after")
         st.caption(f"{ended} {duration(job.elapsed_s)}. Measured on {machine}")
         if job.state is State.FAILED:
@@ -257,7 +257,9 @@ def _status(key: str, job: Seen | None, idle: str) -> None:
         case State.QUEUED:
             st.progress(0.0, _waiting(job))
         case State.RUNNING:
-            st.progress(job.progress, f"{_plain(job.progress_text or 'Starting')} · {duration(job.elapsed_s)}")
+            st.progress(
+                job.progress, f"{foreign_text.markdown(job.progress_text or 'Starting')} · {duration(job.elapsed_s)}"
+            )
         case State.DONE:
             st.caption(f"Done in {duration(job.elapsed_s)}.")
         case State.STOPPED:
@@ -281,9 +283,5 @@ def _waiting(job: Job) -> str:
 
 def _sentence(text: str) -> str:
     """A message as a sentence; it may quote the visitor, so nothing in it is Markdown."""
-    text = _plain(text)
+    text = foreign_text.markdown(text)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
-
-
-def _plain(text: str) -> str:
-    return "".join("\\" + c if c in "\\`*_{}[]()#+!|<>$~:" else c for c in text[:600].replace("\n", " "))

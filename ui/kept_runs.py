@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from attention import runs
+from attention import foreign_text, runs
 from attention.runs import Run
 from attention.settings import load
 from attention.store import StoreError, store
@@ -173,4 +173,4 @@ def provenance(run: Run) -> str:
     }[run.source]
     torch = run.versions.get("torch", "unknown")
     when = run.created[:16].replace("T", " ")
-    return f"{how} · {state.quoted(run.label, 80)} · torch {state.quoted(torch, 30)} · {when} UTC"
+    return f"{how} · {foreign_text.code(run.label, 80)} · torch {foreign_text.code(torch, 30)} · {when} UTC"

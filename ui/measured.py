@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from attention import timing_views
+from attention import foreign_text, timing_views
 from attention.cases import Result
 from attention.timing_views import Shape
-from ui import frame
 
 
 def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
@@ -28,6 +27,6 @@ def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
 
 def unsteady(why: str, beside: str = "") -> None:
     """The notice itself, in words."""
-    text = f"**Not steady, so nothing is compared:** {frame.plain(why)}. Run again when the machine is quiet."
+    text = f"**Not steady, so nothing is compared:** {foreign_text.markdown(why)}. Run again when the machine is quiet."
     with st.container(key="unsteady"):
-        st.warning(text + (f"  \n{frame.plain(beside)}" if beside else ""))
+        st.warning(text + (f"  \n{foreign_text.markdown(beside)}" if beside else ""))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from attention import foreign_text
 from attention.config_json import with_parameters
 from attention.oracle import supported
 from attention.parameters import Parameters
@@ -60,7 +61,7 @@ def _counted(model: ChosenModel) -> ModelSpec:
     spec, config = model.spec, dict(model.config or {})
     if (reason := supported(config)) is not None:
         with frame.below_bar():
-            st.caption(f"The parameters cannot be counted: {reason}.")
+            st.caption(f"The parameters cannot be counted: {foreign_text.markdown(reason)}.")
         return spec
     job = jobs.current(KEY)
     if job is None or job.payload.get("config") != config:
@@ -70,7 +71,9 @@ def _counted(model: ChosenModel) -> ModelSpec:
         return with_parameters(spec, Parameters.from_json(job.summary))
     with frame.below_bar():
         if job is not None and job.done:
-            st.caption(f"The parameters could not be counted: {state.quoted(job.error or 'the run was stopped', 300)}")
+            st.caption(
+                f"The parameters could not be counted: {foreign_text.code(job.error or 'the run was stopped', 300)}"
+            )
         else:
             jobs.panel(KEY, _nothing)
     return spec
@@ -84,7 +87,7 @@ def _say(found: Parameters) -> None:
     active = f", {parameters(found.active)} active" if found.routed else ""
     st.caption(f"{parameters(found.total)} parameters{active}, from {found.source}.")
     if found.assumed:
-        left_out = state.quoted(", ".join(found.assumed), 300)
+        left_out = foreign_text.code(", ".join(found.assumed), 300)
         st.caption(
             f"The file leaves out sizes, and those of its class were taken: {left_out}. If they are not so, state:"
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from attention import foreign_text
 from attention.fit import WEIGHT_BITS
 from attention.roofline_view import BATCHES
 from attention.runs import Run
@@ -59,7 +60,7 @@ def host_run() -> Run:
 
 
 def host_name(run: Run) -> str:
-    return state.quoted(run.label, 80)
+    return foreign_text.code(run.label, 80)
 
 
 def calibrate(shown: Run) -> None:
@@ -75,7 +76,7 @@ def calibrate(shown: Run) -> None:
         rates = ", ".join(f"{name} {decimal(rate, 'FLOP/s')}" for name, rate in found["flops_per_s"].items())
         caches = f", last-level cache {binary_bytes(found['cache_bytes'])}" if found.get("cache_bytes") else ""
         st.markdown(
-            f"{state.quoted(found['name'], 80)}, {found['threads']} threads{caches}. Reads "
+            f"{foreign_text.code(found['name'], 80)}, {found['threads']} threads{caches}. Reads "
             f"{decimal(found['read_bytes_per_s'], 'B/s')}, copies {decimal(found['copy_bytes_per_s'], 'B/s')}; "
             f"matrix products: {rates}."
         )

@@ -7,13 +7,13 @@ does not draw.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
+from attention import foreign_text
 from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, VERSION, Param, takes_sizes
 
 _STORE = "_headshare"
@@ -47,12 +47,6 @@ def take_interrupted() -> bool:
 
 def _incoming() -> Query:
     return {key: st.query_params.get_all(key) for key in st.query_params}
-
-
-def quoted(value: str, most: int = 60) -> str:
-    """Text from outside, shortened and shown as code, so that none of it is read as Markdown."""
-    plain = re.sub(r"[^\x20-\x7e\u00a1-\ud7ff]", "·", value).replace("`", "'").replace("$", "·")
-    return f"`{plain[:most]}…`" if len(plain) > most else f"`{plain or ' '}`"
 
 
 def restore(page: str, params: Sequence[Param]) -> list[str]:
@@ -104,7 +98,9 @@ def read(query: Mapping[str, list[str]], known: Sequence[Param]) -> tuple[dict[s
     values: dict[str, Any] = {}
     replaced: list[str] = []
     if query.get("v", [VERSION])[-1] != VERSION:
-        replaced.append(f"This address was made for version {quoted(query['v'][-1], 8)}; defaults may differ.")
+        replaced.append(
+            f"This address was made for version {foreign_text.code(query['v'][-1], 8)}; defaults may differ."
+        )
     for param in known:
         texts = query.get(param.key)
         values[param.key] = _fresh(param.default)
@@ -122,17 +118,22 @@ def read(query: Mapping[str, list[str]], known: Sequence[Param]) -> tuple[dict[s
             values[param.key] = parsed[0]
         if bad and texts != [""]:
             text, why = bad[0]
-            instead = "left out" if param.many else f"replaced by {quoted(param.write(param.default) or 'nothing')}"
+            instead = (
+                "left out"
+                if param.many
+                else f"replaced by {foreign_text.code(param.write(param.default) or 'nothing')}"
+            )
             hint = f" ({why})" if why and why != text and param is MODEL else ""
             hint = hint.replace(text, text[:60]) if len(text) > 60 else hint
             replaced.append(
-                f"{param.key}: {quoted(text)} was {instead}; accepted is {param.accepted}.{quoted_hint(hint)}"
+                f"{param.key}: {foreign_text.code(text)} was {instead}; accepted is {param.accepted}."
+                + quoted_hint(hint)
             )
     return values, replaced
 
 
 def quoted_hint(hint: str) -> str:
-    return f" {quoted(hint.strip(' ()'), 160)}" if hint else ""
+    return f" {foreign_text.code(hint.strip(' ()'), 160)}" if hint else ""
 
 
 def query_of(values: Mapping[str, Any], params: Sequence[Param]) -> Query:

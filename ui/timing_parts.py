@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention import kernel_names, runs, timing_views
+from attention import foreign_text, kernel_names, runs, timing_views
 from attention.cases import DTYPES, Case, Result
 from attention.memory import divisors
 from attention.runs import Run
@@ -230,12 +230,14 @@ def kept(found: Sequence[Run]) -> None:
         kept_runs.downloads(run)
     # above the expander, which closes when the tables over it change: a refusal must be seen
     if problem := kept_runs.upload_problem():
-        st.warning(state.quoted(problem, 300))
+        st.warning(foreign_text.code(problem, 300))
     with st.expander("Compare with other machines"):
         st.caption("Recorded runs that ship:")
         with st.container(horizontal=True):
             for run in runs.recorded():
-                st.button(run.label, key=f"t_show_{run.id}", on_click=kept_runs.only, args=(run.id,))
+                st.button(
+                    foreign_text.markdown(run.label), key=f"t_show_{run.id}", on_click=kept_runs.only, args=(run.id,)
+                )
         st.caption(
             "Run `python -m attention bench --save` on another machine, write the run with "
             "`python -m attention runs show TOKEN > run.json`, and upload it here; or paste the link of a kept run."

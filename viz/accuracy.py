@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from attention.accuracy_view import Mistake
 from attention.units import ratio
 from viz import build, theme
+from viz.text import plain
 
 _LEAST, _MOST = 1 / 64, 64.0
 _TICKS = (1 / 64, 1 / 16, 1 / 4, 1, 4, 16, 64)
@@ -41,7 +42,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str]) -> go.Figu
         y={
             "range": [len(mistakes) - 0.4, -0.6],
             "tickvals": list(range(len(mistakes))),
-            "ticktext": [f"{names.get(m.rule, m.rule)}  " for m in mistakes],
+            "ticktext": [f"{plain(names.get(m.rule, m.rule))}  " for m in mistakes],
             "showgrid": False,
             "automargin": True,
         },
@@ -61,7 +62,7 @@ def _dots(row: int, mistake: Mistake) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": mistake.rule,
+        "name": plain(mistake.rule),
         "x": [_clamped(f) for f in mistake.factors],
         "y": [row + offset for offset in offsets],
         "marker": {
@@ -69,7 +70,7 @@ def _dots(row: int, mistake: Mistake) -> dict[str, Any]:
             "opacity": 0.6,
             "color": [_TOO_MUCH if f > 1 else _TOO_LITTLE for f in mistake.factors],
         },
-        "customdata": [f"{name}: {ratio(f)}" for name, f in zip(mistake.models, mistake.factors, strict=True)],
+        "customdata": [f"{plain(name)}: {ratio(f)}" for name, f in zip(mistake.models, mistake.factors, strict=True)],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
 
@@ -79,7 +80,7 @@ def _worst(row: int, mistake: Mistake) -> list[dict[str, Any]]:
     far = max(mistake.factors, key=lambda f: abs(log10(f)) if f else 99.0)
     if 0.8 < far < 1.25:
         return []
-    text = f"{mistake.models[mistake.factors.index(far)]} {ratio(far)}"
+    text = f"{plain(mistake.models[mistake.factors.index(far)])} {ratio(far)}"
     side: dict[str, Any] = {"xanchor": "left", "xshift": 9} if far > 1 else {"xanchor": "right", "xshift": -9}
     if far > 16 or 0 < far < 1 / 16 or far == 0:
         # no room beyond the dot: above it

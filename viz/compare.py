@@ -12,6 +12,7 @@ from attention.comparison import Comparison, Curve
 from attention.units import binary_bytes, held, significant
 from viz import build, theme
 from viz.end_labels import EndLabel, end_labels, margin_for
+from viz.text import plain
 
 _TOP, _BOTTOM = 16, 52
 _NAMES = {
@@ -40,7 +41,7 @@ def plot_over_context(numbers: Comparison, *, height: int = 400) -> go.Figure:
         traces.append(
             {
                 "type": "scatter", "mode": "lines", "x": numbers.x, "y": [v or None for v in curve.y],
-                "name": curve.label,
+                "name": plain(curve.label),
                 "line": {"color": theme.series_color(i), "width": widths[i], "dash": theme.series_dash(i)},
                 "customdata": [percent(v) if as_share else binary_bytes(v) for v in curve.y],
                 "hovertemplate": "%{customdata}",

@@ -10,6 +10,7 @@ from attention.steadiness import STILL_TIMED
 from attention.step_view import StepRow
 from attention.units import binary_bytes, duration, ratio, significant
 from viz import theme
+from viz.text import plain
 
 ROW_PX = 30
 
@@ -17,8 +18,8 @@ ROW_PX = 30
 def plot_steps(rows: Sequence[StepRow], title: str = "") -> go.Figure:
     """A bar per step: grey for the weights, the sharing's colour for the cache; the text is what was measured."""
     if not rows:
-        return theme.empty(title or "A decode step", "Choose a context and a batch.")
-    labels = [row.label for row in rows]
+        return theme.empty(plain(title, 160) or "A decode step", "Choose a context and a batch.")
+    labels = [plain(row.label) for row in rows]
     fig = go.Figure()
     fig.add_bar(
         orientation="h",
@@ -49,7 +50,7 @@ def plot_steps(rows: Sequence[StepRow], title: str = "") -> go.Figure:
         barmode="stack",
         bargap=0.3,
         height=max(260, 110 + ROW_PX * len(rows)),
-        title_text=title,
+        title_text=plain(title, 160),
         showlegend=False,
     )
     return fig

@@ -7,19 +7,21 @@ from math import log10
 from typing import Any, NamedTuple
 
 from viz import theme
+from viz.text import plain
 
 LINE_PX = 17
 """Height of one label."""
 
 
 class EndLabel(NamedTuple):
-    """Text beside the last point (x, y) of a series."""
+    """Text beside the last point (x, y) of a series; `strong` stands before it in bold. Both as they read."""
 
     x: float
     y: float
     text: str
     color: str = theme.NEUTRAL
     dash: str = "solid"
+    strong: str = ""
 
 
 _MARKS = {"solid": "●", "dash": "╍╍", "dot": "•••", "dashdot": "╍•", "longdash": "━ ━"}
@@ -58,7 +60,7 @@ def end_labels(
         {
             "x": scale(label.x),
             "y": scale(label.y),
-            "text": dot(label.color, label.text, label.dash),
+            "text": dot(label.color, _written(label), label.dash),
             "showarrow": False,
             "xanchor": "left",
             "xshift": 6,
@@ -71,5 +73,8 @@ def end_labels(
 
 def margin_for(labels: Sequence[EndLabel], most: int = 220) -> int:
     """Room right of the plot for the longest label, in pixels (about 7 to a character of 13 px text)."""
-    plain = [label.text.replace("<b>", "").replace("</b>", "") for label in labels]
-    return min(most, 28 + 7 * max((len(text) for text in plain), default=0))
+    return min(most, 28 + 7 * max((len(label.strong + label.text) for label in labels), default=0))
+
+
+def _written(label: EndLabel) -> str:
+    return (f"<b>{plain(label.strong)}</b>" if label.strong else "") + plain(label.text)

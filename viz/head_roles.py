@@ -9,6 +9,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from viz import theme
+from viz.text import plain
 
 
 class RoleTable(NamedTuple):
@@ -43,7 +44,7 @@ def plot_roles(table: RoleTable) -> go.Figure:
         go.Heatmap(
             z=[list(row) for row in table.score],
             x=[str(i) for i in range(len(table.score[0]))],
-            y=list(table.roles),
+            y=[plain(role) for role in table.roles],
             zmin=0,
             zmax=1,
             colorscale=_SCALE,
@@ -113,10 +114,10 @@ def plot_training(curves: Sequence[Curve]) -> go.Figure:
         fig.add_scatter(
             x=list(curve.steps),
             y=list(curve.losses),
-            name=curve.name,
+            name=plain(curve.name),
             mode="lines",
             line={"color": theme.SHARING_COLORS[sharing], "width": 2, "dash": dash},
-            hovertemplate="step %{x}: %{y:.3f} nats/byte<extra>" + curve.name + "</extra>",
+            hovertemplate="step %{x}: %{y:.3f} nats/byte<extra>" + plain(curve.name) + "</extra>",
         )
     fig.update_xaxes(title_text="Training step")
     fig.update_yaxes(title_text="Nats per byte")

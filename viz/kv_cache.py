@@ -140,7 +140,7 @@ def _labels(numbers: ContextPicture, *, log: bool) -> list[EndLabel]:
         return labels
     several = len(curves.by_kind) > 1
     color = theme.ACCENT if several else theme.KIND_COLORS[next(iter(curves.by_kind))]
-    labels = [EndLabel(last, curves.total[-1], f"<b>{numbers.own}</b>, as it is", color)]
+    labels = [EndLabel(last, curves.total[-1], ", as it is", color, strong=numbers.own)]
     labels += [EndLabel(last, y[-1], name) for name, y in (("as MHA", numbers.mha), ("as MQA", numbers.mqa)) if y]
     if several:
         kinds = curves.by_kind.items()

@@ -12,12 +12,13 @@ from attention.lineage import Ancestor
 from attention.units import binary_bytes, parameters
 from viz import build, theme
 from viz.compare import percent
+from viz.text import plain
 
 
 def plot_lineage(models: Sequence[Ancestor], *, family: str, height: int = 380) -> go.Figure:
     """A marker per model: share of full-length MHA over the release date, larger for more parameters."""
     if not models:
-        name = f"{family}: cache as a share of multi-head attention"
+        name = f"{plain(family)}: cache as a share of multi-head attention"
         return theme.empty(name, "No published sizes in this family.", height)
     named = _named(models)
     traces = [_markers(name, models, named) for name in ("MHA", "GQA", "MQA", "MLA")]
@@ -45,7 +46,7 @@ def _markers(name: str, models: Sequence[Ancestor], named: Sequence[Ancestor]) -
         "name": name,
         "x": [_years(m) for m in some],
         "y": [m.share for m in some],
-        "text": [m.label if m in named else "" for m in some],
+        "text": [plain(m.label) if m in named else "" for m in some],
         "textposition": [_side(m, models) for m in some],
         "cliponaxis": False,
         "marker": {
@@ -55,7 +56,7 @@ def _markers(name: str, models: Sequence[Ancestor], named: Sequence[Ancestor]) -
             "line": {"width": 1, "color": "#fff"},
         },
         "customdata": [
-            f"<b>{m.label}</b>, {m.sharing}, {m.released}<br>{parameters(m.n_parameters)} parameters<br>"
+            f"<b>{plain(m.label)}</b>, {m.sharing}, {m.released}<br>{parameters(m.n_parameters)} parameters<br>"
             f"{binary_bytes(m.bytes_per_token)} per token held<br>{percent(m.share)} of full-length MHA"
             for m in some
         ],

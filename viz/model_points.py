@@ -11,6 +11,7 @@ from attention.model_points import ModelPoint
 from attention.spec import Kind
 from attention.units import binary_bytes, counted, parameters
 from viz import build, theme
+from viz.text import plain
 
 
 def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None = None) -> go.Figure:
@@ -52,7 +53,7 @@ def _markers(sharing: str, points: Sequence[ModelPoint]) -> build.Part:
             "opacity": 0.8,
         },
         "customdata": [
-            f"{p.label} ({p.released})<br>{parameters(p.n_parameters)} parameters, {binary_bytes(p.cache_bytes)}"
+            f"{plain(p.label)} ({p.released})<br>{parameters(p.n_parameters)} parameters, {binary_bytes(p.cache_bytes)}"
             for p in points
         ],
         "hovertemplate": f"%{{customdata}}<extra>{sharing}</extra>",
@@ -61,6 +62,6 @@ def _markers(sharing: str, points: Sequence[ModelPoint]) -> build.Part:
 
 def _name(point: ModelPoint) -> build.Part:
     return {
-        "x": log10(point.n_parameters), "y": log10(point.cache_bytes), "text": point.label,
+        "x": log10(point.n_parameters), "y": log10(point.cache_bytes), "text": plain(point.label),
         "showarrow": True, "arrowhead": 0, "arrowcolor": theme.NEUTRAL, "ax": -30, "ay": -34,
     }  # fmt: skip

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from attention.roofline_view import Point, Roof, Roofline
 from attention.units import decimal, significant
 from viz import theme
+from viz.text import plain
 
 _SYMBOLS = {"whole step": "circle", "attention alone": "circle-open", "measured": "diamond"}
 
@@ -70,13 +71,13 @@ def _roof(fig: go.Figure, roof: Roof, low: float, high: float) -> None:
         mode="lines",
         line={"color": theme.NEUTRAL, "width": 2.5, "dash": "dash" if roof.measured else "solid"},
         showlegend=False,
-        hovertemplate=f"{roof.label}: {decimal(roof.bytes_per_s, 'B/s')}, {decimal(roof.flops_per_s, 'FLOP/s')}"
+        hovertemplate=f"{plain(roof.label)}: {decimal(roof.bytes_per_s, 'B/s')}, {decimal(roof.flops_per_s, 'FLOP/s')}"
         f"<br>ridge at {significant(roof.ridge)} operations per byte<extra></extra>",
     )
     fig.add_annotation(
         x=log10(high),
         y=log10(roof.flops_per_s),
-        text=f"{roof.label}{' (measured)' if roof.measured else ''}<br>{decimal(roof.flops_per_s, 'FLOP/s')}, "
+        text=f"{plain(roof.label)}{' (measured)' if roof.measured else ''}<br>{decimal(roof.flops_per_s, 'FLOP/s')}, "
         f"{decimal(roof.bytes_per_s, 'B/s')}",
         showarrow=False,
         xanchor="right",
@@ -86,6 +87,10 @@ def _roof(fig: go.Figure, roof: Roof, low: float, high: float) -> None:
     )
 
 
+def _note(point: Point) -> str:
+    return plain(point.note or f"{point.binds} binds")
+
+
 def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
     whole = part == "whole step"
     for rank, point in enumerate(sorted(own, key=lambda p: p.intensity) if whole else ()):
@@ -93,7 +98,7 @@ def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
         fig.add_annotation(
             x=log10(point.intensity),
             y=log10(point.flops_per_s),
-            text=point.sharing,
+            text=plain(point.sharing),
             ax=-34 + 18 * rank,
             ay=-14 - 18 * rank,
             arrowhead=0,
@@ -106,7 +111,7 @@ def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
         y=[point.flops_per_s for point in own],
         name=part,
         mode="markers" if whole else "markers+text",
-        text=[point.sharing for point in own],
+        text=[plain(point.sharing) for point in own],
         # neighbours among the measured may be close
         textposition=["bottom left" if n % 2 and n + 1 < len(own) else "bottom right" for n in range(len(own))]
         if part == "measured"
@@ -119,8 +124,7 @@ def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
             "line": {"width": 2.5, "color": [_color(point.sharing) for point in own]},
         },
         customdata=[
-            [p.sharing, significant(p.intensity), decimal(p.flops_per_s, "FLOP/s"), p.note or p.binds + " binds"]
-            for p in own
+            [plain(p.sharing), significant(p.intensity), decimal(p.flops_per_s, "FLOP/s"), _note(p)] for p in own
         ],
         hovertemplate=f"%{{customdata[0]}}, {part}: %{{customdata[1]}} operations per byte"
         "<br>%{customdata[2]}<br>%{customdata[3]}<extra></extra>",

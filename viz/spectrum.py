@@ -8,6 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from viz import build, theme
+from viz.text import plain
 
 
 class Costs(NamedTuple):
@@ -53,7 +54,7 @@ def plot_costs(costs: Costs) -> go.Figure:
             "type": "scatter", "mode": "lines+markers", "name": name, "line": line, "connectgaps": True,
             "x": list(places), "y": [None if v is None else 100 * v for v in values],
             "customdata": [
-                f"{way.replace('<br>', ' ')}: {text}"
+                f"{way.replace('<br>', ' ')}: {plain(text)}"
                 for way, text in zip(costs.names, costs.texts.get(name, [""] * len(costs.names)), strict=True)
             ],
             "hovertemplate": f"%{{customdata}} (%{{y:.3g}} %)<extra>{name}</extra>",
@@ -93,7 +94,7 @@ def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figur
         "mode": "markers+text",
         "x": [row.seconds for row in rows],
         "y": [row.average for row in rows],
-        "text": [f"\u00a0{row.model}\u00a0" for row in rows],
+        "text": [f"\u00a0{plain(row.model)}\u00a0" for row in rows],
         # toward the middle, where a phone has room
         "textposition": [f"middle {'left' if row.seconds > 1 else 'right'}" for row in rows],
         "marker": {
@@ -131,7 +132,7 @@ def plot_token_cost(rows: Sequence[TokenCost]) -> go.Figure:
     traces = [
         {
             "type": "bar", "orientation": "h", "name": name, "marker": {"color": color},
-            "y": [row.model for row in shown], "x": values, "text": [f"{v:g}" for v in values],
+            "y": [plain(row.model) for row in shown], "x": values, "text": [f"{v:g}" for v in values],
             "textposition": "outside", "cliponaxis": False,
             "hovertemplate": f"%{{y}}, {name}: %{{x}} µs<extra></extra>",
         }

@@ -53,7 +53,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
         rows: what a row is, for the hover text.
     """
     if not bars:
-        return theme.empty(title or "Timings", "No timing of this shape yet.")
+        return theme.empty(plain(title, 160) or "Timings", "No timing of this shape yet.")
     bars = [bar._replace(name=plain(bar.name)) for bar in bars]
     names = list(dict.fromkeys(bar.name for bar in bars))
     shared = sorted({(bar.n_kv_heads, sharing(bar)) for bar in bars}, reverse=True)
@@ -117,14 +117,14 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
 def _floor_text(bar: Bar) -> str:
     if not bar.floor_s:
         return "no floor measured"
-    return f"{ratio(bar.median_s / bar.floor_s)} the floor of {duration(bar.floor_s)}, where {bar.bound} binds"
+    return f"{ratio(bar.median_s / bar.floor_s)} the floor of {duration(bar.floor_s)}, where {plain(bar.bound)} binds"
 
 
 def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
     """Time over context for each way to share, the fastest implementation of each; dotted: the floors."""
     curves = [curve for curve in curves if curve.context]
     if not curves:
-        return theme.empty(title or "Timings over the context", "No timing of this shape yet.")
+        return theme.empty(plain(title, 160) or "Timings over the context", "No timing of this shape yet.")
     colors = _gqa_colors([sharing(curve) for curve in curves])
     fig = go.Figure()
     for curve in curves:

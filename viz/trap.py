@@ -10,6 +10,7 @@ from attention.cases import Result
 from attention.timing_views import faster, faster_text
 from attention.units import duration, held
 from viz import theme
+from viz.text import plain
 
 WAYS = {
     "repeat_sdpa": "repeat_interleave, then SDPA",
@@ -34,7 +35,7 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
     if not results:
         return theme.empty(title, "Press Time it here.", height=300)
     shown = list(reversed(results))
-    labels = [_label(r) for r in shown]
+    labels = [plain(_label(r)) for r in shown]
     fig = go.Figure()
     fig.add_bar(
         y=labels,
@@ -61,7 +62,7 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
         end_ms = 1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0)
         fig.add_annotation(x=end_ms, y=label, text=duration(r.median_s or 0), showarrow=False, xanchor="left", xshift=6)
     first = results[0]
-    name = f"Milliseconds · {held(first.context)}, {first.dtype}, {first.device}"
+    name = f"Milliseconds · {held(first.context)}, {plain(first.dtype)}, {plain(first.device)}"
     # room for the text beside the longest bar
     most = max(1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0) for r in shown)
     fig.update_xaxes(title_text=name, range=[0, 1.35 * most])
