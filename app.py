@@ -2,17 +2,18 @@
 
 import streamlit as st
 
-from attention.sharing import ways
-from ui import controls, explore_parts, frame
-from ui.head_map import head_map
+from attention.memory.counterfactuals import ways
+from ui import controls, frame
+from ui.components.head_map import head_map
+from ui.sections import explore as sections
 
 with frame.page(
     "explore",
     title="See why models share keys and values",
     lead="Pick a model to see which heads share and what its cache needs, then press Run to time it on this machine.",
-    params=(explore_parts.KEPT,),
+    params=(sections.KEPT,),
 ):
-    explore_parts.examples()
+    sections.examples()
     model, load, _ = controls.compute_bar()
     layer = model.spec.attention_layer
     rows = ways(model.spec, load.context, load.batch, load.kv)
@@ -20,6 +21,6 @@ with frame.page(
     with left:
         head_map(layer or model.spec.layers[0], key="head_map")
     with right:
-        explore_parts.cache(model, load, rows)
+        sections.cache(model, load, rows)
     with frame.details(), frame.guard():
-        explore_parts.timing(layer, load)
+        sections.timing(layer, load)

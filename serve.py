@@ -1,5 +1,5 @@
 """What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer, limits of what one
-client may use (``ui/gate``), and a front end that is there sooner (``ui/front_end.py``).
+client may use (``ui/server``), and a front end that is there sooner (``ui/server/front_end.py``).
 
 ``streamlit run app.py`` serves the same pages without them.
 """
@@ -17,9 +17,8 @@ from starlette.middleware import Middleware
 
 from attention.log_lines import escape_control_characters
 from attention.settings import load_or_exit
-from ui import gate
-from ui.front_end import FrontEnd
-from ui.gate import connections
+from ui.server import connections, gate
+from ui.server.front_end import FrontEnd
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

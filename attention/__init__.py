@@ -13,25 +13,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attention.allocation import Allocation, allocate
-    from attention.catalog import Accelerator, ModelRow, accelerator, accelerators, model, models
-    from attention.config_json import load_config, spec_from_config
-    from attention.fit import Setup, largest_batch, largest_context
+    from attention.catalog.published import (
+        Accelerator,
+        ModelRow,
+        accelerator,
+        accelerators,
+        model,
+        models,
+    )
+    from attention.catalog.sources import resolve
+    from attention.configs.reader import load_config, spec_from_config
     from attention.layers import GroupedQueryAttention, KVCache, MultiHeadAttention, MultiQueryAttention
-    from attention.memory import CacheBytes, cache_bytes, with_n_kv_heads
-    from attention.roofline import decode_floor
-    from attention.sources import resolve
+    from attention.memory.allocation import Allocation, allocate
+    from attention.memory.footprint import CacheBytes, cache_bytes, with_n_kv_heads
+    from attention.serving.fit import Setup, largest_batch, largest_context
+    from attention.serving.roofline import decode_floor
     from attention.spec import Kind, Layer, ModelSpec, attention_layer, latent_layer, uniform_spec
 
 _HOME = {
-    "allocation": ("Allocation", "allocate"),
-    "catalog": ("Accelerator", "ModelRow", "accelerator", "accelerators", "model", "models"),
-    "config_json": ("load_config", "spec_from_config"),
-    "fit": ("Setup", "largest_batch", "largest_context"),
+    "memory.allocation": ("Allocation", "allocate"),
+    "catalog.published": ("Accelerator", "ModelRow", "accelerator", "accelerators", "model", "models"),
+    "configs.reader": ("load_config", "spec_from_config"),
+    "serving.fit": ("Setup", "largest_batch", "largest_context"),
     "layers": ("GroupedQueryAttention", "KVCache", "MultiHeadAttention", "MultiQueryAttention"),
-    "memory": ("CacheBytes", "cache_bytes", "with_n_kv_heads"),
-    "roofline": ("decode_floor",),
-    "sources": ("resolve",),
+    "memory.footprint": ("CacheBytes", "cache_bytes", "with_n_kv_heads"),
+    "serving.roofline": ("decode_floor",),
+    "catalog.sources": ("resolve",),
     "spec": ("Kind", "Layer", "ModelSpec", "attention_layer", "latent_layer", "uniform_spec"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}

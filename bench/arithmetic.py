@@ -22,8 +22,8 @@ BUDGET_S = 0.1
 ONE_ROUND = """
 import json, sys, time
 start = time.perf_counter()
-from attention import catalog
-from attention.memory import sequence_bytes
+from attention.catalog import published as catalog
+from attention.memory.footprint import sequence_bytes
 imported = time.perf_counter()
 specs = [row.spec for row in catalog.models() if row.spec]
 loaded = time.perf_counter()

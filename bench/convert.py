@@ -26,8 +26,13 @@ from typing import Any
 
 import torch
 
-from attention.checkpoint import INDEX_NAME, header_bytes, tensor_bytes, write_all
-from attention.host import describe
+from attention.convert.checkpoint import (
+    INDEX_NAME,
+    header_bytes,
+    tensor_bytes,
+    write_all,
+)
+from attention.timing.host import describe
 
 HIDDEN, HEADS, INTERMEDIATE, VOCAB = 4096, 32, 11008, 32000
 SHARD_BYTES = 5 * 10**9

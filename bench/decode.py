@@ -1,7 +1,7 @@
 """Decode and prefill: ours beside the peers and beside the machine's limit, on the same tensors in the same run.
 
 Every shape's implementations take turns, so that a drift of the machine meets all of them; the floor is measured in
-between (see ``attention/benchmark.py``). Writes bench/results/decode-HOST.json and .md; shapes timed anew replace
+between (see ``attention/timing/benchmark.py``). Writes bench/results/decode-HOST.json and .md; shapes timed anew replace
 their older rows, the others stay.
 """
 
@@ -18,9 +18,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attention import benchmark, host, kernels, units
-from attention.cases import Case, Result
+from attention import units
 from attention.commands.bench import numbers
+from attention.kernels import registry
+from attention.kernels.case import Case, Result
+from attention.timing import benchmark, host
 
 HELP = "decode and prefill against peers and the machine's limit"
 RESULTS = Path(__file__).parent / "results"
@@ -73,11 +75,11 @@ def _peers(phase: str) -> dict[str, Any]:
 
 def _time(shape: Case, extra: dict[str, Any], seconds: float, ours: bool) -> list[Result]:
     """All that suit a shape; those that do not fit the memory are left out, and said."""
-    names = [n for n in kernels.suited(shape) if n in (OURS if ours else OURS + NOT_OURS)] + list(extra)
+    names = [n for n in registry.suited(shape) if n in (OURS if ours else OURS + NOT_OURS)] + list(extra)
     cases = []
     for name in names:
         case = replace(shape, implementation=name)
-        impl = extra.get(name) or kernels.implementation(name, shape.phase)
+        impl = extra.get(name) or registry.implementation(name, shape.phase)
         if benchmark.memory_needed(case, impl) <= benchmark.RESERVE * host.free_memory(shape.device):
             cases.append(case)
         else:
@@ -153,7 +155,7 @@ def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _save(path: Path, kept: dict[str, Any], described: host.Host, processor: str) -> None:
-    from attention.runs import versions
+    from attention.timing.runs import versions
 
     path.parent.mkdir(exist_ok=True)
     about = {

@@ -20,12 +20,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from attention import benchmark, host, kernels, model_step, runs, units
-from attention.cases import Case, Result
+from attention import units
+from attention.kernels import registry
+from attention.kernels.case import Case, Result
+from attention.timing import (
+    benchmark,
+    host,
+    model_step,
+    runs,
+)
 from bench import decode
 
 HELP = "everything that is timed on a GPU, in one command"
-TESTS = ("tests/test_cuda.py", "tests/test_host.py")
+TESTS = ("tests/kernels/test_cuda.py", "tests/timing/test_host.py")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,7 +92,7 @@ def _attention(device: str, end: float, seconds: float, out: Path) -> None:
         if time.monotonic() > end:
             print(f"out of time before {shapes[0]}", flush=True)
             break
-        cases = [replace(shape, implementation=name) for shape in shapes for name in kernels.suited(shape)]
+        cases = [replace(shape, implementation=name) for shape in shapes for name in registry.suited(shape)]
         limit = 0.8 * host.free_memory(device)
         cases = [case for case in cases if benchmark.memory_needed(case) < limit]
         try:

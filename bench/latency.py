@@ -7,7 +7,7 @@ server's time is that of a whole rerun as a WebSocket client sees it, from the r
 browser's runs from a step of the slider, the page at rest, to the frame that shows another figure (on a page without a
 figure of its own: another picture or number). First screens: of a server that was just started ("cold", the process
 start not counted) and of the same one again ("warm"), until numbers and controls stand ("usable") and until the figures
-do ("complete"); the same without ``ui/front_end.py``. Medians and 95th percentiles, all of this run.
+do ("complete"); the same without ``ui/server/front_end.py``. Medians and 95th percentiles, all of this run.
 """
 
 from __future__ import annotations

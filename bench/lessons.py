@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attention import tiny_maps
+from attention.tiny import numpy_forward
 from bench.load import server
 
 BUDGET_S, BUDGET_FPS = 0.3, 30.0
@@ -30,13 +30,13 @@ PLAY_S = 2.0
 
 def maps_s(name: str, rounds: int) -> dict[str, float]:
     """Seconds for the maps of a 256-byte text; each round has a text of its own."""
-    weights = tiny_maps.load_named(name)
+    weights = numpy_forward.load_named(name)
     source = Path(json.__file__).read_bytes()
     taken = []
     for number in range(rounds + 1):
         text = source[1000 * number :][:256]
         started = time.perf_counter()
-        tiny_maps.maps(weights, text)
+        numpy_forward.maps(weights, text)
         taken.append(time.perf_counter() - started)
     return {"first_s": taken[0], "median_s": statistics.median(taken[1:]), "worst_s": max(taken)}
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention.kernels import Implementation
+from attention.kernels.registry import Implementation
 
 
 def peers(phase: str) -> dict[str, Implementation]:

@@ -19,9 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from attention import worker
 from attention.units import binary_bytes
-from attention.worker_job import State
+from attention.worker import client
+from attention.worker.job import State
 
 BUDGET_S, BUDGET_BYTES = 5.0, 600 * 2**20
 
@@ -29,7 +29,7 @@ BUDGET_S, BUDGET_BYTES = 5.0, 600 * 2**20
 def once(model: str, context: int) -> tuple[float, dict[str, Any]]:
     """Seconds from asking to the answer, and the verification. Raises SystemExit where it fails."""
     started = time.perf_counter()
-    job = worker.submit("verify", {"model": model, "context": context}, owner="bench")
+    job = client.submit("verify", {"model": model, "context": context}, owner="bench")
     job.wait()
     took = time.perf_counter() - started
     if job.state is not State.DONE:

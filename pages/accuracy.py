@@ -2,12 +2,13 @@
 
 import streamlit as st
 
-from attention import accuracy, accuracy_view
-from ui import accuracy_parts, frame, params
+from attention.oracle import accuracy, accuracy_view
+from ui import frame, params
+from ui.sections import accuracy as sections
 from viz import accuracy as figures
 
 PARAMS = (
-    params.text("a_family", accuracy_parts.EVERY, r"[\w .-]{1,40}", "a family of the catalogue"),
+    params.text("a_family", sections.EVERY, r"[\w .-]{1,40}", "a family of the catalogue"),
     params.choice("a_which", accuracy_view.WHICH, "all"),
 )
 
@@ -20,18 +21,18 @@ with frame.page(
     try:
         results = accuracy.load()
     except FileNotFoundError:
-        accuracy_parts.nothing_yet()
+        sections.nothing_yet()
         st.stop()
-    family, which = accuracy_parts.pickers(results)
-    accuracy_parts.metrics(accuracy_view.summary(results))
+    family, which = sections.pickers(results)
+    sections.metrics(accuracy_view.summary(results))
     mistakes = accuracy_view.mistakes(results, family)
     frame.chart(
-        figures.plot_mistakes(mistakes, accuracy_parts.RULE_NAMES),
+        figures.plot_mistakes(mistakes, sections.RULE_NAMES),
         key="accuracy",
         filename="what-mistakes-cost",
-        alt=accuracy_parts.alt(mistakes),
+        alt=sections.alt(mistakes),
     )
     with frame.details():
-        accuracy_parts.rules(results)
-        accuracy_parts.golden(results.golden)
-        accuracy_parts.checks(accuracy_view.shown_checks(results.checks, which, family), results)
+        sections.rules(results)
+        sections.golden(results.golden)
+        sections.checks(accuracy_view.shown_checks(results.checks, which, family), results)

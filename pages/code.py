@@ -2,10 +2,18 @@
 
 import streamlit as st
 
-from attention import code_lesson
-from attention.code_lesson import STEPS
-from ui import code_diff, controls, frame, jobs, lesson, params, quiz
-from ui import code_run as run
+from attention.lessons import code
+from attention.lessons.code import STEPS
+from ui import (
+    controls,
+    frame,
+    jobs,
+    lesson,
+    params,
+    quiz,
+)
+from ui.components import code_diff
+from ui.sections import code as sections
 
 PARAMS = (
     params.choice("code_step", list(STEPS), "MHA → MQA"),
@@ -25,37 +33,37 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
     with columns[1]:
         step = controls.segmented("Step", list(STEPS), "code_step")
     with columns[2]:
-        n_kv_heads = controls.divisor_slider("code_kv", *run.heads_of(model.spec))
+        n_kv_heads = controls.divisor_slider("code_kv", *sections.heads_of(model.spec))
     with columns[3]:
         batch = controls.batch()
-    sizes = run.sizes_of(model.spec, n_kv_heads, batch, held)
+    sizes = sections.sizes_of(model.spec, n_kv_heads, batch, held)
 
-    lesson.show(run.STEP_LESSONS[step], **run.lesson_values(sizes))
-    lines = code_lesson.step_lines(step, sizes)
+    lesson.show(sections.STEP_LESSONS[step], **sections.lesson_values(sizes))
+    lines = code.step_lines(step, sizes)
     code_diff.show(lines, label=f"Source code, step {step}", key="diff")
 
     with frame.details():
         whole, single, check, _ = st.columns([2, 2, 2, 3])
         with whole, st.popover("Copy the class", width="stretch"):
-            st.code(code_lesson.class_text(STEPS[step][1]), language="python")
+            st.code(code.class_text(STEPS[step][1]), language="python")
         single.download_button(
             "Download one file",
-            code_lesson.script(sizes),
+            code.script(sizes),
             "shared_heads.py",
             "text/x-python",
             width="stretch",
             help="All three classes and a check of what this page says; runs with torch alone.",
         )
         with check:
-            jobs.button("code_check", "code_check", run.payload(sizes), label="Run it")
+            jobs.button("code_check", "code_check", sections.payload(sizes), label="Run it")
         jobs.panel(
             "code_check",
-            run.draw_check,
+            sections.draw_check,
             idle="Run it counts and checks the three classes, live on this server.",
             address="code_check_kept",
         )
         st.markdown(f"### Shapes in {STEPS[step][1]}")
-        frame.records(run.shape_rows(sizes, step))
+        frame.records(sections.shape_rows(sizes, step))
         with frame.guard():
-            run.trap(sizes)
+            sections.trap(sizes)
         quiz.show("code", sizes=sizes)

@@ -1,8 +1,14 @@
 """What one decode step of a whole model reads and costs, with its heads shared or not."""
 
-from ui import frame, jobs, lesson, params, step_parts
+from ui import (
+    frame,
+    jobs,
+    lesson,
+    params,
+)
+from ui.sections import decode_step as sections
 
-PARAMS = (*step_parts.PARAMS, params.token("d_kept"))
+PARAMS = (*sections.PARAMS, params.token("d_kept"))
 
 with frame.page(
     "decode_step",
@@ -10,11 +16,11 @@ with frame.page(
     lead="See what one token costs a whole model: weights, cache, and the time it takes on this server.",
     params=PARAMS,
 ):
-    asked, apart, run_column = step_parts.choose()
+    asked, apart, run_column = sections.choose()
     cases = [vars(step.case) for step in asked if step.case]
     payload = {"cases": cases, "device": "auto"} if cases else None
     with run_column:
         jobs.button("decode_step", "model_step", payload, help="Time one decoder layer of these sizes on this server.")
-    jobs.panel("decode_step", step_parts.draw, asked, apart, address="d_kept")
+    jobs.panel("decode_step", sections.draw, asked, apart, address="d_kept")
     with frame.details():
         lesson.show("decode_step")

@@ -1,12 +1,14 @@
 """What fits on which accelerators, and how fast a decode step can be at best."""
 
-from attention import catalog, serving
-from attention.allocation import PAGE_TOKENS, WINDOW_POOLS
-from attention.fit import MAX_COUNT, WEIGHT_BITS, Setup
-from ui import fit_parts, frame, params
+from attention.catalog import published
+from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
+from attention.serving import plan as serving
+from attention.serving.fit import MAX_COUNT, WEIGHT_BITS, Setup
+from ui import frame, params
+from ui.sections import fit as sections
 from viz import fit as figures
 
-ACCELERATORS = [row.id for row in catalog.accelerators()]
+ACCELERATORS = [row.id for row in published.accelerators()]
 PARAMS = (
     params.choice("f_acc", ACCELERATORS, "h100-sxm"),
     params.integer("f_count", 1, 1, MAX_COUNT),
@@ -23,19 +25,19 @@ with frame.page(
     lead="Choose accelerators and see the longest context, the largest batch and the fewest you need.",
     params=PARAMS,
 ):
-    model, spec, chosen, context, batch = fit_parts.choose()
-    setup = Setup(**chosen, **fit_parts.current_assumptions())
+    model, spec, chosen, context, batch = sections.choose()
+    setup = Setup(**chosen, **sections.current_assumptions())
     plan = serving.plan(spec, setup, context, batch)
-    fit_parts.metrics(plan, spec, setup, context, batch)
+    sections.metrics(plan, spec, setup, context, batch)
     frame.chart(
         figures.plot_fit_map(serving.fit_map(spec, setup, context, batch)),
         key="fit_map",
         filename="what-fits",
-        alt=fit_parts.alt(plan, setup, context, batch),
+        alt=sections.alt(plan, setup, context, batch),
     )
     with frame.details():
-        fit_parts.assumptions()
-        fit_parts.memory(plan, setup)
-        fit_parts.step(plan, spec, setup)
+        sections.assumptions()
+        sections.memory(plan, setup)
+        sections.step(plan, spec, setup)
         with frame.guard():
-            fit_parts.others(spec, setup, context, batch)
+            sections.others(spec, setup, context, batch)

@@ -2,10 +2,11 @@
 
 import streamlit as st
 
-from attention.layer_groups import layer_groups
+from attention.memory.layer_groups import layer_groups
 from attention.spec import Kind
-from ui import controls, frame, heads_details, params
-from ui.head_map import STAGES, head_map
+from ui import controls, frame, params
+from ui.components.head_map import STAGES, head_map
+from ui.sections import heads as sections
 from ui.state import name_anew
 
 MOST_GROUPS = 256
@@ -48,8 +49,8 @@ with frame.page(
     with columns[1]:
         if layer.n_kv_heads:
             n_kv = controls.divisor_slider("h_kv", layer.n_heads, layer.n_kv_heads, latent=layer.kind is Kind.LATENT)
-            mha = heads_details.variant(layer, None)
-            shown = heads_details.variant(layer, n_kv) if n_kv else layer
+            mha = sections.variant(layer, None)
+            shown = sections.variant(layer, n_kv) if n_kv else layer
         else:
             st.select_slider("K/V heads", ["none"], disabled=True, key="h_kv_none", help="This layer keeps none.")
 
@@ -68,10 +69,10 @@ with frame.page(
         )
         left, right = st.columns([5, 6], gap="large")
         with left:
-            heads_details.step(stage, shown, mha, load, spec)
+            sections.step(stage, shown, mha, load, spec)
         with right, frame.numbers():
-            heads_details.metrics(shown, mha, load, spec)
-        heads_details.projection_table(shown, spec)
-        st.caption(heads_details.where(group, spec.n_layers))
+            sections.metrics(shown, mha, load, spec)
+        sections.projection_table(shown, spec)
+        st.caption(sections.where(group, spec.n_layers))
         if len(every) > MOST_GROUPS:
             st.caption(f"The first {MOST_GROUPS} of this model's {len(every):,} kinds of layer can be chosen.")

@@ -2,8 +2,18 @@
 
 import streamlit as st
 
-from attention import allocation, breakdown, cache_curves, fit, memory
-from ui import cache_details, cache_verify, frame, model_weights, params
+from attention.memory import (
+    allocation,
+    breakdown,
+    footprint,
+)
+from attention.memory import (
+    curves as cache_curves,
+)
+from attention.serving import fit
+from ui import frame, model_weights, params
+from ui.sections import kv_cache as sections
+from ui.sections import kv_cache_verify
 from viz import kv_cache as figures
 
 AXES = ("log", "linear", "batch")
@@ -12,7 +22,7 @@ PARAMS = (
     params.choice("k_weights", list(fit.WEIGHT_BITS), "bf16"),
     params.integer("k_tp", 1, 1, allocation.MAX_TP, per_model=True),
     params.integer("k_page", allocation.PAGE_TOKENS, 1, 2**16),
-    params.integer("k_static", 0, 0, memory.MAX_CONTEXT, per_model=True),
+    params.integer("k_static", 0, 0, footprint.MAX_CONTEXT, per_model=True),
     params.choice("k_pool", allocation.WINDOW_POOLS, "own"),
     params.token("k_kept"),
 )
@@ -23,28 +33,28 @@ with frame.page(
     lead="Pick a model and move the context: what its cache needs, byte for byte, and where every byte comes from.",
     params=PARAMS,
 ):
-    model, load, axes = cache_details.controls_bar(AXES)
+    model, load, axes = sections.controls_bar(AXES)
     spec = model_weights.if_known(model)
-    cache = memory.cache_bytes(spec, load.context, load.batch, load.kv)
+    cache = footprint.cache_bytes(spec, load.context, load.batch, load.kv)
     weights = breakdown.weight_bytes(spec.n_parameters, st.session_state["k_weights"])
     picture = cache_curves.over_context(spec, load.context, load.batch, load.kv, weights)
-    cache_details.metrics(spec, load, cache, picture)
+    sections.metrics(spec, load, cache, picture)
     if axes == "batch":
         batches = cache_curves.batches_around(load.batch)
         curves = cache_curves.curves_over_batch(spec, batches, load.context, load.kv)
         figure = figures.plot_over_batch(curves, chosen=load.batch, weights=weights)
     else:
         figure = figures.plot_over_context(picture, log=axes == "log")
-    frame.chart(figure, key="kv_cache", filename="kv-cache", alt=cache_details.alt(model.label, cache, picture))
+    frame.chart(figure, key="kv_cache", filename="kv-cache", alt=sections.alt(model.label, cache, picture))
     with frame.details():
         left, right = st.columns(2, gap="large")
         with left, frame.guard():
-            cache_details.counterfactuals(spec, load)
+            sections.counterfactuals(spec, load)
         with right, frame.guard():
-            cache_details.engine(spec, load)
+            sections.engine(spec, load)
         with frame.guard():
-            cache_details.formula(spec, load)
+            sections.formula(spec, load)
         with frame.guard():
-            cache_verify.verify(model, load)
+            kv_cache_verify.verify(model, load)
         with frame.guard():
-            cache_details.layer_table(model, load)
+            sections.layer_table(model, load)

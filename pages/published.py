@@ -2,18 +2,26 @@
 
 import streamlit as st
 
-from attention import papers
-from attention.model_points import model_points
+from attention.catalog import papers
+from attention.memory.model_points import model_points
 from attention.units import counted, significant
-from ui import controls, frame, jobs, lesson, params, quiz, spectrum_parts
-from viz.model_points import plot_models
+from ui import (
+    controls,
+    frame,
+    jobs,
+    lesson,
+    params,
+    quiz,
+)
+from ui.sections import spectrum
+from viz.published import plot_models
 from viz.spectrum import plot_quality, plot_token_cost
 
 TABLES = {"GQA paper, Table 1": ("gqa", 1), "MQA paper, Table 1": ("mqa", 1), "MQA paper, Table 2": ("mqa", 2)}
 TABLES["MQA paper, Table 3"] = ("mqa", 3)
 ONE = papers.table("gqa", 1)
 TWO = papers.table("mqa", 2)
-ROWS = {q.model: (q.seconds, q.average) for q in spectrum_parts.published()}
+ROWS = {q.model: (q.seconds, q.average) for q in spectrum.published()}
 PARAMS = (
     params.choice("pub_pick", list(ROWS), "MHA-XXL"),
     params.choice("pub_table", list(TABLES), "GQA paper, Table 1"),
@@ -32,14 +40,14 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
     first, second = st.columns(2, gap="large")
     with first:
         frame.chart(
-            plot_quality(spectrum_parts.published(), picked),
+            plot_quality(spectrum.published(), picked),
             key="pub_quality",
             filename="gqa-paper-table-1",
             alt="; ".join(f"{name}: {t} s per sample, average {a}" for name, (t, a) in ROWS.items()),
         )
         st.caption(f"{ONE.citation}, as printed. {ONE.note}")
     with second:
-        costs = spectrum_parts.token_costs()
+        costs = spectrum.token_costs()
         frame.chart(
             plot_token_cost(costs),
             key="pub_tokens",
@@ -51,7 +59,7 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
     with frame.details():
         one, two = st.columns(2, gap="large")
         with one:
-            lesson.show("published_gqa", **spectrum_parts.table_one_values())
+            lesson.show("published_gqa", **spectrum.table_one_values())
         with two:
             lesson.show(
                 "published_mqa",
@@ -61,12 +69,12 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
             jobs.button(
                 "published",
                 "bench",
-                {"cases": spectrum_parts.table_one_cases(), "seconds_per_case": 0.3},
+                {"cases": spectrum.table_one_cases(), "seconds_per_case": 0.3},
                 label="Time the same sharing here",
             )
             jobs.panel(
                 "published",
-                spectrum_parts.draw_table_one,
+                spectrum.draw_table_one,
                 idle="Attention of one decode step with the XXL model's heads (64 of size 64), 2,048 tokens, batch 4.",
                 address="pub_kept",
             )

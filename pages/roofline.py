@@ -2,18 +2,26 @@
 
 import streamlit as st
 
-from attention import catalog, roofline_view
-from attention.fit import WEIGHT_BITS
+from attention.catalog import published
+from attention.serving import roofline_points
+from attention.serving.fit import WEIGHT_BITS
 from attention.units import significant
-from ui import controls, frame, lesson, model_weights, params, roofline_parts
-from viz import roofline
+from ui import (
+    controls,
+    frame,
+    lesson,
+    model_weights,
+    params,
+)
+from ui.sections import roofline as sections
+from viz import roofline as figures
 
-ACCELERATORS = {row.id: row.label for row in catalog.accelerators() if row.flops_per_s}
+ACCELERATORS = {row.id: row.label for row in published.accelerators() if row.flops_per_s}
 PARAMS = (
     params.choice("r_acc", list(ACCELERATORS), "h100-sxm"),
     params.choice("r_weights", list(WEIGHT_BITS), "bf16"),
     params.choice("r_dtype", ["float32", "bfloat16"], "float32"),
-    *roofline_parts.PARAMS,
+    *sections.PARAMS,
 )
 
 with frame.page(
@@ -28,7 +36,7 @@ with frame.page(
     with columns[1]:
         context = controls.context(model)
     with columns[2]:
-        batch = roofline_parts.batch_slider()
+        batch = sections.batch_slider()
     accelerator_id = columns[3].selectbox(
         "Accelerator",
         list(ACCELERATORS),
@@ -37,16 +45,16 @@ with frame.page(
         help="The data sheet's bandwidth and dense peak.",
     )
     with columns[4], frame.more():
-        weights, kv, dtype = roofline_parts.formats()
-    accelerator = catalog.accelerator(accelerator_id)
-    host = roofline_parts.host_run()
+        weights, kv, dtype = sections.formats()
+    accelerator = published.accelerator(accelerator_id)
+    host = sections.host_run()
     spec = model_weights.if_known(model)
-    points = roofline_view.step_points(spec, accelerator, context, batch, weights, kv)
-    roofs = [roofline_view.accelerator_roof(accelerator, weights)]
-    if own_roof := roofline_view.host_roof(host, dtype):
+    points = roofline_points.step_points(spec, accelerator, context, batch, weights, kv)
+    roofs = [roofline_points.accelerator_roof(accelerator, weights)]
+    if own_roof := roofline_points.host_roof(host, dtype):
         roofs.append(own_roof)
     with frame.numbers():
-        for point in roofline_view.steps(points):
+        for point in roofline_points.steps(points):
             rate = f"≤ {significant(point.tokens_per_s)} tokens/s" if point.tokens_per_s else "–"
             st.metric(
                 f"{point.sharing}, {point.binds} binds",
@@ -55,15 +63,15 @@ with frame.page(
                 + f"{significant(point.intensity)} operations per byte; all sequences of the batch together.",
             )
     frame.chart(
-        roofline.plot_roofline(
-            roofline_view.Roofline(tuple(roofs), (*points, *roofline_view.measured_points(host.results, dtype)))
+        figures.plot_roofline(
+            roofline_points.Roofline(tuple(roofs), (*points, *roofline_points.measured_points(host.results, dtype)))
         ),
         key="r_figure",
         filename="headshare-roofline",
         alt="Operations per second over operations per byte: roofs of the machines, points of MHA, GQA and MQA.",
     )
-    st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=roofline_parts.host_name(host)))
+    st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=sections.host_name(host)))
     with frame.details():
         text = "roofline" if spec.n_heads else "roofline_recurrent"
         lesson.show(text, ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
-        roofline_parts.calibrate(host)
+        sections.calibrate(host)

@@ -2,12 +2,18 @@
 
 import streamlit as st
 
-from attention import catalog, papers
-from attention.spectrum import is_latent, nearest_published, spectrum
-from ui import controls, frame, params, quiz, spectrum_parts
-from ui.head_map import head_map
+from attention.catalog import papers, published
+from attention.serving.spectrum import is_latent, nearest_published, spectrum
+from ui import (
+    controls,
+    frame,
+    params,
+    quiz,
+)
+from ui.components.head_map import head_map
+from ui.sections import spectrum as sections
 
-ACCELERATOR = catalog.accelerator("h100-sxm")
+ACCELERATOR = published.accelerator("h100-sxm")
 PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True), params.token("spec_kept"))
 LEAD = "Move one slider: heads, cache, weights, time and published quality move with it."
 
@@ -26,17 +32,17 @@ with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAM
     with left:
         head_map(spec.attention_layer, key="spectrum_map", n_kv_heads=chosen or None)
     with side:
-        spectrum_parts.metrics(by_heads[chosen], points[-1], load)
+        sections.metrics(by_heads[chosen], points[-1], load)
     with frame.details():
         first, second = st.columns(2, gap="large")
         with first:
-            spectrum_parts.cost_chart(spec, points, chosen, load)
+            sections.cost_chart(spec, points, chosen, load)
         with second:
             near = nearest_published(spec.n_heads, chosen) if chosen else ""
             table = papers.table("gqa", 1)
-            spectrum_parts.published_bars(near)
+            sections.published_bars(near)
             st.caption(f"{table.citation}, as printed. {table.note}")
-        spectrum_parts.show_lesson(spec, chosen, near)
+        sections.show_lesson(spec, chosen, near)
         st.caption(
             f"Least times are computed for {ACCELERATOR.label} from its data sheet, one layer, 16 bit: every key and "
             "value read once."

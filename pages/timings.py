@@ -2,10 +2,17 @@
 
 import streamlit as st
 
-from attention import foreign_text, timing_views
-from ui import frame, jobs, kept_runs, lesson, timing_parts
+from attention import foreign_text
+from attention.timing import views
+from ui import (
+    frame,
+    jobs,
+    kept_runs,
+    lesson,
+)
+from ui.sections import timings as sections
 
-PARAMS = (*timing_parts.PARAMS, kept_runs.PARAM)
+PARAMS = (*sections.PARAMS, kept_runs.PARAM)
 
 with frame.page(
     "timings",
@@ -14,18 +21,18 @@ with frame.page(
     params=PARAMS,
 ):
     kept_runs.keep_finished("timings")
-    payload, run_column = timing_parts.controls()
+    payload, run_column = sections.controls()
     with run_column:
         jobs.button("timings", "bench", payload, help="Time every chosen combination on this server.")
     found, problems = kept_runs.shown("timings")
     running = (job := jobs.current("timings")) is not None and not job.done
-    shapes = timing_views.common_shapes(found)
-    shape, view = timing_parts.view_controls(found, shapes, running=running)
+    shapes = views.common_shapes(found)
+    shape, view = sections.view_controls(found, shapes, running=running)
     for problem in problems:
         st.warning(foreign_text.markdown(problem))
-    jobs.panel("timings", timing_parts.draw, found, shape, view)
+    jobs.panel("timings", sections.draw, found, shape, view)
     with frame.details():
-        timing_parts.kept(found)
+        sections.kept(found)
         with frame.guard():
-            timing_parts.explanations(found[0].results)
+            sections.explanations(found[0].results)
             lesson.show("timings_floor")

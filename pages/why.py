@@ -2,12 +2,22 @@
 
 import streamlit as st
 
-from attention import catalog, decode_story, foreign_text
-from ui import controls, frame, lesson, model_weights, params, quiz, why_text
-from ui.decode_animation import decode_animation, summary
-from viz import why
+from attention import foreign_text
+from attention.catalog import published
+from attention.serving import decode
+from ui import (
+    controls,
+    frame,
+    lesson,
+    model_weights,
+    params,
+    quiz,
+)
+from ui.components.decode_animation import decode_animation, summary
+from ui.sections import why as sections
+from viz import why as figures
 
-ACCELERATORS = {a.id: a.label for a in catalog.accelerators()}
+ACCELERATORS = {a.id: a.label for a in published.accelerators()}
 PARAMS = (params.choice("why_acc", list(ACCELERATORS), "h100-sxm" if "h100-sxm" in ACCELERATORS else "t4"),)
 LEAD = "Play a decode: every new token reads all weights and the whole cache once more."
 
@@ -15,11 +25,11 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
     model, load, (right,) = controls.compute_bar(1.9)
     with right:
         chosen = st.selectbox("Accelerator", list(ACCELERATORS), format_func=ACCELERATORS.__getitem__, key="why_acc")
-    accelerator = catalog.accelerator(str(chosen))
+    accelerator = published.accelerator(str(chosen))
     spec = model_weights.known(model)
     weight_dtype = spec.model_dtype or "bf16"
-    count = why_text.accelerators(spec, accelerator, load, weight_dtype)
-    story = decode_story.tell(spec, accelerator, load.context, load.batch, load.kv, weight_dtype, count)
+    count = sections.accelerators(spec, accelerator, load, weight_dtype)
+    story = decode.tell(spec, accelerator, load.context, load.batch, load.kv, weight_dtype, count)
 
     decode_animation(story, accelerator, spec.n_kv_heads, key="decode", count=count)
     for note in story.notes:
@@ -28,18 +38,18 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
     with frame.details():
         left, right_half = st.columns(2, gap="large")
         with left:
-            values = why_text.values(model.label, spec, story, accelerator, load, weight_dtype)
+            values = sections.values(model.label, spec, story, accelerator, load, weight_dtype)
             lesson.show("why_bottleneck" if spec.n_heads else "why_recurrent", **values)
         with right_half:
             frames = story.frames
-            traffic = why.Traffic(
+            traffic = figures.Traffic(
                 [f.context for f in frames],
                 [f.weight_bytes for f in frames],
                 [f.cache_bytes for f in frames],
                 story.crossover,
             )
             frame.chart(
-                why.plot_traffic(traffic),
+                figures.plot_traffic(traffic),
                 key="why_traffic",
                 filename="decode-traffic",
                 alt=summary(story, accelerator, spec.n_kv_heads, count),
@@ -49,5 +59,5 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
                 "is read once."
             )
         if spec.hidden_size and spec.n_heads:
-            lesson.show("why_ratio", **why_text.ratio_values(spec, load))
+            lesson.show("why_ratio", **sections.ratio_values(spec, load))
         quiz.show("why", spec=spec, load=load, accelerator=accelerator, weight_dtype=weight_dtype)

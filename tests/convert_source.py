@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from attention.convert import convert
+from attention.convert.run import convert
 
 HEADS, N_KV, HEAD_DIM, HIDDEN = 12, 6, 10, 36
 CONFIG = {"model_type": "llama", "num_attention_heads": HEADS, "num_key_value_heads": N_KV, "num_hidden_layers": 2,

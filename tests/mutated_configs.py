@@ -15,14 +15,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attention.adapters.fields import FLAGS, LAYERS, MIXED, NATURAL, POSITIVE
-from attention.adapters.registry import ADAPTERS, find
-from attention.config_json import decoder_part, spec_from_config, stated_layers
-from attention.memory import layers_bytes
-from attention.oracle import read_cache
-from attention.oracle_differences import explain
+from attention.configs.fields import (
+    FLAGS,
+    LAYERS,
+    MIXED,
+    NATURAL,
+    POSITIVE,
+)
+from attention.configs.reader import decoder_part, spec_from_config, stated_layers
+from attention.configs.registry import ADAPTERS, find
+from attention.memory.footprint import layers_bytes
+from attention.oracle.differences import explain
+from attention.oracle.verify import read_cache
 from attention.spec import DTYPE_BYTES
-from tests.test_oracle import CANNOT_BE_ASKED, DISTINCT
+from tests.oracle.test_verify import CANNOT_BE_ASKED, DISTINCT
 
 CONTEXT = 61
 FEW_LAYERS = 8

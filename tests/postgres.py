@@ -1,4 +1,4 @@
-"""A private PostgreSQL on a free loopback port, in a temporary folder, for tests/test_store.py."""
+"""A private PostgreSQL on a free loopback port, in a temporary folder, for tests/kept/test_store.py."""
 
 from __future__ import annotations
 

@@ -11,18 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from attention import runs, store
+from attention.kept import store
+from attention.kept.store import Store, StoreError
 from attention.settings import Settings
-from attention.store import Store, StoreError
-from attention.worker import Limits, Office, State
+from attention.timing import runs
+from attention.worker.client import Limits, Office, State
 from bench.load import server
 from bench.session import Session
 from tests.faults.test_strangers import ask, run
+from tests.pages.test_pages import assert_sound, open_page, said
 from tests.shifted_clock import sitecustomize as clock
-from tests.test_pages import assert_sound, open_page, said
-from tests.test_worker import COMMAND, KINDS, PATIENCE_S, until
 from tests.timing_samples import HOST, result
 from tests.timing_samples import run as sample_run
+from tests.worker.test_worker import (
+    COMMAND,
+    KINDS,
+    PATIENCE_S,
+    until,
+)
 
 YEARS = 10 * 365 * 24 * 3600
 Jump = Callable[[], None]

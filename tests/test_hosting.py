@@ -16,7 +16,7 @@ import pytest
 
 from attention.settings import Settings
 from tests.event_loop import run
-from ui.gate import connections
+from ui.server import connections
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTING = (ROOT / "docs/hosting.md").read_text()

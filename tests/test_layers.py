@@ -14,7 +14,8 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError, install_import_hook
 
-from attention import layers, reference
+from attention import layers
+from attention.kernels import reference
 from attention.layers import GroupedQueryAttention, KVCache, MultiHeadAttention, MultiQueryAttention, rotate
 
 # distinct primes, so that swapped axes cannot pass; n_heads = 6 has the proper divisors 2 and 3

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from statistics import median
 
-from attention.cases import Case, Result, case_bytes
-from attention.runs import Run
+from attention.kernels.case import Case, Result, case_bytes
+from attention.timing.runs import Run
 
 HOST = {"cpu": "Test(R) CPU 3000 @ 2.00GHz", "cores": 2, "threads": 2, "system": "TestOS", "gpus": []}
 

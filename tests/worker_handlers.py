@@ -1,9 +1,9 @@
-"""A worker process whose handlers misbehave in every way the tests need. Run by tests/test_worker.py."""
+"""A worker process whose handlers misbehave in every way the tests need. Run by tests/worker/test_worker.py."""
 
 import sys
 from pathlib import Path
 
-from attention.worker_process import main
+from attention.worker.child import main
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -16,7 +16,7 @@ def pasted(text: str) -> tuple[ModelSpec, dict[str, Any]]:
     Raises:
         ValueError: not readable, or a field is missing or out of range; the message names it.
     """
-    from attention import config_json
+    from attention.configs import reader
 
-    config = config_json.load_config(text.encode("utf-8", errors="replace"))
-    return config_json.spec_from_config(config, name="pasted config.json"), config
+    config = reader.load_config(text.encode("utf-8", errors="replace"))
+    return reader.spec_from_config(config, name="pasted config.json"), config

@@ -14,12 +14,12 @@ from typing import Any
 import streamlit as st
 
 from attention.formats import FORMATS
-from attention.memory import MAX_BATCH, MAX_CONTEXT, divisors
-from attention.model_words import findable
+from attention.memory.footprint import MAX_BATCH, MAX_CONTEXT, divisors
+from attention.memory.model_words import findable
 from attention.spec import ModelSpec, uniform_spec
 from attention.units import tokens
 from ui import cached, frame, state
-from ui.model_search import model_search
+from ui.components.model_search import model_search
 from ui.params import DEFAULT_MODEL, PASTED, TYPED
 
 MAX_PASTE = 1_000_000
@@ -91,9 +91,9 @@ def model_picker(label: str = "Model") -> ChosenModel:
         return ChosenModel(TYPED, "typed sizes", _typed())
     if key == PASTED:
         return pasted()
-    from attention import catalog
+    from attention.catalog import published
 
-    row = catalog.model(str(key))
+    row = published.model(str(key))
     frame.name_shown(row.label)
     if row.spec is None:
         with frame.below_bar():

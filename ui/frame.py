@@ -18,12 +18,13 @@ import streamlit as st
 
 from attention import foreign_text
 from attention.settings import SettingError
-from ui import client, printed, state
-from ui.copy_link import copy_link
-from ui.more import more_panel
-from ui.navigation import ROOT, navigation
+from ui import printed, state
+from ui.components.copy_link import copy_link
+from ui.components.more import more_panel
+from ui.components.navigation import ROOT, navigation
 from ui.params import Param
-from ui.turns import Turns
+from ui.server import client
+from ui.server.turns import Turns
 
 _log = logging.getLogger("headshare")
 _turns = Turns()
@@ -39,7 +40,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
     """Draw the frame, run the page inside it, and write its state back to the address. Visitors take turns.
 
     Args:
-        key: the page's key in ``ui.navigation.NAVIGATION``.
+        key: the page's key in ``ui.components.navigation.NAVIGATION``.
         title: heading and browser title.
         lead: one sentence under the heading that says what to do here.
         params: address keys of this page alone; their values are in ``st.session_state`` from here on.

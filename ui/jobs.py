@@ -5,10 +5,10 @@ A job belongs to the visitor's session: it goes on while they look at other page
     jobs.button("timings", "bench", payload, label="Run timings")   # Run, or Stop while it runs
     jobs.panel("timings", draw, shape)                  # draw(job or None, shape), again while results arrive
 
-`draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.Job` with its
+`draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.client.Job` with its
 `results` so far, or None before the first run. With ``address="KEY"``, a key of the page made with ``params.token``, a
 job that has ended is kept, its token stands in the address, and whoever opens that sees the same
-(:class:`attention.kept_job.KeptJob`, which has a job's fields).
+(:class:`attention.kept.job.KeptJob`, which has a job's fields).
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from attention import foreign_text, settings, timing_views, worker
-from attention.cases import Result
-from attention.kept_job import KeptJob, of_job
+from attention import foreign_text, settings
+from attention.kept.job import KeptJob, of_job
+from attention.kernels.case import Result
 from attention.settings import SettingError
+from attention.timing import views
 from attention.units import duration
-from attention.worker import Job, Limits, State
-from ui import client, state
+from attention.worker import client as worker
+from attention.worker.client import Job, Limits, State
+from ui import state
 from ui.frame import guard, turn
+from ui.server import client
 
 _log = logging.getLogger("headshare")
 
@@ -93,7 +96,7 @@ def parsed(job: Seen | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
 
 def timings(job: Seen | None) -> tuple[Result, ...]:
     """Of a job of kind "bench": the latest result of each case."""
-    return timing_views.latest(parsed(job, Result.from_json))
+    return views.latest(parsed(job, Result.from_json))
 
 
 def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = None) -> None:
@@ -138,7 +141,7 @@ def button(
 
     Args:
         key: names the job in this session, and the buttons (``KEY_run``, ``KEY_stop``).
-        kind, payload, limits: see :func:`attention.worker.submit`; without a payload there is nothing to run.
+        kind, payload, limits: see :func:`attention.worker.client.submit`; without a payload there is nothing to run.
         label: of the Run button.
         help: its tooltip.
     """
@@ -201,7 +204,7 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "", address: str | None 
 
 def in_view(key: str, address: str) -> tuple[Seen | None, str]:
     """The job that the address names, after one that has just ended was kept there; and what was wrong, in words."""
-    from attention.store import StoreError, store
+    from attention.kept.store import StoreError, store
 
     desk = _desk()
     job, kept = desk.jobs.get(key), desk.kept.get(key)
@@ -222,7 +225,7 @@ def in_view(key: str, address: str) -> tuple[Seen | None, str]:
 
 
 def _keep(desk: Desk, job: Job) -> Kept:
-    from attention.store import StoreError, store
+    from attention.kept.store import StoreError, store
 
     if not job.results and not job.summary:
         return Kept(job, job, "")

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from attention import foreign_text, runs
-from attention.runs import Run
+from attention import foreign_text
+from attention.kept.store import StoreError, store
 from attention.settings import load
-from attention.store import StoreError, store
-from attention.worker import Job
+from attention.timing import runs
+from attention.timing.runs import Run
+from attention.worker.client import Job
 from ui import jobs, state
 from ui.params import Param
 
@@ -44,7 +45,7 @@ def _kept() -> _Kept:
 
 
 def _checked(token: str) -> str:
-    from attention.store import TOKEN
+    from attention.kept.store import TOKEN
 
     if not TOKEN.fullmatch(token):
         raise ValueError("no token of a run")

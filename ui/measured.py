@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from attention import foreign_text, timing_views
-from attention.cases import Result
-from attention.timing_views import Shape
+from attention import foreign_text
+from attention.kernels.case import Result
+from attention.timing import views
+from attention.timing.views import Shape
 
 
 def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
@@ -18,10 +19,10 @@ def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
         results: those that are shown.
         shape: of the recorded run; by default that of the last result.
     """
-    if not (why := timing_views.trouble(results)):
+    if not (why := views.trouble(results)):
         return
     last = results[-1]
-    beside = timing_views.recorded_beside(shape or timing_views.shape_of(last), last.device)
+    beside = views.recorded_beside(shape or views.shape_of(last), last.device)
     unsteady(why, beside)
 
 

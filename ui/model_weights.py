@@ -8,12 +8,12 @@ from __future__ import annotations
 import streamlit as st
 
 from attention import foreign_text
-from attention.config_json import with_parameters
-from attention.oracle import supported
+from attention.configs.reader import with_parameters
+from attention.oracle.verify import supported
 from attention.parameters import Parameters
 from attention.spec import ModelSpec
 from attention.units import parameters
-from attention.worker import Job, State
+from attention.worker.client import Job, State
 from ui import frame, jobs, state
 from ui.controls import ChosenModel
 from ui.params import PARAMETERS, PASTED

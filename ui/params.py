@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attention.formats import FORMATS
-from attention.memory import MAX_BATCH, MAX_CONTEXT
+from attention.memory.footprint import MAX_BATCH, MAX_CONTEXT
 from attention.spec import MAX_SIZE
 
 VERSION = "1"
@@ -128,18 +128,18 @@ def _listed(names: Iterable[str], most: int = 8) -> str:
 def _parse_model(name: str) -> str:
     if name in (TYPED, PASTED):
         return name
-    from attention import catalog
+    from attention.catalog import published
 
-    return catalog.model(name[:200]).id
+    return published.model(name[:200]).id
 
 
 def takes_sizes(model: str) -> bool:
     """Whether the sizes that the visitor types stand for `model`: none was named, or its makers publish no sizes."""
     if model in (TYPED, PASTED):
         return model == TYPED
-    from attention import catalog
+    from attention.catalog import published
 
-    return catalog.model(model).spec is None
+    return published.model(model).spec is None
 
 
 MODEL = Param("model", DEFAULT_MODEL, _parse_model, f"a model of the catalogue, {TYPED} or {PASTED}", always=True)

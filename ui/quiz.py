@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from attention.quiz import questions
+from attention.lessons.quiz import questions
 
 
 def show(page: str, **values: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.accuracy_view import Mistake
+from attention.oracle.accuracy_view import Mistake
 from attention.units import ratio
-from viz import build, theme
+from viz import figure, theme
 from viz.text import plain
 
 _LEAST, _MOST = 1 / 64, 64.0
@@ -29,7 +29,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str]) -> go.Figu
         return theme.empty("What each mistake costs", "None of the known mistakes touches these models.")
     traces = [_dots(row, mistake) for row, mistake in enumerate(mistakes)]
     worst = [note for row, mistake in enumerate(mistakes) for note in _worst(row, mistake)]
-    return build.figure(
+    return figure.figure(
         traces,
         height=height,
         x={
@@ -37,7 +37,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str]) -> go.Figu
             "range": [log10(_LEAST / 1.5), log10(_MOST * 2.2)],
             "tickvals": list(_TICKS),
             "ticktext": ["1/64", "1/16", "1/4", "exact", "4×", "16×", "64×"],
-            "title": build.title("← too little   too much →<br>bytes by the rule ÷ exact bytes"),
+            "title": figure.title("← too little   too much →<br>bytes by the rule ÷ exact bytes"),
         },
         y={
             "range": [len(mistakes) - 0.4, -0.6],
@@ -47,7 +47,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str]) -> go.Figu
             "automargin": True,
         },
         annotations=worst,
-        shapes=[{**build.line_down(1), "line": {"color": "#009E73", "width": 3}}],
+        shapes=[{**figure.line_down(1), "line": {"color": "#009E73", "width": 3}}],
         margin={"l": 8, "r": 8, "t": 8, "b": 66},
     )
 
@@ -85,4 +85,4 @@ def _worst(row: int, mistake: Mistake) -> list[dict[str, Any]]:
     if far > 16 or 0 < far < 1 / 16 or far == 0:
         # no room beyond the dot: above it
         side = {"xanchor": "right" if far > 1 else "left", "yshift": 15}
-    return [build.note(log10(_clamped(far)), row, text, **side)]
+    return [figure.note(log10(_clamped(far)), row, text, **side)]

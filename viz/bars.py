@@ -1,4 +1,4 @@
-"""Horizontal bars that carry their values: few numbers, redrawn by every moved control. ``ui/bars`` draws them:
+"""Horizontal bars that carry their values: few numbers, redrawn by every moved control. ``ui/components/bars`` draws them:
 Plotly took 20 ms for each figure of them, and the first page its whole script."""
 
 from __future__ import annotations
@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from attention.allocation import Step
-from attention.breakdown import Variant
-from attention.serving import MemoryBar
-from attention.sharing import Way, WayTime
-from attention.timing_views import faster, faster_text
+from attention.memory.allocation import Step
+from attention.memory.breakdown import Variant
+from attention.memory.counterfactuals import Way, WayTime
+from attention.serving.plan import MemoryBar
+from attention.timing.views import faster, faster_text
 from attention.units import binary_bytes, duration, ratio
 from viz.spectrum import Quality
 from viz.theme import ACCENT, ACCENT_MID, QUIET, SHARING_COLORS

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from attention.cases import Result
-from attention.timing_views import faster, faster_text
+from attention.kernels.case import Result
+from attention.timing.views import faster, faster_text
 from attention.units import duration, held
 from viz import theme
 from viz.text import plain

@@ -8,10 +8,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.comparison import Comparison, Curve
+from attention.memory.comparison import Comparison, Curve
 from attention.units import binary_bytes, held, significant
-from viz import build, theme
-from viz.end_labels import EndLabel, end_labels, margin_for
+from viz import figure, theme
+from viz.labels import EndLabel, end_labels, margin_for
 from viz.text import plain
 
 _TOP, _BOTTOM = 16, 52
@@ -48,15 +48,15 @@ def plot_over_context(numbers: Comparison, *, height: int = 400) -> go.Figure:
             }
         )  # fmt: skip
     traces += _diamonds(numbers)
-    return build.figure(
+    return figure.figure(
         traces,
         height=height,
-        x=build.token_axis(numbers.x[0], numbers.x[-1]),
-        y=build.share_axis(low, _NAMES["mha"])
+        x=figure.token_axis(numbers.x[0], numbers.x[-1]),
+        y=figure.share_axis(low, _NAMES["mha"])
         if as_share
-        else build.bytes_axis(low, high, _NAMES[numbers.view], log=True),
+        else figure.bytes_axis(low, high, _NAMES[numbers.view], log=True),
         annotations=end_labels(labels, (low, high), height - _TOP - _BOTTOM),
-        shapes=[build.line_down(numbers.context)],
+        shapes=[figure.line_down(numbers.context)],
         margin={"l": 8, "t": _TOP, "b": _BOTTOM, "r": margin_for(labels)},
         hovermode="x unified",
     )

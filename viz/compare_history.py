@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.lineage import Ancestor
+from attention.memory.history import Ancestor
 from attention.units import binary_bytes, parameters
-from viz import build, theme
+from viz import figure, theme
 from viz.compare import percent
 from viz.text import plain
 
@@ -24,15 +24,15 @@ def plot_lineage(models: Sequence[Ancestor], *, family: str, height: int = 380) 
     traces = [_markers(name, models, named) for name in ("MHA", "GQA", "MQA", "MLA")]
     first, last = min(map(_years, models)), max(map(_years, models))
     years = [year for year in range(int(first), int(last) + 2) if first - 0.2 < year < last + 0.2]
-    return build.figure(
+    return figure.figure(
         [trace for trace in traces if trace["x"]],
         height=height,
         # plain numbers: with an axis of dates the figure takes a quarter longer to draw
         x={
-            "title": build.title("Released"), "showgrid": False, "tickvals": years, "ticktext": [str(y) for y in years],
+            "title": figure.title("Released"), "showgrid": False, "tickvals": years, "ticktext": [str(y) for y in years],
             "range": [first - 0.05 * (last - first) - 0.1, last + 0.05 * (last - first) + 0.1],
         },
-        y=build.share_axis(min(m.share for m in models) / 1.5, "Share of full-length MHA"),
+        y=figure.share_axis(min(m.share for m in models) / 1.5, "Share of full-length MHA"),
         showlegend=True,
         margin={"l": 8, "t": 28, "r": 48, "b": 8},
     )  # fmt: skip

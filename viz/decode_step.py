@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from attention.steadiness import STILL_TIMED
-from attention.step_view import StepRow
+from attention.timing.steadiness import STILL_TIMED
+from attention.timing.step_view import StepRow
 from attention.units import binary_bytes, duration, ratio, significant
 from viz import theme
 from viz.text import plain

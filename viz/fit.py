@@ -7,9 +7,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.serving import FitMap
+from attention.serving.plan import FitMap
 from attention.units import binary_bytes, counted, held, tokens
-from viz import build, theme
+from viz import figure, theme
 
 _FULL, _EMPTY = "rgba(14, 116, 144, 0.75)", "rgba(14, 116, 144, 0.12)"
 """Translucent, so that the text on them follows the page's theme."""
@@ -37,7 +37,7 @@ def plot_fit_map(numbers: FitMap, *, height: int = 400) -> go.Figure:
         "texttemplate": "%{text}", "textfont": {"size": 12},
         "customdata": _hover(numbers), "hovertemplate": "%{customdata}<extra></extra>", "hoverongaps": True,
     }  # fmt: skip
-    return build.figure(
+    return figure.figure(
         [cells, *_frontier(numbers), _chosen(numbers)],
         height=height,
         x=_axis(x, [tokens(c) for c in grid.contexts], "Context (tokens)"),
@@ -51,7 +51,7 @@ def plot_fit_map(numbers: FitMap, *, height: int = 400) -> go.Figure:
 def _axis(at: list[float], names: list[str], name: str) -> dict[str, Any]:
     return {
         "range": [at[0] - 0.5, at[-1] + 0.5], "tickvals": at, "ticktext": names, "showgrid": False,
-        "title": build.title(name),
+        "title": figure.title(name),
     }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def _chosen(numbers: FitMap) -> dict[str, Any]:
 def _notes(numbers: FitMap, x: list[float], y: list[float]) -> list[dict[str, Any]]:
     if not any(map(any, numbers.grid.fits)):
         text = "Nothing fits: the weights and the reserve alone fill the memory."
-        return [build.note((x[0] + x[-1]) / 2, (y[0] + y[-1]) / 2, text, font={"size": 16})]
+        return [figure.note((x[0] + x[-1]) / 2, (y[0] + y[-1]) / 2, text, font={"size": 16})]
     if numbers.grid.fits[-1][-1]:
         return []
-    return [build.note(x[-1] + 0.4, y[-1], "does not fit", xanchor="right")]
+    return [figure.note(x[-1] + 0.4, y[-1], "does not fit", xanchor="right")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attention.breakdown import Term
+from attention.memory.breakdown import Term
 from attention.spec import Role
 from attention.units import binary_bytes
 

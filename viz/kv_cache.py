@@ -8,11 +8,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from attention.cache_curves import ContextPicture, KindCurves
+from attention.memory.curves import ContextPicture, KindCurves
 from attention.spec import Kind
 from attention.units import binary_bytes, held, tokens
-from viz import build, theme
-from viz.end_labels import EndLabel, end_labels, margin_for
+from viz import figure, theme
+from viz.labels import EndLabel, end_labels, margin_for
 
 KIND_NAMES = {
     Kind.FULL: "full attention",
@@ -43,20 +43,20 @@ def plot_over_context(numbers: ContextPicture, *, log: bool = True, height: int 
     name = "Cache of one sequence" if numbers.batch == 1 else f"Cache of {numbers.batch:,} sequences"
     weights_shown = numbers.weights is not None and low < numbers.weights < high
     crossing_shown = weights_shown and numbers.outgrows_at is not None and xs[0] <= numbers.outgrows_at <= last
-    return build.figure(
+    return figure.figure(
         [
             *(_lines(numbers) if log else _stack(numbers.curves)),
             *([_marker(numbers.outgrows_at, numbers.weights, _WARN, "diamond")] if crossing_shown else []),
             _marker(numbers.context, numbers.state_bytes, theme.ACCENT, "circle"),
         ],
         height=height,
-        x=build.token_axis(xs[0], last) if log else build.linear_token_axis(last),
-        y=build.bytes_axis(low, high, name, log=log),
+        x=figure.token_axis(xs[0], last) if log else figure.linear_token_axis(last),
+        y=figure.bytes_axis(low, high, name, log=log),
         annotations=[
             *end_labels(labels, (low, high), height - _TOP - _BOTTOM, log=log),
             *_notes(numbers, weights=weights_shown, crossing=crossing_shown, log=log),
         ],
-        shapes=[build.line_across(numbers.weights)] if weights_shown and numbers.weights else [],
+        shapes=[figure.line_across(numbers.weights)] if weights_shown and numbers.weights else [],
         margin={"l": 8, "t": _TOP, "b": _BOTTOM, "r": margin_for(labels)},
         hovermode="x unified",
     )
@@ -118,14 +118,14 @@ def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool)
     at = scale(numbers.context), scale(max(numbers.state_bytes, 1))
     # at the right edge the lines' names stand, and the page's first number says the same
     edge = numbers.context >= 0.8 * numbers.curves.x[-1]
-    notes = [] if edge else [build.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
+    notes = [] if edge else [figure.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
         if crossing and numbers.outgrows_at:
             # short, so that it stays clear of the lines' names on a phone
             text += f",<br>outgrown at {tokens(numbers.outgrows_at)}"
         notes.append(
-            build.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
+            figure.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
         )
     return notes
 
@@ -164,21 +164,21 @@ def plot_over_batch(curves: KindCurves, *, chosen: int, weights: int | None = No
     high = 1.12 * max(curves.total)
     shown = weights is not None and weights < high
     notes = [
-        build.note(i, total, binary_bytes(total), yshift=11)
+        figure.note(i, total, binary_bytes(total), yshift=11)
         for i, total in enumerate(curves.total)
         if total > high / 60 or curves.x[i] == chosen
     ]
     if shown and weights:
         # right of the plot: the bars on the left are short where the weights lie low
         text = f"weights<br>{binary_bytes(weights)}"
-        notes.append(build.note(1, weights, text, xref="paper", xanchor="left", xshift=4, align="left"))
-    return build.figure(
+        notes.append(figure.note(1, weights, text, xref="paper", xanchor="left", xshift=4, align="left"))
+    return figure.figure(
         traces,
         height=height,
-        x={"type": "category", "title": build.title("Sequences decoded together"), "showgrid": False},
-        y=build.bytes_axis(0, high, "Cache"),
+        x={"type": "category", "title": figure.title("Sequences decoded together"), "showgrid": False},
+        y=figure.bytes_axis(0, high, "Cache"),
         annotations=notes,
-        shapes=[build.line_across(weights)] if shown and weights else [],
+        shapes=[figure.line_across(weights)] if shown and weights else [],
         barmode="stack",
         margin={"l": 8, "t": 28, "b": _BOTTOM, "r": 76 if shown else 16},
         showlegend=len(curves.by_kind) > 1,

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from viz import theme
-from viz.end_labels import EndLabel, end_labels, margin_for
+from viz.labels import EndLabel, end_labels, margin_for
 
 POOL_COLORS = {"mean": "#0072B2", "first": "#E69F00", "random": "#CC79A7"}
 KV_LINE = {1: "#D55E00", 2: "#0072B2", 4: "#56B4E9", 8: "#8A949E"}

@@ -7,10 +7,10 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from attention.model_points import ModelPoint
+from attention.memory.model_points import ModelPoint
 from attention.spec import Kind
 from attention.units import binary_bytes, counted, parameters
-from viz import build, theme
+from viz import figure, theme
 from viz.text import plain
 
 
@@ -25,22 +25,22 @@ def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None =
     low, high = min(p.cache_bytes for p in shown), max(p.cache_bytes for p in shown)
     found = next((p for p in shown if p.id == chosen), None)
     traces = [_markers(name, [p for p in shown if p.sharing == name]) for name in ("MHA", "GQA", "MQA", "MLA", "none")]
-    return build.figure(
+    return figure.figure(
         [trace for trace in traces if trace["x"]],
         height=420,
         x={
-            "type": "log", "title": build.title("Parameters"), "range": [log10(few / 1.6), log10(many * 1.6)],
+            "type": "log", "title": figure.title("Parameters"), "range": [log10(few / 1.6), log10(many * 1.6)],
             "tickvals": ticks, "ticktext": [parameters(int(t)) for t in ticks],
         },
-        y=build.bytes_axis(low / 1.6, high * 1.6, "KV cache", log=True),
+        y=figure.bytes_axis(low / 1.6, high * 1.6, "KV cache", log=True),
         annotations=[_name(found)] if found else [],
-        title=build.title(title),
+        title=figure.title(title),
         margin={"t": 64, "r": 16},
         showlegend=True,
     )  # fmt: skip
 
 
-def _markers(sharing: str, points: Sequence[ModelPoint]) -> build.Part:
+def _markers(sharing: str, points: Sequence[ModelPoint]) -> figure.Part:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -60,7 +60,7 @@ def _markers(sharing: str, points: Sequence[ModelPoint]) -> build.Part:
     }
 
 
-def _name(point: ModelPoint) -> build.Part:
+def _name(point: ModelPoint) -> figure.Part:
     return {
         "x": log10(point.n_parameters), "y": log10(point.cache_bytes), "text": plain(point.label),
         "showarrow": True, "arrowhead": 0, "arrowcolor": theme.NEUTRAL, "ax": -30, "ay": -34,

@@ -6,7 +6,7 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from attention.roofline_view import Point, Roof, Roofline
+from attention.serving.roofline_points import Point, Roof, Roofline
 from attention.units import decimal, significant
 from viz import theme
 from viz.text import plain

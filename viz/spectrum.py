@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from viz import build, theme
+from viz import figure, theme
 from viz.text import plain
 
 
@@ -71,7 +71,7 @@ def plot_costs(costs: Costs) -> go.Figure:
                 "fillcolor": theme.ACCENT, "opacity": 0.12, "line": {"width": 0},
             }
         )  # fmt: skip
-    return build.figure(
+    return figure.figure(
         traces,
         height=300,
         x={"tickvals": list(places), "ticktext": list(costs.names), "range": [-0.5, len(places) - 0.5]},
@@ -105,12 +105,12 @@ def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figur
         },
         "hovertemplate": "%{text}: %{x} s, average %{y}<extra></extra>",
     }
-    return build.figure(
+    return figure.figure(
         [points],
         height=330,
-        x={"title": build.title("Seconds per sample (T_infer)"), "range": [0, 1.9]},
-        y={"title": build.title("Average score"), "range": [45.6, 47.6]},
-        title=build.title(title),
+        x={"title": figure.title("Seconds per sample (T_infer)"), "range": [0, 1.9]},
+        y={"title": figure.title("Average score"), "range": [45.6, 47.6]},
+        title=figure.title(title),
         margin={"t": 44, "r": 16},
     )
 
@@ -141,15 +141,15 @@ def plot_token_cost(rows: Sequence[TokenCost]) -> go.Figure:
             ("greedy", [row.greedy for row in shown], theme.ACCENT_MID),
         )
     ]  # fmt: skip
-    return build.figure(
+    return figure.figure(
         traces,
         height=330,
         x={
-            "title": build.title("Microseconds per output token (TPUv2)"), "type": "log", "range": [0, 2.6],
+            "title": figure.title("Microseconds per output token (TPUv2)"), "type": "log", "range": [0, 2.6],
             "tickvals": [1, 10, 100],
         },
         y={},
-        title=build.title(title),
+        title=figure.title(title),
         legend={"traceorder": "reversed"},
         showlegend=True,
         margin={"r": 40, "t": 64},

@@ -7,10 +7,10 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from attention.timing_views import Bar, Curve, sharing
+from attention.timing.views import Bar, Curve, sharing
 from attention.units import duration, ratio, tokens
 from viz import theme
-from viz.end_labels import EndLabel, end_labels
+from viz.labels import EndLabel, end_labels
 from viz.text import plain
 
 ROW_PX = 34

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 
 from attention.units import binary_bytes, counted, held
-from viz import build, theme
+from viz import figure, theme
 
 
 class Traffic(NamedTuple):
@@ -44,19 +44,19 @@ def plot_traffic(traffic: Traffic) -> go.Figure:
         for name, values, color, fill in series
     ]  # fmt: skip
     crossing = traffic.crossover if traffic.crossover is not None and traffic.crossover <= longest else None
-    return build.figure(
+    return figure.figure(
         traces,
         height=280,
-        x=build.linear_token_axis(longest, "Tokens in the cache"),
-        y=build.bytes_axis(0, most, "Read per step"),
-        shapes=[] if crossing is None else [{**build.line_down(crossing), "line": {"color": "#d55e00", "width": 2}}],
+        x=figure.linear_token_axis(longest, "Tokens in the cache"),
+        y=figure.bytes_axis(0, most, "Read per step"),
+        shapes=[] if crossing is None else [{**figure.line_down(crossing), "line": {"color": "#d55e00", "width": 2}}],
         annotations=[] if crossing is None else [_crossing(crossing, longest)],
         margin={"t": 40, "r": 16},
         showlegend=True,
     )
 
 
-def _crossing(at: int, longest: int) -> build.Part:
-    side: build.Part = {"xanchor": "left", "xshift": 6} if at < 0.6 * longest else {"xanchor": "right", "xshift": -6}
+def _crossing(at: int, longest: int) -> figure.Part:
+    side: figure.Part = {"xanchor": "left", "xshift": 6} if at < 0.6 * longest else {"xanchor": "right", "xshift": -6}
     text = f"cache = weights at {held(at)}"
-    return build.note(at, 0.98, text, yref="paper", yanchor="top", **side)
+    return figure.note(at, 0.98, text, yref="paper", yanchor="top", **side)

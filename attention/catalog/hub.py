@@ -40,7 +40,7 @@ def fetch_config(model_id: str) -> dict[str, Any]:
         raise ValueError(f"{model_id!r} is not in the catalogue, and asking the Hugging Face Hub is turned off here")
     path = _download(model_id)
     # imported late: reading configurations loads transformers
-    from attention.config_json import load_config
+    from attention.configs.reader import load_config
 
     return load_config(path)
 
@@ -60,7 +60,7 @@ def _download(model_id: str) -> str:
         RepositoryNotFoundError,
     )
 
-    from attention.config_json import MAX_BYTES
+    from attention.configs.reader import MAX_BYTES
 
     token = os.environ.get("HF_TOKEN") or False
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-PAPERS = Path(__file__).parent / "catalog" / "papers.toml"
+PAPERS = Path(__file__).with_name("papers.toml")
 
 
 @dataclass(frozen=True, slots=True)

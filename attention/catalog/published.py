@@ -16,11 +16,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from attention.layer_text import parse_layers
+from attention.catalog.notation import parse_layers
 from attention.parameters import recorded
 from attention.spec import ModelSpec
 
-_DATA = Path(__file__).parent / "catalog"
+_DATA = Path(__file__).parent
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from attention import catalog, hub
+from attention.catalog import hub, published
 from attention.files import ordinary
 from attention.spec import ModelSpec
 
@@ -28,7 +28,7 @@ def resolve(source: str, *, paths: bool = True) -> ModelSpec:
             raise ValueError(f"{row.label}: {row.unpublished}")
         return row.spec
     # imported late: reading configurations loads transformers, the catalogue does not need it
-    from attention.config_json import spec_from_config
+    from attention.configs.reader import spec_from_config
 
     return spec_from_config(configuration(source, paths=paths), name=source)
 
@@ -46,20 +46,20 @@ def configuration(source: str, *, paths: bool = True) -> dict[str, Any]:
         return row.config
     path = _path(source) if paths else None
     if path is not None:
-        from attention.config_json import load_config
+        from attention.configs.reader import load_config
 
         return load_config(path)
     if hub.is_model_id(source) and hub.allowed():
         return hub.fetch_config(source)
-    catalog.model(source)  # raises, naming close matches
+    published.model(source)  # raises, naming close matches
     raise AssertionError("unreachable")
 
 
-def _row(source: str) -> catalog.ModelRow | None:
+def _row(source: str) -> published.ModelRow | None:
     if not isinstance(source, str) or not source.strip():
         raise ValueError(f"a model is a name or a path, got {source!r}")
     try:
-        return catalog.model(source)
+        return published.model(source)
     except ValueError:
         return None
 

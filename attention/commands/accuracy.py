@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from attention import accuracy, parameter_record
+from attention.oracle import accuracy, parameter_record
 from attention.units import counted
 
 HELP = "computed against allocated for every catalogue model and test configuration; --write updates the page's data"

@@ -10,9 +10,15 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 from attention import units
-from attention.cases import DEVICES, DTYPES, PHASES, Case, Result
+from attention.kernels.case import (
+    DEVICES,
+    DTYPES,
+    PHASES,
+    Case,
+    Result,
+)
 from attention.settings import load
-from attention.worker_turn import turn
+from attention.timing.device_queue import turn
 
 HELP = "Time one step of attention on this machine, each case checked against float64."
 
@@ -37,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from attention import benchmark
+    from attention.timing import benchmark
 
     if not 0 < args.seconds <= 60:
         raise ValueError(f"seconds must be above 0 and at most 60, got {args.seconds}")
@@ -52,20 +58,21 @@ def run(args: argparse.Namespace) -> int:
             results.append(result)
             print(json.dumps(result.to_json()) if args.json else _row(result), flush=True)
     if args.save:
-        store = importlib.import_module("attention.store")
+        store = importlib.import_module("attention.kept.store")
         print(store.save_results(results), file=sys.stderr)
     return 0
 
 
 def _cases(args: argparse.Namespace) -> Iterator[Case]:
-    from attention import benchmark, kernels
+    from attention.kernels import registry
+    from attention.timing import benchmark
 
     device = benchmark.resolve_device(args.device)
     for n_heads, n_kv_heads, head_dim, context, batch, dtype in product(
         args.n_heads, args.n_kv_heads, args.head_dim, args.context, args.batch, args.dtype
     ):
         # a first case checks the sizes before implementations are asked whether they suit them
-        names = args.implementations or kernels.suited(
+        names = args.implementations or registry.suited(
             Case("", n_heads, n_kv_heads, head_dim, context, batch, dtype, device, args.phase)
         )
         for name in names:

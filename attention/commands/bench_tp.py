@@ -8,13 +8,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from attention import units
-from attention.cases import DEVICES, DTYPES, Case
 from attention.commands.bench import numbers, tell_of_waiting
+from attention.kernels.case import DEVICES, DTYPES, Case
 from attention.settings import load
-from attention.worker_turn import turn
+from attention.timing.device_queue import turn
 
 if TYPE_CHECKING:
-    from attention.tensor_parallel import Result
+    from attention.timing.tensor_parallel import Result
 
 HELP = "Time attention with its heads shared out over processes; start with torchrun --nproc-per-node N."
 
@@ -34,8 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch.distributed as dist
 
-    from attention import kernels, tensor_parallel
-    from attention.benchmark import resolve_device
+    from attention.kernels import registry
+    from attention.timing import tensor_parallel
+    from attention.timing.benchmark import resolve_device
 
     device = resolve_device(args.device)
     cases = [
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         for n in args.n_kv_heads
         for context in args.context
     ]
-    unavailable = kernels.implementation(args.implementation).unavailable(device)
+    unavailable = registry.implementation(args.implementation).unavailable(device)
     if unavailable:
         raise ValueError(f"{args.implementation} cannot run here: {unavailable}")
     rank, ranks = tensor_parallel.start(device)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attention.convert import Progress
-    from attention.convert_report import Report
+    from attention.convert.report import Report
+    from attention.convert.run import Progress
 
 HELP = "convert a Hugging Face checkpoint to fewer K/V heads (MHA or GQA to GQA or MQA)"
 
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from attention.convert import convert
+    from attention.convert.run import convert
 
     try:
         report = convert(

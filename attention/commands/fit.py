@@ -9,13 +9,21 @@ from fractions import Fraction
 from typing import Any
 
 from attention import units
-from attention.allocation import PAGE_TOKENS, WINDOW_POOLS
-from attention.catalog import accelerator
+from attention.catalog.published import accelerator
+from attention.catalog.sources import resolve
 from attention.commands.kv import DEFAULT_CONTEXT, dtype_name, whole_number
-from attention.fit import WEIGHT_BITS, Setup, fits, largest_batch, largest_context, room, smallest_count
-from attention.memory import check_batch, check_context
-from attention.roofline import decode_floor, traffic_crossover
-from attention.sources import resolve
+from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
+from attention.memory.footprint import check_batch, check_context
+from attention.serving.fit import (
+    WEIGHT_BITS,
+    Setup,
+    fits,
+    largest_batch,
+    largest_context,
+    room,
+    smallest_count,
+)
+from attention.serving.roofline import decode_floor, traffic_crossover
 from attention.spec import ModelSpec
 
 HELP = "what fits on accelerators: largest context, largest batch, fewest accelerators, floor of a decode step"

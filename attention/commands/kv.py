@@ -7,11 +7,18 @@ import json
 from typing import Any
 
 from attention import units
-from attention.allocation import PAGE_TOKENS, WINDOW_POOLS, allocate
+from attention.catalog.sources import resolve
 from attention.formats import FORMATS, cache_format
 from attention.log_lines import quoted
-from attention.memory import MAX_CONTEXT, cache_bytes, check_batch, check_context, layers_bytes, with_n_kv_heads
-from attention.sources import resolve
+from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS, allocate
+from attention.memory.footprint import (
+    MAX_CONTEXT,
+    cache_bytes,
+    check_batch,
+    check_context,
+    layers_bytes,
+    with_n_kv_heads,
+)
 from attention.spec import ModelSpec, check_size
 
 HELP = "bytes of a model's KV cache and other states at a context, and what an engine sets aside for them"

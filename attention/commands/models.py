@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from attention import units
-from attention.catalog import ModelRow, families, models
-from attention.memory import cache_bytes
+from attention.catalog.published import ModelRow, families, models
+from attention.memory.footprint import cache_bytes
 
 HELP = "list the models of the catalogue"
 

@@ -22,8 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from attention import runs
-    from attention.store import link, store
+    from attention.kept.store import link, store
+    from attention.timing import runs
 
     if args.what == "show":
         kept = store().load(args.token)

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from attention.tiny_config import DATA, MODELS
+from attention.tiny.config import DATA, MODELS
 
 HELP = "train and examine the small byte-level models whose heads the app shows"
 
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from attention.tiny_config import TinyConfig
-    from attention.tiny_data import load_corpus
-    from attention.tiny_train import Recipe, store, train
+    from attention.tiny.config import TinyConfig
+    from attention.tiny.corpus import load_corpus
+    from attention.tiny.train import Recipe, store, train
 
     config = TinyConfig(n_kv_heads=args.n_kv_heads)
     given = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
@@ -61,8 +61,8 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from attention.tiny_data import load_corpus
-    from attention.tiny_train import evaluate, load
+    from attention.tiny.corpus import load_corpus
+    from attention.tiny.train import evaluate, load
 
     corpus = load_corpus()
     for name in args.models:
@@ -74,7 +74,7 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _roles(args: argparse.Namespace) -> int:
-    from attention.head_roles import score_models
+    from attention.tiny.head_roles import score_models
 
     scores = score_models(args.dir)
     text = json.dumps(scores, indent=1) + "\n"
@@ -87,7 +87,7 @@ def _roles(args: argparse.Namespace) -> int:
 
 def _study(args: argparse.Namespace) -> int:
     from attention.spec import check_size
-    from attention.tiny_study import study
+    from attention.tiny.study import study
 
     first = check_size("first-seed", args.first_seed, minimum=0)
     seeds = range(first, first + check_size("seeds", args.seeds, minimum=0, maximum=1000))

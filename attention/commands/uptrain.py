@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from attention.uptrain import Settings, uptrain
+    from attention.uptrain.run import Settings, uptrain
 
     recipe = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in RECIPE}
     settings = Settings(

@@ -6,10 +6,12 @@ import argparse
 import json
 from typing import Any
 
-from attention import catalog, units, worker
+from attention import units
+from attention.catalog import published
+from attention.catalog.sources import configuration
 from attention.commands.kv import whole_number
-from attention.sources import configuration
 from attention.spec import check_size
+from attention.worker import client
 
 HELP = "compare the computed cache with the one the model's own transformers code keeps, layer by layer"
 DEFAULT_CONTEXT = 8192
@@ -28,16 +30,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code 0: equal or every difference explained; 1: a difference nothing explains; 2: cannot be checked."""
     check_size("context", args.context, 2, 2**24)
-    job = worker.submit(
+    job = client.submit(
         "verify",
         _payload(args.source, args.context),
         owner="command line",
-        limits=worker.Limits(seconds=SECONDS, memory_bytes=MEMORY_BYTES),
+        limits=client.Limits(seconds=SECONDS, memory_bytes=MEMORY_BYTES),
     )
     try:
         job.wait()
     finally:
-        worker.office().close()
+        client.office().close()
     if job.summary is None:
         raise ValueError(f"{args.source}: {job.error or 'the check was stopped'}")
     found = job.summary
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _payload(source: str, context: int) -> dict[str, Any]:
     try:
-        return {"model": catalog.model(source).id, "context": context}
+        return {"model": published.model(source).id, "context": context}
     except ValueError:
         return {"config": configuration(source), "name": source, "context": context}
 

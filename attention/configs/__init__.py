@@ -1,5 +1,1 @@
-"""How published configurations are read: a registry of adapters by ``model_type`` and what they share."""
-
-from attention.adapters.registry import ADAPTERS, find
-
-__all__ = ["ADAPTERS", "find"]
+"""Published configurations read into a ModelSpec, or refused with a reason."""

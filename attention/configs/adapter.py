@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from attention.adapters.fields import Reader
+from attention.configs.fields import Reader
 from attention.spec import Layer
 
 

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from attention.adapters.allowed import allowed
-from attention.adapters.fields import HEADS, LAYERS, WIDTH
+from attention.configs.allowed import allowed
+from attention.configs.fields import HEADS, LAYERS, WIDTH
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 Aliases, class defaults and derived per-layer lists come from transformers' own configuration classes
 (``AutoConfig``, no weights, no remote code); where families differ in what they cache, an adapter of
-``attention/adapters`` says so. Nothing is guessed: a file that leaves out an essential size, states a type
+``attention/configs`` says so. Nothing is guessed: a file that leaves out an essential size, states a type
 nobody has described, or contradicts itself raises ``ValueError`` naming the field.
 """
 
@@ -16,11 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attention import adapters, parameter_rules
-from attention.adapters.base import Adapter
-from attention.adapters.classes import class_defaults, nested_model_type
-from attention.adapters.fields import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, Reader, check_fields
-from attention.adapters.ordinary import check_windows
+from attention.configs import parameter_rules, registry
+from attention.configs.adapter import Adapter
+from attention.configs.families.ordinary import check_windows
+from attention.configs.fields import (
+    CONTEXT,
+    HEADS,
+    LAYERS,
+    MAX_LAYERS,
+    WIDTH,
+    Reader,
+    check_fields,
+)
+from attention.configs.hf_classes import class_defaults, nested_model_type
 from attention.files import ordinary
 from attention.parameters import Parameters
 from attention.spec import ModelSpec, check_size
@@ -187,7 +195,7 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
         raise ValueError(f"a configuration must be an object, got {type(config).__name__}")
     _check_shape(config)
     part, prefix, model_type = decoder_part(config)
-    adapter = adapters.find(model_type)
+    adapter = registry.find(model_type)
     raw = check_fields(part, stated_layers(part, prefix), prefix, model_type)
     if adapter.prepare is not None:
         raw = adapter.prepare(raw)

@@ -6,17 +6,24 @@ nobody has described).
 
 from __future__ import annotations
 
-from attention.adapters import hybrid, latent, ordinary, remote, seq2seq, windowed
-from attention.adapters.base import Adapter
-from attention.adapters.classes import composite_default, known_types, language_models
-from attention.adapters.refused import REFUSED
+from attention.configs.adapter import Adapter
+from attention.configs.families import (
+    described,
+    hybrid,
+    latent,
+    ordinary,
+    seq2seq,
+    windowed,
+)
+from attention.configs.hf_classes import composite_default, known_types, language_models
+from attention.configs.refused import REFUSED
 
 ADAPTERS: dict[str, Adapter] = {
     **ordinary.ADAPTERS,
     **windowed.ADAPTERS,
     **latent.ADAPTERS,
     **hybrid.ADAPTERS,
-    **remote.ADAPTERS,
+    **described.ADAPTERS,
     **seq2seq.ADAPTERS,
 }
 

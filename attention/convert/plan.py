@@ -15,10 +15,21 @@ from typing import Any
 
 import torch
 
-from attention import checkpoint as ckpt
-from attention.checkpoint import Checkpoint, Shard, TensorInfo
-from attention.convert_layouts import Layout, get_field, layout_of, text_config, with_field
-from attention.pooling import Pool, Role, check_kv_heads, check_pool
+from attention.convert import checkpoint as ckpt
+from attention.convert.checkpoint import Checkpoint, Shard, TensorInfo
+from attention.convert.layouts import (
+    Layout,
+    get_field,
+    layout_of,
+    text_config,
+    with_field,
+)
+from attention.convert.pooling import (
+    Pool,
+    Role,
+    check_kv_heads,
+    check_pool,
+)
 from attention.spec import check_size
 
 CAST_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

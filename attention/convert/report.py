@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attention.convert_plan import Plan
-from attention.memory import sequence_bytes
+from attention.convert.plan import Plan
+from attention.memory.footprint import sequence_bytes
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
 
 CACHE_DTYPE = "bf16"

@@ -22,10 +22,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from attention import checkpoint as ckpt
-from attention.convert_plan import Plan, plan_conversion
-from attention.convert_report import Report, report_of
-from attention.convert_write import write_shard
+from attention.convert import checkpoint as ckpt
+from attention.convert.plan import Plan, plan_conversion
+from attention.convert.report import Report, report_of
+from attention.convert.write import write_shard
 from attention.files import resolved
 
 _COPIED_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken", ".bpe", ".vocab", ".spm")

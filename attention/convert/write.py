@@ -12,9 +12,14 @@ from pathlib import Path
 
 import torch
 
-from attention import checkpoint as ckpt
-from attention.convert_plan import Piece, Plan, Planned, Span
-from attention.pooling import generator_for, merge
+from attention.convert import checkpoint as ckpt
+from attention.convert.plan import (
+    Piece,
+    Plan,
+    Planned,
+    Span,
+)
+from attention.convert.pooling import generator_for, merge
 
 
 def write_shard(

@@ -18,13 +18,14 @@ def run(
     Raises:
         ValueError: `models` is not a list of catalogue names.
     """
-    from attention import accuracy, catalog
+    from attention.catalog import published
+    from attention.oracle import accuracy
 
     names = payload.get("models")
     if not isinstance(names, list) or not names or len(names) > 500:
         raise ValueError("models must be a list of 1 to 500 catalogue names")
     done = 0
-    for row in [catalog.model(name) for name in names]:
+    for row in [published.model(name) for name in names]:
         if should_stop():
             break
         if row.config is not None and row.spec is not None:

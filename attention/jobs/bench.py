@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attention import benchmark, host
-from attention.cases import Case
-from attention.steadiness import STILL_TIMED
+from attention.kernels.case import Case
+from attention.timing import benchmark, host
+from attention.timing.steadiness import STILL_TIMED
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:

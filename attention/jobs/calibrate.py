@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attention import host
-from attention.benchmark import resolve_device
+from attention.timing import host
+from attention.timing.benchmark import resolve_device
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from attention.code_lesson import Sizes
+from attention.lessons.code import Sizes
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict[str, Any]], None], should_stop: Callable[[], bool]) -> dict:
@@ -17,7 +17,7 @@ def run(payload: dict[str, Any], emit: Callable[[dict[str, Any]], None], should_
     """
     names = [f.name for f in fields(Sizes)]
     sizes = Sizes(**{name: payload[name] for name in names if name in payload})
-    from attention import code_check
+    from attention.lessons import code_check
 
     n = 0
     for rows in (code_check.counts(sizes), code_check.equalities(sizes)):

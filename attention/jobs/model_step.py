@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from attention import host, model_step
-from attention.benchmark import resolve_device
+from attention.timing import host, model_step
+from attention.timing.benchmark import resolve_device
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:

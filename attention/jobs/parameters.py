@@ -1,4 +1,4 @@
-"""Count a configuration's parameters in the model's own code; see ``attention/oracle_parameters.py``.
+"""Count a configuration's parameters in the model's own code; see ``attention/oracle/parameters.py``.
 
 Payload: ``config`` (an object). Returns the count as plain values (``Parameters.to_json``).
 """
@@ -17,7 +17,7 @@ def run(
     Raises:
         ValueError: a refused configuration, or a model whose own code cannot be built.
     """
-    from attention.oracle_parameters import count
+    from attention.oracle.parameters import count
 
     config = payload.get("config")
     if not isinstance(config, dict):

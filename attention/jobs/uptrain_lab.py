@@ -44,7 +44,7 @@ def run(payload: dict[str, Any], emit: Emit, should_stop: Callable[[], bool]) ->
     Raises:
         ValueError: naming what is wrong with the payload.
     """
-    from attention import lab
+    from attention.tiny import uptraining as lab
 
     plan = lab.Plan(**{f.name: payload[f.name] for f in fields(lab.Plan) if f.name in payload})
     # one thread, as the original was trained: the same sums as the recorded study, and on a busy server quicker than
@@ -54,8 +54,9 @@ def run(payload: dict[str, Any], emit: Emit, should_stop: Callable[[], bool]) ->
 
 
 def _run(plan: Any, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    from attention import lab, lab_view
-    from attention.tiny_train import mean_loss
+    from attention.tiny import results
+    from attention.tiny import uptraining as lab
+    from attention.tiny.train import mean_loss
 
     emit({"progress": 0.0, "message": f"Converting to {plan.n_kv_heads} K/V heads"})
     source = lab.source_model()
@@ -66,18 +67,18 @@ def _run(plan: Any, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, An
         if one is not None and not should_stop():
             value = mean_loss(one, rows, batch=8)
             emit({"kind": "reference", "name": name, "n_kv_heads": one.config.n_kv_heads, "validation_loss": value})
-    emit({"kind": "maps", "when": "original", "data": lab_view.pack_maps(lab.attention_of(source))})
-    emit({"kind": "maps", "when": "converted", "data": lab_view.pack_maps(lab.attention_of(model))})
+    emit({"kind": "maps", "when": "original", "data": results.pack_maps(lab.attention_of(source))})
+    emit({"kind": "maps", "when": "converted", "data": results.pack_maps(lab.attention_of(model))})
     steps = _train(lab.Uptraining(model, stream, plan.seed), rows, plan.steps, emit, should_stop)
-    emit({"kind": "maps", "when": "uptrained", "data": lab_view.pack_maps(lab.attention_of(model))})
+    emit({"kind": "maps", "when": "uptrained", "data": results.pack_maps(lab.attention_of(model))})
     weights = base64.b64encode(lab.stored(model)).decode("ascii")
     return {"steps": steps, "plan": asdict(plan), "config": model.config.to_json(), "weights": weights}
 
 
 def _train(uptraining: Any, rows: Any, n_steps: int, emit: Emit, should_stop: Callable[[], bool]) -> int:
     """Train on to `n_steps` or until stopped; returns the steps done."""
-    from attention import lab
-    from attention.tiny_train import mean_loss
+    from attention.tiny import uptraining as lab
+    from attention.tiny.train import mean_loss
     from attention.units import duration
 
     measured = set(lab.measured_steps(n_steps))

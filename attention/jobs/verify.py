@@ -1,4 +1,4 @@
-"""Set a model's computed cache beside the one its own code keeps; see ``attention/oracle.py``.
+"""Set a model's computed cache beside the one its own code keeps; see ``attention/oracle/verify.py``.
 
 Payload: ``context``, and either ``model`` (a catalogue name) or ``config`` (an object) with ``name``. Emits one
 object per distinct outcome of a layer; returns the verification as a dictionary.
@@ -20,13 +20,13 @@ def run(
     Raises:
         ValueError: bad payload, refused configuration, or a model whose own code cannot be asked.
     """
-    from attention import catalog
-    from attention.oracle import verify
+    from attention.catalog import published
+    from attention.oracle.verify import verify
 
     context = check_size("context", payload.get("context"), 2)
     spec = None
     if payload.get("model") is not None:
-        row = catalog.model(payload["model"])
+        row = published.model(payload["model"])
         config, name, spec = row.config, row.id, row.spec
         if config is None:
             raise ValueError(

@@ -10,9 +10,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attention import runs
-from attention.cases import Result
-from attention.worker import Job, State
+from attention.kernels.case import Result
+from attention.timing import runs
+from attention.worker.client import Job, State
 
 FORMAT = 1
 _MARK = "headshare_job"

@@ -22,12 +22,18 @@ import filelock
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from attention import kept_job
 from attention import settings as settings_module
-from attention.cases import Result
-from attention.kept_job import KeptJob
-from attention.runs import MAX_BYTES, Run, new, parse, recorded
+from attention.kept import job as kept_job
+from attention.kept.job import KeptJob
+from attention.kernels.case import Result
 from attention.settings import Settings
+from attention.timing.runs import (
+    MAX_BYTES,
+    Run,
+    new,
+    parse,
+    recorded,
+)
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +268,7 @@ def save_results(results: Sequence[Result]) -> str:
         StoreError: the store can't be written.
         ValueError: there is nothing to keep.
     """
-    from attention.host import calibrate
+    from attention.timing.host import calibrate
 
     if not results:
         raise ValueError("nothing was timed, so there is no run to keep")

@@ -21,7 +21,7 @@ class Case:
     """One timing: an implementation at one shape.
 
     Attributes:
-        implementation: a name of ``attention.kernels`` of the same phase.
+        implementation: a name of ``attention.kernels.registry`` of the same phase.
         phase: "decode" (one new token per sequence) or "prefill" (all `context` tokens at once, causal).
     """
 

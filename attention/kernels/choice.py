@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from attention.cases import Case, Result
+from attention.kernels.case import Case, Result
 from attention.units import duration
 
 
@@ -36,7 +36,7 @@ _RULES = {
 
 
 def pick(case: Case, suited: Sequence[str], timed: Iterable[Result]) -> Choice:
-    """See ``attention.kernels.fastest``; `suited` are the names that can run the case."""
+    """See ``attention.kernels.registry.fastest``; `suited` are the names that can run the case."""
     own = [r for r in timed if r.median_s is not None and _shape(r) == case.shape]
     if own:
         best = min(own, key=lambda r: r.median_s or 0.0)

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from attention.cases import Case
 from attention.kernels import compiled
+from attention.kernels.case import Case
 from attention.kernels.plain import fold
 
 

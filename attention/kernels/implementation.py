@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from attention.cases import Case
+from attention.kernels.case import Case
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q [batch, n_heads, query, head_dim], k and v [batch, n_kv_heads, context, head_dim]) -> like q."""

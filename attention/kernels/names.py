@@ -1,6 +1,6 @@
 """What the implementations are called and what is to be learnt from each, for pages that do without torch.
 
-A test holds these beside ``attention.kernels``, which they must agree with.
+A test holds these beside ``attention.kernels.registry``, which they must agree with.
 """
 
 from __future__ import annotations

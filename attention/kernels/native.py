@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from attention import settings
-from attention.cases import Case
 from attention.kernels import compiled, library_store
+from attention.kernels.case import Case
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.cpp", "registers.h"))
 HEAD_DIM_STEP = 16

@@ -1,15 +1,15 @@
 """The ways to compute one step of attention, from naive to fast, one name each.
 
 ``IMPLEMENTATIONS[name].run(q, k, v)`` computes decode attention, ``PREFILL[name].run(q, k, v)`` a causal prefill.
-All are tested against ``attention.reference``.
+All are tested against ``attention.kernels.reference``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attention.cases import Case, Result
 from attention.kernels import compiled, fused, native, plain, prefill
+from attention.kernels.case import Case, Result
 from attention.kernels.choice import Choice, pick
 from attention.kernels.implementation import Implementation
 

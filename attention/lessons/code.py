@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from attention.spec import check_size
 
-LAYERS = Path(__file__).with_name("layers.py")
+LAYERS = Path(__file__).parents[1] / "layers.py"
 MHA, MQA, GQA = "MultiHeadAttention", "MultiQueryAttention", "GroupedQueryAttention"
 STEPS: dict[str, tuple[str | None, str]] = {
     "MHA": (None, MHA),

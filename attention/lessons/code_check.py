@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from attention.code_lesson import Sizes
 from attention.layers import GroupedQueryAttention, KVCache, MultiHeadAttention, MultiQueryAttention
+from attention.lessons.code import Sizes
 
 CHECK_HIDDEN, CHECK_CONTEXT, CHECK_BATCH = 256, 96, 2
 """The equality checks compute with real heads, but a small hidden size, context and batch: equality does not depend on

@@ -19,9 +19,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.formats import CacheFormat, cache_format
-from attention.memory import MAX_CONTEXT, cache_bytes, check_batch, check_context
+from attention.memory.footprint import (
+    MAX_CONTEXT,
+    cache_bytes,
+    check_batch,
+    check_context,
+)
+from attention.memory.terms import (
+    Bend,
+    fixed_state_bytes,
+    remembered,
+    row_bytes,
+    state_counts,
+)
 from attention.spec import FixedState, ModelSpec, PositionState, Role, State, check_size
-from attention.terms import Bend, fixed_state_bytes, remembered, row_bytes, state_counts
 from attention.units import counted
 
 PAGE_TOKENS = 16

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from attention import fit
 from attention.formats import CacheFormat, cache_format
-from attention.memory import (
+from attention.memory.footprint import (
     check_batch,
     check_context,
     context_where,
@@ -21,8 +20,9 @@ from attention.memory import (
     sequence_bytes,
     with_n_kv_heads,
 )
+from attention.memory.terms import remembered, shared_total, state_counts
+from attention.serving import fit
 from attention.spec import DTYPE_BYTES, Kind, Layer, ModelSpec, PositionState, Role, State
-from attention.terms import remembered, shared_total, state_counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,16 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from attention import allocation, catalog
-from attention.breakdown import mha_of, outgrows_weights_at, sharing, weight_bytes
+from attention.catalog import published
 from attention.formats import cache_format
-from attention.memory import cache_bytes, sequence_bytes
+from attention.memory import allocation
+from attention.memory.breakdown import (
+    mha_of,
+    outgrows_weights_at,
+    sharing,
+    weight_bytes,
+)
+from attention.memory.footprint import cache_bytes, sequence_bytes
 from attention.spec import Kind, ModelSpec
 
 _SEPARATOR = "~"
@@ -40,7 +46,7 @@ class Column(NamedTuple):
     def label(self) -> str:
         """As shown: the model's label with what differs from the shared settings."""
         own = [part for part in (self.kv_dtype, f"TP {self.tp}" if self.tp else None) if part]
-        name = PASTED_LABEL if self.model == PASTED else catalog.model(self.model).label
+        name = PASTED_LABEL if self.model == PASTED else published.model(self.model).label
         return " · ".join([name, *own])
 
 
@@ -55,7 +61,7 @@ def column(text: str) -> Column:
     fmt, _, tp = rest.partition(_SEPARATOR)
     if tp and not (tp.isascii() and tp.isdigit() and 1 <= int(tp[:9]) <= allocation.MAX_TP):
         raise ValueError(f"tp must be between 1 and {allocation.MAX_TP}, got {tp[:40]!r}")
-    model = PASTED if name == PASTED else catalog.model(name[:200]).id
+    model = PASTED if name == PASTED else published.model(name[:200]).id
     return Column(model, cache_format(fmt[:40]).name if fmt else None, int(tp) if tp else None)
 
 
@@ -131,7 +137,7 @@ def compare(
 
 
 def _compared(col: Column, context: int, batch: int, kv_dtype: str, tp: int, pasted: ModelSpec | None) -> Compared:
-    row = None if col.model == PASTED else catalog.model(col.model)
+    row = None if col.model == PASTED else published.model(col.model)
     spec = pasted if row is None else row.spec
     n_parameters = spec.n_parameters if spec is not None else row.n_parameters if row is not None else None
     known: dict[str, Any] = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from attention.cases import Case, Result
 from attention.formats import cache_format
-from attention.memory import cache_bytes
+from attention.kernels.case import Case, Result
+from attention.memory.footprint import cache_bytes
+from attention.memory.terms import shared_bytes
 from attention.spec import Kind, Layer, ModelSpec
-from attention.terms import shared_bytes
 
 TIMED = ("folded_sdpa", "folded_matmul", "tall_matmul", "split_matmul")
 """Implementations that read each K/V head once; the fastest of them stands for a way of sharing."""

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from attention import terms
-from attention.breakdown import outgrows_weights_at, sharing
 from attention.formats import cache_format
-from attention.memory import MAX_BATCH, MAX_CONTEXT, check_batch, check_context, sequence_bytes
+from attention.memory import terms
+from attention.memory.breakdown import outgrows_weights_at, sharing
+from attention.memory.footprint import (
+    MAX_BATCH,
+    MAX_CONTEXT,
+    check_batch,
+    check_context,
+    sequence_bytes,
+)
 from attention.spec import Kind, ModelSpec
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isqrt
 
-from attention import terms
 from attention.formats import CacheFormat, cache_format
+from attention.memory import terms
+from attention.memory.terms import Terms
 from attention.spec import Kind, Layer, ModelSpec, check_size
-from attention.terms import Terms
 
 MAX_CONTEXT = 2**32
 """Longest context accepted, in tokens."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from attention import catalog
-from attention.breakdown import sharing
+from attention.catalog import published
 from attention.formats import cache_format
-from attention.memory import sequence_bytes
+from attention.memory.breakdown import sharing
+from attention.memory.footprint import sequence_bytes
+from attention.memory.terms import remembered
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
-from attention.terms import remembered
 
 
 class Ancestor(NamedTuple):
@@ -37,11 +37,11 @@ def lineage(family: str, context: int, kv_dtype: str = "bf16") -> tuple[Ancestor
     Raises:
         ValueError: unknown family.
     """
-    if family not in catalog.families():
-        raise ValueError(f"family must be one of {', '.join(catalog.families())}, got {family!r}")
+    if family not in published.families():
+        raise ValueError(f"family must be one of {', '.join(published.families())}, got {family!r}")
     fmt = cache_format(kv_dtype)
     out = []
-    for row in catalog.models():
+    for row in published.models():
         if row.family != family or row.released is None or row.spec is None or not row.spec.n_heads:
             continue
         own = sequence_bytes(row.spec, context, fmt)
@@ -59,7 +59,7 @@ def lineage(family: str, context: int, kv_dtype: str = "bf16") -> tuple[Ancestor
 def families_with_history(at_least: int = 3) -> tuple[str, ...]:
     """Families with so many generations of published sizes, the longest history first."""
     generations: dict[str, set[int]] = {}
-    for row in catalog.models():
+    for row in published.models():
         if row.released is not None and row.spec is not None and row.spec.n_heads:
             generations.setdefault(row.family, set()).add(row.lineage)
     kept = [(family, len(seen)) for family, seen in generations.items() if len(seen) >= at_least]

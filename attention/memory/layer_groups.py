@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from attention.memory.terms import remembered
 from attention.spec import Kind, Layer, ModelSpec
-from attention.terms import remembered
 from attention.units import counted, tokens
 
 

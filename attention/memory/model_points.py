@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from attention.catalog import ModelRow, models
-from attention.memory import sequence_bytes
+from attention.catalog.published import ModelRow, models
+from attention.memory.footprint import sequence_bytes
 from attention.spec import Kind, ModelSpec
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from attention import catalog
-from attention.breakdown import sharing
+from attention.catalog import published
+from attention.memory.breakdown import sharing
 from attention.spec import Kind, ModelSpec
 
 _WORDS = {
@@ -35,11 +35,11 @@ class Findable(NamedTuple):
 @lru_cache(maxsize=1)
 def findable() -> tuple[Findable, ...]:
     """All models of the catalogue: by family, then release, then size."""
-    rows = sorted(catalog.models(), key=lambda row: (row.family, row.released or "", row.n_parameters or 0))
+    rows = sorted(published.models(), key=lambda row: (row.family, row.released or "", row.n_parameters or 0))
     return tuple(_findable(row) for row in rows)
 
 
-def _findable(row: catalog.ModelRow) -> Findable:
+def _findable(row: published.ModelRow) -> Findable:
     if row.spec is None:
         return Findable(row.id, row.label, row.aliases, f"{row.family} unpublished", "unpublished")
     own = sharing(row.spec)

@@ -17,14 +17,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from attention import catalog
-from attention.accuracy_golden import GOLDEN
-from attention.accuracy_rules import RULES, rule_bytes
-from attention.memory import cache_bytes, sequence_bytes
+from attention.catalog import published as catalog
+from attention.memory.footprint import cache_bytes, sequence_bytes
+from attention.oracle.golden import GOLDEN
+from attention.oracle.wrong_rules import RULES, rule_bytes
 from attention.spec import ModelSpec, PositionState, Role
 
-FILE = Path(__file__).parent / "data" / "accuracy.json"
-CONFIGS = Path(__file__).parent.parent / "tests" / "data"
+FILE = Path(__file__).parents[1] / "data" / "accuracy.json"
+CONFIGS = Path(__file__).parents[2] / "tests" / "data"
 CONTEXT = 8192
 """Every model is checked here: longer than most windows."""
 STEPWISE_CONTEXT = 512
@@ -114,7 +114,7 @@ def subjects() -> Iterator[Subject]:
         if row.config is not None and row.spec is not None:
             yield Subject(row.id, row.family, "catalogue", row.config, row.spec)
     if (CONFIGS / "configs").is_dir():
-        from attention.config_json import load_config
+        from attention.configs.reader import load_config
 
         for path in sorted((CONFIGS / "configs").glob("*.json")):
             yield Subject(path.stem.replace("__", "/", 1), "", "test data", load_config(path), None)
@@ -135,8 +135,8 @@ def check(subject: Subject, known: Mapping[str, Check] | None = None) -> Check:
     Raises:
         ValueError: the configuration is refused.
     """
-    from attention.config_json import spec_from_config
-    from attention.oracle import STEPWISE, TORCH_DTYPES, verify
+    from attention.configs.reader import spec_from_config
+    from attention.oracle.verify import STEPWISE, TORCH_DTYPES, verify
 
     spec = subject.spec or spec_from_config(subject.config, subject.model)
     model_type = spec.model_type or ""

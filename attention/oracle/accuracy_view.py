@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from attention import catalog
-from attention.accuracy import Check, Results, RuleError
+from attention.catalog import published
+from attention.oracle.accuracy import Check, Results, RuleError
 
 
 class Summary(NamedTuple):
@@ -64,7 +64,7 @@ def mistakes(results: Results, family: str | None = None) -> tuple[Mistake, ...]
 
 def _label(row: RuleError) -> str:
     try:
-        return catalog.model(row.model).label
+        return published.model(row.model).label
     except ValueError:
         # results written for a catalogue that had more models
         return row.model

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from attention import catalog
+from attention.catalog import published
 from attention.parameters import Parameters, Routed, recorded
 from attention.parameters import write as write_file
 
@@ -37,7 +37,7 @@ EXPLAINED = {
 """Active parameters as their makers state them, where they are not what is counted to the digits given."""
 
 
-def record(row: catalog.ModelRow) -> Parameters | None:
+def record(row: published.ModelRow) -> Parameters | None:
     """One row's parameters; None where its count is not known.
 
     Raises:
@@ -47,9 +47,9 @@ def record(row: catalog.ModelRow) -> Parameters | None:
         return None
     if row.id in BY_HAND:
         return BY_HAND[row.id]
-    from attention.config_json import spec_from_config
-    from attention.oracle import supported
-    from attention.oracle_parameters import count
+    from attention.configs.reader import spec_from_config
+    from attention.oracle.parameters import count
+    from attention.oracle.verify import supported
 
     assert row.config is not None, row.id
     if supported(row.config) is None:
@@ -62,7 +62,7 @@ def record(row: catalog.ModelRow) -> Parameters | None:
 
 def write() -> int:
     """Count them all and write the file; returns how many."""
-    models = {row.id: found for row in catalog.models() if (found := record(row)) is not None}
+    models = {row.id: found for row in published.models() if (found := record(row)) is not None}
     about = {"transformers": version("transformers"), "torch": version("torch").partition("+")[0]}
     write_file(models, about)
     recorded.cache_clear()

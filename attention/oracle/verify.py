@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attention import adapters
-from attention.adapters.classes import composite_default, config_object
-from attention.adapters.fields import check_fields
-from attention.config_json import decoder_part, spec_from_config, stated_layers
-from attention.memory import check_context, layers_bytes
-from attention.oracle_differences import explain
+from attention.configs import registry
+from attention.configs.fields import check_fields
+from attention.configs.hf_classes import composite_default, config_object
+from attention.configs.reader import decoder_part, spec_from_config, stated_layers
+from attention.memory.footprint import check_context, layers_bytes
+from attention.oracle.differences import explain
 from attention.spec import DTYPE_BYTES, ModelSpec, check_size
 
 STEPWISE = frozenset(("jamba", "mamba", "falcon_mamba", "zamba", "rwkv", "recurrent_gemma"))
@@ -100,7 +100,7 @@ def supported(config: Mapping[str, Any]) -> str | None:
         ValueError: the configuration itself is refused.
     """
     part, _, model_type = decoder_part(config)
-    adapter = adapters.find(model_type)
+    adapter = registry.find(model_type)
     if adapter.oracle_type(model_type) is None or adapter.foreign(part):
         return f"transformers has no code of its own for {model_type}, and code that comes with weights is never run"
     return None
@@ -139,7 +139,7 @@ def prepared(config: Mapping[str, Any]) -> tuple[str, dict[str, Any], str, bool]
     if reason is not None:
         raise ValueError(reason)
     part, prefix, model_type = decoder_part(config)
-    adapter = adapters.find(model_type)
+    adapter = registry.find(model_type)
     oracle_type = adapter.oracle_type(model_type)
     assert oracle_type is not None
     checked = check_fields(part, stated_layers(part, prefix), prefix, model_type)

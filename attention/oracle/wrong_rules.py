@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attention.formats import cache_format
-from attention.memory import layer_bytes
+from attention.memory.footprint import layer_bytes
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role
 
 RULES: dict[str, str] = {

@@ -8,10 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from attention.catalog import Accelerator
-from attention.fit import weight_bytes
-from attention.memory import sequence_bytes
-from attention.roofline import DecodeFloor, decode_floor, known_parameters, traffic_crossover
+from attention.catalog.published import Accelerator
+from attention.memory.footprint import sequence_bytes
+from attention.serving.fit import weight_bytes
+from attention.serving.roofline import (
+    DecodeFloor,
+    decode_floor,
+    known_parameters,
+    traffic_crossover,
+)
 from attention.spec import ModelSpec, check_size
 from attention.units import binary_bytes, duration
 

@@ -12,10 +12,21 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from attention.allocation import PAGE_TOKENS, WINDOW_POOLS, allocate, check_tp, tp_choices
-from attention.catalog import Accelerator
+from attention.catalog.published import Accelerator
 from attention.formats import cache_format
-from attention.memory import MAX_BATCH, MAX_CONTEXT, check_batch, check_context
+from attention.memory.allocation import (
+    PAGE_TOKENS,
+    WINDOW_POOLS,
+    allocate,
+    check_tp,
+    tp_choices,
+)
+from attention.memory.footprint import (
+    MAX_BATCH,
+    MAX_CONTEXT,
+    check_batch,
+    check_context,
+)
 from attention.spec import ModelSpec, check_size
 
 WEIGHT_BITS: dict[str, Fraction] = {

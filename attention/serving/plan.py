@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from attention import catalog, fit, roofline
-from attention.fit import Grid, Room, Setup
+from attention.catalog import published
+from attention.serving import fit, roofline
+from attention.serving.fit import Grid, Room, Setup
 from attention.spec import ModelSpec
 
 CONTEXTS = tuple(2**p for p in range(10, 21))
@@ -114,7 +115,7 @@ def memory_bar(room: Room, state_bytes: int) -> MemoryBar:
 def every_accelerator(spec: ModelSpec, setup: Setup, context: int, batch: int) -> list[dict[str, Any]]:
     """For each accelerator of the catalogue the fewest that hold the chosen load, and the bound of a step on them."""
     rows = []
-    for accelerator in catalog.accelerators():
+    for accelerator in published.accelerators():
         one = replace(setup, accelerator=accelerator, count=1)
         count = fit.smallest_count(spec, one, context, batch)
         row: dict[str, Any] = {

@@ -12,14 +12,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from attention.allocation import allocate
-from attention.catalog import Accelerator
-from attention.fit import WEIGHT_BITS, weight_bytes
+from attention.catalog.published import Accelerator
 from attention.formats import CacheFormat, cache_format
-from attention.memory import cache_bytes, check_batch, check_context, context_where
+from attention.memory.allocation import allocate
+from attention.memory.footprint import (
+    cache_bytes,
+    check_batch,
+    check_context,
+    context_where,
+)
+from attention.memory.terms import (
+    Bend,
+    fixed_state_bytes,
+    remembered,
+    state_counts,
+)
 from attention.parameters import STATED, Parameters
+from attention.serving.fit import WEIGHT_BITS, weight_bytes
 from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_size
-from attention.terms import Bend, fixed_state_bytes, remembered, state_counts
 
 MEMORY, COMPUTE = "memory", "compute"
 

@@ -6,15 +6,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from attention.cases import Case, Result, case_bytes, case_flops
-from attention.catalog import Accelerator
-from attention.fit import Setup, fits
-from attention.memory import with_n_kv_heads
-from attention.roofline import attainable_flops_per_s, compute_peak, decode_floor, ridge
-from attention.runs import Run
-from attention.sharing import own_name
+from attention.catalog.published import Accelerator
+from attention.kernels.case import (
+    Case,
+    Result,
+    case_bytes,
+    case_flops,
+)
+from attention.memory.counterfactuals import own_name
+from attention.memory.footprint import with_n_kv_heads
+from attention.memory.terms import remembered
+from attention.serving.fit import Setup, fits
+from attention.serving.roofline import (
+    attainable_flops_per_s,
+    compute_peak,
+    decode_floor,
+    ridge,
+)
 from attention.spec import ModelSpec
-from attention.terms import remembered
+from attention.timing.runs import Run
 
 BATCHES = tuple(2**n for n in range(11))
 """The batches a point is followed over: 1 to 1024."""
@@ -162,7 +172,7 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
 
 
 def sharing_of(result: Result) -> str:
-    from attention.sharing import name_of
+    from attention.memory.counterfactuals import name_of
 
     return name_of(result.n_heads, result.n_kv_heads)
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from attention.catalog import Accelerator
+from attention.catalog.published import Accelerator
 from attention.formats import cache_format
-from attention.memory import check_batch, check_context, divisors, sequence_bytes
-from attention.roofline import attention_floor
-from attention.sharing import name_of
+from attention.memory.counterfactuals import name_of
+from attention.memory.footprint import (
+    check_batch,
+    check_context,
+    divisors,
+    sequence_bytes,
+)
+from attention.memory.terms import (
+    head_step,
+    remembered,
+    shared_total,
+    with_heads,
+)
+from attention.serving.roofline import attention_floor
 from attention.spec import Kind, ModelSpec, PositionState, Role
-from attention.terms import head_step, remembered, shared_total, with_heads
 
 
 class Point(NamedTuple):

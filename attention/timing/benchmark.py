@@ -3,7 +3,7 @@
 A case is timed like this. All implementations of a shape get the same fresh random tensors; each is run once and
 checked against the float64 reference. Then all that may be compared, every implementation and every number of K/V
 heads, take turns, so that whatever else the machine does meets all of them, and a ratio is taken round by round
-(``attention/rounds.py``, ``attention/steadiness.py``). Before every timed run a buffer larger than the caches is read:
+(``attention/timing/rounds.py``, ``attention/timing/steadiness.py``). Before every timed run a buffer larger than the caches is read:
 that leaves the K/V cache in memory, where a decode step of a real model finds it, and its time is the bandwidth of
 that very moment, from which the floor is computed. It also drives the program's own code out of the caches, which in
 a model the layer before has just used. So where a layer's K/V is small enough for that to count, the implementation
@@ -21,12 +21,18 @@ from statistics import median, quantiles
 import torch
 from torch import Tensor
 
-from attention import host, reference
-from attention.cases import Case, Result, case_bytes, case_flops
-from attention.kernels import Implementation, implementation
-from attention.pace import Clock
-from attention.rounds import Rounds, Timed
-from attention.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
+from attention.kernels import implementation, reference
+from attention.kernels.case import (
+    Case,
+    Result,
+    case_bytes,
+    case_flops,
+)
+from attention.kernels.registry import Implementation
+from attention.timing import host
+from attention.timing.pace import Clock
+from attention.timing.rounds import Rounds, Timed
+from attention.timing.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
 
 __all__ = ["MIN_REPEATS", "Case", "Result", "case_bytes", "case_flops", "memory_needed", "run_cases", "tolerance"]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from attention.worker_turn import lock_folder
+from attention.timing.device_queue import lock_folder
 
 if TYPE_CHECKING:
     import torch

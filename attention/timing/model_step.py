@@ -15,12 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attention import host, reference
-from attention.benchmark import RESERVE, never, random_tensor, relative_error, resolve_device, tolerance
+from attention.kernels import reference
 from attention.layers import GroupedQueryAttention, KVCache, attend
-from attention.rounds import PATIENCE, Rounds, Timed
-from attention.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
-from attention.step_cases import StepCase, StepResult, variants
+from attention.timing import host
+from attention.timing.benchmark import (
+    RESERVE,
+    never,
+    random_tensor,
+    relative_error,
+    resolve_device,
+    tolerance,
+)
+from attention.timing.rounds import PATIENCE, Rounds, Timed
+from attention.timing.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
+from attention.timing.step_cases import StepCase, StepResult, variants
 from attention.units import binary_bytes, duration
 
 __all__ = ["DecoderLayer", "StepCase", "StepResult", "run_steps", "variants"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from attention.steadiness import QUIET, Load
+from attention.timing.steadiness import QUIET, Load
 
 
 class OtherLoad:

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from attention import host
+from attention.timing import host
 
 SLEEP_CYCLES = 1_000_000
 """About half a millisecond of a GPU's clock: more than it takes a host to launch a handful of kernels."""

@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from attention import host
-from attention.other_load import OtherLoad
-from attention.pace import Clock, Pace
-from attention.steadiness import MIN_REPEATS, QUIET, Load, interval, quiet_rounds, why_unsteady
+from attention.timing import host
+from attention.timing.other_load import OtherLoad
+from attention.timing.pace import Clock, Pace
+from attention.timing.steadiness import (
+    MIN_REPEATS,
+    QUIET,
+    Load,
+    interval,
+    quiet_rounds,
+    why_unsteady,
+)
 
 MAX_REPEATS = 60
 PATIENCE = 2.0

@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attention.cases import Result, case_bytes
 from attention.foreign_text import cell
+from attention.kernels.case import Result, case_bytes
 from attention.settings import PROJECT
 
 FORMAT = 1
@@ -31,7 +31,7 @@ MAX_RESULTS = 2_000
 MAX_TEXT = 300
 MAX_ROUNDS = 1_000
 SOURCES = ("server", "command line", "recorded", "uploaded")
-RECORDED = Path(__file__).parent / "data" / "runs"
+RECORDED = Path(__file__).parents[1] / "data" / "runs"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Run:
 
     Attributes:
         results: in the order they were taken.
-        host: the machine, as ``attention.host.describe().to_json()`` says it.
+        host: the machine, as ``attention.timing.host.describe().to_json()`` says it.
         calibration: what its device reached, as ``Calibration.to_json()``; empty if not measured.
         created: time of the run, UTC, ISO 8601.
         versions: of the programs that decide the timing.
@@ -122,7 +122,7 @@ def new(
     source: str = "server",
 ) -> Run:
     """A run of this moment on this machine (or on `host`)."""
-    from attention.host import describe
+    from attention.timing.host import describe
 
     results = tuple(results)
     return Run(

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attention.fit import weight_bytes
-from attention.memory import with_n_kv_heads
-from attention.sharing import Way, ways
+from attention.memory.counterfactuals import Way, ways
+from attention.memory.footprint import with_n_kv_heads
+from attention.serving.fit import weight_bytes
 from attention.spec import Kind, ModelSpec, Role, attention_layer
-from attention.steadiness import STILL_TIMED, ratio_interval
-from attention.step_cases import StepCase, StepResult
-from attention.timing_views import faster_text
+from attention.timing.steadiness import STILL_TIMED, ratio_interval
+from attention.timing.step_cases import StepCase, StepResult
+from attention.timing.views import faster_text
 from attention.units import tokens
 
 FORMATS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}

@@ -19,10 +19,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from attention import host, reference
-from attention.benchmark import RESERVE, relative_error, tolerance
-from attention.cases import DTYPES, Case
-from attention.kernels import implementation
+from attention.kernels import implementation, reference
+from attention.kernels.case import DTYPES, Case
+from attention.timing import host
+from attention.timing.benchmark import RESERVE, relative_error, tolerance
 from attention.units import binary_bytes
 
 WARM_UP, REPEATS = 2, 15

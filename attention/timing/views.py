@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from math import log
 from typing import NamedTuple
 
-from attention import kernel_names, runs
-from attention.cases import Case, Result
-from attention.runs import Run
-from attention.steadiness import STILL_TIMED, Interval, ratio_interval
+from attention.kernels import names
+from attention.kernels.case import Case, Result
+from attention.timing import runs
+from attention.timing.runs import Run
+from attention.timing.steadiness import STILL_TIMED, Interval, ratio_interval
 from attention.units import duration, ratio, significant, tokens
 
 
@@ -94,10 +95,10 @@ def sharing(bar: Bar | Curve) -> str:
 
 def bars(results: Iterable[Result], shape: Shape) -> tuple[Bar, ...]:
     """The timings of one shape, by implementation in the order of the lesson, then by K/V heads, most first."""
-    known = [*kernel_names.DECODE, *kernel_names.PREFILL]
+    known = [*names.DECODE, *names.PREFILL]
     timed = [r for r in results if shape_of(r) == shape and r.median_s is not None]
     timed.sort(key=lambda r: (known.index(r.implementation) if r.implementation in known else 99, -r.n_kv_heads))
-    return tuple(_bar(r, kernel_names.label(r.implementation)) for r in timed)
+    return tuple(_bar(r, names.label(r.implementation)) for r in timed)
 
 
 def _bar(result: Result, name: str) -> Bar:
@@ -144,7 +145,7 @@ def curves(results: Sequence[Result], shape: Shape) -> tuple[Curve, ...]:
                 tuple(p.context for p in points),
                 tuple(p.median_s or 0.0 for p in points),
                 tuple(p.floor_s or 0.0 for p in points),
-                tuple(kernel_names.label(p.implementation) for p in points),
+                tuple(names.label(p.implementation) for p in points),
             )
         )
     return tuple(out)

@@ -8,7 +8,7 @@ from typing import Any
 
 from attention.spec import check_size
 
-DATA = Path(__file__).parent / "data" / "tiny"
+DATA = Path(__file__).parents[1] / "data" / "tiny"
 """The trained models: NAME.safetensors and NAME.json for each name, and roles.json."""
 MODELS = {"mha": 8, "gqa-4": 4, "gqa": 2, "mqa": 1}
 """The shipped models' names and n_kv_heads."""

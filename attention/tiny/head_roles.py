@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attention.tiny_config import DATA, MODELS
-from attention.tiny_data import Corpus, load_corpus, windows
-from attention.tiny_maps import TinyWeights, load_weights, maps
+from attention.tiny.config import DATA, MODELS
+from attention.tiny.corpus import Corpus, load_corpus, windows
+from attention.tiny.numpy_forward import TinyWeights, load_weights, maps
 
 BLANK = b" \t\n\r"
 BRACKETS = {b")"[0]: b"("[0], b"]"[0]: b"["[0], b"}"[0]: b"{"[0]}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attention.layers import GroupedQueryAttention
-from attention.tiny_config import TinyConfig
+from attention.tiny.config import TinyConfig
 
 
 class TinyMLP(nn.Module):

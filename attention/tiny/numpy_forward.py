@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from attention.tiny_config import DATA, TinyConfig
+from attention.tiny.config import DATA, TinyConfig
 
 
 class Maps(NamedTuple):

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attention.memory import cache_bytes
+from attention.memory.footprint import cache_bytes
 from attention.spec import uniform_spec
-from attention.tiny_config import DATA, MODELS, TinyConfig
-from attention.tiny_maps import TinyWeights, maps
+from attention.tiny.config import DATA, MODELS, TinyConfig
+from attention.tiny.numpy_forward import TinyWeights, maps
 
 KV_HEADS = (1, 2, 4, 8)
 """K/V heads the tiny MHA model can be converted to; 8 leaves it as it is."""

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from attention import lab
-from attention.lab_view import ALPHAS, KV_HEADS, STUDY_FILE
-from attention.pooling import POOLS, Pool
-from attention.tiny_config import DATA, MODELS
-from attention.tiny_data import load_corpus
-from attention.tiny_train import load, mean_loss
+from attention.convert.pooling import POOLS, Pool
+from attention.tiny import uptraining as lab
+from attention.tiny.config import DATA, MODELS
+from attention.tiny.corpus import load_corpus
+from attention.tiny.results import ALPHAS, KV_HEADS, STUDY_FILE
+from attention.tiny.train import load, mean_loss
 
 Cell = dict[str, Any]
 KEY = ("n_kv_heads", "pool", "seed", "alpha")

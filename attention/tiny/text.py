@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attention.tiny_config import TinyConfig
-from attention.tiny_data import load_corpus, windows
-from attention.tiny_maps import Maps
+from attention.tiny.config import TinyConfig
+from attention.tiny.corpus import load_corpus, windows
+from attention.tiny.numpy_forward import Maps
 
 MAX_BYTES = TinyConfig().max_context
 MAX_TYPED = 4_000

@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from attention.spec import check_size
-from attention.tiny_config import TinyConfig
-from attention.tiny_data import Corpus, windows
-from attention.tiny_lm import TinyLM, initialised, loss
+from attention.tiny.config import TinyConfig
+from attention.tiny.corpus import Corpus, windows
+from attention.tiny.model import TinyLM, initialised, loss
 
 EVAL_ROWS = 64
 """Held-out windows behind each point of the validation curve; the final loss takes all of them."""

@@ -18,14 +18,20 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from attention import tiny_train
-from attention.lab_view import KV_HEADS, MAX_ALPHA, SAMPLE
-from attention.pooling import Pool, Role, check_kv_heads, check_pool, pool_projections
+from attention.convert.pooling import (
+    Pool,
+    Role,
+    check_kv_heads,
+    check_pool,
+    pool_projections,
+)
 from attention.spec import check_size
-from attention.tiny_config import DATA
-from attention.tiny_data import Corpus, load_corpus
-from attention.tiny_lm import TinyLM, loss
-from attention.tiny_maps import TinyWeights, maps
+from attention.tiny import train
+from attention.tiny.config import DATA
+from attention.tiny.corpus import Corpus, load_corpus
+from attention.tiny.model import TinyLM, loss
+from attention.tiny.numpy_forward import TinyWeights, maps
+from attention.tiny.results import KV_HEADS, MAX_ALPHA, SAMPLE
 
 SOURCE = "mha"
 RATE_SHARE = 1.0
@@ -65,9 +71,9 @@ class Plan:
 
 
 @cache
-def original() -> tiny_train.Recipe:
+def original() -> train.Recipe:
     """The recipe of the shipped MHA model, as recorded beside its weights."""
-    return tiny_train.Recipe(**json.loads((DATA / f"{SOURCE}.json").read_text())["recipe"])
+    return train.Recipe(**json.loads((DATA / f"{SOURCE}.json").read_text())["recipe"])
 
 
 def steps_of(alpha: float) -> int:
@@ -76,7 +82,7 @@ def steps_of(alpha: float) -> int:
 
 def source_model() -> TinyLM:
     """The shipped MHA model in float32."""
-    return tiny_train.load(DATA / f"{SOURCE}.safetensors")
+    return train.load(DATA / f"{SOURCE}.safetensors")
 
 
 def shared_roles(model: TinyLM) -> dict[str, Role]:
@@ -104,7 +110,7 @@ def convert(model: TinyLM, n_kv_heads: int, pool: Pool, seed: int = 0) -> TinyLM
 
 def evaluation_rows(corpus: Corpus, n_windows: int = EVAL_WINDOWS, length: int = 256) -> Tensor:
     """`n_windows` held-out windows at even distances, int64[n_windows, length + 1]."""
-    rows = tiny_train.held_out_rows(corpus, length)
+    rows = train.held_out_rows(corpus, length)
     picked = np.linspace(0, len(rows) - 1, min(n_windows, len(rows))).round().astype(int)
     return rows[picked]
 
@@ -112,14 +118,14 @@ def evaluation_rows(corpus: Corpus, n_windows: int = EVAL_WINDOWS, length: int =
 class Uptraining:
     """A converted model that is being trained on, a step at a time."""
 
-    def __init__(self, model: TinyLM, stream: np.ndarray, seed: int, recipe: tiny_train.Recipe | None = None) -> None:
+    def __init__(self, model: TinyLM, stream: np.ndarray, seed: int, recipe: train.Recipe | None = None) -> None:
         """`stream`: the training text as of ``Corpus.train_stream``; `seed` decides the order of its windows."""
         self.model = model
         self.step = 0
         self._recipe = recipe or original()
         self._stream = stream
         self._generator = np.random.default_rng(seed)
-        self._steppers = tiny_train.optimisers(model, self._recipe)
+        self._steppers = train.optimisers(model, self._recipe)
         for stepper in self._steppers:
             stepper.param_groups[0]["lr"] *= RATE_SHARE
 
@@ -128,7 +134,7 @@ class Uptraining:
         self.model.train()
         for stepper in self._steppers:
             stepper.zero_grad(set_to_none=True)
-        rows = tiny_train.sample_rows(self._stream, self._generator, self._recipe.batch, self.model.config.max_context)
+        rows = train.sample_rows(self._stream, self._generator, self._recipe.batch, self.model.config.max_context)
         value = loss(self.model, rows)
         value.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.clip)
@@ -166,7 +172,7 @@ def text() -> tuple[np.ndarray, Tensor]:
 
 def from_scratch(n_kv_heads: int, folder: Path = DATA) -> TinyLM | None:
     """The shipped model that was trained with so many K/V heads from the start; None if there is none."""
-    from attention.tiny_config import MODELS
+    from attention.tiny.config import MODELS
 
     name = {k: n for n, k in MODELS.items()}.get(n_kv_heads)
-    return tiny_train.load(folder / f"{name}.safetensors") if name and name != SOURCE else None
+    return train.load(folder / f"{name}.safetensors") if name and name != SOURCE else None

@@ -24,10 +24,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import AutoModelForCausalLM
 
-from attention import uptrain_state
 from attention.files import ordinary
 from attention.spec import check_size
-from attention.uptrain_data import Blocks, cut, load_tokenizer, token_ids
+from attention.uptrain import state as uptrain_state
+from attention.uptrain.data import (
+    Blocks,
+    cut,
+    load_tokenizer,
+    token_ids,
+)
 
 Event = dict[str, Any]
 

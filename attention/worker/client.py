@@ -16,13 +16,18 @@ from typing import Any
 
 from attention import settings as settings_module
 from attention.settings import Settings
+from attention.timing.device_queue import Turn, tag
 from attention.units import binary_bytes
-from attention.worker_job import Job, Limits, RefusedError, State
-from attention.worker_lane import Lane
-from attention.worker_link import COMMAND
-from attention.worker_process import HANDLERS
-from attention.worker_times import Times
-from attention.worker_turn import Turn, tag
+from attention.worker.child import HANDLERS
+from attention.worker.job import (
+    Job,
+    Limits,
+    RefusedError,
+    State,
+)
+from attention.worker.lane import Lane
+from attention.worker.parent import COMMAND
+from attention.worker.times import Times
 
 __all__ = ["Job", "Limits", "Office", "RefusedError", "State", "office", "submit", "warm"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from attention.worker_turn import Turn
+from attention.timing.device_queue import Turn
 
 
 class RefusedError(ValueError):

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attention.settings import Settings
+from attention.timing.device_queue import Turn
 from attention.units import binary_bytes, duration
-from attention.worker_job import Job, State
-from attention.worker_link import WorkerLink
-from attention.worker_times import Times
-from attention.worker_turn import Turn
+from attention.worker.job import Job, State
+from attention.worker.parent import WorkerLink
+from attention.worker.times import Times
 
 log = logging.getLogger(__name__)
 

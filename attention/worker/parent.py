@@ -21,7 +21,7 @@ from attention.settings import PROJECT
 MAX_LINE_BYTES = 4 * 2**20
 """No single message is longer: a runaway handler shall not fill the server."""
 
-COMMAND = (sys.executable, "-m", "attention.worker_process")
+COMMAND = (sys.executable, "-m", "attention.worker.child")
 
 
 def _group_of(pid: int) -> int:

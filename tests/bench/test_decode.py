@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attention import reference
-from attention.benchmark import relative_error, tolerance
-from attention.cases import Result
+from attention.kernels import reference
+from attention.kernels.case import Result
+from attention.timing.benchmark import relative_error, tolerance
 from bench import __main__ as bench_main
 from bench import decode
 from bench.peers import peers

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from attention import catalog
+from attention.catalog import published
 from tests.browser.conftest import assert_sound, go_back, ready, visit
 
 FOUND = {
@@ -74,13 +74,15 @@ def test_names_as_people_write_them(app: str, page: Page) -> None:
         box.fill(typed)
         assert sharing in page.locator("[role=option] small").all_text_contents()[0], typed
     box.fill("gemma")
-    assert {catalog.model(name).family for name in options(page)} == {"Gemma"}
+    assert {published.model(name).family for name in options(page)} == {"Gemma"}
 
 
 def test_every_model_is_found_by_its_label_its_id_and_its_other_names(app: str, page: Page) -> None:
     visit(page, app)
     field(page).click()
-    names = {name: row.label for row in catalog.models() for name in (row.label, row.id, row.id.lower(), *row.aliases)}
+    names = {
+        name: row.label for row in published.models() for name in (row.label, row.id, row.id.lower(), *row.aliases)
+    }
     first = page.locator(".st-key-model").evaluate(
         """(key, names) => {
             const root = key.querySelector('[data-testid=stBidiComponentIsolated]').shadowRoot

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from attention import runs
+from attention.timing import runs
 from tests.browser.conftest import Server, assert_sound, button, ready, visit
 from tests.timing_samples import run as sample_run
 
@@ -51,7 +51,7 @@ def status(page: Page):
 
 def workers(server: Server) -> list[psutil.Process]:
     found = psutil.Process(server.process.pid).children(recursive=True)
-    return [p for p in found if "attention.worker_process" in p.cmdline()]
+    return [p for p in found if "attention.worker.child" in p.cmdline()]
 
 
 def start_long(page: Page, server: Server) -> Page:

@@ -6,8 +6,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from attention import hub, sources
-from attention.config_json import MAX_BYTES
+from attention.catalog import hub, sources
+from attention.configs.reader import MAX_BYTES
 
 HOSTILE = [
     "../../etc/passwd",

@@ -2,7 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.layer_text import layer_text, layers_text, parse_layer, parse_layers
+from attention.catalog.notation import (
+    layer_text,
+    layers_text,
+    parse_layer,
+    parse_layers,
+)
 from attention.spec import FixedState, Kind, Layer, PositionState, Role, attention_layer, latent_layer
 
 

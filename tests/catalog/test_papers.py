@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attention.papers import table
+from attention.catalog.papers import table
 
 GQA_1 = """\
 MHA-Large 0.37 46.0 42.9 44.6 46.2 35.5 46.6 27.7 78.2

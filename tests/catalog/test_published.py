@@ -6,18 +6,18 @@ import sys
 
 import pytest
 
-from attention import catalog
-from attention.config_json import spec_from_config
-from attention.memory import cache_bytes
+from attention.catalog import published
+from attention.configs.reader import spec_from_config
+from attention.memory.footprint import cache_bytes
 from attention.spec import DTYPE_BYTES
 
-ROWS = catalog.models()
+ROWS = published.models()
 WITH_CONFIG = [row for row in ROWS if row.config is not None]
 
 
 def test_the_catalogue_covers_the_field() -> None:
     assert len(ROWS) >= 190
-    families = set(catalog.families())
+    families = set(published.families())
     assert {"Llama", "Qwen", "Gemma", "Mistral", "Phi", "Falcon", "StarCoder", "GPT", "OPT", "BLOOM"} <= families
     assert {"DeepSeek", "GLM", "Kimi", "OLMo", "Command", "Granite", "SmolLM", "Jamba", "Nemotron", "T5"} <= families
     kinds = {str(layer.kind) for row in ROWS if row.spec for layer, _ in row.spec.groups}
@@ -25,7 +25,7 @@ def test_the_catalogue_covers_the_field() -> None:
 
 
 @pytest.mark.parametrize("row", WITH_CONFIG, ids=lambda row: row.id)
-def test_a_rows_layers_are_what_its_configuration_says(row: catalog.ModelRow) -> None:
+def test_a_rows_layers_are_what_its_configuration_says(row: published.ModelRow) -> None:
     assert row.spec is not None
     assert row.config is not None
     read = spec_from_config(row.config, row.id)
@@ -37,7 +37,7 @@ def test_a_rows_layers_are_what_its_configuration_says(row: catalog.ModelRow) ->
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
-def test_a_row_states_its_facts(row: catalog.ModelRow) -> None:
+def test_a_row_states_its_facts(row: published.ModelRow) -> None:
     assert row.source
     assert re.fullmatch(r"20\d\d-\d\d-\d\d", row.date)
     assert row.lineage >= 1
@@ -70,7 +70,7 @@ def test_parameter_counts_agree_with_the_names() -> None:
 
 
 def test_names_are_found_however_they_are_spelled() -> None:
-    row = catalog.model("meta-llama/Llama-3.1-8B")
+    row = published.model("meta-llama/Llama-3.1-8B")
     for name in (
         "llama-3.1-8b",
         " META-LLAMA/LLAMA-3.1-8B ",
@@ -78,23 +78,23 @@ def test_names_are_found_however_they_are_spelled() -> None:
         "meta-llama/Meta-Llama-3.1-8B",
         "Meta-Llama-3.1-8B-Instruct",
     ):
-        assert catalog.model(name) is row
-    assert catalog.model("google/gemma-3-27b-it").label == "Gemma 3 27B"
+        assert published.model(name) is row
+    assert published.model("google/gemma-3-27b-it").label == "Gemma 3 27B"
 
 
 @pytest.mark.parametrize("name", ["", "gpt5", "meta-llama", "Llama", "7B", "../../etc/passwd", "x" * 10_000])
 def test_an_unknown_name_never_becomes_a_model(name: str) -> None:
     with pytest.raises(ValueError, match="unknown model"):
-        catalog.model(name)
+        published.model(name)
 
 
 def test_an_unknown_name_gets_close_ones() -> None:
     with pytest.raises(ValueError, match=r"close to it: .*meta-llama/Llama-3\.1-8B"):
-        catalog.model("Lama 3.1 8B")
+        published.model("Lama 3.1 8B")
 
 
 def test_gemini_says_what_is_public_and_no_more() -> None:
-    row = catalog.model("Gemini 1.0")
+    row = published.model("Gemini 1.0")
     assert row.spec is None
     assert row.config is None
     assert row.n_parameters is None
@@ -115,14 +115,14 @@ def test_rows_come_in_order_of_lineage() -> None:
 
 
 def test_a_configuration_handed_out_is_a_copy() -> None:
-    config = catalog.model("gpt2").config
+    config = published.model("gpt2").config
     assert config is not None
     config.clear()
-    assert catalog.model("gpt2").config
+    assert published.model("gpt2").config
 
 
 def test_accelerators_state_dense_peaks_and_plausible_sizes() -> None:
-    rows = catalog.accelerators()
+    rows = published.accelerators()
     assert len(rows) >= 20
     assert len({row.id for row in rows}) == len(rows)
     assert {"NVIDIA", "AMD", "Google", "Intel", "Apple"} <= {row.vendor for row in rows}
@@ -134,16 +134,16 @@ def test_accelerators_state_dense_peaks_and_plausible_sizes() -> None:
         assert set(row.flops_per_s) <= set(DTYPE_BYTES)
         peaks = [row.flops_per_s[d] for d in ("fp32", "bf16", "fp8") if d in row.flops_per_s]
         assert peaks == sorted(peaks), f"{row.id}: narrower types are not slower"
-    h100 = catalog.accelerator("h100-sxm")
+    h100 = published.accelerator("h100-sxm")
     # 1,979 TFLOP/s in the data sheet are with sparsity
     assert (h100.bytes_per_s, h100.flops_per_s["bf16"], h100.memory_bytes) == (3.35e12, 989.5e12, 80 * 10**9)
     with pytest.raises(ValueError, match="unknown accelerator 'H1000'; known are v100-32gb"):
-        catalog.accelerator("H1000")
+        published.accelerator("H1000")
 
 
 def test_the_catalogue_needs_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from attention import catalog, fit, roofline, allocation, memory; "
+        "import sys; from attention.catalog import published as catalog; from attention.serving import fit, roofline; from attention.memory import allocation, footprint as memory; "
         "[row.spec for row in catalog.models()]; catalog.accelerators(); "
         "sys.exit(bool({'torch', 'transformers', 'numpy', 'huggingface_hub'} & set(sys.modules)))"
     )

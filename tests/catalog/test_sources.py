@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from attention import sources
-from attention.catalog import model
+from attention.catalog import sources
+from attention.catalog.published import model
 
 SIZES = {"num_hidden_layers": 3, "num_attention_heads": 14, "num_key_value_heads": 7, "head_dim": 6, "hidden_size": 70}
 CONFIG = {"model_type": "llama", "torch_dtype": "float16"} | SIZES

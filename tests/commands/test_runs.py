@@ -2,9 +2,11 @@
 
 import pytest
 
-from attention import cli, runs, store
+from attention import cli
+from attention.kept import store
+from attention.kept.store import Store
 from attention.settings import Settings
-from attention.store import Store
+from attention.timing import runs
 from tests.timing_samples import run
 
 

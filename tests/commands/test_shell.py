@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from attention import convert as convert_module
-from attention.convert import convert
+from attention.convert import run as convert_module
+from attention.convert.run import convert
 from tests import convert_source
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LLAMA = "meta-llama/Llama-3.1-8B"
 source = pytest.fixture(convert_source.source)
 

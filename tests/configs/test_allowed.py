@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from attention import adapters, oracle
-from attention.adapters.allowed import allowed, names
-from attention.adapters.classes import config_object
-from attention.config_json import decoder_part, load_config
+from attention.configs import registry
+from attention.configs.allowed import allowed, names
+from attention.configs.hf_classes import config_object
+from attention.configs.reader import decoder_part, load_config
+from attention.oracle import verify
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 CONFIGS = {path.stem: load_config(path) for path in sorted((DATA / "configs").glob("*.json"))}
 CHOOSES_CODE: dict[str, Any] = {
     "attn_implementation": "owner/repo",
@@ -53,7 +54,7 @@ def test_the_check_of_a_pasted_file_asks_no_hub(monkeypatch: pytest.MonkeyPatch)
         if hasattr(hub_kernels, name):
             monkeypatch.setattr(hub_kernels, name, asked)
     config = {**LLAMA, "num_hidden_layers": 2, **{k: v for k, v in CHOOSES_CODE.items() if k != "quantization_config"}}
-    assert oracle.verify(config, 16).unexplained_bytes == 0
+    assert verify.verify(config, 16).unexplained_bytes == 0
 
 
 @pytest.mark.parametrize("stem", CONFIGS)
@@ -62,7 +63,7 @@ def test_no_field_that_a_class_has_is_lost(stem: str) -> None:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     part, _, model_type = decoder_part(CONFIGS[stem])
-    own = adapters.find(model_type).oracle_type(model_type)
+    own = registry.find(model_type).oracle_type(model_type)
     if own is None:
         pytest.skip("transformers has no class for it")
     configuration = CONFIG_MAPPING[own]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from attention.config_json import MAX_BYTES, load_config, spec_from_config
-from attention.memory import cache_bytes, sequence_bytes
+from attention.configs.reader import MAX_BYTES, load_config, spec_from_config
+from attention.memory.footprint import cache_bytes, sequence_bytes
 from attention.spec import FixedState, Kind, ModelSpec, PositionState, Role
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 CONFIGS = DATA / "configs"
 EXPECTED = json.loads((DATA / "configs_expected.json").read_text())
 MORE = json.loads((DATA / "configs_more.json").read_text())

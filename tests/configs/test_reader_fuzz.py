@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attention.config_json import load_config, spec_from_config
-from attention.memory import sequence_bytes
+from attention.configs.reader import load_config, spec_from_config
+from attention.memory.footprint import sequence_bytes
 from attention.spec import ModelSpec
 
-CONFIGS = Path(__file__).parent / "data" / "configs"
+CONFIGS = Path(__file__).parents[1] / "data" / "configs"
 # one of each way of reading: ordinary, windows, latent, hybrids, nested, remote code, encoder-decoder
 NAMES = (
     *("meta-llama__Meta-Llama-3.1-8B", "openai__gpt-oss-120b", "google__gemma-3-27b-it", "google__gemma-3n-E2B-it"),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from attention.config_json import spec_from_config
-from attention.memory import sequence_bytes
+from attention.configs.reader import spec_from_config
+from attention.memory.footprint import sequence_bytes
 
 WIDE = {"num_hidden_layers": 1, "num_attention_heads": 128, "hidden_size": 8192, "torch_dtype": "bfloat16"}
 FALCON = {"model_type": "falcon", **WIDE, "new_decoder_architecture": False}
@@ -55,7 +55,7 @@ def test_what_cannot_be_told_is_refused(config: dict[str, Any], message: str) ->
 
 @pytest.mark.parametrize("name", ["deepseek-ai__DeepSeek-V3", "deepseek-ai__DeepSeek-V2-Lite"])
 def test_a_window_beside_a_latent_vector_is_refused(name: str) -> None:
-    from tests.test_config_json_fuzz import CONFIGS, load_config
+    from tests.configs.test_reader_fuzz import CONFIGS, load_config
 
     with pytest.raises(ValueError, match="sliding_window = 32 is stated"):
         spec_from_config(load_config(CONFIGS / f"{name}.json") | {"sliding_window": 32})

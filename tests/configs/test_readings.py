@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from attention.config_json import load_config, spec_from_config
-from attention.memory import cache_bytes
+from attention.configs.reader import load_config, spec_from_config
+from attention.memory.footprint import cache_bytes
 from tests.mutated_configs import CONTEXT, class_bases, matters, mutations, shipped_bases, silent, with_field
 
-CASES = Path(__file__).parent / "data" / "cases"
+CASES = Path(__file__).parents[1] / "data" / "cases"
 SHIPPED = shipped_bases()
 SAMPLE = 170
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
@@ -159,7 +159,7 @@ def test_files_that_contradict_their_class(name: str, words: str) -> None:
 
 def test_a_silent_difference_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail: a reader that believes a head size which the code does not read."""
-    from attention.adapters.fields import Reader
+    from attention.configs.fields import Reader
 
     monkeypatch.setattr(Reader, "even_head_dim", lambda self, name="head_dim": self.stated("head_dim") or 128)
     assert "bytes read" in silent(with_field(of_type("gpt_bigcode"), "head_dim", 256))

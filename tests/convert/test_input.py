@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from attention.convert import convert
-from attention.convert_layouts import LAYOUTS, REFUSED
+from attention.convert.layouts import LAYOUTS, REFUSED
+from attention.convert.run import convert
 from tests import convert_source
 from tests.convert_source import (
     CONFIG,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from attention.cli import main
-from attention.convert import convert
+from attention.convert.run import convert
 from tests import convert_source
 from tests.convert_source import FILES, HEAD_DIM, HIDDEN, refused, snapshot
 
@@ -27,7 +27,7 @@ def test_no_room(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_write_error_half_way(source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """The disk fills up in the second shard."""
-    from attention import checkpoint
+    from attention.convert import checkpoint
 
     real, calls = checkpoint.copy_bytes, []
 
@@ -71,7 +71,7 @@ def test_file_size_limit_of_the_system(source: Path) -> None:
 
 HANG = """
 import time
-from attention import convert
+from attention.convert import run as convert
 real = convert.write_shard
 def slow(path, *rest):
     real(path, *rest)
@@ -109,7 +109,7 @@ def test_killed_in_the_middle(source: Path, number: signal.Signals) -> None:
 
 
 def test_source_cut_while_it_is_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from attention import convert as module
+    from attention.convert import run as module
 
     real = module.write_shard
 

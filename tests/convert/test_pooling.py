@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from attention.pooling import check_kv_heads, generator_for, merge, pool_heads, pool_projections
+from attention.convert.pooling import (
+    check_kv_heads,
+    generator_for,
+    merge,
+    pool_heads,
+    pool_projections,
+)
 
 N_KV, ROWS, HIDDEN = 15, 7, 11
 

@@ -14,10 +14,10 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Gemma3Config
 
-from attention.config_json import spec_from_config
-from attention.convert import convert
-from attention.convert_layouts import LAYOUTS
-from attention.memory import sequence_bytes
+from attention.configs.reader import spec_from_config
+from attention.convert.layouts import LAYOUTS
+from attention.convert.run import convert
+from attention.memory.footprint import sequence_bytes
 from tests import convert_models as models
 from tests.convert_models import FAMILIES, N_HEADS, N_LAYERS, make_model, save
 

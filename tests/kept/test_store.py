@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from attention.runs import recorded
+from attention.kept.store import Store, StoreError
 from attention.settings import Settings
-from attention.store import Store, StoreError
+from attention.timing.runs import recorded
 from tests import postgres
 from tests.timing_samples import result, run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_full_disk_keeps_earlier_runs_whole_and_later_ones_work(tmp_path):
 SAVER = """
 import sys
 from attention.settings import Settings
-from attention.store import Store
+from attention.kept.store import Store
 from tests.timing_samples import result, run
 store = Store(Settings(data_dir=sys.argv[1]))
 while True:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attention import benchmark, host, kernels, model_step, reference
-from attention.cases import Case
-from attention.pace import Clock
+from attention.kernels import reference, registry
+from attention.kernels.case import Case
+from attention.timing import benchmark, host, model_step
+from attention.timing.pace import Clock
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -23,11 +24,11 @@ def test_every_suited_implementation_agrees_with_float64(
     case = Case("", n_heads, n_kv_heads, 64, context, 3, dtype, "cuda", phase)
     q, k, v = benchmark.make_inputs(case)
     expected = reference.attention(q, k, v)
-    names = kernels.suited(case)
+    names = registry.suited(case)
     assert names
     for name in names:
         with torch.inference_mode():
-            out = kernels.implementation(name, phase).run(q, k, v)
+            out = registry.implementation(name, phase).run(q, k, v)
         error = benchmark.relative_error(out, expected)
         assert error <= benchmark.tolerance(dtype, context, 64), f"{name}: {error:.1e}"
 

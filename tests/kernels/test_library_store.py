@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from attention.kernels import compiled, library_store
-from attention.worker_turn import lock_folder
+from attention.timing.device_queue import lock_folder
 
 pytestmark = pytest.mark.skipif(compiled.no_compiler() is not None, reason="there is no C++ compiler")
 SOURCE = 'extern "C" int answer() { return ANSWER; }'

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from attention import reference
-from attention.kernels import IMPLEMENTATIONS, PREFILL, compiled, native
+from attention.kernels import compiled, native, reference
+from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
 
 NAN, INF = float("nan"), float("inf")
 DTYPES = ("float32", "bfloat16", "float16")

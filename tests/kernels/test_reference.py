@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from attention import reference
+from attention.kernels import reference
 
 
 def by_hand(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention import kernels, reference
-from attention.benchmark import relative_error, tolerance
-from attention.cases import Case, Result
-from attention.kernels import IMPLEMENTATIONS, PREFILL, compiled, native, plain
+from attention.kernels import compiled, native, plain, reference, registry
+from attention.kernels.case import Case, Result
+from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
+from attention.timing.benchmark import relative_error, tolerance
 
 PLAIN = [name for name, impl in IMPLEMENTATIONS.items() if not impl.compiled and not impl.unavailable("cpu")]
 needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
@@ -34,7 +34,7 @@ def tensors(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def error_of(case: Case) -> float:
     q, k, v = tensors(case)
-    impl = kernels.implementation(case.implementation, case.phase)
+    impl = registry.implementation(case.implementation, case.phase)
     out = impl.run(q, k, v)
     assert out.shape == q.shape
     assert out.dtype == q.dtype
@@ -187,9 +187,9 @@ def test_unknown_names_are_refused() -> None:
     with pytest.raises(
         ValueError, match=re.escape("implementation must be one of repeat_sdpa, enable_gqa, folded_sdpa")
     ):
-        kernels.implementation("flash9000")
+        registry.implementation("flash9000")
     with pytest.raises(ValueError, match="for prefill, got 'folded_matmul'"):
-        kernels.implementation("folded_matmul", "prefill")
+        registry.implementation("folded_matmul", "prefill")
 
 
 def test_without_a_compiler_the_plain_ones_remain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,10 +197,10 @@ def test_without_a_compiler_the_plain_ones_remain(monkeypatch: pytest.MonkeyPatc
     compiled.no_compiler.cache_clear()
     try:
         case = Case("", 32, 8, 128, 4096, device="cpu")
-        assert set(kernels.suited(case)) == set(PLAIN)
+        assert set(registry.suited(case)) == set(PLAIN)
         assert "C++ compiler" in (IMPLEMENTATIONS["native"].unavailable("cpu") or "")
-        assert kernels.fastest(case).name == "tall_matmul"
-        assert "no compiler" in kernels.fastest(case).why
+        assert registry.fastest(case).name == "tall_matmul"
+        assert "no compiler" in registry.fastest(case).why
     finally:
         compiled.no_compiler.cache_clear()
 
@@ -211,8 +211,8 @@ def test_without_a_compiler_the_plain_ones_remain(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("n_kv_heads", [32, 8, 1])
 def test_there_is_always_a_choice_that_can_run(device: str, phase: str, dtype: str, n_kv_heads: int) -> None:
     case = Case("", 32, n_kv_heads, 128, 4096, 1, dtype, device, phase)
-    choice = kernels.fastest(case)
-    assert choice.name in kernels.suited(case)
+    choice = registry.fastest(case)
+    assert choice.name in registry.suited(case)
     assert choice.why
     assert choice.median_s is None
 
@@ -224,6 +224,6 @@ def test_a_measurement_outweighs_the_rule() -> None:
         return Result(name, 32, 8, 128, context, 1, "float32", "cpu", median_s, 0.0, 0, None, None, None, None)
 
     results = [timed("folded_sdpa", 0.004), timed("split_matmul", 0.003), timed("flex", None), timed("x", 0.001, 512)]
-    choice = kernels.fastest(case, results)
+    choice = registry.fastest(case, results)
     assert choice == ("split_matmul", "fastest of 2 timed here for this shape: 3.00 ms", 0.003)
-    assert kernels.fastest(replace(case, context=333), results).median_s is None
+    assert registry.fastest(replace(case, context=333), results).median_s is None

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from attention import code_lesson
-from attention.code_lesson import (
+from attention.jobs import code_check
+from attention.lessons import code
+from attention.lessons.code import (
     GQA,
     MHA,
     MQA,
@@ -24,8 +25,7 @@ from attention.code_lesson import (
     sizes_at,
     step_lines,
 )
-from attention.jobs import code_check
-from ui import code_run
+from ui.sections import code
 
 SIZES = Sizes(hidden_size=77, n_heads=6, n_kv_heads=3, head_dim=14, batch=3, context=13, query=1)
 
@@ -69,7 +69,7 @@ def test_a_step_turns_the_one_class_into_the_other_and_explains_each_added_line(
     added = [line for line in lines if line.change == "+"]
     assert added
     for line in added:
-        assert line.text.strip() in code_lesson.NOTES, f"no note for: {line.text}"
+        assert line.text.strip() in code.NOTES, f"no note for: {line.text}"
         assert "{" not in line.note
 
 
@@ -90,7 +90,7 @@ def test_unknown_step_is_refused() -> None:
 
 def test_a_note_for_a_line_that_is_gone_would_be_found() -> None:
     everywhere = {text.strip() for name in (MHA, MQA, GQA) for _, text in class_lines(name)}
-    assert set(code_lesson.NOTES) <= everywhere
+    assert set(code.NOTES) <= everywhere
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -118,7 +118,7 @@ def test_shapes_are_those_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch, s
     x = torch.randn(SIZES.batch, 1, SIZES.hidden_size)
     result = layer(x, cache)
     # as the page's table has them
-    told = {row["Tensor"]: row["Shape"] for row in code_run.shape_rows(SIZES, step)}
+    told = {row["Tensor"]: row["Shape"] for row in code.shape_rows(SIZES, step)}
     for tensor, real in {**seen, "x": x.shape, "result": result.shape}.items():
         assert told[tensor] == "[" + ", ".join(f"{n:,}" for n in real) + "]", tensor
     for shape in shapes(told_sizes):
@@ -176,7 +176,7 @@ def test_run_it_counts_and_compares() -> None:
 def test_run_it_tells_unequal_layers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from attention import code_check as checks
+    from attention.lessons import code_check as checks
 
     class Forgetful(checks.KVCache):
         def append(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

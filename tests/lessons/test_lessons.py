@@ -9,17 +9,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from attention import catalog, quiz
-from attention.code_lesson import Sizes
-from attention.decode_story import FRAMES, Ratios, contexts, tell
-from attention.memory import divisors, sequence_bytes, with_n_kv_heads
-from attention.model_points import model_points, sharing_of
-from attention.papers import table
-from attention.roofline import decode_floor
+from attention.catalog import published
+from attention.catalog.papers import table
+from attention.lessons import quiz
+from attention.lessons.code import Sizes
+from attention.memory.footprint import divisors, sequence_bytes, with_n_kv_heads
+from attention.memory.model_points import model_points, sharing_of
+from attention.serving.decode import (
+    FRAMES,
+    Ratios,
+    contexts,
+    tell,
+)
+from attention.serving.roofline import decode_floor
+from attention.serving.spectrum import attention_parameters, nearest_published, spectrum
 from attention.spec import uniform_spec
-from attention.spectrum import attention_parameters, nearest_published, spectrum
-from attention.tiny_maps import Maps
-from attention.tiny_view import (
+from attention.tiny.numpy_forward import Maps
+from attention.tiny.text import (
     EXAMPLES,
     MAX_BYTES,
     Cleaned,
@@ -31,14 +37,20 @@ from attention.tiny_view import (
     predictions,
 )
 from ui import lesson
-from viz.head_roles import Curve, RoleTable, plot_roles, plot_similarity, plot_training
-from viz.model_points import plot_models
+from viz.code import plot_trap
+from viz.heads_learn import (
+    Curve,
+    RoleTable,
+    plot_roles,
+    plot_similarity,
+    plot_training,
+)
+from viz.published import plot_models
 from viz.spectrum import Costs, plot_costs, plot_quality, plot_token_cost
-from viz.trap import plot_trap
 from viz.why import Traffic, plot_traffic
 
-LLAMA = catalog.model("meta-llama/Llama-3.1-8B").spec
-H100 = catalog.accelerator("h100-sxm")
+LLAMA = published.model("meta-llama/Llama-3.1-8B").spec
+H100 = published.accelerator("h100-sxm")
 assert LLAMA is not None
 
 
@@ -148,17 +160,17 @@ class TestQuiz:
 
     def test_more_with_less(self) -> None:
         judge = self.judge("more_with_less")
-        row = catalog.model("meta-llama/Llama-3.1-8B")
+        row = published.model("meta-llama/Llama-3.1-8B")
         assert row.n_parameters == quiz.REFERENCE_PARAMETERS
         assert sequence_bytes(LLAMA, 1) == quiz.REFERENCE_BYTES_PER_TOKEN
         assert not judge(spec=LLAMA).solved
-        solved = [r.id for r in catalog.models() if r.spec and r.spec.n_parameters and judge(spec=r.spec).solved]
+        solved = [r.id for r in published.models() if r.spec and r.spec.n_parameters and judge(spec=r.spec).solved]
         assert "google/gemma-3-12b-it" in solved or any("gemma" in i.lower() for i in solved)
         assert not any("Llama-2" in i for i in solved)
 
     def test_twice_into_80_gb(self) -> None:
         judge = self.judge("twice")
-        spec = catalog.model("meta-llama/Llama-3.1-70B").spec
+        spec = published.model("meta-llama/Llama-3.1-70B").spec
         assert spec is not None
         answers = [k for k in divisors(64) if judge(spec=spec, n_kv_heads=k).solved]
         # 80 layers · 2 · 4 heads · 128 · 2 bytes · 131,072 tokens, twice, is 42.9 GB; with 8 heads it is 85.9 GB
@@ -180,7 +192,7 @@ class TestQuiz:
 
     @pytest.mark.parametrize("role", ["induction", "previous"])
     def test_best_head_is_in_exactly_one_place(self, role: str) -> None:
-        from attention.head_roles import recorded_roles
+        from attention.tiny.head_roles import recorded_roles
 
         models = recorded_roles()["models"]
         places = [(m, layer) for m in models for layer in range(4)]
@@ -229,7 +241,7 @@ class TestTypedText:
         assert found[200] == "c8"
 
     def test_held_out_sample_is_held_out(self) -> None:
-        from attention.tiny_data import load_corpus
+        from attention.tiny.corpus import load_corpus
 
         name, text = held_out_sample()
         file = next(f for f in load_corpus().held_out if f.name == name)
@@ -263,7 +275,7 @@ class TestText:
             lesson.text("code_trap", n_heads=6)
 
     def test_every_lesson_is_short_and_used(self) -> None:
-        root = Path(__file__).parents[1]
+        root = Path(__file__).parents[2]
         code = "".join(p.read_text() for folder in ("pages", "ui") for p in (root / folder).glob("*.py"))
         code += (root / "app.py").read_text()
         mine = ("why_", "spectrum", "published_", "code_", "learn_")

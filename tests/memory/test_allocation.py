@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.allocation import allocate, check_tp, tp_choices
-from attention.catalog import model
-from attention.memory import cache_bytes
+from attention.catalog.published import model
+from attention.memory.allocation import allocate, check_tp, tp_choices
+from attention.memory.footprint import cache_bytes
 from attention.spec import (
     FixedState,
     Kind,

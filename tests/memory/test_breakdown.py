@@ -2,8 +2,8 @@
 
 import pytest
 
-from attention import breakdown, memory
 from attention.formats import FORMATS
+from attention.memory import breakdown, footprint
 from attention.spec import (
     FixedState,
     Kind,
@@ -35,7 +35,7 @@ MIXED = ModelSpec("mixed", (FULL, SLIDING, SLIDING, LATENT, RECURRENT, CROSS), "
 @pytest.mark.parametrize("context", [1, 83, 1013])
 def test_terms_add_up_to_the_cache(kv_dtype: str, context: int) -> None:
     parts = breakdown.terms(MIXED, context, 3, kv_dtype)
-    assert sum(t.total_bytes for t in parts) == memory.cache_bytes(MIXED, context, 3, kv_dtype).state_bytes
+    assert sum(t.total_bytes for t in parts) == footprint.cache_bytes(MIXED, context, 3, kv_dtype).state_bytes
     assert {t.role for t in parts} == {
         Role.KEY_VALUE,
         Role.LATENT,
@@ -102,6 +102,6 @@ def test_where_the_cache_outgrows_the_weights() -> None:
     assert weights == 2018
     at = breakdown.outgrows_weights_at(spec, weights)
     assert at == 2018 // per_token + 1
-    assert memory.sequence_bytes(spec, at) > weights >= memory.sequence_bytes(spec, at - 1)
+    assert footprint.sequence_bytes(spec, at) > weights >= footprint.sequence_bytes(spec, at - 1)
     assert breakdown.outgrows_weights_at(spec, None) is None
     assert breakdown.weight_bytes(None) is None

@@ -2,8 +2,9 @@
 
 import pytest
 
-from attention import catalog, comparison, lineage, memory
-from attention.comparison import Column
+from attention.catalog import published
+from attention.memory import comparison, footprint, history
+from attention.memory.comparison import Column
 from attention.spec import Kind
 
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -42,9 +43,9 @@ def test_a_column_that_cannot_be_read_says_why(text: str, says: str) -> None:
 
 def test_a_row_has_the_memory_modules_numbers() -> None:
     (row,) = comparison.compare([Column(LLAMA, "fp8", 4)], 5003, 3, "bf16", 1)
-    spec = catalog.model(LLAMA).spec
+    spec = published.model(LLAMA).spec
     assert spec is not None
-    cache = memory.cache_bytes(spec, 5003, 3, "fp8")
+    cache = footprint.cache_bytes(spec, 5003, 3, "fp8")
     assert (row.state_bytes, row.bytes_per_token, row.fixed_bytes) == (cache.state_bytes, 65_536, 0)
     assert row.of_own_mha == 0.25
     assert row.sharing == "GQA-8"
@@ -87,13 +88,13 @@ def test_curves_mark_where_the_cache_equals_the_weights_and_name_who_is_missing(
 
 
 def test_kinds_in_words() -> None:
-    spec = catalog.model("Gemma 3 27B").spec
+    spec = published.model("Gemma 3 27B").spec
     assert spec is not None
     assert comparison.kinds_in_words(spec) == "10 full + 52 sliding"
 
 
 def test_a_family_by_release_counts_all_its_savings() -> None:
-    models = lineage.lineage("Gemma", 32_768)
+    models = history.lineage("Gemma", 32_768)
     assert [m.released for m in models] == sorted(m.released for m in models)
     by_label = {m.label: m for m in models}
     assert by_label["Gemma 7B"].share == 1.0
@@ -101,13 +102,13 @@ def test_a_family_by_release_counts_all_its_savings() -> None:
     # heads halve it, and windows of 1,024 leave 10 of 62 layers at full length
     assert by_label["Gemma 3 27B"].share == pytest.approx(0.5 * (10 + 52 / 32) / 62)
     with pytest.raises(ValueError, match="family must be one of"):
-        lineage.lineage("No such family", 1024)
+        history.lineage("No such family", 1024)
 
 
 def test_recurrent_layers_count_as_saved_attention() -> None:
     name = "Qwen3-Next 80B-A3B"
-    share = {m.label: m.share for m in lineage.lineage("Qwen", 131_072)}[name]
-    spec = catalog.model(name).spec
+    share = {m.label: m.share for m in history.lineage("Qwen", 131_072)}[name]
+    spec = published.model(name).spec
     assert spec is not None
     attending = sum(layer.kind is Kind.FULL for layer in spec.layers)
     # 2 of 16 heads in a quarter of the layers, and a little for the recurrent states
@@ -115,4 +116,4 @@ def test_recurrent_layers_count_as_saved_attention() -> None:
 
 
 def test_families_with_history_hold_the_three_asked_for() -> None:
-    assert {"Llama", "Qwen", "Gemma"} <= set(lineage.families_with_history())
+    assert {"Llama", "Qwen", "Gemma"} <= set(history.families_with_history())

@@ -4,14 +4,22 @@ from dataclasses import asdict
 
 import pytest
 
-from attention import catalog
-from attention.cases import Case, Result
-from attention.sharing import MAX_TIMED_BYTES, TIMED, Way, own_name, timed_cases, times, ways
+from attention.catalog import published
+from attention.kernels.case import Case, Result
+from attention.memory.counterfactuals import (
+    MAX_TIMED_BYTES,
+    TIMED,
+    Way,
+    own_name,
+    timed_cases,
+    times,
+    ways,
+)
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role, attention_layer, latent_layer, uniform_spec
 
 
 def test_llama_31_8b():
-    spec = catalog.model("meta-llama/Llama-3.1-8B").spec
+    spec = published.model("meta-llama/Llama-3.1-8B").spec
     token = 32 * 2 * 128 * 2
     assert ways(spec, 8192, 3) == (
         Way("MHA", 32, 3 * 8192 * 32 * token, False),
@@ -46,7 +54,7 @@ def test_cases_fit_and_differ_only_in_sharing():
 
 
 def test_every_model_can_be_timed():
-    for row in catalog.models():
+    for row in published.models():
         layer = row.spec.attention_layer if row.spec else None
         if layer is not None:
             assert max(c.cache_bytes for c in timed_cases(layer, 2**17)) <= MAX_TIMED_BYTES, row.id

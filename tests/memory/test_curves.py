@@ -1,6 +1,7 @@
 """Curves are the memory module's sums at each point, and reach as far as is worth showing."""
 
-from attention import breakdown, cache_curves, memory
+from attention.memory import breakdown, footprint
+from attention.memory import curves as cache_curves
 from attention.spec import Kind, Layer, ModelSpec, attention_layer, uniform_spec
 
 FULL = attention_layer(14, 7, 13)
@@ -11,10 +12,10 @@ def test_curves_add_up_and_leave_out_kinds_without_bytes() -> None:
     spec = ModelSpec("m", (FULL, SLIDING, Layer(Kind.SHARED, shares=0, n_heads=14), Layer(Kind.NONE)), "bf16")
     curves = cache_curves.curves_over_context(spec, (1, 97, 98, 1013), 3, "fp16")
     assert set(curves.by_kind) == {Kind.FULL, Kind.SLIDING}
-    assert curves.total == tuple(memory.cache_bytes(spec, s, 3, "fp16").state_bytes for s in curves.x)
+    assert curves.total == tuple(footprint.cache_bytes(spec, s, 3, "fp16").state_bytes for s in curves.x)
     assert curves.by_kind[Kind.SLIDING][1] == curves.by_kind[Kind.SLIDING][3]
     over_batch = cache_curves.curves_over_batch(spec, (1, 2, 5), 1013, "fp16")
-    assert over_batch.total == tuple(memory.cache_bytes(spec, 1013, b, "fp16").state_bytes for b in (1, 2, 5))
+    assert over_batch.total == tuple(footprint.cache_bytes(spec, 1013, b, "fp16").state_bytes for b in (1, 2, 5))
 
 
 def test_contexts_cover_the_range_and_hold_the_chosen_one() -> None:
@@ -29,14 +30,14 @@ def test_contexts_cover_the_range_and_hold_the_chosen_one() -> None:
 def test_batches_around_the_chosen_one() -> None:
     assert cache_curves.batches_around(1) == (1, 2, 4, 8, 16)
     assert cache_curves.batches_around(12) == (1, 3, 6, 12, 24, 48, 96, 192)
-    assert max(cache_curves.batches_around(memory.MAX_BATCH)) == memory.MAX_BATCH
+    assert max(cache_curves.batches_around(footprint.MAX_BATCH)) == footprint.MAX_BATCH
 
 
 def test_a_picture_holds_its_counterfactuals_and_the_crossing() -> None:
     spec = uniform_spec(3, 14, 7, 13)
-    weights = memory.sequence_bytes(spec, 150_000)
+    weights = footprint.sequence_bytes(spec, 150_000)
     picture = cache_curves.over_context(spec, 1013, 1, "bf16", weights)
-    assert picture.state_bytes == memory.sequence_bytes(spec, 1013)
+    assert picture.state_bytes == footprint.sequence_bytes(spec, 1013)
     assert picture.outgrows_at == breakdown.outgrows_weights_at(spec, weights) == 150_001
     assert {1013, 150_001} <= set(picture.curves.x)
     assert picture.curves.x[-1] > 150_001

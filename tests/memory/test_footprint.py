@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.catalog import model
+from attention.catalog.published import model
 from attention.formats import FORMATS
-from attention.memory import (
+from attention.memory.footprint import (
     cache_bytes,
     context_where,
     curve,

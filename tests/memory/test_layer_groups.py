@@ -2,8 +2,8 @@
 
 import pytest
 
-from attention import catalog
-from attention.layer_groups import layer_groups
+from attention.catalog import published
+from attention.memory.layer_groups import layer_groups
 from attention.spec import Kind, Layer, ModelSpec, attention_layer
 
 
@@ -19,7 +19,7 @@ def test_groups_and_labels():
     ]
 
 
-@pytest.mark.parametrize("row", [r for r in catalog.models() if r.spec], ids=lambda r: r.id)
+@pytest.mark.parametrize("row", [r for r in published.models() if r.spec], ids=lambda r: r.id)
 def test_every_layer_is_in_one_group(row):
     groups = layer_groups(row.spec)
     assert sorted(i for g in groups for i in g.indices) == list(range(row.spec.n_layers))

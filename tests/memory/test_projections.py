@@ -2,7 +2,7 @@
 
 import pytest
 
-from attention.projections import projections
+from attention.memory.projections import projections
 from attention.spec import Kind, Layer, attention_layer, latent_layer
 
 

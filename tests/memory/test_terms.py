@@ -11,11 +11,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention import allocation, breakdown, cache_curves, catalog, fit, roofline, serving, spectrum, terms
-from attention.config_json import spec_from_config
+from attention.catalog import published
+from attention.configs.reader import spec_from_config
 from attention.formats import FORMATS, cache_format
-from attention.layer_groups import layer_groups
-from attention.memory import cache_bytes, context_where, divisors, sequence_bytes, with_n_kv_heads
+from attention.memory import (
+    allocation,
+    breakdown,
+    curves,
+    terms,
+)
+from attention.memory.footprint import (
+    cache_bytes,
+    context_where,
+    divisors,
+    sequence_bytes,
+    with_n_kv_heads,
+)
+from attention.memory.layer_groups import layer_groups
+from attention.serving import (
+    fit,
+    plan,
+    roofline,
+    spectrum,
+)
 from attention.spec import DTYPE_BYTES, FixedState, Kind, Layer, ModelSpec, PositionState, Role, State, attention_layer
 
 
@@ -152,16 +170,16 @@ HOSTILE = {"windows": windows, "heads": heads}
 def redraws(spec: ModelSpec, context: int) -> None:
     """The arithmetic of What fits, KV cache, MHA-GQA-MQA and Heads."""
     counted = spec.with_parameters(7_000_000_000)
-    setup = fit.Setup(catalog.accelerator("h100-sxm"))
-    serving.plan(counted, setup, context, 3)
-    serving.fit_map(counted, setup, context, 3)
-    serving.every_accelerator(counted, setup, context, 3)
+    setup = fit.Setup(published.accelerator("h100-sxm"))
+    plan.plan(counted, setup, context, 3)
+    plan.fit_map(counted, setup, context, 3)
+    plan.every_accelerator(counted, setup, context, 3)
     cache_bytes(spec, context, 2)
-    cache_curves.over_context(spec, context, 2, "bf16", 14 * 10**9)
+    curves.over_context(spec, context, 2, "bf16", 14 * 10**9)
     breakdown.variants(spec, context)
     allocation.allocate(spec, context, tp=1)
     allocation.tp_choices(spec)
-    spectrum.spectrum(spec, catalog.accelerator("h100-sxm"), context, 1, "bf16")
+    spectrum.spectrum(spec, published.accelerator("h100-sxm"), context, 1, "bf16")
     context_where(spec, 10**12)
     layer_groups(spec)
 

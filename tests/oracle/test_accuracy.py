@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from attention import accuracy, catalog
-from attention.accuracy_rules import RULES, rule_bytes
+from attention.catalog import published
 from attention.commands import accuracy as command
-from attention.memory import sequence_bytes
+from attention.memory.footprint import sequence_bytes
+from attention.oracle import accuracy
+from attention.oracle.wrong_rules import RULES, rule_bytes
 from attention.spec import ModelSpec, attention_layer, latent_layer, uniform_spec
 
 RESULTS = accuracy.load()
@@ -44,7 +45,7 @@ def test_most_models_were_asked_and_most_are_equal() -> None:
 
 def test_computed_sizes_are_current() -> None:
     """The arithmetic side of every catalogue row, recomputed."""
-    for row in catalog.models():
+    for row in published.models():
         if row.config is not None and row.spec is not None:
             check = BY_KEY["catalogue", row.id]
             assert sequence_bytes(row.spec, check.context, check.kv_dtype) == check.computed_bytes, row.id
@@ -53,7 +54,7 @@ def test_computed_sizes_are_current() -> None:
 @pytest.mark.parametrize("model", ["meta-llama/Llama-3.2-1B", "openai/gpt-oss-20b", "openai-community/gpt2"])
 def test_a_sample_is_reproduced(model: str) -> None:
     """Both sides of three rows, asked again."""
-    row = catalog.model(model)
+    row = published.model(model)
     assert row.config is not None
     subject = accuracy.Subject(row.id, row.family, "catalogue", row.config, row.spec)
     assert accuracy.check(subject) == BY_KEY["catalogue", row.id]

@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from attention import accuracy, accuracy_view
-from attention.accuracy import Check, Golden, Results, RuleError
-from ui.accuracy_parts import RULE_NAMES
+from attention.oracle import accuracy, accuracy_view
+from attention.oracle.accuracy import (
+    Check,
+    Golden,
+    Results,
+    RuleError,
+)
+from ui.sections.accuracy import RULE_NAMES
 from viz.accuracy import plot_mistakes
-from viz.build import checked
+from viz.figure import checked
 
 ASKED = Check("m/a", "A", "a", "catalogue", 8192, "bf16", 700, 700, 0, 0, (), None, 11, "x")
 WINDOWED = replace(ASKED, model="m/b", allocated_bytes=690, difference_bytes=-10, explanations=("window − 1",))

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from attention import accuracy, catalog
-from attention.config_json import spec_from_config
-from attention.fit import weight_bytes
-from attention.oracle_parameters import count
-from attention.parameter_record import EXPLAINED
+from attention.catalog import published
+from attention.configs.reader import spec_from_config
+from attention.oracle import accuracy
+from attention.oracle.parameter_record import EXPLAINED
+from attention.oracle.parameters import count
 from attention.parameters import Parameters, Routed, recorded
-from attention.roofline import decode_floor
+from attention.serving.fit import weight_bytes
+from attention.serving.roofline import decode_floor
 
-CONFIGS = Path(__file__).parent / "data" / "configs"
+CONFIGS = Path(__file__).parents[1] / "data" / "configs"
 OWN_CODE = {c.model: c.n_parameters for c in accuracy.load().checks if c.n_parameters and c.source == "catalogue"}
-H100 = catalog.accelerator("h100-sxm")
+H100 = published.accelerator("h100-sxm")
 
 
 def test_the_expected_number_of_experts_by_hand() -> None:
@@ -44,8 +45,8 @@ def test_parts_that_contradict_the_whole_are_refused(values: dict[str, int]) -> 
         Routed(1, 4, 5, 7)
 
 
-@pytest.mark.parametrize("row", [r for r in catalog.models() if r.spec], ids=lambda r: r.id)
-def test_a_row_states_what_is_counted(row: catalog.ModelRow) -> None:
+@pytest.mark.parametrize("row", [r for r in published.models() if r.spec], ids=lambda r: r.id)
+def test_a_row_states_what_is_counted(row: published.ModelRow) -> None:
     known = recorded().get(row.id)
     assert (known is None) == (row.n_parameters is None), "python -m attention accuracy --write"
     if known is None:
@@ -66,7 +67,7 @@ def test_a_row_states_what_is_counted(row: catalog.ModelRow) -> None:
 
 def test_rules_count_what_the_models_own_code_has() -> None:
     checked: set[str] = set()
-    for row in catalog.models():
+    for row in published.models():
         if row.config is None or row.id not in recorded() or row.model_type in checked:
             continue
         spec = spec_from_config(row.config, row.id)
@@ -81,7 +82,7 @@ def test_rules_count_what_the_models_own_code_has() -> None:
 
 @pytest.mark.parametrize("name", ["deepseek-ai/DeepSeek-V3", "google/gemma-4-E2B", "google/flan-t5-xl", "gpt2"])
 def test_the_record_is_what_the_own_code_says(name: str) -> None:
-    row = catalog.model(name)
+    row = published.model(name)
     assert row.config is not None
     assert count(row.config) == recorded()[row.id]
 
@@ -100,11 +101,11 @@ def test_a_pasted_file_is_counted_or_says_why_not() -> None:
 
 
 def test_at_least_is_a_bound() -> None:
-    gemma = catalog.model("google/gemma-4-E2B").spec
+    gemma = published.model("google/gemma-4-E2B").spec
     assert gemma is not None
     # per-layer embeddings are looked up: 2.35 of 4.63 billion parameters
     assert decode_floor(gemma, H100, 8192).floor.time_s == pytest.approx(1.4e-3, rel=0.05)
-    mixtral = catalog.model("mistralai/Mixtral-8x7B-v0.1").spec
+    mixtral = published.model("mistralai/Mixtral-8x7B-v0.1").spec
     assert mixtral is not None
     one, many = decode_floor(mixtral, H100, 8192), decode_floor(mixtral, H100, 8192, 32)
     assert one.expected is None
@@ -117,7 +118,7 @@ def test_at_least_is_a_bound() -> None:
 
 def test_counting_needs_no_torch() -> None:
     code = (
-        "import sys; from attention import catalog, parameters, parameter_rules; "
+        "import sys; from attention.catalog import published as catalog; from attention import parameters; from attention.configs import parameter_rules; "
         "[row.spec for row in catalog.models()]; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

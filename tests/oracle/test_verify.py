@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from attention.adapters.fields import LAYERS
-from attention.config_json import decoder_part, load_config, spec_from_config
+from attention.configs.fields import LAYERS
+from attention.configs.reader import decoder_part, load_config, spec_from_config
 from attention.jobs import verify as verify_job
-from attention.oracle import STEPWISE, supported, verify
-from attention.oracle_differences import explain
+from attention.oracle.differences import explain
+from attention.oracle.verify import STEPWISE, supported, verify
 from attention.spec import Kind, ModelSpec, PositionState, attention_layer
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 CONFIGS = {path.stem: load_config(path) for path in sorted((DATA / "configs").glob("*.json"))}
 MORE = {name: row["config"] for name, row in json.loads((DATA / "configs_more.json").read_text()).items()}
 

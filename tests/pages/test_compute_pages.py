@@ -9,11 +9,21 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention import accuracy, accuracy_view, allocation, breakdown, catalog, comparison, fit, lineage, memory, serving
+from attention.catalog import published
+from attention.memory import (
+    allocation,
+    breakdown,
+    comparison,
+    footprint,
+    history,
+)
+from attention.oracle import accuracy, accuracy_view
+from attention.serving import fit
+from attention.serving import plan as serving
 from attention.units import binary_bytes, tokens
-from ui.compare_parts import EXAMPLES
+from ui.sections.compare import EXAMPLES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LLAMA = "meta-llama/Llama-3.1-8B"
 GEMMA = "google/gemma-3-27b-pt"
 
@@ -49,9 +59,9 @@ def chart(at: AppTest, index: int = 0) -> dict[str, Any]:
 @pytest.mark.parametrize(("model", "context", "batch", "kv"), [(LLAMA, 5003, 3, "bf16"), (GEMMA, 32_768, 1, "q8_0")])
 def test_kv_cache_shows_the_memory_modules_numbers(model: str, context: int, batch: int, kv: str) -> None:
     at = sound(open_page("kv_cache", model=model, context=str(context), batch=str(batch), kv=kv))
-    spec = catalog.model(model).spec
+    spec = published.model(model).spec
     assert spec is not None
-    cache = memory.cache_bytes(spec, context, batch, kv)
+    cache = footprint.cache_bytes(spec, context, batch, kv)
     shown = metrics(at)
     assert binary_bytes(cache.state_bytes) in shown.values()
     assert shown["For one more token"] == binary_bytes(cache.bytes_per_token)
@@ -76,7 +86,7 @@ def test_kv_cache_redraws_when_a_control_moves() -> None:
 
 def test_kv_cache_shows_what_an_engine_sets_aside() -> None:
     at = sound(open_page("kv_cache", model=LLAMA, context="8192", k_tp="16", k_page="32", k_static="10000"))
-    spec = catalog.model(LLAMA).spec
+    spec = published.model(LLAMA).spec
     assert spec is not None
     aside = allocation.allocate(spec, 8192, tp=16, page_tokens=32, max_context=10_000)
     drawn = [json.loads(part.proto.json)["bars"] for part in at.get("bidi_component") if "bars" in part.proto.json]
@@ -155,14 +165,14 @@ def test_no_models_is_a_designed_state() -> None:
 def test_lineage_follows_the_chosen_family() -> None:
     at = sound(open_page("compare", cmp_family="Gemma", context="32768"))
     figure = chart(at, 1)
-    assert sum(len(trace["x"]) for trace in figure["data"]) == len(lineage.lineage("Gemma", 32_768))
+    assert sum(len(trace["x"]) for trace in figure["data"]) == len(history.lineage("Gemma", 32_768))
 
 
 def test_fit_shows_the_solved_numbers() -> None:
     at = sound(open_page("fit", model=LLAMA, context="32768", batch="5", f_acc="h100-sxm", f_util="80", f_reserve="2"))
-    spec = catalog.model(LLAMA).spec
+    spec = published.model(LLAMA).spec
     assert spec is not None
-    setup = fit.Setup(catalog.accelerator("h100-sxm"), utilisation=0.8, reserve_bytes=2 * 2**30)
+    setup = fit.Setup(published.accelerator("h100-sxm"), utilisation=0.8, reserve_bytes=2 * 2**30)
     plan = serving.plan(spec, setup, 32_768, 5)
     shown = metrics(at)
     assert shown["Longest context at batch 5"] == f"{plan.largest_context:,}"
@@ -196,7 +206,7 @@ def test_an_unknown_parameter_count_can_be_stated() -> None:
 def test_about_counts_what_is_there() -> None:
     at = sound(open_page("about"))
     text = " ".join(markdown.value for markdown in at.markdown)
-    assert f"{len(catalog.models())} published models" in text
+    assert f"{len(published.models())} published models" in text
     assert "[[" not in text
 
 

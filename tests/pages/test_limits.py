@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention import config_json, runs, store, tiny_view, worker
+from attention.configs import reader
+from attention.kept import store
+from attention.kept.store import Store
 from attention.settings import Settings
-from attention.store import Store
-from attention.worker import Office
-from tests.test_pages import assert_sound, open_page, said
+from attention.timing import runs
+from attention.tiny import text as tiny_view
+from attention.worker import client
+from attention.worker.client import Office
+from tests.pages.test_pages import assert_sound, open_page, said
 from tests.timing_samples import run as sample_run
-from ui import jobs, kept_runs, learn, params
+from ui import jobs, kept_runs, params
+from ui.sections import heads_learn
 
-HANG = "from attention.worker_process import main; main(dict.fromkeys({kinds!r}, 'tests.worker_jobs.hang'))"
+HANG = "from attention.worker.child import main; main(dict.fromkeys({kinds!r}, 'tests.worker_jobs.hang'))"
 KINDS = ("bench", "model_step", "verify")
 JSON = "application/json"
 
@@ -43,7 +48,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
     """The server's queue, with room for two runs of which a visitor may have one; no run ends by itself."""
     settings = Settings(lock_dir=str(tmp_path), use_gpu=False, max_queue=2, session_jobs=1)
     own = Office(settings, KINDS, (sys.executable, "-c", HANG.format(kinds=KINDS)))
-    monkeypatch.setattr(worker, "_office", own)
+    monkeypatch.setattr(client, "_office", own)
     yield own
     own.close()
 
@@ -59,12 +64,12 @@ def with_upload(at: AppTest, key: str, content: bytes) -> AppTest:
 
 def padded(size: int) -> bytes:
     """A configuration that is good but for its length, in bytes."""
-    text = (Path(__file__).parent / "data" / "configs" / "Qwen__Qwen3-8B.json").read_bytes()
+    text = (Path(__file__).parents[1] / "data" / "configs" / "Qwen__Qwen3-8B.json").read_bytes()
     return text + b" " * (size - len(text))
 
 
 def test_a_pasted_text_is_as_long_as_a_file_may_be() -> None:
-    most = config_json.MAX_BYTES
+    most = reader.MAX_BYTES
     at = pasted(padded(most).decode())
     assert "at most" not in said(at)
     assert at.metric
@@ -78,7 +83,7 @@ def test_a_pasted_text_is_as_long_as_a_file_may_be() -> None:
 
 
 def test_a_text_for_the_small_models_is_bounded() -> None:
-    at = open_page("pages/heads_learn.py", learn_text=learn.OWN)
+    at = open_page("pages/heads_learn.py", learn_text=heads_learn.OWN)
     at.text_area(key="learn_own").set_value("x" * (tiny_view.MAX_TYPED + 1)).run()
     assert_sound(at)
     assert "Only the first 256 of 4,000 bytes are read" in said(at)
@@ -86,18 +91,16 @@ def test_a_text_for_the_small_models_is_bounded() -> None:
     assert len(at.text_area(key="learn_own").value) == tiny_view.MAX_TYPED
     at.text_area(key="learn_own").set_value("short").run()
     assert "are kept" not in said(at)
-    at = open_page("pages/heads_learn.py", learn_text=learn.OWN, learn_own="x" * (tiny_view.MAX_TYPED + 1))
+    at = open_page("pages/heads_learn.py", learn_text=heads_learn.OWN, learn_own="x" * (tiny_view.MAX_TYPED + 1))
     assert_sound(at)
     assert "accepted is text of 1 to 4,000 characters" in said(at)
 
 
 def test_an_uploaded_configuration_over_the_limit_is_refused_on_the_page() -> None:
-    at = with_upload(open_page("pages/kv_cache.py", model=params.PASTED), "config_file", padded(config_json.MAX_BYTES))
+    at = with_upload(open_page("pages/kv_cache.py", model=params.PASTED), "config_file", padded(reader.MAX_BYTES))
     assert "at most" not in said(at)
     assert at.metric
-    at = with_upload(
-        open_page("pages/kv_cache.py", model=params.PASTED), "config_file", padded(config_json.MAX_BYTES + 1)
-    )
+    at = with_upload(open_page("pages/kv_cache.py", model=params.PASTED), "config_file", padded(reader.MAX_BYTES + 1))
     assert_sound(at)
     assert "The file has 1,000,001 characters; accepted are at most 1,000,000." in said(at)
 

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention import catalog, decode_story, sharing, units
-from attention.fit import weight_bytes
-from attention.memory import cache_bytes, with_n_kv_heads
+from attention import units
+from attention.catalog import published
+from attention.memory import counterfactuals
+from attention.memory.footprint import cache_bytes, with_n_kv_heads
 from attention.parameters import Parameters
+from attention.serving import decode
+from attention.serving.fit import weight_bytes
 from attention.spec import Kind, ModelSpec
 from ui.controls import pack
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("app.py", *(f"pages/{name}.py" for name in (
     "heads", "spectrum", "code", "kv_cache", "compare", "fit", "why", "roofline", "decode_step", "published",
 )))  # fmt: skip
@@ -86,7 +89,7 @@ def _texts(node: Any) -> list[str]:
 
 
 def spec_of(model: str) -> ModelSpec:
-    spec = catalog.model(model).spec
+    spec = published.model(model).spec
     assert spec is not None
     return spec
 
@@ -104,7 +107,7 @@ def test_the_state_is_the_same_on_every_page(model: str, context: int, batch: in
     if spec.n_heads:
         mha = units.binary_bytes(cache_bytes(with_n_kv_heads(spec, None), context, batch).state_bytes)
         assert mha in drawn("app.py", model, context, batch)
-        if sharing.own_name(spec.attention_layer) != "MHA":  # type: ignore[arg-type]  # it has heads
+        if counterfactuals.own_name(spec.attention_layer) != "MHA":  # type: ignore[arg-type]  # it has heads
             assert mha in drawn("pages/kv_cache.py", model, context, batch)
         if "does not divide" not in (text := drawn("pages/spectrum.py", model, context, batch)):
             assert size in text
@@ -141,7 +144,7 @@ def test_a_decode_step_reads_what_the_other_pages_say(kind: str) -> None:
         pytest.skip("no layer of this model can be timed")
     assert spec.parameters is not None
     assert spec.attention_layer is not None
-    name = sharing.own_name(spec.attention_layer)
+    name = counterfactuals.own_name(spec.attention_layer)
     read = units.binary_bytes(weight_bytes(spec.parameters.read, "bf16"))
     size = units.binary_bytes(cache_bytes(spec, 1024, 1).state_bytes)
     row = next(line for line in text.splitlines() if f"{units.tokens(1024)} · {name} " in line and "iB" in line)
@@ -167,7 +170,7 @@ def test_what_pages_say_is_true_of_the_model(model: str, context: int, batch: in
     for page in PAGES:
         text = drawn(page, model, context, batch)
         assert not (found := BAD.search(text)), (page, text[max(0, found.start() - 90) : found.end() + 60])
-        if not sharing.has_attention(spec) and page != "pages/published.py":
+        if not counterfactuals.has_attention(spec) and page != "pages/published.py":
             assert not (found := HEADS.search(text)), (page, text[max(0, found.start() - 90) : found.end() + 60])
 
 
@@ -227,12 +230,12 @@ def test_a_pasted_model_that_nobody_can_count_is_asked_for() -> None:
 
 def test_the_story_counts_recurrent_states_once() -> None:
     spec = spec_of(MODELS["recurrent only"])
-    frame = decode_story.tell(spec, catalog.accelerator("h100-sxm"), 8192).frames[-1]
+    frame = decode.tell(spec, published.accelerator("h100-sxm"), 8192).frames[-1]
     assert frame.cache_bytes == cache_bytes(spec, 8192).state_bytes == frame.written_bytes
 
 
 def test_a_stated_count_is_read_whole_and_says_so() -> None:
     spec = replace(spec_of(MODELS["GQA"]), weights=None, n_parameters=7_000_000_000)
     assert spec.parameters == Parameters(7_000_000_000)
-    story = decode_story.tell(spec, catalog.accelerator("h100-sxm"), 8)
+    story = decode.tell(spec, published.accelerator("h100-sxm"), 8)
     assert any("stated" in note for note in story.notes)

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from ui import params
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["app.py", *sorted(f"pages/{p.name}" for p in (ROOT / "pages").glob("*.py"))]
 
 JUNK = (

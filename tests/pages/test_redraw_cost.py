@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from attention import breakdown, memory
-from attention.config_json import spec_from_config
-from tests.test_pages import assert_sound, open_page, said
-from tests.test_terms import windows
+from attention.configs.reader import spec_from_config
+from attention.memory import breakdown, footprint
+from tests.memory.test_terms import windows
+from tests.pages.test_pages import assert_sound, open_page, said
 from ui import params
 from viz.formula import cache_formula
 
@@ -23,7 +23,7 @@ def test_a_redraw_of_ten_thousand_different_layers(where: str, monkeypatch: pyte
     at.text_area(key="config_text").set_value(PASTE).run()
     assert_sound(at)
     built: list[int] = []
-    layers_bytes, terms = memory.layers_bytes, breakdown.terms
+    layers_bytes, terms = footprint.layers_bytes, breakdown.terms
 
     def counted_layers(*args: object, **kwargs: object) -> object:
         rows = layers_bytes(*args, **kwargs)  # type: ignore[arg-type]
@@ -35,7 +35,7 @@ def test_a_redraw_of_ten_thousand_different_layers(where: str, monkeypatch: pyte
         built.append(len(rows))
         return rows
 
-    monkeypatch.setattr(memory, "layers_bytes", counted_layers)
+    monkeypatch.setattr(footprint, "layers_bytes", counted_layers)
     monkeypatch.setattr(breakdown, "terms", counted_terms)
     start = time.process_time()
     at.session_state["context"] = 12_345
@@ -57,4 +57,4 @@ def test_a_long_formula_says_how_many_terms_are_left_and_what_they_add_up_to() -
     text = cache_formula(shown, len(every) - 3, rest)
     assert f"{len(every) - 3} more" in text
     assert f"{rest:,} bytes" in text
-    assert f"{memory.cache_bytes(spec, 50).state_bytes:,} bytes" in text
+    assert f"{footprint.cache_bytes(spec, 50).state_bytes:,} bytes" in text

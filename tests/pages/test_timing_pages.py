@@ -5,15 +5,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention import host, runs, store
-from attention.cases import Result
+from attention.kept import store
+from attention.kept.store import Store
+from attention.kernels.case import Result
 from attention.settings import Settings
-from attention.steadiness import STILL_TIMED
-from attention.store import Store
-from attention.worker import Job, State
+from attention.timing import host, runs
+from attention.timing.steadiness import STILL_TIMED
+from attention.worker.client import Job, State
 from tests.timing_samples import run, timed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SHOWN = {}
 """The job that a page of these tests draws."""
 JUNK = ("", "-1", "10" * 20, "NaN", "<script>", "../../etc/passwd", "A" * 3000, "\x00")
@@ -80,10 +81,10 @@ def test_a_live_figure_needs_no_look_at_the_host_and_reads_each_result_once(monk
     job = live_job(timed([0.1], n_kv_heads=77, unsteady=STILL_TIMED), timed([0.01], n_kv_heads=7, unsteady=STILL_TIMED))
 
     def page():
-        from tests.test_timing_pages import SHOWN
-        from ui import timing_parts
+        from tests.pages.test_timing_pages import SHOWN
+        from ui.sections import timings
 
-        timing_parts.draw(SHOWN["job"], [], None, timing_parts.ONE)
+        timings.draw(SHOWN["job"], [], None, timings.ONE)
 
     SHOWN["job"] = job
     at = AppTest.from_function(page, default_timeout=30).run()
@@ -104,7 +105,7 @@ def test_a_live_figure_needs_no_look_at_the_host_and_reads_each_result_once(monk
 def test_a_choice_from_options_that_have_changed_falls_back_to_the_first():
     def page():
         from ui import state
-        from ui.timing_parts import PARAMS
+        from ui.sections.timings import PARAMS
 
         state.restore("timings", PARAMS)
         state.remember("timings", PARAMS)
@@ -134,11 +135,12 @@ def test_a_store_that_is_gone_is_told_and_the_page_stays(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", ["timings", "decode_step", "roofline"])
 def test_junk_in_every_key_is_replaced_with_a_word(page):
-    from ui import kept_runs, step_parts, timing_parts
+    from ui import kept_runs
+    from ui.sections import decode_step, timings
 
     keys = {
-        "timings": [p.key for p in (*timing_parts.PARAMS, kept_runs.PARAM)],
-        "decode_step": [p.key for p in step_parts.PARAMS],
+        "timings": [p.key for p in (*timings.PARAMS, kept_runs.PARAM)],
+        "decode_step": [p.key for p in decode_step.PARAMS],
         "roofline": ["r_acc", "r_weights", "r_dtype"],
     }[page]
     for junk in JUNK:
@@ -147,11 +149,12 @@ def test_junk_in_every_key_is_replaced_with_a_word(page):
 
 
 def test_roofline_moves_with_the_batch_and_attention_does_not():
-    from attention import catalog, roofline_view
+    from attention.catalog import published
+    from attention.serving import roofline_points
 
-    spec, h100 = catalog.model("meta-llama/Llama-3.1-8B").spec, catalog.accelerator("h100-sxm")
+    spec, h100 = published.model("meta-llama/Llama-3.1-8B").spec, published.accelerator("h100-sxm")
     one, many = (
-        {(p.sharing, p.part): p for p in roofline_view.step_points(spec, h100, 8192, batch, "bf16", "bf16")}
+        {(p.sharing, p.part): p for p in roofline_points.step_points(spec, h100, 8192, batch, "bf16", "bf16")}
         for batch in (1, 64)
     )
     for way, group_size in (("MHA", 1), ("GQA-8", 4), ("MQA", 32)):
@@ -162,8 +165,8 @@ def test_roofline_moves_with_the_batch_and_attention_does_not():
 
 
 def test_measured_points_use_the_largest_cache():
-    from attention import roofline_view
+    from attention.serving import roofline_points
 
-    points = {p.sharing: p for p in roofline_view.measured_points(runs.recorded()[0].results)}
+    points = {p.sharing: p for p in roofline_points.measured_points(runs.recorded()[0].results)}
     assert set(points) >= {"MHA", "GQA-8", "MQA"}
     assert points["MHA"].intensity < points["GQA-8"].intensity < points["MQA"].intensity

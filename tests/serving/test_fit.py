@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention.catalog import Accelerator, accelerator, model
-from attention.fit import (
+from attention.catalog.published import Accelerator, accelerator, model
+from attention.serving.fit import (
     Setup,
     fits,
     grid,

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from attention import catalog, fit, serving
-from attention.fit import Setup
+from attention.catalog import published
+from attention.serving import fit
+from attention.serving import plan as serving
+from attention.serving.fit import Setup
 from attention.spec import ModelSpec, uniform_spec
 
 SPEC = replace(uniform_spec(3, 14, 7, 13, name="small"), n_parameters=10_007, model_dtype="bf16")
-SETUP = Setup(replace(catalog.accelerators()[0], memory_bytes=10**8), reserve_bytes=0)
+SETUP = Setup(replace(published.accelerators()[0], memory_bytes=10**8), reserve_bytes=0)
 
 
 def test_the_solved_numbers_are_the_last_that_fit() -> None:
@@ -48,10 +50,10 @@ def test_the_bar_holds_the_whole_memory(context: int, batch: int) -> None:
 
 
 def test_every_accelerator_has_a_row_and_a_bound_where_it_fits() -> None:
-    llama = catalog.model("Llama 3.1 405B").spec
+    llama = published.model("Llama 3.1 405B").spec
     assert isinstance(llama, ModelSpec)
     rows = serving.every_accelerator(llama, SETUP, 8192, 1)
-    assert len(rows) == len(catalog.accelerators())
+    assert len(rows) == len(published.accelerators())
     for row in rows:
         assert (row["count"] is None) == (row["tokens_per_s"] is None)
     # 405 billion parameters in bf16 are 811 GB: more than 8 of the 80 GB cards hold

@@ -2,9 +2,9 @@
 
 import pytest
 
-from attention.catalog import Accelerator, accelerator, model
-from attention.memory import sequence_bytes
-from attention.roofline import (
+from attention.catalog.published import Accelerator, accelerator, model
+from attention.memory.footprint import sequence_bytes
+from attention.serving.roofline import (
     COMPUTE,
     MEMORY,
     attainable_flops_per_s,

@@ -12,12 +12,19 @@ from typing import Any
 import pytest
 import torch
 
-from attention import benchmark, cli, host, kernels, reference
-from attention.cases import Case, Result, case_bytes, case_flops
+from attention import cli
 from attention.jobs import bench as job
 from attention.jobs import calibrate as calibrate_job
-from attention.kernels import Implementation, plain
-from attention.pace import Clock, Pace
+from attention.kernels import plain, reference, registry
+from attention.kernels.case import (
+    Case,
+    Result,
+    case_bytes,
+    case_flops,
+)
+from attention.kernels.registry import Implementation
+from attention.timing import benchmark, host
+from attention.timing.pace import Clock, Pace
 
 SMALL = Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
 LARGER = replace(SMALL, context=211)
@@ -387,5 +394,5 @@ def test_words_that_are_no_numbers_end_with_code_2(capsys: pytest.CaptureFixture
 
 def test_all_that_run_here_are_timed_unless_named() -> None:
     case = Case("", 32, 8, 128, 4096, device="cpu")
-    assert {"repeat_sdpa", "enable_gqa", "folded_sdpa", "folded_matmul"} <= set(kernels.suited(case))
-    assert not {"flash", "cudnn", "efficient"} & set(kernels.suited(case))
+    assert {"repeat_sdpa", "enable_gqa", "folded_sdpa", "folded_matmul"} <= set(registry.suited(case))
+    assert not {"flash", "cudnn", "efficient"} & set(registry.suited(case))

@@ -11,8 +11,8 @@ import psutil
 import pytest
 import torch
 
-from attention import host
-from attention.other_load import OtherLoad
+from attention.timing import host
+from attention.timing.other_load import OtherLoad
 
 
 def test_the_description_agrees_with_the_system() -> None:

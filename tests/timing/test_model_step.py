@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from attention import host, model_step
 from attention.jobs import model_step as job
 from attention.layers import KVCache
-from attention.model_step import DecoderLayer, StepCase, run_steps, variants
+from attention.timing import host, model_step
+from attention.timing.model_step import (
+    DecoderLayer,
+    StepCase,
+    run_steps,
+    variants,
+)
 
 TINY = StepCase("GQA-2", 3, 22, 34, 6, 2, 10, 17, 2, "float32", "cpu")
 

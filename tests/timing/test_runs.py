@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from attention import runs
-from attention.cases import Result
+from attention.kernels.case import Result
+from attention.timing import runs
 from tests.timing_samples import result, run
 
 

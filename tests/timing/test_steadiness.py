@@ -11,9 +11,9 @@ from statistics import median
 
 import pytest
 
-from attention import benchmark, host
-from attention.cases import Case
-from attention.steadiness import (
+from attention.kernels.case import Case
+from attention.timing import benchmark, host
+from attention.timing.steadiness import (
     QUIET,
     Interval,
     Load,

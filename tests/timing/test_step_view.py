@@ -2,15 +2,16 @@
 
 import pytest
 
-from attention import catalog, step_view
-from attention.memory import cache_bytes
+from attention.catalog import published
+from attention.memory.footprint import cache_bytes
 from attention.spec import uniform_spec
-from attention.step_cases import StepResult
+from attention.timing import step_view
+from attention.timing.step_cases import StepResult
 from viz import decode_step
 
 
 def llama():
-    return catalog.model("meta-llama/Llama-3.1-8B")
+    return published.model("meta-llama/Llama-3.1-8B")
 
 
 def test_rows_count_the_models_own_weights_and_cache():
@@ -29,7 +30,7 @@ def test_rows_count_the_models_own_weights_and_cache():
 
 
 def test_a_latent_model_is_counted_as_itself_and_timed_as_ordinary_layers_alone():
-    row = catalog.model("deepseek-ai/DeepSeek-V3")
+    row = published.model("deepseek-ai/DeepSeek-V3")
     asked = step_view.steps(row.spec, 7, [1024], [1], "bfloat16", "cpu")
     assert [step.variant for step in asked] == ["MHA", "MLA", "MQA"]
     mha, own, mqa = asked
@@ -46,7 +47,7 @@ def test_a_latent_model_is_counted_as_itself_and_timed_as_ordinary_layers_alone(
 
 def test_what_of_a_model_the_timed_layer_is_not_is_said():
     assert step_view.timed_apart(llama().spec) == ""
-    assert "22 of this model's 26 layers" in step_view.timed_apart(catalog.model("google/gemma-3-1b-pt").spec)
+    assert "22 of this model's 26 layers" in step_view.timed_apart(published.model("google/gemma-3-1b-pt").spec)
 
 
 def test_experts_count_as_one_mlp_of_their_joint_width():

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from attention import cli
-from attention.tensor_parallel import shard
+from attention.timing.tensor_parallel import shard
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

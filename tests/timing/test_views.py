@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from attention import kernel_names, timing_views
-from attention.steadiness import STILL_TIMED, Interval
-from attention.timing_views import Shape
+from attention.kernels import names as kernel_names
+from attention.timing import views
+from attention.timing.steadiness import STILL_TIMED, Interval
+from attention.timing.views import Shape
 from tests.timing_samples import result, run, timed
 from viz import timings
 
@@ -24,13 +25,13 @@ SHAPE = Shape(77, 19, 1024, 1, "float32", "decode")
 
 
 def test_shapes_are_told_apart_by_all_that_matters():
-    assert timing_views.shapes(RESULTS) == (SHAPE, SHAPE._replace(context=2048))
+    assert views.shapes(RESULTS) == (SHAPE, SHAPE._replace(context=2048))
     other = result(batch=3)
-    assert timing_views.shape_of(other) != timing_views.shape_of(result())
+    assert views.shape_of(other) != views.shape_of(result())
 
 
 def test_rows_follow_the_lesson_and_leave_out_what_was_not_timed():
-    rows = timing_views.bars(reversed(RESULTS), SHAPE)
+    rows = views.bars(reversed(RESULTS), SHAPE)
     assert [(b.implementation, b.n_kv_heads) for b in rows] == [
         ("repeat_sdpa", 77),
         ("repeat_sdpa", 7),
@@ -40,12 +41,12 @@ def test_rows_follow_the_lesson_and_leave_out_what_was_not_timed():
 
 
 def test_the_fastest_of_each_way_to_share():
-    best = timing_views.fastest(RESULTS, SHAPE)
+    best = views.fastest(RESULTS, SHAPE)
     assert {n: (r.implementation, r.median_s) for n, r in best.items()} == {
         77: ("repeat_sdpa", 0.11),
         7: ("folded_sdpa", 0.019),
     }
-    rows = timing_views.speedups(RESULTS, SHAPE)
+    rows = views.speedups(RESULTS, SHAPE)
     assert [(row.name, row.median_s) for row in rows] == [("MHA", 0.11), ("GQA-7", 0.019)]
     assert rows[0].faster is None
     assert rows[1].faster == pytest.approx([0.11 / 0.019] * 3)
@@ -54,65 +55,65 @@ def test_the_fastest_of_each_way_to_share():
 def test_ratios_are_taken_in_rounds_and_only_of_what_is_steady():
     mha = timed([0.4, 0.8, 1.6, 0.4, 0.8, 1.6], n_kv_heads=77)
     gqa = timed([0.1, 0.2, 0.4, 0.1, 0.2, 0.4], n_kv_heads=7)
-    assert timing_views.faster(mha, gqa) == (4.0, 4.0, 4.0)
+    assert views.faster(mha, gqa) == (4.0, 4.0, 4.0)
     for other in (
         replace(gqa, together=2),
         replace(gqa, unsteady="other processes took 40% of the processor"),
         replace(gqa, times_s=(), repeats=0),
         timed([0.1] * 6, n_kv_heads=7, context=2048),
     ):
-        assert timing_views.faster(mha, other) is None
-    (first, second) = timing_views.speedups([mha, replace(gqa, unsteady="why")], SHAPE)
+        assert views.faster(mha, other) is None
+    (first, second) = views.speedups([mha, replace(gqa, unsteady="why")], SHAPE)
     assert (second.faster, second.unsteady, first.unsteady) == (None, "why", "")
 
 
 def test_ratios_in_words():
-    assert timing_views.faster_text(None) == ""
-    assert timing_views.faster_text(Interval(3.7, 3.9, 4.1)) == "3.90× faster (3.70–4.10)"
-    assert timing_views.faster_text(Interval(0.97, 1.0, 1.04)) == "no difference seen (0.970–1.04)"
-    assert timing_views.faster_text(Interval(0.4, 0.5, 0.8)) == "2.00× slower (1.25–2.50)"
-    assert timing_views.faster_text(Interval(4, 4, 4)) == "4.00× faster"
+    assert views.faster_text(None) == ""
+    assert views.faster_text(Interval(3.7, 3.9, 4.1)) == "3.90× faster (3.70–4.10)"
+    assert views.faster_text(Interval(0.97, 1.0, 1.04)) == "no difference seen (0.970–1.04)"
+    assert views.faster_text(Interval(0.4, 0.5, 0.8)) == "2.00× slower (1.25–2.50)"
+    assert views.faster_text(Interval(4, 4, 4)) == "4.00× faster"
 
 
 def test_the_last_result_of_a_case_counts():
     early = timed([0.1], n_kv_heads=7, unsteady=STILL_TIMED)
     late = timed([0.2] * 6, n_kv_heads=7)
     other = timed([0.3] * 6, n_kv_heads=1)
-    assert timing_views.latest([early, other, late]) == (late, other)
-    assert timing_views.trouble([early]) == ""
-    assert timing_views.trouble([early, replace(late, unsteady="why")]) == "why"
+    assert views.latest([early, other, late]) == (late, other)
+    assert views.trouble([early]) == ""
+    assert views.trouble([early, replace(late, unsteady="why")]) == "why"
 
 
 def test_a_quiet_machine_stands_beside():
-    said = timing_views.recorded_beside(Shape(32, 128, 4096, 1, "float32", "decode"))
+    said = views.recorded_beside(Shape(32, 128, 4096, 1, "float32", "decode"))
     assert said.startswith("On a quiet machine (recorded on AMD EPYC")
     assert "GQA-8" in said
     # what is not there is answered by the nearest, and named
-    assert "decode at context" in timing_views.recorded_beside(Shape(77, 19, 1000, 1, "float32", "decode"))
-    assert timing_views.recorded_beside(SHAPE, "abacus") == ""
+    assert "decode at context" in views.recorded_beside(Shape(77, 19, 1000, 1, "float32", "decode"))
+    assert views.recorded_beside(SHAPE, "abacus") == ""
 
 
 def test_curves_join_contexts_of_an_otherwise_equal_shape():
-    mha, gqa = timing_views.curves((*RESULTS, result(batch=3, n_kv_heads=7)), SHAPE)
+    mha, gqa = views.curves((*RESULTS, result(batch=3, n_kv_heads=7)), SHAPE)
     assert (mha.n_kv_heads, mha.context) == (77, (1024,))
     assert (gqa.n_kv_heads, gqa.context, gqa.median_s) == (7, (1024, 2048), (0.019, 0.041))
 
 
 def test_machines_of_one_name_stay_apart():
-    rows = timing_views.host_bars([run(), run(), run(calibration={"name": "Other"})], timing_views.shape_of(result()))
+    rows = views.host_bars([run(), run(), run(calibration={"name": "Other"})], views.shape_of(result()))
     names = list(dict.fromkeys(b.name for b in rows))
     assert names == ["Test 3000, 2 threads", "Test 3000, 2 threads (2)", "Other, 2 threads"]
 
 
 def test_only_shapes_of_all_machines_are_compared():
     longer = run(result(context=2048), result(context=1024))
-    assert timing_views.common_shapes([run(), longer]) == (SHAPE,)
-    assert timing_views.common_shapes([run(), run(result(context=2048))]) == ()
-    assert timing_views.common_shapes([]) == ()
+    assert views.common_shapes([run(), longer]) == (SHAPE,)
+    assert views.common_shapes([run(), run(result(context=2048))]) == ()
+    assert views.common_shapes([]) == ()
 
 
 def test_figures_show_every_timing_and_its_floor():
-    rows = timing_views.bars(RESULTS, SHAPE)
+    rows = views.bars(RESULTS, SHAPE)
     figure = timings.plot_dots(rows, "Title")
     dots = {(trace.name, y): x for trace in figure.data if trace.text for x, y in zip(trace.x, trace.y, strict=True)}
     assert dots[("GQA-7", "Folded, SDPA")] == 0.019
@@ -120,7 +121,7 @@ def test_figures_show_every_timing_and_its_floor():
     floors = [x for trace in figure.data if trace.marker.symbol == "line-ns" and trace.name is None for x in trace.x]
     assert floors == [row.floor_s for n in (77, 7) for row in rows if row.n_kv_heads == n]
     assert figure.layout.xaxis.type == "log"
-    curve = timings.plot_curves(timing_views.curves(RESULTS, SHAPE))
+    curve = timings.plot_curves(views.curves(RESULTS, SHAPE))
     assert [tuple(trace.y) for trace in curve.data if trace.name == "GQA-7"] == [(0.019, 0.041)]
 
 
@@ -133,7 +134,7 @@ def test_empty_figures_are_titled():
 def test_names_agree_with_the_kernels():
     # in a process of its own: torch shall not slow the other tests
     code = (
-        "from attention import kernel_names as n, kernels as k\n"
+        "from attention.kernels import names as kernel_names as n, kernels as k\n"
         "for names, table in ((n.DECODE, k.IMPLEMENTATIONS), (n.PREFILL, k.PREFILL)):\n"
         "    assert {a: (b.label, b.why) for a, b in table.items()} == {a: tuple(b) for a, b in names.items()}\n"
         "assert set(n.USUAL['decode']) <= set(k.IMPLEMENTATIONS)\n"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attention.head_roles import (
+from attention.tiny.config import MODELS
+from attention.tiny.corpus import load_corpus
+from attention.tiny.head_roles import (
     ROLES,
     group_similarity,
     induction,
@@ -17,9 +19,7 @@ from attention.head_roles import (
     score_roles,
     similarity,
 )
-from attention.tiny_config import MODELS
-from attention.tiny_data import load_corpus
-from attention.tiny_maps import load_named, maps
+from attention.tiny.numpy_forward import load_named, maps
 
 TEXT = b"if a(b[1]):\n    total = 3\n    total = (4)\n"
 
@@ -131,9 +131,9 @@ def test_recorded_scores_are_found_again_on_held_out_text(name: str) -> None:
 
 
 def test_an_untrained_model_has_no_such_head() -> None:
-    from attention.tiny_config import TinyConfig
-    from attention.tiny_lm import initialised
-    from attention.tiny_maps import TinyWeights
+    from attention.tiny.config import TinyConfig
+    from attention.tiny.model import initialised
+    from attention.tiny.numpy_forward import TinyWeights
 
     config = TinyConfig(n_kv_heads=2)
     arrays = {k: v.numpy() for k, v in initialised(config, 3).state_dict().items()}

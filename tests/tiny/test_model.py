@@ -12,11 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from attention import tiny_train
-from attention.tiny_config import DATA, MODELS, TinyConfig
-from attention.tiny_data import Corpus, SourceFile, load_corpus, windows
-from attention.tiny_lm import TinyLM, initialised, loss
-from attention.tiny_maps import load_named, load_weights, maps
+from attention.tiny import train
+from attention.tiny.config import DATA, MODELS, TinyConfig
+from attention.tiny.corpus import (
+    Corpus,
+    SourceFile,
+    load_corpus,
+    windows,
+)
+from attention.tiny.model import TinyLM, initialised, loss
+from attention.tiny.numpy_forward import load_named, load_weights, maps
 
 SMALL = TinyConfig(n_kv_heads=3, n_heads=6, head_dim=10, n_layers=2, ffn_dim=23, max_context=37)
 TEXT = b"def area(width, height):\n    return width * height\n"
@@ -34,7 +39,7 @@ def test_training_is_reproducible_to_the_bit(tmp_path: Path) -> None:
     assert [run.wait(200) for run in runs] == [0, 0]
     first, second = (tmp_path / n / "gqa.safetensors" for n in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()
-    fresh = initialised(TinyConfig(n_kv_heads=2), tiny_train.Recipe().seed).half()
+    fresh = initialised(TinyConfig(n_kv_heads=2), train.Recipe().seed).half()
     trained = load_file(first)
     assert not any(torch.equal(trained[name], value) for name, value in fresh.state_dict().items() if value.ndim == 2)
 
@@ -48,7 +53,7 @@ def test_another_seed_gives_another_model() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_shipped_weights_give_the_shipped_validation_loss(name: str, corpus: Corpus) -> None:
     record = json.loads((DATA / f"{name}.json").read_text())
-    model = tiny_train.load(DATA / f"{name}.safetensors")
+    model = train.load(DATA / f"{name}.safetensors")
     here = {f.sha256: f for f in corpus.held_out}
     # another Python release has other text: its unchanged held-out files must still give the recorded loss
     known = [f for f in record["validation"]["files"] if f["sha256"] in here]
@@ -57,7 +62,7 @@ def test_shipped_weights_give_the_shipped_validation_loss(name: str, corpus: Cor
     for recorded in sorted(known, key=lambda f: (f["n_windows"] < 10, f["n_windows"]))[:3]:
         rows = torch.from_numpy(windows(here[recorded["sha256"]].text, 256).astype(np.int64))
         # float32 sums in another order, on another processor, differ at the sixth digit
-        assert tiny_train.mean_loss(model, rows) == pytest.approx(recorded["loss"], rel=1e-4)
+        assert train.mean_loss(model, rows) == pytest.approx(recorded["loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -84,7 +89,7 @@ def test_they_were_trained_alike() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_numpy_computes_what_torch_computes(name: str) -> None:
     found = maps(load_named(name), TEXT)
-    model = tiny_train.load(DATA / f"{name}.safetensors")
+    model = train.load(DATA / f"{name}.safetensors")
     with torch.no_grad():
         expected = model(torch.tensor([list(TEXT)])).log_softmax(-1)[0].numpy()
     # four layers of float32 sums in two orders
@@ -112,14 +117,14 @@ def test_maps_are_those_of_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     attend = layers.attend
     monkeypatch.setattr(layers, "attend", spy)
     with torch.no_grad():
-        tiny_train.load(DATA / "gqa.safetensors")(torch.tensor([list(TEXT)]))
+        train.load(DATA / "gqa.safetensors")(torch.tensor([list(TEXT)]))
     assert np.abs(np.stack(seen) - maps(load_named("gqa"), TEXT).attention).max() < 1e-4
 
 
 def test_transformers_reads_the_model_as_llama() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = tiny_train.load(DATA / "gqa.safetensors")
+    model = train.load(DATA / "gqa.safetensors")
     settings = {k: v for k, v in model.config.to_llama().items() if k not in ("architectures", "torch_dtype")}
     peer = LlamaForCausalLM(LlamaConfig(**settings)).eval()
     missing = peer.load_state_dict(model.state_dict(), strict=False)
@@ -134,10 +139,10 @@ def test_transformers_reads_the_model_as_llama() -> None:
 def test_training_lowers_the_loss_and_can_be_stopped() -> None:
     threads = torch.get_num_threads()
     files = [SourceFile(f"{i}.py", TEXT * 40, i == 1) for i in range(3)]
-    recipe = tiny_train.Recipe(steps=30, batch=5, warmup=3, eval_every=10, threads=1)
+    recipe = train.Recipe(steps=30, batch=5, warmup=3, eval_every=10, threads=1)
     try:
-        trained = tiny_train.train(SMALL, recipe, Corpus(tuple(files)))
-        stopped = tiny_train.train(SMALL, recipe, Corpus(tuple(files)), should_stop=lambda: True)
+        trained = train.train(SMALL, recipe, Corpus(tuple(files)))
+        stopped = train.train(SMALL, recipe, Corpus(tuple(files)), should_stop=lambda: True)
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(threads)
@@ -187,12 +192,12 @@ def test_missing_or_foreign_files_are_refused(tmp_path: Path) -> None:
         load_weights(tmp_path / "none.safetensors")
     (tmp_path / "bad.json").write_text(json.dumps({"config": TinyConfig().to_json()}))
     (tmp_path / "bad.safetensors").write_bytes(b"\x80\x04pickle")
-    for load in (load_weights, tiny_train.load):
+    for load in (load_weights, train.load):
         with pytest.raises(ValueError, match="no tiny model"):
             load(tmp_path / "bad.safetensors")
     (tmp_path / "other.json").write_text(json.dumps({"config": TinyConfig(n_kv_heads=4).to_json()}))
     (tmp_path / "other.safetensors").write_bytes((DATA / "gqa.safetensors").read_bytes())
-    for load in (load_weights, tiny_train.load):
+    for load in (load_weights, train.load):
         with pytest.raises(ValueError, match=r"shape|no tiny model"):
             load(tmp_path / "other.safetensors")
 

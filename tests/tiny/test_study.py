@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from attention import lab, lab_view, tiny_study
-from attention.lab_view import Point, Study
+from attention.tiny import results, uptraining
+from attention.tiny import study as tiny_study
+from attention.tiny.results import Point, Study
 from viz import lab as lab_figures
 
 ABOUT = {"original_steps": 2500, "corpus_sha256": "x"}
@@ -54,23 +55,23 @@ def test_measurements_are_added_and_replaced_but_never_mixed(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="corpus_sha256"):
         tiny_study.merge(path, {**ABOUT, "corpus_sha256": "y"}, {}, [])
     assert path.read_bytes() == before
-    found = lab_view.read_study(path)
+    found = results.read_study(path)
     assert found is not None
     assert found.at(1, "mean", 0.0) == Point(0.0, 2, 4.75, pytest.approx(0.5**0.5 / 2))
 
 
 def test_no_study_is_none(tmp_path: Path) -> None:
-    assert lab_view.read_study(tmp_path / "none.json") is None
+    assert results.read_study(tmp_path / "none.json") is None
     tiny_study.merge(tmp_path / "empty.json", ABOUT, {}, [])
-    assert lab_view.read_study(tmp_path / "empty.json") is None
+    assert results.read_study(tmp_path / "empty.json") is None
 
 
 def test_a_run_measures_each_alpha_once_and_goes_on_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream, rows = lab.text()
-    monkeypatch.setattr(lab, "text", lambda: (stream, rows[:2]))
-    recipe = replace(lab.original(), batch=1)
-    monkeypatch.setattr(lab, "original", lambda: recipe)
-    monkeypatch.setattr(lab, "steps_of", lambda alpha: round(alpha * 20))
+    stream, rows = uptraining.text()
+    monkeypatch.setattr(uptraining, "text", lambda: (stream, rows[:2]))
+    recipe = replace(uptraining.original(), batch=1)
+    monkeypatch.setattr(uptraining, "original", lambda: recipe)
+    monkeypatch.setattr(uptraining, "steps_of", lambda alpha: round(alpha * 20))
     threads = torch.get_num_threads()
     found: list[dict] = []
     try:
@@ -89,13 +90,13 @@ def test_a_run_measures_each_alpha_once_and_goes_on_from_it(monkeypatch: pytest.
 def test_the_paper_s_findings_are_recognised() -> None:
     study = series(PAPER)
     assert "GQA with 4 K/V heads and 2 K/V heads can be used as converted, MQA cannot, as in the paper" in (
-        lab_view.at_conversion(study)
+        results.at_conversion(study)
     )
-    order = lab_view.pooling_order(study)
+    order = results.pooling_order(study)
     assert "1 K/V head: mean 1.30 < first 1.50 < random 1.90" in order
     assert order.endswith("holds for each.")
     assert "with 1 K/V head 85 % of the jump is won back, to 1.30 (trained so from scratch: 1.20)" in (
-        lab_view.recovery(study)
+        results.recovery(study)
     )
 
 
@@ -103,27 +104,27 @@ def test_other_findings_are_told_as_they_are() -> None:
     losses = {key: (9 * start, end) if key[0] < 8 else (start, end) for key, (start, end) in PAPER.items()}
     losses[1, "first"] = (4.0, 1.2)
     study = series(losses)
-    assert "so none can be used as converted" in lab_view.at_conversion(study)
-    order = lab_view.pooling_order(study)
+    assert "so none can be used as converted" in results.at_conversion(study)
+    order = results.pooling_order(study)
     assert "1 K/V head: first 1.20 < mean 1.30 < random 1.90" in order
     assert "holds at K = 2 and 4 alone" in order
-    near = lab_view.pooling_order(series(losses, spread=0.5))
+    near = results.pooling_order(series(losses, spread=0.5))
     assert "mean 1.20 ≈ first 1.30" in near
     assert near.endswith("holds for none.")
 
 
 def test_the_shipped_study_is_whole() -> None:
-    document = json.loads(lab_view.STUDY_FILE.read_text())
+    document = json.loads(results.STUDY_FILE.read_text())
     assert document["points"] == tiny_study.summarise(document["cells"])
     keys = [tuple(c[k] for k in tiny_study.KEY) for c in document["cells"]]
     assert keys == sorted(set(keys))
     assert all(c["steps"] == round(c["alpha"] * document["about"]["original_steps"]) for c in document["cells"])
-    assert document["about"]["rate_share"] == lab.RATE_SHARE
-    assert document["about"]["eval_windows"] == lab.EVAL_WINDOWS
-    study = lab_view.read_study()
+    assert document["about"]["rate_share"] == uptraining.RATE_SHARE
+    assert document["about"]["eval_windows"] == uptraining.EVAL_WINDOWS
+    study = results.read_study()
     assert study is not None
     assert {(k, pool) for k, pool in tiny_study.variants()} == set(study.series)
-    for text in (lab_view.at_conversion(study), lab_view.pooling_order(study), lab_view.recovery(study)):
+    for text in (results.at_conversion(study), results.pooling_order(study), results.recovery(study)):
         assert "nan" not in text
         assert text.endswith(".")
     # a converted model starts above MHA and comes closer
@@ -137,7 +138,7 @@ def test_figures_hold_the_numbers() -> None:
     study = series(PAPER)
     lines = [
         lab_figures.Line(pool, [0, 5], [p.mean for p in study.points(1, pool)], "#0072B2", [0.1, 0.2])
-        for pool in lab_view.POOLINGS
+        for pool in results.POOLINGS
     ]
     figure = lab_figures.plot_study(lines, [lab_figures.Level("MHA", 1.0, "#8A949E")])
     assert list(figure.data[1].y) == [3.0, 1.3]

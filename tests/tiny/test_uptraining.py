@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load as load_bytes
 
-from attention import lab, lab_view, tiny_train
+from attention.convert.pooling import POOLS
 from attention.jobs import uptrain_lab
-from attention.pooling import POOLS
-from attention.tiny_config import TinyConfig
-from attention.tiny_data import load_corpus
-from attention.tiny_lm import TinyLM, initialised
-from attention.tiny_maps import load_named, maps
+from attention.tiny import results as lab_view
+from attention.tiny import train, uptraining
+from attention.tiny.config import TinyConfig
+from attention.tiny.corpus import load_corpus
+from attention.tiny.model import TinyLM, initialised
+from attention.tiny.numpy_forward import load_named, maps
 
 SMALL = TinyConfig(n_kv_heads=6, n_heads=6, head_dim=10, n_layers=2, ffn_dim=23, max_context=37)
 TEXT = b"def area(width, height):\n    return width * height\n" * 40
@@ -27,26 +28,26 @@ TEXT = b"def area(width, height):\n    return width * height\n" * 40
 
 @pytest.fixture(scope="module")
 def mha() -> TinyLM:
-    return lab.source_model()
+    return uptraining.source_model()
 
 
 @pytest.fixture(scope="module")
 def rows() -> torch.Tensor:
-    return lab.text()[1]
+    return uptraining.text()[1]
 
 
 @pytest.fixture
 def four_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lab whose losses cost little: one training window a step, four held-out ones."""
-    stream, rows = lab.text()
-    monkeypatch.setattr(lab, "text", lambda: (stream, rows[:4]))
-    recipe = replace(lab.original(), batch=1)
-    monkeypatch.setattr(lab, "original", lambda: recipe)
+    stream, rows = uptraining.text()
+    monkeypatch.setattr(uptraining, "text", lambda: (stream, rows[:4]))
+    recipe = replace(uptraining.original(), batch=1)
+    monkeypatch.setattr(uptraining, "original", lambda: recipe)
 
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_all_heads_kept_is_the_same_model(mha: TinyLM, pool: Any) -> None:
-    converted = lab.convert(mha, 8, pool, seed=3)
+    converted = uptraining.convert(mha, 8, pool, seed=3)
     state = mha.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in converted.state_dict().items())
 
@@ -54,7 +55,7 @@ def test_all_heads_kept_is_the_same_model(mha: TinyLM, pool: Any) -> None:
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 3])
 def test_mean_pooling_is_the_mean_of_neighbours(n_kv_heads: int) -> None:
     model = initialised(SMALL, 5)
-    converted = lab.convert(model, n_kv_heads, "mean").state_dict()
+    converted = uptraining.convert(model, n_kv_heads, "mean").state_dict()
     size = SMALL.n_heads // n_kv_heads
     for name, before in model.state_dict().items():
         after = converted[name].double().numpy()
@@ -73,9 +74,9 @@ def test_mean_pooling_is_the_mean_of_neighbours(n_kv_heads: int) -> None:
 def test_first_and_random(mha: TinyLM) -> None:
     name = "model.layers.1.self_attn.k_proj.weight"
     before = mha.state_dict()[name]
-    first = lab.convert(mha, 2, "first").state_dict()[name]
+    first = uptraining.convert(mha, 2, "first").state_dict()[name]
     assert torch.equal(first, torch.cat([before[:16], before[64:80]]))
-    drawn = [lab.convert(mha, 2, "random", seed).state_dict()[name] for seed in (1, 1, 2)]
+    drawn = [uptraining.convert(mha, 2, "random", seed).state_dict()[name] for seed in (1, 1, 2)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     # 4,096 draws: the deviation is known to about one percent
@@ -85,13 +86,13 @@ def test_first_and_random(mha: TinyLM) -> None:
 def test_a_model_whose_groups_are_alike_loses_nothing() -> None:
     model = initialised(SMALL, 7)
     with torch.no_grad():
-        for name in lab.shared_roles(model):
+        for name in uptraining.shared_roles(model):
             weight = model.get_parameter(name).view(2, 3, 10, 60)
             weight.copy_(weight[:, :1].expand_as(weight).clone())
     tokens = torch.randint(0, 256, (2, 31))
     for pool in ("mean", "first"):
         # float32 sums in two orders
-        assert torch.allclose(lab.convert(model, 2, pool)(tokens), model(tokens), atol=1e-5)
+        assert torch.allclose(uptraining.convert(model, 2, pool)(tokens), model(tokens), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,16 @@ def test_a_model_whose_groups_are_alike_loses_nothing() -> None:
 )
 def test_an_impossible_plan_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
-        lab.Plan(**{"n_kv_heads": 2, field: value})
+        uptraining.Plan(**{"n_kv_heads": 2, field: value})
 
 
 def test_uptraining_lowers_the_loss_and_depends_on_its_seed_alone() -> None:
     stream = np.frombuffer(TEXT, dtype=np.uint8)
-    recipe = tiny_train.Recipe(steps=100, batch=1, warmup=2)
-    runs = [lab.Uptraining(lab.convert(initialised(SMALL, 5), 2, "mean"), stream, seed, recipe) for seed in (4, 4, 5)]
+    recipe = train.Recipe(steps=100, batch=1, warmup=2)
+    runs = [
+        uptraining.Uptraining(uptraining.convert(initialised(SMALL, 5), 2, "mean"), stream, seed, recipe)
+        for seed in (4, 4, 5)
+    ]
     losses = [[run.advance() for _ in range(12)] for run in runs]
     assert losses[0] == losses[1]
     assert losses[0] != losses[2]
@@ -128,9 +132,9 @@ def test_the_study_is_what_is_computed_now(mha: TinyLM, rows: torch.Tensor) -> N
     # the same windows: float32 in another order; windows of another Python release: another text of the same kind
     tolerance = 1e-4 if same else 0.1
     cell = next(c for c in document["cells"] if (c["n_kv_heads"], c["pool"], c["alpha"]) == (1, "random", 0.0))
-    value = tiny_train.mean_loss(lab.convert(mha, 1, "random", cell["seed"]), rows)
+    value = train.mean_loss(uptraining.convert(mha, 1, "random", cell["seed"]), rows)
     assert value == pytest.approx(cell["loss"], rel=tolerance)
-    assert tiny_train.mean_loss(mha, rows) == pytest.approx(document["references"]["mha"], rel=tolerance)
+    assert train.mean_loss(mha, rows) == pytest.approx(document["references"]["mha"], rel=tolerance)
 
 
 def test_the_job_streams_and_hands_over_what_it_trained(mha: TinyLM, four_windows: None) -> None:
@@ -150,16 +154,16 @@ def test_the_job_streams_and_hands_over_what_it_trained(mha: TinyLM, four_window
     assert steps[0] == 0
     assert steps[-1] == 10 == summary["steps"]
     assert [step for step, _ in run.train] == list(range(10))
-    rows = lab.text()[1]
-    assert run.validation[0][1] == pytest.approx(tiny_train.mean_loss(lab.convert(mha, 2, "mean"), rows), rel=1e-5)
-    assert run.references["mha"] == pytest.approx(tiny_train.mean_loss(mha, rows), rel=1e-5)
+    rows = uptraining.text()[1]
+    assert run.validation[0][1] == pytest.approx(train.mean_loss(uptraining.convert(mha, 2, "mean"), rows), rel=1e-5)
+    assert run.references["mha"] == pytest.approx(train.mean_loss(mha, rows), rel=1e-5)
     assert run.references["scratch"] < run.validation[0][1]
     assert run.validation[-1][1] < run.validation[0][1]
     state = load_bytes(base64.b64decode(summary["weights"]))
     model = TinyLM(TinyConfig(**summary["config"]))
     model.load_state_dict(state)
     # weights are handed over in float16
-    assert tiny_train.mean_loss(model, rows) == pytest.approx(run.validation[-1][1], rel=2e-3)
+    assert train.mean_loss(model, rows) == pytest.approx(run.validation[-1][1], rel=2e-3)
     assert progress[-1]["progress"] == 1.0
     assert len(json.dumps(summary)) < 3 * 2**20
 
@@ -186,10 +190,10 @@ def test_the_job_refuses_what_it_cannot_do() -> None:
 
 def test_measured_steps_end_with_the_last() -> None:
     for n in (0, 1, 25, 50, 125, 250):
-        steps = lab.measured_steps(n)
+        steps = uptraining.measured_steps(n)
         assert steps == sorted(set(steps))
         assert steps[-1] == n
-    assert len(lab.measured_steps(125)) < 13
+    assert len(uptraining.measured_steps(125)) < 13
 
 
 @pytest.mark.parametrize("pool", ["mean", "first"])
@@ -197,7 +201,7 @@ def test_the_picture_shows_the_slices_that_are_converted(mha: TinyLM, pool: Any)
     weights = load_named("mha")
     for matrix in ("k", "v"):
         found = lab_view.slices(weights, 2, matrix, 4, pool)
-        expected = lab.convert(mha, 4, pool).state_dict()[f"model.layers.2.self_attn.{matrix}_proj.weight"]
+        expected = uptraining.convert(mha, 4, pool).state_dict()[f"model.layers.2.self_attn.{matrix}_proj.weight"]
         assert np.array_equal(found.merged.reshape(64, 128), expected.numpy())
         assert found.heads.shape == (8, 16, 128)
 
@@ -212,13 +216,13 @@ def test_likeness_of_what_is_alike_and_of_what_is_not() -> None:
 
 
 def test_maps_survive_the_wire(mha: TinyLM) -> None:
-    original = lab.attention_of(mha)
+    original = uptraining.attention_of(mha)
     unpacked = lab_view.unpack_maps(json.loads(json.dumps(lab_view.pack_maps(original))))
     # half a step of 255
     assert np.abs(unpacked - np.sqrt(original)).max() < 0.002 + 1e-6
     assert np.allclose(original, maps(load_named("mha"), lab_view.SAMPLE).attention, atol=1e-6)
     converted = lab_view.first_maps(load_named("mha"), 2, "mean")["converted"]
-    assert np.allclose(converted, np.sqrt(lab.attention_of(lab.convert(mha, 2, "mean"))), atol=1e-4)
+    assert np.allclose(converted, np.sqrt(uptraining.attention_of(uptraining.convert(mha, 2, "mean"))), atol=1e-4)
 
 
 def test_cache_bytes_of_the_tiny_model() -> None:
@@ -229,8 +233,8 @@ def test_cache_bytes_of_the_tiny_model() -> None:
 def test_what_is_handed_over_opens_in_transformers(mha: TinyLM) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = lab.convert(mha, 2, "mean")
-    raw = lab.stored(model)
+    model = uptraining.convert(mha, 2, "mean")
+    raw = uptraining.stored(model)
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     settings = json.loads(header["__metadata__"]["config"])
     assert settings["num_key_value_heads"] == 2

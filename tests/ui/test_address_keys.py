@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.test_controls import inside
-from tests.test_pages import PAGES, open_page
+from tests.pages.test_pages import PAGES, open_page
+from tests.ui.test_controls import inside
 from ui import address_keys, params
 
-CONFIG = (Path(__file__).parent / "data" / "configs" / "openai-community__gpt2.json").read_text()
+CONFIG = (Path(__file__).parents[1] / "data" / "configs" / "openai-community__gpt2.json").read_text()
 DRAWN = ("flex_container", "plotly_chart")
 """Elements that have a key and hold nothing that a visitor has chosen."""
 VIEWS: tuple[dict[str, Any], ...] = (

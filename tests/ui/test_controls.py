@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.test_pages import PAGES, assert_sound, open_page, said
+from tests.pages.test_pages import (
+    PAGES,
+    assert_sound,
+    open_page,
+    said,
+)
 from ui import jobs, params
-from ui.learn import OWN
+from ui.sections.heads_learn import OWN
 
-CONFIGS = Path(__file__).parent / "data" / "configs"
+CONFIGS = Path(__file__).parents[1] / "data" / "configs"
 QWEN, GPT2 = CONFIGS / "Qwen__Qwen3-8B.json", CONFIGS / "openai-community__gpt2.json"
 
 

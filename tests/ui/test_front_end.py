@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.event_loop import run
-from ui import front_end
+from ui.server import front_end
 
 PAGE = b"<html><head><title>x</title></head><body></body></html>"
 

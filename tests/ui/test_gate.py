@@ -9,12 +9,18 @@ import pytest
 
 from attention.settings import Settings
 from tests.event_loop import run
-from ui.gate.book import Book
-from ui.gate.clients import HEADER, KEY, Clients, client_of, normal
-from ui.gate.connections import Connections
-from ui.gate.private import Private
-from ui.gate.tabs import Bucket, Tabs
-from ui.gate.uploads import Uploads
+from ui.server.book import Book
+from ui.server.clients import (
+    HEADER,
+    KEY,
+    Clients,
+    client_of,
+    normal,
+)
+from ui.server.connections import Connections
+from ui.server.private import Private
+from ui.server.tabs import Bucket, Tabs
+from ui.server.uploads import Uploads
 
 
 @pytest.mark.parametrize(

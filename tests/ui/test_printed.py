@@ -29,6 +29,6 @@ def test_what_is_left_out_is_said() -> None:
 
 
 def test_pages_draw_no_table_that_paper_would_cut() -> None:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     drawn = [path for folder in ("ui", "pages") for path in (root / folder).rglob("*.py")] + [root / "app.py"]
     assert [path.name for path in drawn if "st.dataframe(" in path.read_text(encoding="utf-8")] == ["frame.py"]

@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from ui import frame
-from ui.turns import Turns
+from ui.server.turns import Turns
 
 PATIENCE_S = 10
 

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from attention.convert import convert
-from attention.uptrain import Settings, uptrain
-from attention.uptrain_data import cut, load_tokenizer, token_ids
+from attention.convert.run import convert
+from attention.uptrain.data import cut, load_tokenizer, token_ids
+from attention.uptrain.run import Settings, uptrain
 
 STEPS = 8
 SETTINGS = Settings(steps=STEPS, batch=4, seq_len=23, lr=3e-3, warmup=2, schedule="cosine", seed=5, eval_share=0.1)

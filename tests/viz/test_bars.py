@@ -2,9 +2,11 @@
 
 import pytest
 
-from attention import allocation, breakdown, catalog, serving, sharing
-from attention.fit import Setup
-from attention.sharing import Way, WayTime
+from attention.catalog import published
+from attention.memory import allocation, breakdown, counterfactuals
+from attention.memory.counterfactuals import Way, WayTime
+from attention.serving import plan as serving
+from attention.serving.fit import Setup
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
 from tests.timing_samples import timed
 from viz import bars
@@ -13,7 +15,7 @@ from viz.theme import SHARING_COLORS
 
 
 def spec_of(name: str) -> ModelSpec:
-    spec = catalog.model(name).spec
+    spec = published.model(name).spec
     assert spec is not None
     return spec
 
@@ -43,8 +45,8 @@ def test_what_is_not_steady_is_pale_and_not_compared():
 
 
 def test_times_of_a_run():
-    cases = sharing.timed_cases(uniform_spec(1, 6, 3, 7).layers[0], 64)
-    assert [bar.text for bar in bars.times(sharing.times(cases, [], 3))] == ["…", "…", "…"]
+    cases = counterfactuals.timed_cases(uniform_spec(1, 6, 3, 7).layers[0], 64)
+    assert [bar.text for bar in bars.times(counterfactuals.times(cases, [], 3))] == ["…", "…", "…"]
 
 
 def test_variants_are_set_beside_the_model():
@@ -76,7 +78,7 @@ def test_what_an_engine_sets_aside_adds_up(pool):
 
 @pytest.mark.parametrize("batch", [4, 4000])
 def test_an_accelerator_s_memory_adds_up(batch):
-    setup = Setup(catalog.accelerator("h100-sxm"))
+    setup = Setup(published.accelerator("h100-sxm"))
     plan = serving.plan(spec_of("Llama 3.1 8B"), setup, 8192, batch)
     parts = serving.memory_bar(plan.room, plan.state_bytes)
     weights, cache, reserve, rest, last = bars.memory(parts)

@@ -6,15 +6,32 @@ from itertools import pairwise
 import plotly.graph_objects as go
 import pytest
 
-from attention import breakdown, cache_curves, catalog, comparison, lineage, serving
-from attention.cache_curves import KindCurves
-from attention.comparison import Comparison, Curve
-from attention.fit import Grid, Setup
-from attention.serving import FitMap
+from attention.catalog import published
+from attention.memory import (
+    breakdown,
+    comparison,
+    history,
+)
+from attention.memory import (
+    curves as cache_curves,
+)
+from attention.memory.comparison import Comparison, Curve
+from attention.memory.curves import KindCurves
+from attention.serving import plan
+from attention.serving.fit import Grid, Setup
+from attention.serving.plan import FitMap
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
-from viz import compare, end_labels, fit, formula, kv_cache
-from viz import lineage as lineage_figures
-from viz.build import bytes_axis, checked, token_axis
+from viz import (
+    compare,
+    fit,
+    formula,
+    kv_cache,
+)
+from viz import compare_history as lineage_figures
+from viz import (
+    labels as end_labels,
+)
+from viz.figure import bytes_axis, checked, token_axis
 
 MODELS = [
     "Llama 3.1 8B",
@@ -29,7 +46,7 @@ MODELS = [
 
 
 def spec_of(name: str) -> ModelSpec:
-    spec = catalog.model(name).spec
+    spec = published.model(name).spec
     assert spec is not None
     return spec
 
@@ -113,7 +130,7 @@ def test_equal_lines_show_beside_one_another() -> None:
 
 
 def test_lineage() -> None:
-    models = lineage.lineage("Llama", 8192)
+    models = history.lineage("Llama", 8192)
     fig = checked(lineage_figures.plot_lineage(models, family="Llama"))
     assert sum(len(trace.x) for trace in fig.data) == len(models)
     assert {trace.name for trace in fig.data} == {"MHA", "GQA"}
@@ -123,15 +140,15 @@ def test_lineage() -> None:
 
 def test_fit_map() -> None:
     spec = spec_of("Llama 3.1 8B")
-    setup = Setup(catalog.accelerator("h100-sxm"))
-    numbers = serving.fit_map(spec, setup, 8192, 4)
+    setup = Setup(published.accelerator("h100-sxm"))
+    numbers = plan.fit_map(spec, setup, 8192, 4)
     fig = checked(fit.plot_fit_map(numbers))
     cells = fig.data[0].z
     assert [[z is not None for z in row] for row in cells] == [list(row) for row in numbers.grid.fits]
 
 
 def test_nothing_fits_is_said_in_the_map() -> None:
-    numbers = serving.fit_map(spec_of("Llama 3.1 405B"), Setup(catalog.accelerator("t4")), 8192, 1)
+    numbers = plan.fit_map(spec_of("Llama 3.1 405B"), Setup(published.accelerator("t4")), 8192, 1)
     fig = checked(fit.plot_fit_map(numbers))
     assert any("Nothing fits" in note.text for note in fig.layout.annotations)
 

@@ -12,31 +12,33 @@ from typing import Any
 
 import pytest
 
-from attention import foreign_text, runs, store, tables
-from attention.accuracy_view import Mistake
-from attention.comparison import Comparison
-from attention.comparison import Curve as ModelCurve
-from attention.lineage import Ancestor
-from attention.model_points import ModelPoint
-from attention.roofline_view import Point, Roof, Roofline
+from attention import foreign_text, tables
+from attention.kept import store
+from attention.kept.store import Store
+from attention.memory.comparison import Comparison
+from attention.memory.comparison import Curve as ModelCurve
+from attention.memory.history import Ancestor
+from attention.memory.model_points import ModelPoint
+from attention.oracle.accuracy_view import Mistake
+from attention.serving.roofline_points import Point, Roof, Roofline
 from attention.settings import Settings
-from attention.step_view import StepRow
-from attention.store import Store
-from attention.timing_views import Bar, Curve
-from tests.test_pages import assert_sound, open_page
+from attention.timing import runs
+from attention.timing.step_view import StepRow
+from attention.timing.views import Bar, Curve
+from tests.pages.test_pages import assert_sound, open_page
 from tests.timing_samples import result, run, timed
 from viz import (
     accuracy,
     bars,
+    code,
     compare,
+    compare_history,
     decode_step,
-    head_roles,
-    lineage,
-    model_points,
+    heads_learn,
+    published,
     roofline,
     spectrum,
     timings,
-    trap,
 )
 from viz.text import plain
 
@@ -60,16 +62,16 @@ def _compare(text: str) -> Any:
 
 def _ancestor(text: str) -> Any:
     old = Ancestor(text, text, 1, "2024-05", "GQA-8", 0.5, 64.0, 7_000_000)
-    return lineage.plot_lineage([old], family=text)
+    return compare_history.plot_lineage([old], family=text)
 
 
 def _models(text: str) -> Any:
     point = ModelPoint("one", text, "GQA", 7_000_000, 4_096, "2024-05")
-    return model_points.plot_models([point], 128, "one")
+    return published.plot_models([point], 128, "one")
 
 
 def _roles(text: str) -> Any:
-    return head_roles.plot_roles(head_roles.RoleTable([text], [[0.5]], [[0.1]]))
+    return heads_learn.plot_roles(heads_learn.RoleTable([text], [[0.5]], [[0.1]]))
 
 
 FIGURES: dict[str, Callable[[str], Any]] = {
@@ -80,14 +82,14 @@ FIGURES: dict[str, Callable[[str], Any]] = {
     "no dots": lambda text: timings.plot_dots([], text),
     "no curves": lambda text: timings.plot_curves([], text),
     "roofline": _roofline,
-    "trap": lambda text: trap.plot_trap(
+    "trap": lambda text: code.plot_trap(
         [replace(result(n), implementation=text, dtype=text, device=text) for n in ("folded_sdpa", "enable_gqa")]
     ),
     "decode step": lambda text: decode_step.plot_steps([StepRow(text, "GQA-7", 7, 11, None)], text),
     "no decode step": lambda text: decode_step.plot_steps([], text),
     "compare": _compare,
     "lineage": _ancestor,
-    "no lineage": lambda text: lineage.plot_lineage([], family=text),
+    "no lineage": lambda text: compare_history.plot_lineage([], family=text),
     "models": _models,
     "roles": _roles,
     "mistakes": lambda text: accuracy.plot_mistakes([Mistake(text, text, (text,), (4.0,))], {}),

@@ -9,10 +9,15 @@ from dataclasses import fields
 from typing import Any
 from unittest import mock
 
-from attention import worker
-from attention.cases import Case, Result, case_bytes, case_flops
-from attention.step_cases import StepCase, StepResult
-from attention.worker import Job, State
+from attention.kernels.case import (
+    Case,
+    Result,
+    case_bytes,
+    case_flops,
+)
+from attention.timing.step_cases import StepCase, StepResult
+from attention.worker import client
+from attention.worker.client import Job, State
 
 RATE, FLOPS = 17e9, 1.3e11
 """Bytes and operations a second of the machine that is made up; nothing takes less than its floor."""
@@ -73,18 +78,18 @@ def worker_of_walks() -> Iterator[list[FakeJob]]:
     def submit(kind: str, payload: dict[str, Any], *, owner: str, **_: Any) -> FakeJob:
         mine = [job for job in jobs if job.owner == owner and job.state in (State.QUEUED, State.RUNNING)]
         if len(mine) >= 2:
-            raise worker.RefusedError(
+            raise client.RefusedError(
                 "you have 2 runs waiting or running already: stop one, or wait until one has ended"
             )
         jobs.append(FakeJob(kind, payload, owner, "cpu", 60.0, 2**30, _NoTurn()))  # type: ignore[arg-type]
         return jobs[-1]
 
-    with mock.patch.object(worker, "submit", submit):
+    with mock.patch.object(client, "submit", submit):
         yield jobs
 
 
 def summary_of(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
-    from attention import runs
+    from attention.timing import runs
 
     recorded = runs.recorded()[0]
     match kind:
@@ -160,11 +165,11 @@ def _step(case: StepCase, number: int) -> dict[str, Any]:
 
 
 def _training(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    from attention import lab_view
-    from attention.tiny_maps import load_named
+    from attention.tiny import results
+    from attention.tiny.numpy_forward import load_named
 
-    found = lab_view.first_maps(load_named("mha"), payload["n_kv_heads"], payload["pool"])
-    packed = {when: lab_view.pack_maps(weights**2) for when, weights in found.items()}
+    found = results.first_maps(load_named("mha"), payload["n_kv_heads"], payload["pool"])
+    packed = {when: results.pack_maps(weights**2) for when, weights in found.items()}
     return [
         {"kind": "loss", "step": 0, "validation_loss": 2.9},
         {"kind": "reference", "name": "mha", "n_kv_heads": 8, "validation_loss": 1.31},

@@ -7,7 +7,7 @@ import math
 import random
 from typing import Any
 
-from attention import catalog
+from attention.catalog import published as catalog
 from tests.server import ROOT
 
 CONFIGS = sorted((ROOT / "tests/data/configs").glob("*.json"))

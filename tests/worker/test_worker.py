@@ -12,11 +12,16 @@ import psutil
 import pytest
 
 from attention.settings import Settings, load
-from attention.worker import Limits, Office, RefusedError, State
-from attention.worker_process import HANDLERS
-from attention.worker_turn import Ticket, Turn, in_turn
+from attention.timing.device_queue import Ticket, Turn, in_turn
+from attention.worker.child import HANDLERS
+from attention.worker.client import (
+    Limits,
+    Office,
+    RefusedError,
+    State,
+)
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 COMMAND = (sys.executable, str(HERE / "worker_handlers.py"))
 KINDS = ("count", "hang", "eat", "crash", "refuse", "big", "storm", "gulp")
 PATIENCE_S = 20.0
@@ -314,7 +319,7 @@ def test_two_app_processes_share_the_device_in_order(settings):
 def test_a_dead_process_does_not_hold_the_queue(tmp_path):
     folder = str(tmp_path / "locks")
     holder = (
-        "import sys, time; from attention.worker_turn import Turn\n"
+        "import sys, time; from attention.timing.device_queue import Turn\n"
         f"turn = Turn('cpu', {folder!r}); assert turn.take(); print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, cwd=HERE.parent)
@@ -393,7 +398,7 @@ def test_fifty_runs_leave_no_process_thread_or_memory_behind(office):
 SERVER = """
 import sys, time
 from attention.settings import Settings
-from attention.worker import Office
+from attention.worker.client import Office
 office = Office(Settings(lock_dir=sys.argv[1], use_gpu=False), ("hang",), (sys.executable, sys.argv[2]))
 job = office.submit("hang", {}, owner="a")
 while not job.results:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from attention.code_lesson import Line
+from attention.lessons.code import Line
 
 _STYLE = Path(__file__).with_name("code_diff.css")
 _SPOKEN = {"+": "added", "-": "removed", " ": ""}

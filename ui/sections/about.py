@@ -6,7 +6,7 @@ import platform
 import tomllib
 from importlib.metadata import version
 
-from attention import catalog
+from attention.catalog import published
 from ui.frame import ROOT
 
 
@@ -16,9 +16,9 @@ def facts() -> dict[str, str]:
         own = str(tomllib.load(file)["project"]["version"])
     packages = ("torch", "transformers", "streamlit", "plotly")
     return {
-        "models": f"{len(catalog.models()):,}",
-        "families": f"{len(catalog.families()):,}",
-        "accelerators": f"{len(catalog.accelerators()):,}",
+        "models": f"{len(published.models()):,}",
+        "families": f"{len(published.families()):,}",
+        "accelerators": f"{len(published.accelerators()):,}",
         "version": own,
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import streamlit as st
 
 from attention import foreign_text
-from attention.accuracy import Check, Golden, Results
-from attention.accuracy_view import WHICH, Mistake, Summary
+from attention.oracle.accuracy import Check, Golden, Results
+from attention.oracle.accuracy_view import WHICH, Mistake, Summary
 from attention.units import binary_bytes, ratio
 from ui import downloads, frame, lesson
 

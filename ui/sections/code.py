@@ -7,13 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from attention.code_lesson import Sizes, shapes, sizes_at
+from attention.lessons.code import Sizes, shapes, sizes_at
 from attention.spec import ModelSpec
 from attention.units import binary_bytes
-from attention.worker import Limits
+from attention.worker.client import Limits
 from ui import frame, jobs, lesson, measured
 from ui.jobs import Seen
-from viz import trap as trap_figure
+from viz import code as trap_figure
 
 STEP_LESSONS = {
     "MHA": "code_step_mha",

@@ -7,16 +7,18 @@ from typing import Any
 
 import streamlit as st
 
-from attention import comparison, foreign_text, lineage, tables
-from attention.allocation import MAX_TP
-from attention.comparison import Column, Compared, Comparison
+from attention import foreign_text, tables
 from attention.formats import FORMATS
+from attention.memory import comparison
+from attention.memory import history as lineage
+from attention.memory.allocation import MAX_TP
+from attention.memory.comparison import Column, Compared, Comparison
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, held, ratio, significant
 from ui import controls, downloads, frame, model_weights, state
-from ui.model_search import model_search, models_search
+from ui.components.model_search import model_search, models_search
 from ui.params import DEFAULT_MODEL
-from viz import lineage as figures
+from viz import compare_history as figures
 
 _GIB, _KIB = 2**30, 2**10
 _VIEW_NAMES = {"total": "total bytes", "token": "per token", "billion": "per 10⁹ parameters", "mha": "against MHA"}

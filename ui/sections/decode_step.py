@@ -7,9 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from attention import step_view
-from attention.cases import DTYPES
-from attention.step_cases import StepResult
+from attention.kernels.case import DTYPES
+from attention.timing import step_view
+from attention.timing.step_cases import StepResult
 from attention.units import binary_bytes, duration, significant, tokens
 from ui import controls, frame, jobs, lesson, measured, model_weights, params
 from ui.jobs import Seen

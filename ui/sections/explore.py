@@ -8,13 +8,13 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from attention import sharing
-from attention.cases import Case
-from attention.sharing import Way
+from attention.kernels.case import Case
+from attention.memory import counterfactuals
+from attention.memory.counterfactuals import Way
 from attention.spec import Kind, Layer
 from attention.units import binary_bytes, counted, duration, held, ratio
 from ui import frame, jobs, measured, params
-from ui.bars import bars
+from ui.components.bars import bars
 from ui.controls import ChosenModel, Load
 from ui.jobs import Seen
 from viz import bars as figures
@@ -61,14 +61,14 @@ def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
     own = next(row for row in rows if row.is_model)
     mha = next((row for row in rows if row.label == "MHA"), own)
     many = f", {counted(load.batch, 'sequence')}" if load.batch > 1 else ""
-    if not sharing.has_attention(model.spec):
+    if not counterfactuals.has_attention(model.spec):
         beside = "one fixed size, whatever the context"
     elif own is mha:
         beside = "every query head has a K/V head of its own"
     else:
         beside = f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA"
     st.metric(
-        f"{sharing.kept_name(model.spec)} of {model.label} at {held(load.context)}{many}, {load.kv}",
+        f"{counterfactuals.kept_name(model.spec)} of {model.label} at {held(load.context)}{many}, {load.kv}",
         binary_bytes(own.state_bytes),
         beside,
         delta_color="off",
@@ -83,7 +83,7 @@ def timing(layer: Layer | None, load: Load) -> None:
     if layer is None or not layer.n_heads:
         st.caption("There are no attention heads to time in this model.")
         return
-    cases = sharing.timed_cases(layer, load.context)
+    cases = counterfactuals.timed_cases(layer, load.context)
     payload = {"cases": [_wire(case) for case in cases], "seconds_per_case": 0.3}
     left, right = st.columns([1, 5], vertical_alignment="center", gap="medium")
     with left:
@@ -99,7 +99,7 @@ def _wire(case: Case) -> dict[str, object]:
 
 
 def _what(layer: Layer, case: Case) -> str:
-    names = [sharing.name_of(layer.n_heads, n) for n in sharing.timed_sharings(layer)]
+    names = [counterfactuals.name_of(layer.n_heads, n) for n in counterfactuals.timed_sharings(layer)]
     apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
     return (
         f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, "
@@ -110,7 +110,7 @@ def _what(layer: Layer, case: Case) -> str:
 def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
     if job is None:
         return
-    rows = sharing.times(cases, jobs.timings(job), own)
+    rows = counterfactuals.times(cases, jobs.timings(job), own)
     known = [row.result for row in rows if row.result is not None]
     if job.results and not known:
         st.caption("The last run timed other sizes; press Run for these.")

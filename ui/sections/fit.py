@@ -6,13 +6,16 @@ from typing import Any
 
 import streamlit as st
 
-from attention import catalog, foreign_text, serving, sharing
-from attention.fit import MAX_COUNT, WEIGHT_BITS, Setup
-from attention.serving import Plan
+from attention import foreign_text
+from attention.catalog import published
+from attention.memory import counterfactuals
+from attention.serving import plan as serving
+from attention.serving.fit import MAX_COUNT, WEIGHT_BITS, Setup
+from attention.serving.plan import Plan
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens
 from ui import controls, downloads, frame, lesson, model_weights
-from ui.bars import bars
+from ui.components.bars import bars
 from ui.controls import ChosenModel
 from viz import bars as figures
 
@@ -27,7 +30,7 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
         controls.exact_context()
     with columns[0]:
         model = controls.model_picker()
-    labels = {row.id: row.label for row in catalog.accelerators()}
+    labels = {row.id: row.label for row in published.accelerators()}
     accelerator = columns[1].selectbox(
         "Accelerator", list(labels), key="f_acc", format_func=labels.__getitem__, help="Data-sheet figures, see below."
     )
@@ -39,7 +42,7 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
         batch = controls.batch()
     spec = model_weights.known(model)
     chosen = {
-        "accelerator": catalog.accelerator(str(accelerator)), "count": int(st.session_state["f_count"]),
+        "accelerator": published.accelerator(str(accelerator)), "count": int(st.session_state["f_count"]),
         "weight_dtype": st.session_state["f_weights"], "kv_dtype": kv,
     }  # fmt: skip
     return model, spec, chosen, context, batch
@@ -152,7 +155,7 @@ def step(plan: Plan, spec: ModelSpec, setup: Setup) -> None:
     written = f", and writes {binary_bytes(bound.written_bytes)} of state back" if bound.written_bytes else ""
     lines = [
         f"Each accelerator reads {binary_bytes(bound.weight_bytes)} of weights and {binary_bytes(bound.cache_bytes)} "
-        f"of {'cache' if sharing.has_attention(spec) else 'state'}{written}: "
+        f"of {'cache' if counterfactuals.has_attention(spec) else 'state'}{written}: "
         f"{duration(floor.memory_s)} at {decimal(setup.accelerator.bytes_per_s, 'B/s')}{compute}. "
         f"What binds is **{binds}**.",
         f"Each sequence gets at most **{significant(bound.sequence_tokens_per_s)} tokens/s**, all together "

@@ -5,14 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from attention.formats import cache_format
-from attention.layer_groups import LayerGroup
-from attention.memory import layer_bytes, with_n_kv_heads
-from attention.projections import Projections, projections
+from attention.memory.footprint import layer_bytes, with_n_kv_heads
+from attention.memory.layer_groups import LayerGroup
+from attention.memory.projections import Projections, projections
 from attention.spec import Kind, Layer, ModelSpec
 from attention.units import binary_bytes, counted, parameters, ratio, significant
 from ui import lesson
+from ui.components.head_map import describe
 from ui.controls import Load
-from ui.head_map import describe
 
 
 def variant(layer: Layer, n_kv_heads: int | None) -> Layer:

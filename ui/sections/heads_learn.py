@@ -7,12 +7,29 @@ from typing import Any
 
 import streamlit as st
 
-from attention.head_roles import ROLES, group_similarity, named, recorded_roles
-from attention.tiny_config import DATA, MODELS
-from attention.tiny_maps import Maps, TinyWeights, load_named, maps
-from attention.tiny_view import EXAMPLES, MAX_BYTES, MAX_TYPED, Cleaned, clean, held_out_sample
+from attention.tiny.config import DATA, MODELS
+from attention.tiny.head_roles import (
+    ROLES,
+    group_similarity,
+    named,
+    recorded_roles,
+)
+from attention.tiny.numpy_forward import (
+    Maps,
+    TinyWeights,
+    load_named,
+    maps,
+)
+from attention.tiny.text import (
+    EXAMPLES,
+    MAX_BYTES,
+    MAX_TYPED,
+    Cleaned,
+    clean,
+    held_out_sample,
+)
 from ui.params import Param, text
-from viz.head_roles import Curve, RoleTable
+from viz.heads_learn import Curve, RoleTable
 
 OWN, HELD_OUT = "Your own text …", "From a held-out file"
 CHOICES = (*EXAMPLES, HELD_OUT, OWN)

@@ -7,16 +7,24 @@ from typing import Any
 
 import streamlit as st
 
-from attention import allocation, breakdown, foreign_text, memory, sharing
-from attention.cache_curves import ContextPicture
-from attention.fit import WEIGHT_BITS
+from attention import foreign_text
 from attention.formats import cache_format
-from attention.memory import CacheBytes
+from attention.memory import (
+    allocation,
+    breakdown,
+    footprint,
+)
+from attention.memory import (
+    counterfactuals as sharing,
+)
+from attention.memory.curves import ContextPicture
+from attention.memory.footprint import CacheBytes
+from attention.memory.terms import state_counts
+from attention.serving.fit import WEIGHT_BITS
 from attention.spec import ModelSpec
-from attention.terms import state_counts
 from attention.units import binary_bytes, counted, held, parameters, ratio
 from ui import controls, downloads, frame
-from ui.bars import bars
+from ui.components.bars import bars
 from ui.controls import ChosenModel, Load
 from viz import bars as figures
 from viz import formula as formulas
@@ -55,7 +63,7 @@ def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
 def metrics(spec: ModelSpec, load: Load, cache: CacheBytes, picture: ContextPicture) -> None:
     """The numbers that matter: what the states need, what is set aside, the growth, where it passes the weights."""
     mha = breakdown.mha_of(spec)
-    full = memory.sequence_bytes(mha, cache.context, cache.kv_dtype) * cache.batch if mha else 0
+    full = footprint.sequence_bytes(mha, cache.context, cache.kv_dtype) * cache.batch if mha else 0
     beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
     with frame.numbers():
         what = "one sequence" if cache.batch == 1 else counted(cache.batch, "sequence")
@@ -151,7 +159,11 @@ def engine(spec: ModelSpec, load: Load) -> None:
     )
     columns[1].number_input("Page, tokens", 1, 2**16, key="k_page", help="Engines give out whole pages; 1: no pages.")
     columns[2].number_input(
-        "Pre-allocate", 0, memory.MAX_CONTEXT, key="k_static", help="Tokens set aside in advance per sequence; 0: none."
+        "Pre-allocate",
+        0,
+        footprint.MAX_CONTEXT,
+        key="k_static",
+        help="Tokens set aside in advance per sequence; 0: none.",
     )
     columns[3].selectbox(
         "Windows", allocation.WINDOW_POOLS, key="k_pool",
@@ -177,7 +189,9 @@ def formula(spec: ModelSpec, load: Load) -> None:
     st.subheader("The formula, with the numbers put in", anchor=False)
     fmt = cache_format(load.kv)
     shown = breakdown.terms(spec, load.context, load.batch, load.kv, most=MOST_TERMS)
-    rest = memory.cache_bytes(spec, load.context, load.batch, load.kv).state_bytes - sum(t.total_bytes for t in shown)
+    rest = footprint.cache_bytes(spec, load.context, load.batch, load.kv).state_bytes - sum(
+        t.total_bytes for t in shown
+    )
     st.html(formulas.cache_formula(shown, len(state_counts(spec)) - len(shown), rest))
     bits = f"{fmt.bits_per_element:.4g} bits per element" + (" with its scales" if fmt.group_size else "")
     source = f" ({fmt.source})" if fmt.source else ""
@@ -198,7 +212,7 @@ def layer_rows(spec: ModelSpec, load: Load, most: int | None = None) -> list[dic
             "state_bytes": row.state_bytes,
         }
         for row, layer in zip(
-            memory.layers_bytes(spec, load.context, load.kv, most=most), spec.layers[:most], strict=True
+            footprint.layers_bytes(spec, load.context, load.kv, most=most), spec.layers[:most], strict=True
         )
     ]
 

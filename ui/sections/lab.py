@@ -7,28 +7,29 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from attention import lab_view
-from attention.lab_view import Run, Study
-from attention.tiny_config import MODELS
-from attention.tiny_view import glyphs
+from attention.tiny import results
+from attention.tiny.config import MODELS
+from attention.tiny.results import Run, Study
+from attention.tiny.text import glyphs
 from attention.units import binary_bytes, ratio
-from ui import frame, learn, lesson, params
+from ui import frame, lesson, params
 from ui.jobs import Seen
-from viz import lab, pooling
+from ui.sections import heads_learn
+from viz import lab, lab_pooling
 from viz.lab import Level, Line
 
 KEY = "lab"
 PERCENTS = (1, 2, 5, 10)
 PARAMS = (
-    params.choice("lab_kv", list(lab_view.KV_HEADS), 2),
-    params.choice("lab_pool", list(lab_view.POOLINGS), "mean"),
+    params.choice("lab_kv", list(results.KV_HEADS), 2),
+    params.choice("lab_pool", list(results.POOLINGS), "mean"),
     params.choice("lab_alpha", list(PERCENTS), 5),
     params.choice("lab_layer", [1, 2, 3, 4], 1),
     params.choice("lab_matrix", ["k", "v"], "k"),
     params.token("lab_kept"),
 )
 STAGES = {"original": "MHA", "converted": "converted", "uptrained": "uptrained"}
-MHA_HEADS = max(lab_view.KV_HEADS)
+MHA_HEADS = max(results.KV_HEADS)
 
 
 class Chosen(NamedTuple):
@@ -65,17 +66,17 @@ def chosen() -> Chosen:
 
 @st.cache_data(show_spinner=False, max_entries=1)
 def _study(changed_ns: int) -> Study | None:
-    return lab_view.read_study()
+    return results.read_study()
 
 
 def study() -> Study | None:
-    path = lab_view.STUDY_FILE
+    path = results.STUDY_FILE
     return _study(path.stat().st_mtime_ns if path.exists() else 0)
 
 
 @st.cache_data(show_spinner=False, max_entries=12)
 def _first_maps(n_kv_heads: int, pool: str) -> dict[str, Any]:
-    return lab_view.first_maps(learn.weights("mha"), n_kv_heads, pool)
+    return results.first_maps(heads_learn.weights("mha"), n_kv_heads, pool)
 
 
 def draw(job: Seen | None, plan: Chosen, layer: int) -> None:
@@ -85,7 +86,7 @@ def draw(job: Seen | None, plan: Chosen, layer: int) -> None:
         started = Chosen(job.payload["n_kv_heads"], job.payload["pool"], round(100 * job.payload["alpha"]))
         # a run that has ended makes way for what is chosen next
         if not job.done or started == plan:
-            plan, run = started, lab_view.run_of(job.results)
+            plan, run = started, results.run_of(job.results)
     found = study()
     _numbers(plan, run, found)
     _curve(plan, run, found)
@@ -116,7 +117,7 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
         if found:
             points = {p.alpha: p.mean for p in found.points(plan.n_kv_heads, plan.pool)}
             start, end, mha = points.get(0.0), points.get(plan.percent / 100), found.mha
-    own, full = (lab_view.cache_bytes_per_token(k) for k in (plan.n_kv_heads, MHA_HEADS))
+    own, full = (results.cache_bytes_per_token(k) for k in (plan.n_kv_heads, MHA_HEADS))
     unit = "Held-out loss in nats per byte; below it, the distance to the MHA model it was made from."
     with frame.numbers():
         for name, value in (("Just converted", start), (end_name, end)):
@@ -135,7 +136,7 @@ def _levels(plan: Chosen, mha: float | None, scratch: float | None) -> list[Leve
 
 
 def _curve(plan: Chosen, run: Run, found: Study | None) -> None:
-    steps = found.about["original_steps"] if found else learn.records()["mha"]["recipe"]["steps"]
+    steps = found.about["original_steps"] if found else heads_learn.records()["mha"]["recipe"]["steps"]
     n_steps = round(plan.percent / 100 * steps)
     recorded = None
     if found:
@@ -163,7 +164,7 @@ def _curve(plan: Chosen, run: Run, found: Study | None) -> None:
 def _maps(plan: Chosen, run: Run, layer: int) -> None:
     found = run.maps if "converted" in run.maps else _first_maps(plan.n_kv_heads, plan.pool)
     present = [when for when in STAGES if when in found]
-    text = glyphs(lab_view.SAMPLE)
+    text = glyphs(results.SAMPLE)
     lesson.show("lab_maps", layer=layer + 1, text="".join(text).replace("`", ""))
     frame.chart(
         lab.plot_maps(
@@ -186,14 +187,14 @@ def recorded(plan: Chosen) -> None:
     about, (fewest, most) = found.about, found.n_seeds
     lesson.show(
         "lab_study",
-        conversion=lab_view.at_conversion(found),
-        order=lab_view.pooling_order(found),
-        recovery=lab_view.recovery(found),
+        conversion=results.at_conversion(found),
+        order=results.pooling_order(found),
+        recovery=results.recovery(found),
     )
     kept = plan.n_kv_heads if plan.n_kv_heads != MHA_HEADS else 1
     left, right = st.columns(2, gap="large")
-    poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in lab_view.POOLINGS]
-    heads = [_line(found, k, plan.pool, _trained(k), lab.KV_LINE[k]) for k in lab_view.KV_HEADS]
+    poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in results.POOLINGS]
+    heads = [_line(found, k, plan.pool, _trained(k), lab.KV_LINE[k]) for k in results.KV_HEADS]
     scratch = _levels(plan._replace(n_kv_heads=kept), found.mha, found.scratch(kept))
     for column, key, lines, levels, title in (
         (left, "lab_by_pool", poolings, scratch, f"{sharing(kept)}: three ways to pool"),
@@ -208,7 +209,7 @@ def recorded(plan: Chosen) -> None:
                 alt=f"Recorded loss against alpha, {title}. At the end: {ends}.",
             )
     seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
-    unshipped = [str(k) for k in lab_view.KV_HEADS if k != MHA_HEADS and found.scratch(k) is None]
+    unshipped = [str(k) for k in results.KV_HEADS if k != MHA_HEADS and found.scratch(k) is None]
     missing = f" No model trained from scratch with {', '.join(unshipped)} K/V heads is shipped." if unshipped else ""
     if any(p.alpha > found.furthest for points in found.series.values() for p in points):
         missing += f" Beyond alpha = {100 * found.furthest:g} % only some runs have been made."
@@ -225,12 +226,12 @@ def _line(found: Study, n_kv_heads: int, pool: str, name: str, color: str) -> Li
 
 def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
     """The projection's head slices, as trained and pooled."""
-    found = lab_view.slices(learn.weights("mha"), layer, matrix, plan.n_kv_heads, plan.pool)
-    finding = lab_view.likeness_finding(found)
+    found = results.slices(heads_learn.weights("mha"), layer, matrix, plan.n_kv_heads, plan.pool)
+    finding = results.likeness_finding(found)
     draws = " Random heads are drawn anew in every run; one draw is shown." if plan.pool == "random" else ""
-    lesson.show("lab_pooling", finding=finding + draws, n_heads=MODELS["mha"], after=lab_view.heads(plan.n_kv_heads))
+    lesson.show("lab_pooling", finding=finding + draws, n_heads=MODELS["mha"], after=results.heads(plan.n_kv_heads))
     frame.chart(
-        pooling.plot_pooling(found),
+        lab_pooling.plot_pooling(found),
         key="lab_pooling",
         filename=f"pooling-layer-{layer + 1}-{matrix}",
         alt=f"{MODELS['mha']} head slices of layer {layer + 1}'s {matrix.upper()} projection and the "

@@ -7,9 +7,9 @@ from dataclasses import replace
 import streamlit as st
 
 from attention import foreign_text
-from attention.fit import WEIGHT_BITS
-from attention.roofline_view import BATCHES
-from attention.runs import Run
+from attention.serving.fit import WEIGHT_BITS
+from attention.serving.roofline_points import BATCHES
+from attention.timing.runs import Run
 from attention.units import binary_bytes, decimal
 from ui import controls, frame, jobs, kept_runs, params, state
 from ui.jobs import Seen

@@ -6,19 +6,20 @@ from typing import Any
 
 import streamlit as st
 
-from attention import papers, timing_views
-from attention.cases import Result
+from attention.catalog import papers
+from attention.kernels.case import Result
+from attention.serving.spectrum import Point
 from attention.spec import ModelSpec
-from attention.spectrum import Point
+from attention.timing import views
 from attention.units import binary_bytes, counted, duration, parameters, ratio, significant
-from attention.worker import Limits
+from attention.worker.client import Limits
 from ui import frame, jobs, lesson, measured
-from ui.bars import bars
+from ui.components.bars import bars
 from ui.controls import Load
 from ui.jobs import Seen
 from viz import bars as bar_figures
 from viz import spectrum as figures
-from viz.trap import compare_trap, describe_trap, plot_trap
+from viz.code import compare_trap, describe_trap, plot_trap
 
 TIMED_WAYS = ("folded_matmul", "split_matmul")
 """Both read each K/V head once; the faster one counts."""
@@ -126,7 +127,7 @@ def _share_of(base: Result, result: Result) -> float | None:
     """The time as a share of MHA's, by the rounds both were timed in; None where nothing may be concluded."""
     if result is base:
         return None if base.unsteady else 1.0
-    found = timing_views.faster(base, result)
+    found = views.faster(base, result)
     return None if found is None else 1 / found.mid
 
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import streamlit as st
 
-from attention import foreign_text, kernel_names, runs, timing_views
-from attention.cases import DTYPES, Case, Result
-from attention.memory import divisors
-from attention.runs import Run
-from attention.steadiness import STILL_TIMED
-from attention.timing_views import Shape, describe, sharing_name
+from attention import foreign_text
+from attention.kernels import names as kernel_names
+from attention.kernels.case import DTYPES, Case, Result
+from attention.memory.footprint import divisors
+from attention.timing import runs, views
+from attention.timing.runs import Run
+from attention.timing.steadiness import STILL_TIMED
+from attention.timing.views import Shape, describe, sharing_name
 from attention.units import duration, ratio, tokens
-from attention.worker import Job
+from attention.worker.client import Job
 from ui import frame, jobs, kept_runs, lesson, measured, params, state
 from viz import timings
 
@@ -106,38 +108,38 @@ def draw(job: Job | None, found: Sequence[Run], chosen: Shape | None, view: str)
     """
     live = jobs.timings(job) if job is not None and not job.done else ()
     # while timings arrive, the figure follows the newest
-    shape = timing_views.shape_of(live[-1]) if live else chosen
+    shape = views.shape_of(live[-1]) if live else chosen
     if shape is None:
         st.info("These runs have no shape in common, so there is nothing to compare.")
         return
     results = live or found[0].results
-    shown = [r for r in results if timing_views.shape_of(r) == shape]
+    shown = [r for r in results if views.shape_of(r) == shape]
     measured.notice(shown, shape)
     with frame.numbers():
-        for speed in timing_views.speedups(results, shape):
+        for speed in views.speedups(results, shape):
             known = "not steady" if speed.unsteady else f"{ratio(speed.times_floor or 0)} floor"
             st.metric(
                 f"{speed.name} · {'so far' if speed.unsteady == STILL_TIMED else known}",
                 duration(speed.median_s),
-                delta=timing_views.faster_text(speed.faster) or None,
+                delta=views.faster_text(speed.faster) or None,
                 delta_color="off",
                 delta_arrow="off",
                 help="Median of the fastest implementation; the floor is the least time this machine could take. "
                 "In brackets: the 95 % interval of the ratios, one of each round.",
             )
     if len(found) > 1 and not live:
-        figure = timings.plot_dots(timing_views.host_bars(found, shape), rows="Machine")
+        figure = timings.plot_dots(views.host_bars(found, shape), rows="Machine")
     elif view == OVER and not live:
-        figure = timings.plot_curves(timing_views.curves(results, shape))
+        figure = timings.plot_curves(views.curves(results, shape))
     else:
-        figure = timings.plot_dots(timing_views.bars(results, shape))
+        figure = timings.plot_dots(views.bars(results, shape))
     frame.chart(
         figure,
         key="t_figure",
         filename="headshare-timings",
-        alt=f"Median time of each implementation and way to share heads, {timing_views.describe(shape)}.",
+        alt=f"Median time of each implementation and way to share heads, {views.describe(shape)}.",
     )
-    st.caption(timing_views.describe(shape) + ". " + lesson.text("timings_figure"))
+    st.caption(views.describe(shape) + ". " + lesson.text("timings_figure"))
 
 
 def table(results: Iterable[Result], key: str) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attention.catalog import Accelerator
-from attention.decode_story import Ratios, Story
-from attention.fit import MAX_COUNT, Setup, room, smallest_count, weight_bytes
+from attention.catalog.published import Accelerator
 from attention.formats import cache_format
-from attention.memory import sequence_bytes
-from attention.roofline import compute_peak, ridge
-from attention.sharing import has_attention
+from attention.memory.counterfactuals import has_attention
+from attention.memory.footprint import sequence_bytes
+from attention.memory.terms import shared_bytes
+from attention.serving.decode import Ratios, Story
+from attention.serving.fit import (
+    MAX_COUNT,
+    Setup,
+    room,
+    smallest_count,
+    weight_bytes,
+)
+from attention.serving.roofline import compute_peak, ridge
 from attention.spec import ModelSpec
-from attention.terms import shared_bytes
 from attention.units import binary_bytes, counted, decimal, significant
 from ui import frame
 from ui.controls import Load

@@ -1,10 +1,10 @@
-"""Who looks at the page, as far as sharing the server goes: the client that ``ui.gate.clients`` found."""
+"""Who looks at the page, as far as sharing the server goes: the client that ``ui.server.clients`` found."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from ui.gate.clients import HEADER
+from ui.server.clients import HEADER
 
 
 def current() -> str:

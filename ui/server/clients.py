@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attention.settings import Settings
 
 HEADER = b"headshare-client-" + secrets.token_hex(8).encode()
-"""Added to the handshake of a tab, for pages (``ui.client``). No client knows its name, which is this process's own."""
+"""Added to the handshake of a tab, for pages (``ui.server.client``). No client knows its name, which is this process's own."""
 KEY = "headshare.client"
 """The client in an ASGI scope, for the rest of the gate."""
 FORWARDING = (b"x-forwarded-for", b"x-real-ip", b"forwarded")
@@ -47,7 +47,7 @@ def client_of(scope: Scope, header: str, proxies: int = 1) -> str:
     """The client behind a request, as it is counted.
 
     Args:
-        scope: the request's. ``ui.gate.connections`` notes the connection's address in its state: what stands in
+        scope: the request's. ``ui.server.connections`` notes the connection's address in its state: what stands in
             "client" uvicorn may have taken from a header that the client wrote.
         header: name of the header that the proxy writes; "" for none.
         proxies: how many proxies add to it; each adds the address that it was asked from at the end.

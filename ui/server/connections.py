@@ -81,7 +81,7 @@ def raise_descriptor_limit() -> int:
 
 
 def watch(settings: Settings) -> Connections:
-    """Have every connection from now on counted, its address noted for ``ui.gate.clients``, and its header awaited
+    """Have every connection from now on counted, its address noted for ``ui.server.clients``, and its header awaited
     for `settings.header_seconds` and no longer."""
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 

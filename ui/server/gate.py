@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
 
-from ui.gate.book import Book
-from ui.gate.clients import Clients
-from ui.gate.private import Private
-from ui.gate.tabs import Tabs
-from ui.gate.uploads import Uploads
+from ui.server.book import Book
+from ui.server.clients import Clients
+from ui.server.private import Private
+from ui.server.tabs import Tabs
+from ui.server.uploads import Uploads
 
 if TYPE_CHECKING:
     from attention.settings import Settings

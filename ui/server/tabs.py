@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from streamlit import config
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from ui.gate.answers import refuse
-from ui.gate.book import Book
-from ui.gate.clients import KEY
+from ui.server.answers import refuse
+from ui.server.book import Book
+from ui.server.clients import KEY
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -3,8 +3,8 @@ public. That code is never run; what a file does not state is refused."""
 
 from __future__ import annotations
 
-from attention.adapters.base import Adapter
-from attention.adapters.fields import Reader
+from attention.configs.adapter import Adapter
+from attention.configs.fields import Reader
 from attention.spec import Kind, Layer, attention_layer, check_size
 
 

@@ -6,9 +6,9 @@ recurrent state in float32 where the code computes it so.
 
 from __future__ import annotations
 
-from attention.adapters import latent, ordinary
-from attention.adapters.base import Adapter
-from attention.adapters.fields import MAX_LAYERS, Reader
+from attention.configs.adapter import Adapter
+from attention.configs.families import latent, ordinary
+from attention.configs.fields import MAX_LAYERS, Reader
 from attention.spec import FixedState, Kind, Layer, Role, attention_layer
 
 LINEAR = ("linear_attention", "mamba", "recurrent")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from attention.adapters.base import Adapter
-from attention.adapters.fields import Reader
+from attention.configs.adapter import Adapter
+from attention.configs.fields import Reader
 from attention.spec import Kind, Layer, PositionState, Role, attention_layer, check_size, latent_layer
 
 V4_LAYERS = {"sliding_attention": None, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}

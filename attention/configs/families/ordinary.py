@@ -1,7 +1,7 @@
 """Ordinary attention: K and V of every K/V head, full length or the last positions, as the class says per layer.
 
 The types named here were run with their own code on meta tensors and agree with this reading
-(`tests/test_oracle.py` repeats that for every configuration of the test data).
+(`tests/oracle/test_verify.py` repeats that for every configuration of the test data).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attention.adapters.base import Adapter
-from attention.adapters.fields import LAYERS, Reader
+from attention.configs.adapter import Adapter
+from attention.configs.fields import LAYERS, Reader
 from attention.spec import Layer, PositionState, attention_layer
 
 FULL = ("full_attention", "attention")

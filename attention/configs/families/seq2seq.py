@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from attention.adapters.base import Adapter
-from attention.adapters.fields import Reader
+from attention.configs.adapter import Adapter
+from attention.configs.fields import Reader
 from attention.spec import Kind, Layer, PositionState, Role
 
 

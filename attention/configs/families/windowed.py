@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attention.adapters import ordinary
-from attention.adapters.base import Adapter
-from attention.adapters.fields import HEADS, Reader, whole
+from attention.configs.adapter import Adapter
+from attention.configs.families import ordinary
+from attention.configs.fields import HEADS, Reader, whole
 from attention.spec import Kind, Layer, attention_layer
 
 

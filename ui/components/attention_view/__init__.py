@@ -8,9 +8,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from attention.tiny_maps import Maps
-from attention.tiny_view import glyphs, name_of, pack, predictions
-from ui.component import component
+from attention.tiny.numpy_forward import Maps
+from attention.tiny.text import (
+    glyphs,
+    name_of,
+    pack,
+    predictions,
+)
+from ui.components.component import component
 from viz.theme import kv_color
 
 _component = component(Path(__file__).parent)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui.component import component
+from ui.components.component import component
 from viz.bars import Bar
 
 _component = component(Path(__file__).parent, saves=True)

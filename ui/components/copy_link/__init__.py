@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ui.component import component
+from ui.components.component import component
 
 _component = component(Path(__file__).parent)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from attention.catalog import Accelerator
-from attention.decode_story import Frame, Story
+from attention.catalog.published import Accelerator
+from attention.serving.decode import Frame, Story
 from attention.units import binary_bytes, counted, decimal, duration, significant
-from ui.component import component
+from ui.components.component import component
 from viz.theme import kv_colors
 
 _WORDS = "the cache keeps every token so the next step reads all of them again and again while the processor waits for"

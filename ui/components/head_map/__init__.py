@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attention.spec import Kind, Layer
-from ui.component import component
+from ui.components.component import component
 from viz.theme import kv_colors
 
 MOST_HEADS = 256

@@ -11,8 +11,8 @@ from typing import Any
 
 import streamlit as st
 
-from attention.model_words import findable
-from ui.component import component
+from attention.memory.model_words import findable
+from ui.components.component import component
 
 _component = component(Path(__file__).parent)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui.component import component
+from ui.components.component import component
 
 _component = component(Path(__file__).parent, html="")
 

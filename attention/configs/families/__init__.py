@@ -1,0 +1,1 @@
+"""One module per kind of attention: how its configurations are read."""

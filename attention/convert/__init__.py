@@ -1,0 +1,1 @@
+"""Checkpoints turned into ones with fewer K/V heads."""

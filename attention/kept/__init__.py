@@ -1,0 +1,1 @@
+"""Runs and jobs that are kept for their links: SQLite or PostgreSQL."""

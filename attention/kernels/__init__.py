@@ -1,0 +1,1 @@
+"""Ways to compute attention over a cache. ``case`` and ``names`` are free of torch."""

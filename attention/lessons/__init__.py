@@ -1,0 +1,1 @@
+"""The lesson's code, the check of a reader's code, and the quiz."""

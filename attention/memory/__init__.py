@@ -1,0 +1,1 @@
+"""Exact bytes of what a model keeps for the tokens it has seen."""

@@ -1,0 +1,1 @@
+"""The model's own code as judge, and the recorded comparison with it."""

@@ -1,0 +1,1 @@
+"""What fits on an accelerator, and the floor of a decode step there."""

@@ -1,0 +1,1 @@
+"""Elements in HTML, CSS and JavaScript, a folder each."""
