@@ -1,8 +1,8 @@
 """Decode and prefill: ours beside the peers and beside the machine's limit, on the same tensors in the same run.
 
 Every shape's implementations take turns, so that a drift of the machine meets all of them; the floor is measured in
-between (see ``attention/timing/benchmark.py``). Writes bench/results/decode-HOST.json and .md; shapes timed anew replace
-their older rows, the others stay.
+between (see ``attention/timing/benchmark.py``). Writes bench/results/decode-HOST.json and .md; shapes timed anew
+replace their older rows, the others stay.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Horizontal bars that carry their values: few numbers, redrawn by every moved control. ``ui/components/bars`` draws them:
-Plotly took 20 ms for each figure of them, and the first page its whole script."""
+"""Horizontal bars that carry their values: few numbers, redrawn by every moved control.
+``ui/components/bars`` draws them: Plotly took 20 ms for each figure of them, and the first page its whole script."""
 
 from __future__ import annotations
 

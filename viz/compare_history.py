@@ -29,7 +29,8 @@ def plot_lineage(models: Sequence[Ancestor], *, family: str, height: int = 380) 
         height=height,
         # plain numbers: with an axis of dates the figure takes a quarter longer to draw
         x={
-            "title": figure.title("Released"), "showgrid": False, "tickvals": years, "ticktext": [str(y) for y in years],
+            "title": figure.title("Released"), "showgrid": False, "tickvals": years,
+            "ticktext": [str(y) for y in years],
             "range": [first - 0.05 * (last - first) - 0.1, last + 0.05 * (last - first) + 0.1],
         },
         y=figure.share_axis(min(m.share for m in models) / 1.5, "Share of full-length MHA"),

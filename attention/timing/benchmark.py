@@ -3,11 +3,11 @@
 A case is timed like this. All implementations of a shape get the same fresh random tensors; each is run once and
 checked against the float64 reference. Then all that may be compared, every implementation and every number of K/V
 heads, take turns, so that whatever else the machine does meets all of them, and a ratio is taken round by round
-(``attention/timing/rounds.py``, ``attention/timing/steadiness.py``). Before every timed run a buffer larger than the caches is read:
-that leaves the K/V cache in memory, where a decode step of a real model finds it, and its time is the bandwidth of
-that very moment, from which the floor is computed. It also drives the program's own code out of the caches, which in
-a model the layer before has just used. So where a layer's K/V is small enough for that to count, the implementation
-first attends to another layer's, untimed.
+(``attention/timing/rounds.py``, ``attention/timing/steadiness.py``). Before every timed run a buffer larger than the
+caches is read: that leaves the K/V cache in memory, where a decode step of a real model finds it, and its time is the
+bandwidth of that very moment, from which the floor is computed. It also drives the program's own code out of the
+caches, which in a model the layer before has just used. So where a layer's K/V is small enough for that to count, the
+implementation first attends to another layer's, untimed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from statistics import median, quantiles
 import torch
 from torch import Tensor
 
-from attention.kernels import implementation, reference
+from attention.kernels import reference
 from attention.kernels.case import (
     Case,
     Result,
     case_bytes,
     case_flops,
 )
-from attention.kernels.registry import Implementation
+from attention.kernels.registry import Implementation, implementation
 from attention.timing import host
 from attention.timing.pace import Clock
 from attention.timing.rounds import Rounds, Timed

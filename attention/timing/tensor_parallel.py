@@ -19,8 +19,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from attention.kernels import implementation, reference
+from attention.kernels import reference
 from attention.kernels.case import DTYPES, Case
+from attention.kernels.registry import implementation
 from attention.timing import host
 from attention.timing.benchmark import RESERVE, relative_error, tolerance
 from attention.units import binary_bytes

@@ -143,7 +143,8 @@ def test_accelerators_state_dense_peaks_and_plausible_sizes() -> None:
 
 def test_the_catalogue_needs_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from attention.catalog import published as catalog; from attention.serving import fit, roofline; from attention.memory import allocation, footprint as memory; "
+        "import sys; from attention.catalog import published as catalog; from attention.serving import fit, roofline; "
+        "from attention.memory import allocation, footprint; "
         "[row.spec for row in catalog.models()]; catalog.accelerators(); "
         "sys.exit(bool({'torch', 'transformers', 'numpy', 'huggingface_hub'} & set(sys.modules)))"
     )

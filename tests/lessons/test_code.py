@@ -25,7 +25,7 @@ from attention.lessons.code import (
     sizes_at,
     step_lines,
 )
-from ui.sections import code
+from ui.sections import code as code_section
 
 SIZES = Sizes(hidden_size=77, n_heads=6, n_kv_heads=3, head_dim=14, batch=3, context=13, query=1)
 
@@ -118,7 +118,7 @@ def test_shapes_are_those_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch, s
     x = torch.randn(SIZES.batch, 1, SIZES.hidden_size)
     result = layer(x, cache)
     # as the page's table has them
-    told = {row["Tensor"]: row["Shape"] for row in code.shape_rows(SIZES, step)}
+    told = {row["Tensor"]: row["Shape"] for row in code_section.shape_rows(SIZES, step)}
     for tensor, real in {**seen, "x": x.shape, "result": result.shape}.items():
         assert told[tensor] == "[" + ", ".join(f"{n:,}" for n in real) + "]", tensor
     for shape in shapes(told_sizes):

@@ -118,7 +118,8 @@ def test_at_least_is_a_bound() -> None:
 
 def test_counting_needs_no_torch() -> None:
     code = (
-        "import sys; from attention.catalog import published as catalog; from attention import parameters; from attention.configs import parameter_rules; "
+        "import sys; from attention.catalog import published as catalog; from attention import parameters; "
+        "from attention.configs import parameter_rules; "
         "[row.spec for row in catalog.models()]; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from attention.settings import Settings
 
 HEADER = b"headshare-client-" + secrets.token_hex(8).encode()
-"""Added to the handshake of a tab, for pages (``ui.server.client``). No client knows its name, which is this process's own."""
+"""Added to the handshake of a tab, for pages (``ui.server.client``). No client knows its name, which is this process's
+own."""
 KEY = "headshare.client"
 """The client in an ASGI scope, for the rest of the gate."""
 FORWARDING = (b"x-forwarded-for", b"x-real-ip", b"forwarded")
