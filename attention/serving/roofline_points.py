@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
@@ -102,6 +101,10 @@ def _shared(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
     return remembered(spec, key, lambda: with_n_kv_heads(spec, n_kv_heads))
 
 
+def _counted(spec: ModelSpec) -> ModelSpec:
+    return remembered(spec, ("one parameter",), lambda: spec.with_parameters(1))
+
+
 def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
     """The model as MHA, as it is, and as MQA, each once."""
     layer = spec.attention_layer
@@ -128,7 +131,7 @@ def step_points(
     points: list[Point] = []
     for name, variant in variants(spec):
         # one parameter stands in where the count is not known: only the attention's part is read then
-        counted = variant if known else replace(variant, n_parameters=1, n_active_parameters=None)
+        counted = variant if known else _counted(variant)
 
         def at(sequences: int, counted: ModelSpec = counted) -> tuple[int, int, int, int, float]:
             step = decode_floor(counted, accelerator, context, sequences, weight_dtype=weight_dtype, kv_dtype=kv_dtype)

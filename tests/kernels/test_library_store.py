@@ -58,6 +58,16 @@ def test_a_planted_library_is_not_loaded(name: str, tmp_path: Path, made: list[P
     assert len(made) == 1
 
 
+def test_other_content_under_a_kept_name_is_not_loaded(tmp_path: Path, made: list[Path]) -> None:
+    """Owner, permissions and name are right, and it would load: its content alone tells."""
+    path = library_store.kept(tmp_path / "native", "one", compiler(17, made))
+    compiler(666, [])(tmp_path / "planted")
+    path.write_bytes((tmp_path / "planted").read_bytes())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert answer(library_store.kept(tmp_path / "native", "one", compiler(17, made))) == 17
+    assert len(made) == 2
+
+
 @pytest.mark.parametrize("spoil", ["others write", "a link", "another's"])
 def test_a_folder_that_is_not_ours_alone_is_refused(spoil: str, tmp_path: Path, made: list[Path]) -> None:
     folder = tmp_path / "native"
