@@ -1,7 +1,7 @@
 """Where a cache's bytes come from: the terms of the sum, the curves, and the point where it outgrows the weights.
 
-``memory.py`` gives totals; this module keeps the factors apart, so that a page can print the formula with its
-numbers put in and draw the parts. Every sum here equals ``memory.cache_bytes`` to the byte.
+``footprint.py`` gives totals; this module keeps the factors apart, so that a page can print the formula with its
+numbers put in and draw the parts. Every sum here equals ``footprint.cache_bytes`` to the byte.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def weight_bytes(n_parameters: int | None, weight_dtype: str = "bf16") -> int | 
 def outgrows_weights_at(spec: ModelSpec, weights: int | None, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
     """First context at which `batch` caches together are larger than the weights.
 
-    None if the weights are not known or no context up to ``memory.MAX_CONTEXT`` gets there (a recurrent model).
+    None if the weights are not known or no context up to ``footprint.MAX_CONTEXT`` gets there (a recurrent model).
     """
     if weights is None:
         return None

@@ -45,7 +45,7 @@ def ways(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16") 
     """MHA, the model itself and MQA, each once; the model alone if it has no heads to share.
 
     Raises:
-        ValueError: see ``memory.cache_bytes``.
+        ValueError: see ``footprint.cache_bytes``.
     """
     own = cache_bytes(spec, context, batch, kv_dtype).state_bytes
     layer = spec.attention_layer

@@ -1,7 +1,8 @@
 """Decode steps of a whole model arranged for a figure: what each reads, and how long its layers took here.
 
-What is read is the whole model's, counted as everywhere else (``parameters.py``, ``memory.py``). What is timed is one
-ordinary decoder layer, times the layers: the output head and what differs from such a layer stay outside.
+What is read is the whole model's, counted as everywhere else (``parameters.py``, ``memory/footprint.py``).
+What is timed is one ordinary decoder layer, times the layers: the output head and what differs from such a layer stay
+outside.
 """
 
 from __future__ import annotations
