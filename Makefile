@@ -13,7 +13,7 @@ help:
 	@echo "make run       set up and open the app on http://localhost:$(PORT)"
 	@echo "make test      set up and run every check and test, the browser included"
 	@echo "make test-fast the tests without a browser"
-	@echo "make check     format, lint, types, known vulnerabilities"
+	@echo "make check     format, lint, types, imports, known vulnerabilities"
 	@echo "make soak      the long forms: an hour of walks, thousands of hostile addresses, fifty visitors, 10,000 reruns"
 	@echo "make rehearse  the Dockerfile's steps in a clean folder, without a container engine"
 	@echo "make bench     measure decode and prefill on this machine; writes bench/results"
@@ -41,6 +41,7 @@ check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 	$(PY) deploy/audit.py
 
 audit: $(VENV)/dev.stamp

@@ -1,4 +1,4 @@
-"""Element formats of a KV cache: bits per element and the scales that come with them.
+"""Element formats of a KV cache and of weights: bits per element and the scales that come with them.
 
 A plain name (``fp8``, ``int8``, ``int4``) counts the elements alone. The formats that engines really store
 add scales: one per tensor or head (calibrated once, constant), one per group of elements (with every
@@ -8,8 +8,9 @@ position), or blocks with their scale inside (GGUF).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
-from attention.spec import PositionState
+from attention.spec import PositionState, check_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +108,29 @@ def cache_format(name: str) -> CacheFormat:
         return FORMATS[name]
     except (KeyError, TypeError):
         raise ValueError(f"kv_dtype must be one of {', '.join(FORMATS)}; got {name!r}") from None
+
+
+WEIGHT_BITS: dict[str, Fraction] = {
+    "fp32": Fraction(32),
+    "bf16": Fraction(16),
+    "fp16": Fraction(16),
+    "fp8": Fraction(8),
+    "int8": Fraction(8),
+    "int4": Fraction(4),
+    "int4-g128": Fraction(4) + Fraction(16, 128),
+    "mxfp4": Fraction(4) + Fraction(8, 32),
+}
+"""Bits per weight: int4-g128 with a 16-bit scale for 128, mxfp4 with an 8-bit scale for 32 (OCP MX 1.0)."""
+
+
+def weight_bytes(n_parameters: int, weight_dtype: str) -> int:
+    """Bytes of all weights in one dtype.
+
+    Raises:
+        ValueError: an unknown dtype, or a parameter count out of range.
+    """
+    if weight_dtype not in WEIGHT_BITS:
+        raise ValueError(f"weight_dtype must be one of {', '.join(WEIGHT_BITS)}; got {weight_dtype!r}")
+    check_size("n_parameters", n_parameters, maximum=2**50)
+    bits = n_parameters * WEIGHT_BITS[weight_dtype]
+    return -(-bits.numerator // (8 * bits.denominator))

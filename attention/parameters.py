@@ -3,8 +3,8 @@
 Three things make a step read less than the whole: tables from which a token takes its row (input embeddings that
 are not the output projection too, learned positions, Gemma's per-layer embeddings), experts that a router leaves out,
 and an encoder, which has run before the first step. :class:`Parameters` keeps them apart. They come from a model's
-configuration (``parameter_rules.py``) or from its own code (``oracle_parameters.py``); those of the catalogue's models
-are recorded in ``data/parameters.json``.
+configuration (``configs/parameter_rules.py``) or from its own code (``oracle/parameters.py``); those of the
+catalogue's models are recorded in ``data/parameters.json``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ enough for every published architecture:
 * :class:`PositionState` has one entry per position (keys and values, a latent vector, an indexer's keys),
 * :class:`FixedState` has a size that does not depend on the context (convolution and recurrent states).
 
-Nothing here knows bytes per element: see ``formats.py`` for element formats and ``memory.py`` for the sums.
+Nothing here knows bytes per element: see ``formats.py`` for element formats and ``memory/footprint.py`` for the sums.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What fits on which accelerators, and how fast a decode step can be at best."""
 
 from attention.catalog import published
+from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.serving import plan as serving
-from attention.serving.fit import MAX_COUNT, WEIGHT_BITS, Setup
+from attention.serving.fit import MAX_COUNT, Setup
 from ui import frame, params
 from ui.sections import fit as sections
 from viz import fit as figures

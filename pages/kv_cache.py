@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from attention.formats import WEIGHT_BITS
 from attention.memory import (
     allocation,
     breakdown,
@@ -10,7 +11,6 @@ from attention.memory import (
 from attention.memory import (
     curves as cache_curves,
 )
-from attention.serving import fit
 from ui import frame, model_weights, params
 from ui.sections import kv_cache as sections
 from ui.sections import kv_cache_verify
@@ -19,7 +19,7 @@ from viz import kv_cache as figures
 AXES = ("log", "linear", "batch")
 PARAMS = (
     params.choice("k_axes", AXES, "log"),
-    params.choice("k_weights", list(fit.WEIGHT_BITS), "bf16"),
+    params.choice("k_weights", list(WEIGHT_BITS), "bf16"),
     params.integer("k_tp", 1, 1, allocation.MAX_TP, per_model=True),
     params.integer("k_page", allocation.PAGE_TOKENS, 1, 2**16),
     params.integer("k_static", 0, 0, footprint.MAX_CONTEXT, per_model=True),

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from attention.catalog import published
+from attention.formats import WEIGHT_BITS
 from attention.serving import roofline_points
-from attention.serving.fit import WEIGHT_BITS
 from attention.units import significant
 from ui import (
     controls,

@@ -5,7 +5,7 @@ A job belongs to the visitor's session: it goes on while they look at other page
     jobs.button("timings", "bench", payload, label="Run timings")   # Run, or Stop while it runs
     jobs.panel("timings", draw, shape)                  # draw(job or None, shape), again while results arrive
 
-`draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.client.Job` with its
+`draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.job.Job` with its
 `results` so far, or None before the first run. With ``address="KEY"``, a key of the page made with ``params.token``, a
 job that has ended is kept, its token stands in the address, and whoever opens that sees the same
 (:class:`attention.kept.job.KeptJob`, which has a job's fields).

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from attention.memory.allocation import Step
 from attention.memory.breakdown import Variant
-from attention.memory.counterfactuals import Way, WayTime
+from attention.memory.counterfactuals import Way
 from attention.serving.plan import MemoryBar
+from attention.timing.sharings import WayTime
 from attention.timing.views import faster, faster_text
 from attention.units import binary_bytes, duration, ratio
 from viz.spectrum import Quality

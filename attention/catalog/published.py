@@ -1,8 +1,8 @@
 """Published models and accelerators, each row with where its figures are from.
 
 The data are the TOML files in ``catalog/``: ``models/FAMILY.toml`` (layers in the notation of
-``layer_text.py``, the published configuration's fields beside them) and ``accelerators.toml``. A test compares
-every row's layers with what ``config_json.py`` reads from its configuration.
+``notation.py``, the published configuration's fields beside them) and ``accelerators.toml``. A test compares
+every row's layers with what ``configs/reader.py`` reads from its configuration.
 """
 
 from __future__ import annotations

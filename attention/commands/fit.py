@@ -12,17 +12,10 @@ from attention import units
 from attention.catalog.published import accelerator
 from attention.catalog.sources import resolve
 from attention.commands.kv import DEFAULT_CONTEXT, dtype_name, whole_number
+from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.footprint import check_batch, check_context
-from attention.serving.fit import (
-    WEIGHT_BITS,
-    Setup,
-    fits,
-    largest_batch,
-    largest_context,
-    room,
-    smallest_count,
-)
+from attention.serving.fit import Setup, fits, largest_batch, largest_context, room, smallest_count
 from attention.serving.roofline import decode_floor, traffic_crossover
 from attention.spec import ModelSpec
 

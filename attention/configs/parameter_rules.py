@@ -1,7 +1,7 @@
 """Parameters counted from a configuration by arithmetic, for families whose layers are public and alike.
 
 Every weight matrix, bias and norm is counted; a test holds each rule to what the models' own code has, to the
-parameter. A type without a rule here is counted in its own code instead (``oracle_parameters.py``). What a file leaves
+parameter. A type without a rule here is counted in its own code instead (``oracle/parameters.py``). What a file leaves
 out is what its class writes for it; where there is no class, nothing is filled in.
 """
 

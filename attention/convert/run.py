@@ -1,6 +1,6 @@
 """Convert a checkpoint to fewer K/V heads: multi-head to grouped-query or multi-query attention.
 
-The plan (``convert_plan``) knows every size, so a file's header is written first and the bytes stream after it:
+The plan (``plan``) knows every size, so a file's header is written first and the bytes stream after it:
 what does not change goes from file to file inside the kernel, what is pooled or cast passes through memory a piece
 at a time. Memory does not depend on the size of the model or of its shards.
 

@@ -10,7 +10,7 @@ from attention.lessons.code import Sizes
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict[str, Any]], None], should_stop: Callable[[], bool]) -> dict:
-    """Payload: the fields of ``code_lesson.Sizes``. Emits the rows of ``code_check``.
+    """Payload: the fields of ``lessons.code.Sizes``. Emits the rows of ``code_check``.
 
     Raises:
         ValueError: a size out of range.

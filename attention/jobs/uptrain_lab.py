@@ -1,11 +1,11 @@
 """Worker job "uptrain_lab": convert the tiny MHA model, then train it on while the reader watches.
 
-Payload: the fields of ``lab.Plan``: ``n_kv_heads``, ``pool``, ``alpha``, ``seed``. Emits, as each is known:
+Payload: the fields of ``uptraining.Plan``: ``n_kv_heads``, ``pool``, ``alpha``, ``seed``. Emits, as each is known:
 
 * ``{"kind": "loss", "step", "validation_loss"}`` at step 0 (just converted) and some twelve times on the way,
 * ``{"kind": "train", "steps": […], "losses": […]}``, the training losses since the last one,
 * ``{"kind": "reference", "name", "n_kv_heads", "validation_loss"}`` for MHA and the model trained from scratch,
-* ``{"kind": "maps", "when": "original" | "converted" | "uptrained", "data"}``, see ``lab_view.pack_maps``.
+* ``{"kind": "maps", "when": "original" | "converted" | "uptrained", "data"}``, see ``results.pack_maps``.
 
 Returns ``weights`` (safetensors in float16, as base64, at most 2.5 MB) with ``steps`` done and the plan.
 """

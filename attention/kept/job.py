@@ -22,7 +22,7 @@ NOT_KEPT = ("weights",)
 
 @dataclass(frozen=True, eq=False)
 class KeptJob:
-    """What a page shows of a job that has ended; its fields are those of ``worker.Job``.
+    """What a page shows of a job that has ended; its fields are those of ``worker.job.Job``.
 
     Attributes:
         label: the machine in a few words; created: when it ended, UTC, ISO 8601.

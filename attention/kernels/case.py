@@ -107,6 +107,14 @@ def case_flops(case: Case) -> int:
     return 4 * case.batch * case.n_heads * case.head_dim * pairs
 
 
+def check_bytes(n_heads: int, n_kv_heads: int, head_dim: int, context: int, query: int = 1) -> int:
+    """Bytes that ``reference.attention`` needs beside its inputs, at most.
+
+    One K/V head in float64, one head's scores, the mask.
+    """
+    return 8 * (2 * context * head_dim + 3 * query * context) + 2 * query * context
+
+
 @dataclass(frozen=True)
 class Result:
     """A timing and what is needed to judge it.

@@ -37,8 +37,3 @@ def attention(
                 scores = q[b, head].double() @ keys.T / head_dim**0.5
                 out[b, head] = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1) @ values
     return out
-
-
-def check_bytes(n_heads: int, n_kv_heads: int, head_dim: int, context: int, query: int = 1) -> int:
-    """Bytes `attention` needs beside its inputs, at most: a K/V head in float64, one head's scores, the mask."""
-    return 8 * (2 * context * head_dim + 3 * query * context) + 2 * query * context

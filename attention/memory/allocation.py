@@ -1,4 +1,4 @@
-"""Bytes that a serving engine sets aside for the states that ``memory.py`` counts, step by step.
+"""Bytes that a serving engine sets aside for the states that ``footprint.py`` counts, step by step.
 
 Engines differ, so every step is an assumption with a name, taken from what engines document:
 

@@ -1,7 +1,7 @@
 """Where a cache's bytes come from: the terms of the sum, the curves, and the point where it outgrows the weights.
 
-``memory.py`` gives totals; this module keeps the factors apart, so that a page can print the formula with its
-numbers put in and draw the parts. Every sum here equals ``memory.cache_bytes`` to the byte.
+``footprint.py`` gives totals; this module keeps the factors apart, so that a page can print the formula with its
+numbers put in and draw the parts. Every sum here equals ``footprint.cache_bytes`` to the byte.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from attention import formats
 from attention.formats import CacheFormat, cache_format
 from attention.memory.footprint import (
     check_batch,
@@ -21,7 +22,6 @@ from attention.memory.footprint import (
     with_n_kv_heads,
 )
 from attention.memory.terms import remembered, shared_total, state_counts
-from attention.serving import fit
 from attention.spec import DTYPE_BYTES, Kind, Layer, ModelSpec, PositionState, Role, State
 
 
@@ -197,18 +197,18 @@ def mqa_of(spec: ModelSpec) -> ModelSpec | None:
 
 
 def weight_bytes(n_parameters: int | None, weight_dtype: str = "bf16") -> int | None:
-    """Bytes of the weights in a dtype of ``fit.WEIGHT_BITS``; None where the parameter count is not known.
+    """Bytes of the weights in a dtype of ``formats.WEIGHT_BITS``; None where the parameter count is not known.
 
     Raises:
         ValueError: unknown dtype.
     """
-    return None if n_parameters is None else fit.weight_bytes(n_parameters, weight_dtype)
+    return None if n_parameters is None else formats.weight_bytes(n_parameters, weight_dtype)
 
 
 def outgrows_weights_at(spec: ModelSpec, weights: int | None, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
     """First context at which `batch` caches together are larger than the weights.
 
-    None if the weights are not known or no context up to ``memory.MAX_CONTEXT`` gets there (a recurrent model).
+    None if the weights are not known or no context up to ``footprint.MAX_CONTEXT`` gets there (a recurrent model).
     """
     if weights is None:
         return None

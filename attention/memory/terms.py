@@ -163,7 +163,7 @@ def head_step(spec: ModelSpec) -> int:
 def shared_total(spec: ModelSpec, n_kv_heads: int | None, fmt: CacheFormat) -> Terms:
     """The terms of the counterfactual model with so many K/V heads in every attention layer (None: one per query head).
 
-    See ``memory.with_n_kv_heads``; here no layer is made, and each further number of heads costs next to nothing.
+    See ``footprint.with_n_kv_heads``; here no layer is made, and each further number of heads costs next to nothing.
 
     Raises:
         ValueError: n_kv_heads does not divide the query heads of some attention layer.

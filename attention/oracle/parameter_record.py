@@ -1,6 +1,6 @@
 """Makes ``data/parameters.json``: the parameters of every catalogue model whose count is known, by what a decode step
-does with them. Its own code where transformers has it, the arithmetic of ``parameter_rules.py`` elsewhere, and a few
-by hand from what their makers published."""
+does with them. Its own code where transformers has it, the arithmetic of ``configs/parameter_rules.py`` elsewhere,
+and a few by hand from what their makers published."""
 
 from __future__ import annotations
 

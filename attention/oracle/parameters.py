@@ -1,6 +1,6 @@
 """Count a model's parameters in its own code, on meta tensors: built, not run, so it takes a second or a few.
 
-Meant for the worker process, as ``oracle.py`` is.
+Meant for the worker process, as ``verify.py`` is.
 """
 
 from __future__ import annotations

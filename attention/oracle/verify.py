@@ -2,7 +2,7 @@
 
 transformers builds the architecture from the configuration without allocating a weight; one forward pass with a
 cache leaves tensors whose shapes and dtypes are the cache, byte for byte. `verify` sets them beside what
-``memory.py`` computes and explains each known difference (``oracle_differences.py``); anything else is reported
+``memory/footprint.py`` computes and explains each known difference (``differences.py``); anything else is reported
 as unexplained.
 
 Meant for the worker process: building a model sets torch's default dtype for the whole process meanwhile.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
+from attention.formats import weight_bytes
 from attention.memory.footprint import sequence_bytes
-from attention.serving.fit import weight_bytes
 from attention.serving.roofline import (
     DecodeFloor,
     decode_floor,

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
-from attention.formats import cache_format
+from attention.formats import cache_format, weight_bytes
 from attention.memory.allocation import (
     PAGE_TOKENS,
     WINDOW_POOLS,
@@ -29,32 +28,7 @@ from attention.memory.footprint import (
 )
 from attention.spec import ModelSpec, check_size
 
-WEIGHT_BITS: dict[str, Fraction] = {
-    "fp32": Fraction(32),
-    "bf16": Fraction(16),
-    "fp16": Fraction(16),
-    "fp8": Fraction(8),
-    "int8": Fraction(8),
-    "int4": Fraction(4),
-    "int4-g128": Fraction(4) + Fraction(16, 128),
-    "mxfp4": Fraction(4) + Fraction(8, 32),
-}
-"""Bits per weight: int4-g128 with a 16-bit scale for 128, mxfp4 with an 8-bit scale for 32 (OCP MX 1.0)."""
-
 MAX_COUNT = 64
-
-
-def weight_bytes(n_parameters: int, weight_dtype: str) -> int:
-    """Bytes of all weights in one dtype.
-
-    Raises:
-        ValueError: an unknown dtype, or a parameter count out of range.
-    """
-    if weight_dtype not in WEIGHT_BITS:
-        raise ValueError(f"weight_dtype must be one of {', '.join(WEIGHT_BITS)}; got {weight_dtype!r}")
-    check_size("n_parameters", n_parameters, maximum=2**50)
-    bits = n_parameters * WEIGHT_BITS[weight_dtype]
-    return -(-bits.numerator // (8 * bits.denominator))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
-from attention.formats import CacheFormat, cache_format
+from attention.formats import WEIGHT_BITS, CacheFormat, cache_format, weight_bytes
 from attention.memory.allocation import allocate
 from attention.memory.footprint import (
     cache_bytes,
@@ -28,7 +28,6 @@ from attention.memory.terms import (
     state_counts,
 )
 from attention.parameters import STATED, Parameters
-from attention.serving.fit import WEIGHT_BITS, weight_bytes
 from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_size
 
 MEMORY, COMPUTE = "memory", "compute"

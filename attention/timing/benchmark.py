@@ -27,6 +27,7 @@ from attention.kernels.case import (
     Result,
     case_bytes,
     case_flops,
+    check_bytes,
 )
 from attention.kernels.registry import Implementation, implementation
 from attention.timing import host
@@ -126,7 +127,7 @@ def memory_needed(case: Case, impl: Implementation | None = None) -> int:
     query = 1 if case.phase == "decode" else case.context
     copies = impl.copies(case.group_size)
     scores = 12 * case.batch * case.n_heads * case.context * query if impl.holds_scores else 0
-    check = reference.check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context, query)
+    check = check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context, query)
     outputs = case.query_bytes * 3 + 8 * (case.query_bytes // 2)
     device = case.device if case.device != "auto" else resolve_device("auto")
     layers = 2 if has_layer_before(replace(case, device=device)) else 1

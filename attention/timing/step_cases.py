@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from attention.kernels.case import DEVICES, DTYPES
+from attention.kernels.case import DEVICES, DTYPES, check_bytes
 from attention.spec import check_size
 
 
@@ -91,9 +91,7 @@ class StepCase:
         widest = max(self.hidden_size, self.intermediate_size, self.n_heads * self.head_dim)
         activations = self.batch * (self.context if self.prefill else 1) * widest * 6 * DTYPES[self.dtype]
         scores = 12 * self.batch * self.n_heads * self.context
-        from attention.kernels import reference
-
-        check = reference.check_bytes(self.n_heads, self.n_kv_heads, self.head_dim, self.context)
+        check = check_bytes(self.n_heads, self.n_kv_heads, self.head_dim, self.context)
         return self.weight_bytes + 2 * self.cache_bytes + activations + scores + check
 
 

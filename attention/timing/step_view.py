@@ -1,7 +1,8 @@
 """Decode steps of a whole model arranged for a figure: what each reads, and how long its layers took here.
 
-What is read is the whole model's, counted as everywhere else (``parameters.py``, ``memory.py``). What is timed is one
-ordinary decoder layer, times the layers: the output head and what differs from such a layer stay outside.
+What is read is the whole model's, counted as everywhere else (``parameters.py``, ``memory/footprint.py``).
+What is timed is one ordinary decoder layer, times the layers: the output head and what differs from such a layer stay
+outside.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from attention.formats import weight_bytes
 from attention.memory.counterfactuals import Way, ways
 from attention.memory.footprint import with_n_kv_heads
-from attention.serving.fit import weight_bytes
 from attention.spec import Kind, ModelSpec, Role, attention_layer
 from attention.timing.steadiness import STILL_TIMED, ratio_interval
 from attention.timing.step_cases import StepCase, StepResult

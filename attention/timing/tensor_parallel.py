@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from attention.kernels import reference
-from attention.kernels.case import DTYPES, Case
+from attention.kernels.case import DTYPES, Case, check_bytes
 from attention.kernels.registry import implementation
 from attention.timing import host
 from attention.timing.benchmark import RESERVE, relative_error, tolerance
@@ -200,7 +200,7 @@ def run_case(case: Case) -> Result:
 
 def _check_memory(case: Case, ranks: int) -> None:
     per_rank = 3 * case.cache_bytes + 3 * (case.n_heads * case.head_dim) ** 2 * DTYPES[case.dtype]
-    per_rank += reference.check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context)
+    per_rank += check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context)
     needed = per_rank * (ranks if case.device == "cpu" else 1)
     free = torch.tensor(RESERVE * host.free_memory(case.device), dtype=torch.float64, device=case.device)
     # the ranks must agree, or some would wait for others that have given up

@@ -1,6 +1,6 @@
 """A tiny model's attention over a text, in NumPy: what a page needs, without loading torch.
 
-The same arithmetic as ``tiny_lm.py`` and ``layers.py`` (a test holds the two together), but every attention map is
+The same arithmetic as ``model.py`` and ``layers.py`` (a test holds the two together), but every attention map is
 kept. 256 bytes take some tens of milliseconds on one core.
 """
 

@@ -1,7 +1,7 @@
 """The recorded study of uptraining: loss against alpha for each pooling and number of K/V heads, over several seeds.
 
-A run is one converted model trained on for 10 % of the original steps, measured on the way; ``lab.py`` says how. Runs
-go side by side, all to 1 %, then all to 2 %, and so on, and the file is written after every measurement, so that a
+A run is one converted model trained on for 10 % of the original steps, measured on the way; ``uptraining.py`` says how.
+Runs go side by side, all to 1 %, then all to 2 %, and so on, and the file is written after every measurement, so that a
 study that was broken off is a smaller study. A second process may add further seeds to the same file.
 """
 

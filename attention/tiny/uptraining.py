@@ -93,7 +93,7 @@ def shared_roles(model: TinyLM) -> dict[str, Role]:
 def convert(model: TinyLM, n_kv_heads: int, pool: Pool, seed: int = 0) -> TinyLM:
     """`model` with its K/V heads merged into `n_kv_heads`; the original is not touched.
 
-    A random head starts as ``tiny_lm.initialised`` starts one.
+    A random head starts as ``model.initialised`` starts one.
 
     Raises:
         ValueError: the heads do not divide, or no such pooling.

@@ -169,7 +169,7 @@ def submit(kind: str, payload: dict[str, Any], *, owner: str, client: str = "", 
     """Queue a run of ``attention.jobs.<kind>``.
 
     Args:
-        kind: one of ``worker_process.HANDLERS``.
+        kind: one of ``child.HANDLERS``.
         payload: plain JSON for the handler; its "device" ("cpu", "cuda", default "auto") chooses the queue.
         owner: who asks, e.g. a session's id: each may have a few runs at once.
         client: the address behind the owner, which may have a few more: clients take turns. The owner by default.

@@ -276,7 +276,7 @@ class TestText:
 
     def test_every_lesson_is_short_and_used(self) -> None:
         root = Path(__file__).parents[2]
-        code = "".join(p.read_text() for folder in ("pages", "ui") for p in (root / folder).glob("*.py"))
+        code = "".join(p.read_text() for folder in ("pages", "ui") for p in (root / folder).rglob("*.py"))
         code += (root / "app.py").read_text()
         mine = ("why_", "spectrum", "published_", "code_", "learn_")
         files = [f for f in lesson.LESSONS.glob("*.md") if f.name.startswith(mine)]

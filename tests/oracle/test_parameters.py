@@ -11,11 +11,11 @@ import pytest
 
 from attention.catalog import published
 from attention.configs.reader import spec_from_config
+from attention.formats import weight_bytes
 from attention.oracle import accuracy
 from attention.oracle.parameter_record import EXPLAINED
 from attention.oracle.parameters import count
 from attention.parameters import Parameters, Routed, recorded
-from attention.serving.fit import weight_bytes
 from attention.serving.roofline import decode_floor
 
 CONFIGS = Path(__file__).parents[1] / "data" / "configs"

@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attention.catalog import published
+from attention.formats import weight_bytes
 from attention.memory import (
     allocation,
     breakdown,
@@ -65,7 +66,7 @@ def test_kv_cache_shows_the_memory_modules_numbers(model: str, context: int, bat
     shown = metrics(at)
     assert binary_bytes(cache.state_bytes) in shown.values()
     assert shown["For one more token"] == binary_bytes(cache.bytes_per_token)
-    at_tokens = breakdown.outgrows_weights_at(spec, fit.weight_bytes(spec.n_parameters or 0, "bf16"), kv, batch)
+    at_tokens = breakdown.outgrows_weights_at(spec, weight_bytes(spec.n_parameters or 0, "bf16"), kv, batch)
     assert shown["Outgrows the weights at"] == f"{tokens(at_tokens or 0)} tokens"
     assert f"{cache.state_bytes:,} bytes" in html(at)
     table = at.dataframe[0].value

@@ -14,11 +14,11 @@ from streamlit.testing.v1 import AppTest
 
 from attention import units
 from attention.catalog import published
+from attention.formats import weight_bytes
 from attention.memory import counterfactuals
 from attention.memory.footprint import cache_bytes, with_n_kv_heads
 from attention.parameters import Parameters
 from attention.serving import decode
-from attention.serving.fit import weight_bytes
 from attention.spec import Kind, ModelSpec
 from ui.controls import pack
 

@@ -5,16 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention.catalog.published import Accelerator, accelerator, model
-from attention.serving.fit import (
-    Setup,
-    fits,
-    grid,
-    largest_batch,
-    largest_context,
-    room,
-    smallest_count,
-    weight_bytes,
-)
+from attention.formats import weight_bytes
+from attention.serving.fit import Setup, fits, grid, largest_batch, largest_context, room, smallest_count
 from attention.spec import ModelSpec, attention_layer, uniform_spec
 
 

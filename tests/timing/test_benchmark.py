@@ -15,12 +15,13 @@ import torch
 from attention import cli
 from attention.jobs import bench as job
 from attention.jobs import calibrate as calibrate_job
-from attention.kernels import plain, reference, registry
+from attention.kernels import plain, registry
 from attention.kernels.case import (
     Case,
     Result,
     case_bytes,
     case_flops,
+    check_bytes,
 )
 from attention.kernels.registry import Implementation
 from attention.timing import benchmark, host
@@ -271,7 +272,7 @@ def test_memory_needed_counts_copies() -> None:
     )
     # group size 2: a repeated cache is twice the cache
     assert copied - plainly == 2 * replace(SMALL, context=99_991).cache_bytes
-    check = reference.check_bytes(6, 3, 10, 99_991)
+    check = check_bytes(6, 3, 10, 99_991)
     assert plainly > SMALL.cache_bytes + check
     # the layer before a small one takes as much again
     small = benchmark.memory_needed(SMALL) - benchmark.memory_needed(replace(SMALL, context=99_991))
@@ -280,7 +281,7 @@ def test_memory_needed_counts_copies() -> None:
         == 2 * SMALL.cache_bytes
         - replace(SMALL, context=99_991).cache_bytes
         + 12 * 2 * 6 * (101 - 99_991)
-        + reference.check_bytes(6, 3, 10, 101)
+        + check_bytes(6, 3, 10, 101)
         - check
     )
 

@@ -3,11 +3,13 @@
 import pytest
 
 from attention.catalog import published
-from attention.memory import allocation, breakdown, counterfactuals
-from attention.memory.counterfactuals import Way, WayTime
+from attention.memory import allocation, breakdown
+from attention.memory.counterfactuals import Way
 from attention.serving import plan as serving
 from attention.serving.fit import Setup
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
+from attention.timing import sharings
+from attention.timing.sharings import WayTime
 from tests.timing_samples import timed
 from viz import bars
 from viz.spectrum import Quality
@@ -45,8 +47,8 @@ def test_what_is_not_steady_is_pale_and_not_compared():
 
 
 def test_times_of_a_run():
-    cases = counterfactuals.timed_cases(uniform_spec(1, 6, 3, 7).layers[0], 64)
-    assert [bar.text for bar in bars.times(counterfactuals.times(cases, [], 3))] == ["…", "…", "…"]
+    cases = sharings.timed_cases(uniform_spec(1, 6, 3, 7).layers[0], 64)
+    assert [bar.text for bar in bars.times(sharings.times(cases, [], 3))] == ["…", "…", "…"]
 
 
 def test_variants_are_set_beside_the_model():

@@ -12,6 +12,7 @@ from attention.kernels.case import Case
 from attention.memory import counterfactuals
 from attention.memory.counterfactuals import Way
 from attention.spec import Kind, Layer
+from attention.timing import sharings
 from attention.units import binary_bytes, counted, duration, held, ratio
 from ui import frame, jobs, measured, params
 from ui.components.bars import bars
@@ -83,7 +84,7 @@ def timing(layer: Layer | None, load: Load) -> None:
     if layer is None or not layer.n_heads:
         st.caption("There are no attention heads to time in this model.")
         return
-    cases = counterfactuals.timed_cases(layer, load.context)
+    cases = sharings.timed_cases(layer, load.context)
     payload = {"cases": [_wire(case) for case in cases], "seconds_per_case": 0.3}
     left, right = st.columns([1, 5], vertical_alignment="center", gap="medium")
     with left:
@@ -99,7 +100,7 @@ def _wire(case: Case) -> dict[str, object]:
 
 
 def _what(layer: Layer, case: Case) -> str:
-    names = [counterfactuals.name_of(layer.n_heads, n) for n in counterfactuals.timed_sharings(layer)]
+    names = [counterfactuals.name_of(layer.n_heads, n) for n in sharings.timed_sharings(layer)]
     apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
     return (
         f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, "
@@ -110,7 +111,7 @@ def _what(layer: Layer, case: Case) -> str:
 def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
     if job is None:
         return
-    rows = counterfactuals.times(cases, jobs.timings(job), own)
+    rows = sharings.times(cases, jobs.timings(job), own)
     known = [row.result for row in rows if row.result is not None]
     if job.results and not known:
         st.caption("The last run timed other sizes; press Run for these.")

@@ -8,9 +8,10 @@ import streamlit as st
 
 from attention import foreign_text
 from attention.catalog import published
+from attention.formats import WEIGHT_BITS
 from attention.memory import counterfactuals
 from attention.serving import plan as serving
-from attention.serving.fit import MAX_COUNT, WEIGHT_BITS, Setup
+from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens

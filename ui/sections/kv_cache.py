@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from attention import foreign_text
-from attention.formats import cache_format
+from attention.formats import WEIGHT_BITS, cache_format
 from attention.memory import (
     allocation,
     breakdown,
@@ -20,7 +20,6 @@ from attention.memory import (
 from attention.memory.curves import ContextPicture
 from attention.memory.footprint import CacheBytes
 from attention.memory.terms import state_counts
-from attention.serving.fit import WEIGHT_BITS
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, held, parameters, ratio
 from ui import controls, downloads, frame

@@ -7,7 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from attention import foreign_text
-from attention.serving.fit import WEIGHT_BITS
+from attention.formats import WEIGHT_BITS
 from attention.serving.roofline_points import BATCHES
 from attention.timing.runs import Run
 from attention.units import binary_bytes, decimal

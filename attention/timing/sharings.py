@@ -1,0 +1,72 @@
+"""One layer timed as MHA, as itself and as MQA: what to time, and the fastest of what came back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from attention.kernels.case import Case, Result
+from attention.memory.counterfactuals import name_of
+from attention.spec import Kind, Layer
+
+TIMED = ("folded_sdpa", "folded_matmul", "tall_matmul", "split_matmul")
+"""Implementations that read each K/V head once; the fastest of them stands for a way of sharing."""
+MAX_TIMED_BYTES = 256 * 2**20
+"""Largest cache of one layer that a visitor's timing fills, as MHA."""
+
+
+class WayTime(NamedTuple):
+    """One way to share and its fastest time for one decode step of one layer; None while it is not known."""
+
+    label: str
+    n_kv_heads: int
+    is_model: bool
+    result: Result | None = None
+
+
+def timed_sharings(layer: Layer) -> tuple[int, ...]:
+    """Numbers of K/V heads to time: MHA, the layer's own, MQA. A latent layer's own is left out: it is computed
+    in another way than heads of K and V."""
+    own = () if layer.kind is Kind.LATENT else (layer.n_kv_heads,)
+    return tuple(sorted({layer.n_heads, *own, 1}, reverse=True))
+
+
+def timed_cases(layer: Layer, context: int, dtype: str = "float32") -> tuple[Case, ...]:
+    """One decode step of one layer and one sequence, in all of TIMED, for each of ``timed_sharings``.
+
+    The context is the largest power of two up to `context` whose MHA cache fits MAX_TIMED_BYTES. Values are given
+    the keys' head size.
+
+    Raises:
+        ValueError: the layer has no heads, or sizes beyond what can be timed.
+    """
+    if not layer.n_heads:
+        raise ValueError("this model has no attention heads to time")
+
+    def case(n_kv_heads: int, held: int, implementation: str) -> Case:
+        return Case(implementation, layer.n_heads, n_kv_heads, layer.k_head_dim, held, 1, dtype)
+
+    held = 1 << (context.bit_length() - 1)
+    held = min(held, 2**24)
+    while held > 1 and case(layer.n_heads, held, TIMED[0]).cache_bytes > MAX_TIMED_BYTES:
+        held //= 2
+    return tuple(case(n, held, name) for n in timed_sharings(layer) for name in TIMED)
+
+
+def times(cases: Iterable[Case], results: Iterable[Result], own: int | None) -> tuple[WayTime, ...]:
+    """The fastest result of each sharing among `cases`, in their order; results of other shapes are left out.
+
+    Args:
+        own: the model's number of K/V heads, None if it is not timed.
+    """
+    cases = list(cases)
+    by_shape = {case.n_kv_heads: (case.n_heads, case.head_dim, case.context, case.dtype) for case in cases}
+    best: dict[int, Result] = {}
+    for result in results:
+        shape = (result.n_heads, result.head_dim, result.context, result.dtype)
+        if result.median_s is None or by_shape.get(result.n_kv_heads) != shape:
+            continue
+        known = best.get(result.n_kv_heads)
+        if known is None or known.median_s is None or result.median_s < known.median_s:
+            best[result.n_kv_heads] = result
+    return tuple(WayTime(name_of(shape[0], n), n, n == own, best.get(n)) for n, shape in by_shape.items())
