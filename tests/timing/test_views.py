@@ -134,7 +134,7 @@ def test_empty_figures_are_titled():
 def test_names_agree_with_the_kernels():
     # in a process of its own: torch shall not slow the other tests
     code = (
-        "from attention.kernels import names as kernel_names as n, kernels as k\n"
+        "from attention.kernels import names as n, registry as k\n"
         "for names, table in ((n.DECODE, k.IMPLEMENTATIONS), (n.PREFILL, k.PREFILL)):\n"
         "    assert {a: (b.label, b.why) for a, b in table.items()} == {a: tuple(b) for a, b in names.items()}\n"
         "assert set(n.USUAL['decode']) <= set(k.IMPLEMENTATIONS)\n"

@@ -112,7 +112,7 @@ def test_a_page_asks_early_for_what_it_needs() -> None:
 def test_a_page_begins_with_our_script_and_style() -> None:
     head = ask("/kv_cache", **HTML)[2].partition(b"<title>")[0].decode()
     assert (front_end.OURS / "head.js").read_text() in head
-    assert (front_end.OURS / "style.css").read_text() in head
+    assert (front_end.OURS.parent / "style.css").read_text() in head
     assert "</script" not in (front_end.OURS / "head.js").read_text()
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FOLDER = Path(streamlit.__file__).parent / "static"
-OURS = Path(__file__).parents[1]
+OURS = Path(__file__).parent
 PARTS = (
     *("Html/Html", "PageLink/PageLink", "Metric/Metric"),
     *("BidiComponent/BidiComponent", "Selectbox/Selectbox", "Slider/Slider", "NumberInput/NumberInput"),
@@ -77,8 +77,8 @@ def _first() -> bytes:
 
     Streamlit's rules come later, so ours are nested in one that weighs more.
     """
-    script = Path(__file__).with_name("head.js").read_text(encoding="utf-8")
-    style = (OURS / "style.css").read_text(encoding="utf-8")
+    script = (OURS / "head.js").read_text(encoding="utf-8")
+    style = (OURS.parent / "style.css").read_text(encoding="utf-8")
     return f"<head>\n<script>\n{script}</script>\n<style>\nhtml:root {{\n{style}}}\n</style>".encode()
 
 
