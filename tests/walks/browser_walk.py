@@ -230,16 +230,19 @@ class Visitor:
         try:
             other = context.new_page()
             other.set_default_timeout(PATIENCE_MS)
-            other.goto(self.page.url)
-            other.wait_for_selector(READY)
-            other.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
-            mine = self.page.evaluate(WORDS)
-            # words arrive one after the other
-            for _ in range(20):
-                theirs = other.evaluate(WORDS)
-                if theirs == mine:
-                    return
-                other.wait_for_timeout(200)
+            opened = ""
+            # a busy machine may take a step, and its address, only after another was opened
+            while opened != self.page.url:
+                opened = self.page.url
+                other.goto(opened)
+                other.wait_for_selector(READY)
+                other.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
+                # words arrive one after the other
+                for _ in range(20):
+                    mine, theirs = self.page.evaluate(WORDS), other.evaluate(WORDS)
+                    if theirs == mine:
+                        return
+                    other.wait_for_timeout(200)
             gone = [w for w in mine if w not in theirs][:3], [w for w in theirs if w not in mine][:3]
             if any(gone):
                 yield "address", f"{self.page.url[len(self.server.url) :][:200]}: here {gone[0]}, opened anew {gone[1]}"
