@@ -31,9 +31,9 @@
     }
   }
 
-  // cut: labels, numbers and choices whose text is wider than the room they have
+  // cut: labels, numbers and choices whose text is wider than the room they have; what a visitor writes may be longer
   const cut = "[data-testid=stWidgetLabel] p, [data-testid=stMetricLabel] p, [data-testid=stMetricValue] > div, button p, " +
-    "[data-baseweb=select] [value], [data-testid=stNumberInputField], [data-testid=stTextInput] input, h1, h2, h3";
+    "[data-baseweb=select] [value], [data-testid=stNumberInputField], h1, h2, h3";
   for (const e of main.querySelectorAll(cut)) {
     if (!seen(e) || hidden(e)) continue;
     for (let box = e; box && box !== main; box = box.parentElement) {
