@@ -92,6 +92,8 @@ class PositionState:
         window: at most so many entries are held; None holds all.
         stride: one entry per `stride` tokens (DeepSeek-V4's compression; 1 elsewhere).
         dtype: fixed element dtype, or None to follow the chosen cache format.
+        reads: a step reads at most so many of the entries, those that an indexer picks; None reads all. What is held
+            does not depend on it.
     """
 
     role: Role
@@ -101,6 +103,7 @@ class PositionState:
     window: int | None = None
     stride: int = 1
     dtype: str | None = None
+    reads: int | None = None
 
     def __post_init__(self) -> None:
         check_size("n_kv_heads", self.n_kv_heads)
@@ -109,6 +112,8 @@ class PositionState:
         if self.window is not None:
             check_size("window", self.window)
         check_size("stride", self.stride)
+        if self.reads is not None:
+            check_size("reads", self.reads)
         if self.dtype is not None and self.dtype not in DTYPE_BYTES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
 
@@ -283,6 +288,14 @@ class ModelSpec:
         return other
 
     @cached_property
+    def as_read(self) -> ModelSpec:
+        """The model with what a step reads in place of what it holds: itself, unless an indexer picks some entries."""
+        if not any(isinstance(s, PositionState) and s.reads for layer, _ in self.groups for s in layer.states):
+            return self
+        read = {layer: replace(layer, states=tuple(_as_read(s) for s in layer.states)) for layer, _ in self.groups}
+        return replace(self, layers=tuple(read[layer] for layer in self.layers))
+
+    @cached_property
     def groups(self) -> tuple[tuple[Layer, int], ...]:
         """Distinct layers with how often each occurs, in order of first appearance."""
         return tuple(Counter(self.layers).items())
@@ -307,6 +320,12 @@ class ModelSpec:
     def head_dim(self) -> int:
         """Size of a query/key head of the layer that stands for the model (0: no attention)."""
         return self.attention_layer.k_head_dim if self.attention_layer else 0
+
+
+def _as_read(state: State) -> State:
+    if not isinstance(state, PositionState) or state.reads is None:
+        return state
+    return replace(state, window=min(state.reads, state.window or state.reads), reads=None)
 
 
 def attention_layer(
@@ -338,10 +357,11 @@ def latent_layer(
     qk_nope_head_dim: int,
     v_head_dim: int,
     index_head_dim: int | None = None,
+    reads: int | None = None,
 ) -> Layer:
     """A layer of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), with the keys of a
-    sparse indexer if `index_head_dim` is given (DeepSeek-V3.2)."""
-    states: list[State] = [PositionState(Role.LATENT, 1, kv_lora_rank, qk_rope_head_dim)]
+    sparse indexer if `index_head_dim` is given (DeepSeek-V3.2), which picks the `reads` vectors that a step reads."""
+    states: list[State] = [PositionState(Role.LATENT, 1, kv_lora_rank, qk_rope_head_dim, reads=reads)]
     if index_head_dim is not None:
         states.append(PositionState(Role.INDEXER, 1, index_head_dim, 0))
     return Layer(Kind.LATENT, tuple(states), n_heads, qk_nope_head_dim + qk_rope_head_dim, v_head_dim)

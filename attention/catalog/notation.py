@@ -8,7 +8,7 @@ A layer is ``KIND [HEADS[/KV_HEADS]xDIM[:V_DIM]] [option=value …] [+ STATE …
     recurrent + convolution 32768 + recurrent 524288 heads=32
     shared 8x256 shares=18                      reads the cache of layer 18
 
-After ``+`` a state is ``ROLE KV_HEADSxDIM[:V_DIM]`` (one entry per position; options window, stride, dtype)
+After ``+`` a state is ``ROLE KV_HEADSxDIM[:V_DIM]`` (one entry per position; options window, stride, reads, dtype)
 or ``ROLE ELEMENTS`` (constant size; options dtype, heads). A pattern such as ``10(5s f) 2s`` strings layers
 together: a count before a letter or a bracket repeats it.
 """
@@ -71,7 +71,8 @@ def _state(part: str, text: str) -> State:
         v_dim = int(sizes[4]) if sizes[4] is not None else k_dim
         window, stride = _int(options.pop("window", None)), _int(options.pop("stride", "1"))
         assert stride is not None
-        state = PositionState(ROLES[word], int(sizes[1]), k_dim, v_dim, window, stride, dtype)
+        reads = _int(options.pop("reads", None))
+        state = PositionState(ROLES[word], int(sizes[1]), k_dim, v_dim, window, stride, dtype, reads)
     else:
         elements, heads = _int(options.pop("elements", None)), _int(options.pop("heads", "1"))
         if elements is None or heads is None:
@@ -130,7 +131,7 @@ def layer_text(layer: Layer) -> str:
         own is not None
         and states[0] is own
         and (own.k_head_dim, own.v_head_dim) == (layer.k_head_dim, layer.v_head_dim)
-        and (own.stride, own.dtype) == (1, None)
+        and (own.stride, own.dtype, own.reads) == (1, None, None)
     )
     if layer.n_heads:
         kv = f"/{own.n_kv_heads}" if usual and own else ""
@@ -150,6 +151,7 @@ def _state_text(state: State) -> str:
         words.append(f"{state.n_kv_heads}x{_dims(state.k_head_dim, state.v_head_dim)}")
         words += [f"window={state.window}"] if state.window is not None else []
         words += [f"stride={state.stride}"] if state.stride != 1 else []
+        words += [f"reads={state.reads}"] if state.reads is not None else []
     else:
         words.append(str(state.elements))
         words += [f"heads={state.n_heads}"] if state.n_heads != 1 else []

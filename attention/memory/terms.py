@@ -234,13 +234,15 @@ def _with(state: PositionState, n_kv_heads: int) -> PositionState:
     if state.n_kv_heads == n_kv_heads:
         return state
     return PositionState(
-        state.role, n_kv_heads, state.k_head_dim, state.v_head_dim, state.window, state.stride, state.dtype
-    )
+        state.role, n_kv_heads, state.k_head_dim, state.v_head_dim, state.window, state.stride, state.dtype,
+        state.reads,
+    )  # fmt: skip
 
 
 def _endless(state: State) -> State:
     if not isinstance(state, PositionState) or state.window is None:
         return state
     return PositionState(
-        state.role, state.n_kv_heads, state.k_head_dim, state.v_head_dim, None, state.stride, state.dtype
-    )
+        state.role, state.n_kv_heads, state.k_head_dim, state.v_head_dim, None, state.stride, state.dtype,
+        state.reads,
+    )  # fmt: skip

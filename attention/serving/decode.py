@@ -93,7 +93,7 @@ def tell(
             Frame(
                 held,
                 weights,
-                batch * sequence_bytes(spec, held, kv_dtype),
+                batch * sequence_bytes(spec.as_read, held, kv_dtype),
                 step.floor.flops * count,
                 step.floor.time_s,
                 step.floor.binds,

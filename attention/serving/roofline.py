@@ -197,10 +197,10 @@ def decode_floor(
     weights = -(-weight_bytes(weights_of.read, weight_dtype) // count)
     # tokens held, not pages: what is padded is not read. Recurrent states are read and written back.
     cache = allocate(
-        spec, context, batch, kv_dtype, tp=count, page_tokens=1, encoder_context=encoder_context
+        spec.as_read, context, batch, kv_dtype, tp=count, page_tokens=1, encoder_context=encoder_context
     ).bytes_per_rank
     written = batch * _rewritten(spec, cache_format(kv_dtype)) // count
-    attention = batch * step_flops(spec, context, encoder_context) // count
+    attention = batch * step_flops(spec.as_read, context, encoder_context) // count
     multiplied = weights_of.read - weights_of.rows
     weight_flops = 2 * multiplied * batch // count
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
@@ -259,8 +259,10 @@ def _notes(spec: ModelSpec, batch: int, weights: Parameters) -> tuple[str, ...]:
         notes.append("a batch of more than one reads more experts than one token's; the bound counts one token's")
     if weights.source == STATED:
         notes.append("the number of parameters is stated, so tables that are only looked up count as read")
-    if remembered(spec, ("indexer",), lambda: any(state.role is Role.INDEXER for _, state in state_counts(spec))):
-        notes.append("an indexer picks which entries are read; here all of them are counted")
+    if spec.as_read is not spec:
+        notes.append("an indexer picks the entries that are read; its own products are not counted")
+    elif remembered(spec, ("indexer",), lambda: any(state.role is Role.INDEXER for _, state in state_counts(spec))):
+        notes.append("an indexer picks which entries are read, how many is not known: all are counted, so it is no bound")
     return tuple(notes)
 
 
@@ -284,7 +286,7 @@ def traffic_crossover(spec: ModelSpec, weight_dtype: str, kv_dtype: str, batch: 
         ValueError: the parameter count is not known.
     """
     size = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
-    context = context_where(spec, size, kv_dtype, batch)
+    context = context_where(spec.as_read, size, kv_dtype, batch)
     return None if context is None else context + 1
 
 
@@ -312,5 +314,5 @@ def batch_where_compute_binds(accelerator: Accelerator, weight_dtype: str = "bf1
 def cache_share(spec: ModelSpec, context: int, batch: int, weight_dtype: str, kv_dtype: str) -> float:
     """Share of what a step reads that is states, between 0 and 1; weights as the bound counts them."""
     weights = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
-    states = cache_bytes(spec, context, batch, kv_dtype).state_bytes
+    states = cache_bytes(spec.as_read, context, batch, kv_dtype).state_bytes
     return states / (states + weights)

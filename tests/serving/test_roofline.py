@@ -3,7 +3,7 @@
 import pytest
 
 from attention.catalog.published import Accelerator, accelerator, model
-from attention.memory.footprint import sequence_bytes
+from attention.memory.footprint import sequence_bytes, with_n_kv_heads
 from attention.serving.roofline import (
     COMPUTE,
     MEMORY,
@@ -143,3 +143,28 @@ def test_without_a_parameter_count_nothing_is_guessed() -> None:
     for call in (lambda: decode_floor(spec, TOY, 7), lambda: traffic_crossover(spec, "bf16", "bf16")):
         with pytest.raises(ValueError, match="n_parameters of m is not known"):
             call()
+
+
+def test_a_step_reads_what_an_indexer_picks() -> None:
+    latent = PositionState(Role.LATENT, 1, 3, 1, reads=10)
+    indexer = PositionState(Role.INDEXER, 1, 5, 0)
+    spec = ModelSpec("m", (Layer(Kind.LATENT, (latent, indexer), 2, 4, 3),), "bf16", n_parameters=101)
+    # held: all entries of both; read: 10 latents of 4, and every key of the indexer, 2 bytes each
+    assert sequence_bytes(spec, 100) == 100 * (4 + 5) * 2
+    assert decode_floor(spec, TOY, 100).cache_bytes == (10 * 4 + 100 * 5) * 2
+    assert decode_floor(spec, TOY, 7).cache_bytes == sequence_bytes(spec, 7)
+    # two heads, each with 3 + 1 for the key and 3 for the value
+    assert decode_floor(spec, TOY, 100).attention_flops == 2 * 2 * 10 * 7
+    # 202 bytes of weights: 80 of latents and 10 a token
+    assert traffic_crossover(spec, "bf16", "bf16") == 13
+    assert "an indexer picks" in " ".join(decode_floor(spec, TOY, 100).notes)
+
+
+@pytest.mark.parametrize(("id_", "picked"), [("deepseek-ai/DeepSeek-V3.2", 2048), ("zai-org/GLM-5", 2048)])
+def test_a_published_indexer_bounds_what_is_read(id_: str, picked: int) -> None:
+    spec = model(id_).spec
+    read, held = decode_floor(spec, TOY, 131_072).cache_bytes, sequence_bytes(spec, 131_072)
+    assert read == spec.n_layers * 2 * (picked * 576 + 131_072 * 128)
+    assert held == spec.n_layers * 2 * 131_072 * (576 + 128)
+    # the counterfactual has no indexer that picks
+    assert decode_floor(with_n_kv_heads(spec, None), TOY, 131_072).cache_bytes > held

@@ -226,6 +226,9 @@ class Visitor:
         return found
 
     def _fresh(self) -> Iterator[tuple[str, str]]:
+        # what stands in a list that is still searched is not chosen yet; given up, it reads what the page shows
+        self.page.keyboard.press("Escape")
+        self.page.evaluate("() => document.activeElement?.blur()")
         context = self.browser.new_context(**{**self.options, "viewport": self.page.viewport_size})
         try:
             other = context.new_page()

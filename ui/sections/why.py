@@ -55,11 +55,18 @@ def values(
         "batch": f"{load.batch:,}",
         "weights": binary_bytes(last.weight_bytes),
         "stored": binary_bytes(weight_bytes(spec.n_parameters or 0, weight_dtype)),
-        "cache": binary_bytes(last.cache_bytes),
+        "cache": _read(spec, load, last.cache_bytes),
         "flops": decimal(last.flops, "FLOP"),
         "intensity": significant(last.intensity),
         "ridge": "an unpublished number" if peak is None else significant(ridge(accelerator.bytes_per_s, peak)),
     } | (_as_mha(spec, load) if has_attention(spec) else {})
+
+
+def _read(spec: ModelSpec, load: Load, read_bytes: int) -> str:
+    if spec.as_read is spec:
+        return f"{binary_bytes(read_bytes)} of cache"
+    held = binary_bytes(load.batch * sequence_bytes(spec, load.context, load.kv))
+    return f"{binary_bytes(read_bytes)} of its {held} of cache (an indexer picks the entries)"
 
 
 def _as_mha(spec: ModelSpec, load: Load) -> dict[str, str]:

@@ -15,12 +15,12 @@ from attention.spec import Kind, Layer, PositionState, Role, attention_layer, ch
 V4_LAYERS = {"sliding_attention": None, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 
 
-def latent(reader: Reader, index_head_dim: int | None = None) -> Layer:
+def latent(reader: Reader, index_head_dim: int | None = None, reads: int | None = None) -> Layer:
     """The one latent layer that all MLA layers of a model equal."""
     rank = reader.size("kv_lora_rank")
     rope = reader.size("qk_rope_head_dim")
     nope = reader.size("qk_nope_head_dim")
-    return latent_layer(reader.n_heads, rank, rope, nope, reader.size("v_head_dim"), index_head_dim)
+    return latent_layer(reader.n_heads, rank, rope, nope, reader.size("v_head_dim"), index_head_dim, reads)
 
 
 def read(reader: Reader) -> list[Layer]:
@@ -40,16 +40,23 @@ def read_deepseek_v2(reader: Reader) -> list[Layer]:
 
 
 def read_indexed(reader: Reader) -> list[Layer]:
-    """With a sparse indexer, whose keys are cached too, in the layers that own one (`indexer_types`)."""
-    n_layers = reader.n_layers
-    indexed = latent(reader, reader.size("index_head_dim"))
-    plain = latent(reader)
+    """With a sparse indexer, whose keys are cached too, in the layers that own one (`indexer_types`). Layers without
+    one read what the indexer of an earlier layer picked."""
+    n_layers, picked = reader.n_layers, _picked(reader)
+    indexed = latent(reader, reader.size("index_head_dim"), picked)
+    plain = latent(reader, reads=picked)
     types = reader.per_layer("indexer_types", n_layers)
     if types is None:
         return [indexed] * n_layers
     if any(kind not in ("full", "shared") for kind in types):
         reader.refuse("indexer_types", 'must hold "full" and "shared" only')
     return [indexed if kind == "full" else plain for kind in types]
+
+
+def _picked(reader: Reader) -> int | None:
+    """Entries that an indexer picks for a step; None where neither the file nor the class says."""
+    picked = reader.stated("index_topk") or reader.default("index_topk")
+    return None if picked is None else check_size(f"{reader.prefix}index_topk", picked)
 
 
 def read_mistral_large4(reader: Reader) -> list[Layer]:
@@ -106,7 +113,8 @@ def read_deepseek_v4(reader: Reader) -> list[Layer]:
         states = [PositionState(Role.COMPRESSED, 1, head_dim, 0, window)]
         if kind != "sliding_attention":
             rate = check_size(f"{reader.prefix}compress_rates.{kind}", rates.get(kind, V4_LAYERS[kind]), 1, 2**20)
-            states.append(PositionState(Role.COMPRESSED, 1, head_dim, 0, stride=rate))
+            picked = _picked(reader) if kind == "compressed_sparse_attention" else None
+            states.append(PositionState(Role.COMPRESSED, 1, head_dim, 0, stride=rate, reads=picked))
         if kind == "compressed_sparse_attention":
             states.append(PositionState(Role.INDEXER, 1, reader.size("index_head_dim"), 0, stride=rate))
         made[kind] = Layer(Kind.COMPRESSED, tuple(states), heads, head_dim, head_dim)
@@ -118,14 +126,19 @@ def read_deepseek_v4(reader: Reader) -> list[Layer]:
 
 
 def read_minimax_m3(reader: Reader) -> list[Layer]:
-    """MiniMax-M3: ordinary attention in every layer; sparse ones also cache an indexer's keys."""
+    """MiniMax-M3: ordinary attention in every layer; sparse ones also cache an indexer's keys, by which each K/V head
+    picks `index_topk_blocks` blocks. The last of them may have just been begun: the bound counts one entry of it."""
     n_layers = reader.n_layers
     layer = attention_layer(reader.n_heads, reader.n_kv_heads(), reader.head_dim())
     kinds = reader.per_layer("layer_types", n_layers) or ["full_attention"] * n_layers
     if any(kind not in ("full_attention", "minimax_m3_sparse") for kind in kinds):
         reader.refuse("layer_types", 'must hold "full_attention" and "minimax_m3_sparse" only')
     indexer = PositionState(Role.INDEXER, 1, reader.default("index_head_dim"), 0)
-    sparse = Layer(Kind.FULL, (*layer.states, indexer), layer.n_heads, layer.k_head_dim, layer.v_head_dim)
+    blocks, block = (reader.default(name) for name in ("index_topk_blocks", "index_block_size"))
+    held = layer.states[0]
+    assert isinstance(held, PositionState)
+    picked = replace(held, reads=(blocks - 1) * block + 1 if blocks and block else None)
+    sparse = replace(layer, states=(picked, indexer))
     return [sparse if kind == "minimax_m3_sparse" else layer for kind in kinds]
 
 
