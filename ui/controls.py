@@ -264,17 +264,19 @@ def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *
         chosen = home
     st.session_state[key] = 0 if chosen == home else chosen
     pick = f"{key}_pick"
+    names = {n: sharing_name(n_heads, n) if n else "MLA" for n in options}
     _mirror(pick, chosen)
+    state.name_anew(pick, list(names.values()))
     st.select_slider(
         label,
         options,
-        format_func=lambda n: sharing_name(n_heads, n) if n else "MLA",
+        format_func=names.__getitem__,
         key=pick,
         on_change=_adopt,
         args=(pick, key),
         help="All divisors of the number of query heads: from one K/V head (MQA) to one each (MHA).",
     )
-    frame.name_shown(sharing_name(n_heads, chosen) if chosen else "MLA")
+    frame.name_shown(names[chosen])
     return int(chosen)
 
 

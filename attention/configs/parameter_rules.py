@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attention.parameters import Parameters, Routed
-from attention.spec import MAX_SIZE, Kind, Layer, ModelSpec, check_size
+from attention.spec import MAX_SIZE, Kind, Layer, ModelSpec, check_size, shown
 
 
 class Rule(NamedTuple):
@@ -98,6 +98,11 @@ class _Fields:
             self.assumed[next(n for n in names if getattr(self.defaults, n, None) is not None)] = size
         return size
 
+    def optional(self, name: str, minimum: int = 0) -> int | None:
+        """A size that may be absent."""
+        value = self.get(name)
+        return None if value is None else check_size(name, value, minimum, MAX_SIZE)
+
     def flag(self, name: str) -> bool:
         return self.get(name) is True
 
@@ -158,7 +163,8 @@ def _latent(layer: Layer, fields: _Fields, width: int) -> int:
         raise ValueError("attention_bias of latent attention is not counted here")
     rank, rope = fields.size("kv_lora_rank"), fields.size("qk_rope_head_dim")
     # null is a choice here: the queries of the Lite models are not compressed
-    q_rank = fields.stated["q_lora_rank"] if "q_lora_rank" in fields.stated else fields.get("q_lora_rank")
+    silent = "q_lora_rank" in fields.stated and fields.stated["q_lora_rank"] is None
+    q_rank = None if silent else fields.optional("q_lora_rank", 1)
     nope = layer.k_head_dim - rope
     queries = layer.n_heads * layer.k_head_dim
     q = width * queries if q_rank is None else width * q_rank + q_rank + q_rank * queries
@@ -187,10 +193,10 @@ def _mlps(n_layers: int, rule: Rule, fields: _Fields, width: int) -> tuple[int, 
     if rule.moe == "gpt_oss":
         each, router = each + 2 * inner + width, router + experts
     beside = 0
-    if rule.moe == "qwen" and (shared := fields.get("shared_expert_intermediate_size")):
+    if rule.moe == "qwen" and (shared := fields.optional("shared_expert_intermediate_size")):
         beside = 3 * width * shared + width
     elif rule.moe == "deepseek":
-        beside = 3 * width * inner * (fields.get("n_shared_experts") or 0)
+        beside = 3 * width * inner * (fields.optional("n_shared_experts") or 0)
     total += len(sparse) * (experts * each + router + beside)
     return total, (Routed(len(sparse), experts, chosen, each),)
 
@@ -202,10 +208,12 @@ def _sparse_layers(n_layers: int, rule: Rule, fields: _Fields) -> Sequence[int]:
     if rule.moe in ("mixtral", "gpt_oss"):
         return range(n_layers)
     if rule.moe == "qwen":
-        step, dense = fields.get("decoder_sparse_step") or 1, set(fields.get("mlp_only_layers") or ())
-        experts = fields.get("num_experts") or 0
+        step, dense = fields.optional("decoder_sparse_step") or 1, fields.get("mlp_only_layers") or []
+        if not isinstance(dense, list):
+            raise ValueError(f"mlp_only_layers must be a list of layers, got {shown(dense)}")
+        experts = fields.optional("num_experts") or 0
         return [i for i in range(n_layers) if experts and i not in dense and (i + 1) % step == 0]
     if fields.get("n_routed_experts") is None:
         return ()
-    first, step = fields.get("first_k_dense_replace") or 0, fields.get("moe_layer_freq") or 1
+    first, step = fields.optional("first_k_dense_replace") or 0, fields.optional("moe_layer_freq") or 1
     return [i for i in range(n_layers) if i >= first and i % step == 0]

@@ -16,9 +16,17 @@ GPT2 = Path(__file__).resolve().parents[1] / "data" / "configs" / "openai-commun
 QWEN = GPT2.with_name("Qwen__Qwen3-8B.json")
 
 
+def expect_open(page: Page) -> None:
+    """Wait until the panel stands still: what is clicked while it opens, the driver scrolls to first, and a list that
+    is open closes when the page scrolls."""
+    details = page.locator(".st-key-more details")
+    expect(details).to_have_attribute("open", "")
+    details.evaluate("e => Promise.all(e.getAnimations({subtree: true}).map(a => a.finished.catch(() => 0)))")
+
+
 def open_more(page: Page) -> None:
     page.locator(".st-key-more summary").click()
-    expect(page.locator(".st-key-more details")).to_have_attribute("open", "")
+    expect_open(page)
 
 
 def expect_closed(page: Page) -> None:
@@ -115,6 +123,7 @@ def test_more_is_a_menu_for_keyboard_and_mouse(app: str, page: Page) -> None:
     expect(page.locator(".st-key-more [data-testid=stExpanderDetails]")).to_have_attribute("inert", "")
     summary.focus()
     page.keyboard.press("Enter")
+    expect_open(page)
     expect(page.locator(".st-key-context_exact input")).to_be_visible()
     # a list that one of its controls opens stands outside of it, and does not close it
     page.locator(".st-key-k_weights input").click()

@@ -97,6 +97,22 @@ def test_one_to_three_fields_changed(data: st.DataObject) -> None:
     assert_read_or_refused(config)
 
 
+COUNTED = (
+    *("vocab_size", "padded_vocab_size", "tie_word_embeddings", "intermediate_size", "moe_intermediate_size"),
+    *("n_routed_experts", "num_experts", "num_local_experts", "num_experts_per_tok", "n_shared_experts"),
+    *("shared_expert_intermediate_size", "first_k_dense_replace", "moe_layer_freq", "decoder_sparse_step"),
+    *("mlp_only_layers", "q_lora_rank", "attention_bias", "mlp_bias", "use_qk_norm"),
+)
+"""What the count of the parameters reads, and the cache does not depend on."""
+
+
+@pytest.mark.parametrize("name", ["deepseek-ai__DeepSeek-V3", "Qwen__Qwen3-30B-A3B", "openai__gpt-oss-120b"])
+@pytest.mark.parametrize("field", COUNTED)
+def test_what_only_the_parameters_need_may_be_anything(name: str, field: str) -> None:
+    for value in (None, True, "8", "", -1, 0, 3.5, 10**30, [], [[]], [None], {}, float("nan")):
+        assert_read_or_refused({**load_config(CONFIGS / f"{name}.json"), field: value})
+
+
 @FUZZ
 @given(st.data())
 def test_fields_of_another_family_added(data: st.DataObject) -> None:

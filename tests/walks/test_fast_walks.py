@@ -56,6 +56,19 @@ def test_a_list_whose_names_change_reads_the_new_one() -> None:
     assert tab.shown(layer) == tab.known(layer) == "full · 1 K/V head · 32 layers"
 
 
+@pytest.mark.parametrize(
+    ("page", "heads", "key", "name"),
+    [("pages/spectrum.py", "heads", "spec_kv_pick", "MQA"), ("pages/timings.py", "t_heads", "t_kv", "MQA")],
+)
+def test_a_sharing_is_named_for_the_heads_there_are(page: str, heads: str, key: str, name: str) -> None:
+    """Found by a walk: one K/V head of one query head is MHA, and was still called so when there were 1,024."""
+    tab = Tab(page, {"model": "custom", "heads": "1", "kv_heads": "1", "t_heads": "1", "t_kv": "1"})
+    for n in (1.0, 64.0):
+        tab.put(next(part for part in tab.controls() if part.name == heads), n)
+    control = next(part for part in tab.controls() if part.name == key)
+    assert tab.shown(control) == tab.known(control) == [name]
+
+
 def test_controls_that_a_run_left_out_read_their_values_when_it_has_ended() -> None:
     """Found by a walk: nothing was marked under View after a run that other controls had been moved in."""
     with worker_of_walks() as jobs:

@@ -49,12 +49,14 @@ def controls() -> tuple[dict[str, Any] | None, Any]:
     fitting = [n for n in st.session_state["t_kv"] if n in options]
     if fitting != st.session_state["t_kv"]:
         st.session_state["t_kv"] = fitting or [n_heads]
+    sharings = {n: sharing_name(n_heads, n) for n in options}
+    state.name_anew("t_kv", list(sharings.values()))
     with kv:
         shared = st.multiselect(
             "K/V heads",
             options,
             key="t_kv",
-            format_func=lambda n: sharing_name(n_heads, n),
+            format_func=sharings.__getitem__,
             help="Each is timed: as many as query heads is MHA, one is MQA.",
         )
     with ctx:
