@@ -55,7 +55,7 @@ test-fast: $(VENV)/dev.stamp
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not browser"
 
 soak: $(VENV)/dev.stamp browser
-	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/worker/test_worker.py tests/kept/test_store.py tests/configs/test_readings.py tests/walks
+	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/worker/test_worker.py tests/kept/test_store.py tests/configs/test_readings.py tests/uptrain tests/browser/test_layout.py tests/walks
 	$(PY) -m bench.load
 
 rehearse:

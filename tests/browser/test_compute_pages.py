@@ -96,7 +96,8 @@ def test_an_assumption_changes_what_fits(app: str, page: Page) -> None:
     expect(page).to_have_url(re.compile("f_util=89"))
 
 
-def test_the_models_own_code_agrees(app: str, page: Page) -> None:
+def test_the_models_own_code_agrees(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
     visit(page, f"{app}/kv_cache?{urlencode({'model': 'openai-community/gpt2', 'context': 512})}")
     page.get_by_role("button", name="Verify", exact=True).click()
     verdict = page.locator("[data-testid=stMetric]").filter(has_text="In the model's own cache")
@@ -104,8 +105,8 @@ def test_the_models_own_code_agrees(app: str, page: Page) -> None:
     expect(page.locator("[data-testid=stMetric]").filter(has_text="Verdict")).to_contain_text("exact")
 
 
-def test_a_phone_shows_the_pages_without_sideways_scrolling(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page(viewport={"width": 390, "height": 844})
+def test_a_phone_shows_the_pages_without_sideways_scrolling(app: str, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
     for path in ("kv_cache", "compare", "fit", "accuracy", "about"):
         visit(page, f"{app}/{path}")
         assert_sound(page)

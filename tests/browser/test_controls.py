@@ -40,8 +40,12 @@ def set_number(page: Page, key: str, value: int) -> None:
 
 
 @pytest.fixture
-def sized(new_page: Callable[..., Page]) -> Callable[[int], Page]:
-    return lambda width: new_page(viewport={"width": width, "height": 900})
+def sized(page: Page) -> Callable[[int], Page]:
+    def size(width: int) -> Page:
+        page.set_viewport_size({"width": width, "height": 900})
+        return page
+
+    return size
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -135,7 +139,10 @@ def test_more_is_a_menu_for_keyboard_and_mouse(app: str, page: Page) -> None:
     expect(summary).to_be_focused()
 
 
-def test_a_configuration_from_a_file_is_what_the_text_field_and_verify_read(app: str, page: Page) -> None:
+def test_a_configuration_from_a_file_is_what_the_text_field_and_verify_read(
+    app: str, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
     visit(page, f"{app}/kv_cache?model=config&context=512")
     page.locator(".st-key-config_text textarea").fill(QWEN.read_text())
     page.locator(".st-key-config_text textarea").press("Control+Enter")

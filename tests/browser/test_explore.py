@@ -51,7 +51,10 @@ def test_a_picked_model(app: str, page: Page) -> None:
     expect(page.get_by_role("img", name="32 query heads, each with a K/V head of its own")).to_be_visible()
 
 
-def test_link_restores_everything_as_first_request(cold_server: Callable[..., Server], page: Page) -> None:
+def test_link_restores_everything_as_first_request(
+    cold_server: Callable[..., Server], new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
     server = cold_server()
     visit(page, f"{server.url}/?v=1&model=custom&layers=3&heads=12&kv_heads=4&head_dim=64&context=5000&batch=7&kv=fp8")
     # 3 layers x 4 heads x (64 + 64) x 5,000 x 7 x 1 byte
@@ -80,7 +83,8 @@ def test_copy_link(app: str, new_page: Callable[..., Page]) -> None:
     assert {"v=1", "context=4096", "batch=3", "kv=bf16"} <= set(copied.split("?")[1].split("&"))
 
 
-def test_embedded_shows_the_figure_alone(app: str, page: Page) -> None:
+def test_embedded_shows_the_figure_alone(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
     visit(page, f"{app}/?embed=true")
     expect(page.get_by_role("img", name="query heads")).to_be_visible()
     expect(page.locator(".st-key-model")).to_be_hidden()
@@ -97,7 +101,8 @@ def test_typed_sizes_that_make_no_model_are_explained(app: str, page: Page) -> N
 
 
 @pytest.mark.slow
-def test_timing_to_its_end_and_another_stopped(app: str, page: Page) -> None:
+def test_timing_to_its_end_and_another_stopped(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
     # a small shape, so that the run is a matter of seconds
     visit(page, f"{app}/?model=custom&layers=2&heads=6&kv_heads=3&head_dim=16&context=64")
     page.get_by_role("button", name="Run", exact=True).click()

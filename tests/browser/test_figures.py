@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Literal
 from urllib.parse import quote
 
 import pytest
@@ -28,8 +29,10 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("address", "key"), [("compare", "compare"), ("kv_cache", "kv_cache")])
-def test_a_hover_text_can_be_read(app: str, new_page: Callable[..., Page], scheme: str, address: str, key: str) -> None:
-    page = new_page(color_scheme=scheme)
+def test_a_hover_text_can_be_read(
+    app: str, page: Page, scheme: Literal["light", "dark"], address: str, key: str
+) -> None:
+    page.emulate_media(color_scheme=scheme)
     visit(page, f"{app}/{address}")
     expect(page.locator(f".st-key-{key} .draglayer .nsewdrag").first).to_be_attached()
     at_rest(page)
@@ -69,7 +72,8 @@ requestAnimationFrame(look);
 """
 
 
-def test_what_is_drawn_for_the_first_time_does_not_come_from_elsewhere(app: str, page: Page) -> None:
+def test_what_is_drawn_for_the_first_time_does_not_come_from_elsewhere(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
     page.add_init_script(FIRST_FRAMES)
     visit(page, f"{app}/spectrum")
     page.wait_for_function("() => window.headshareFirst.length >= 200")

@@ -29,8 +29,8 @@ def test_slider_moves_the_same_elements(app: str, page: Page) -> None:
     expect(page.get_by_role("img", name="share 16 K/V heads")).to_be_visible()
 
 
-def test_reduced_motion(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page(reduced_motion="reduce")
+def test_reduced_motion(app: str, page: Page) -> None:
+    page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app}/heads")
     moves = page.locator(f"{MAP} .head").first.evaluate("e => getComputedStyle(e).transitionProperty")
     assert moves == "none"
@@ -63,7 +63,10 @@ def test_decode_steps(app: str, page: Page) -> None:
     assert_sound(page)
 
 
-def test_link_to_a_distinct_layer_as_first_request(cold_server: Callable[..., Server], page: Page) -> None:
+def test_link_to_a_distinct_layer_as_first_request(
+    cold_server: Callable[..., Server], new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
     visit(page, f"{cold_server().url}/heads?model=google/gemma-3-27b-pt&context=32768&h_layer=1&h_kv=4&h_step=2")
     expect(page.get_by_role("img", name="32 query heads share 4 K/V heads, 8 to each")).to_be_visible()
     expect(page.get_by_text("behind the 32,767 tokens already there")).to_be_visible()
@@ -71,8 +74,8 @@ def test_link_to_a_distinct_layer_as_first_request(cold_server: Callable[..., Se
     assert_sound(page)
 
 
-def test_many_heads_on_a_phone(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page(viewport={"width": 390, "height": 844})
+def test_many_heads_on_a_phone(app: str, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
     visit(page, f"{app}/heads?model=custom&heads=128&kv_heads=128&head_dim=8&layers=1")
     expect(page.locator(f"{MAP} .unit:not(.merged)")).to_have_count(128)
 

@@ -25,9 +25,8 @@ def numbers_of(place: Locator) -> str:
     return str(place.evaluate("e => e.querySelector('svg')?.getAttribute('aria-label') ?? e.textContent"))
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_run_on_explore_is_seen_by_who_opens_its_link(app: str, new_page: Callable[..., Page], width: int) -> None:
-    page = visit(new_page(viewport={"width": width, "height": 844}), f"{app}/?{TINY}")
+def test_a_run_on_explore_is_seen_by_who_opens_its_link(app: str, new_page: Callable[..., Page]) -> None:
+    page = visit(new_page(viewport={"width": 390, "height": 844}), f"{app}/?{TINY}")
     button(page, "Run").click()
     expect(page).to_have_url(re.compile("e_kept=[0-9a-f]{16}"), timeout=LONG_MS)
     expect(page.get_by_text("Measured on")).to_be_visible()
@@ -74,9 +73,10 @@ def test_a_link_to_a_run_that_is_not_kept_says_so(app: str, page: Page) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_byte_and_the_heads_looked_at_are_in_the_address(
-    app: str, new_page: Callable[..., Page], width: int
+    app: str, page: Page, new_page: Callable[..., Page], width: int
 ) -> None:
-    page = visit(new_page(viewport={"width": width, "height": 844}), f"{app}/heads_learn?learn_text=Brackets")
+    page.set_viewport_size({"width": width, "height": 844})
+    visit(page, f"{app}/heads_learn?learn_text=Brackets")
     view = page.locator(".st-key-attention .view")
     text = view.locator(".text")
     view.locator(".text span").nth(10).click()
@@ -116,8 +116,10 @@ def test_a_byte_that_the_text_does_not_have_is_replaced_in_words(app: str, page:
     assert_sound(page)
 
 
-def test_the_parameter_count_of_why_share_is_in_the_address(app: str, new_page: Callable[..., Page]) -> None:
-    page = visit(new_page(), f"{app}/why?model=custom")
+def test_the_parameter_count_of_why_share_is_in_the_address(
+    app: str, page: Page, new_page: Callable[..., Page]
+) -> None:
+    visit(page, f"{app}/why?model=custom")
     box = page.locator(".st-key-parameters_pick input")
     box.fill("12.345")
     box.press("Enter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import FloatRect, Locator, Page, expect
@@ -32,6 +33,12 @@ def tab_to(page: Page, target: Locator) -> None:
         pytest.fail(f"Tab does not reach {target}")
     assert target.evaluate("e => e.matches(':focus-visible')")
     assert page.screenshot(clip=clip, animations="disabled", caret="hide") != unfocused
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    """A visitor of their own for each test: where the focus begins is the browser's."""
+    return new_page()
 
 
 def test_explore_without_a_mouse(app: str, page: Page) -> None:

@@ -6,14 +6,14 @@ A new file in ``pages/`` is taken up by itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import visit
 from tests.browser.looks import MOST_SHIFT, at_rest, findings, shifts, watch_console, watch_shifts
-from tests.server import ROOT
+from tests.server import PATIENCE_MS, ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 DRAWN_TO = {390: (320,), 1280: (1920, 1024, 820)}
@@ -22,13 +22,24 @@ if os.environ.get("HEADSHARE_SOAK") == "1":
     DRAWN_TO |= {320: (), 820: (), 1024: (), 1920: ()}
 
 
+@pytest.fixture(scope="module")
+def watched(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
+    """A tab that loads page after page, and what its console has said."""
+    context = browser.new_context()
+    watch_shifts(context)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    yield page, watch_console(page)
+    context.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", DRAWN_TO)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_at_a_width(app: str, new_page: Callable[..., Page], name: str, width: int) -> None:
-    page = new_page(viewport={"width": width, "height": 844 if width < 700 else 900})
-    watch_shifts(page.context)
-    said = watch_console(page)
+def test_a_page_at_a_width(app: str, watched: tuple[Page, list[str]], name: str, width: int) -> None:
+    page, said = watched
+    page.set_viewport_size({"width": width, "height": 844 if width < 700 else 900})
+    said.clear()
     for _ in range(3):
         # a page that a busy machine takes long to make is shown as it comes: that is seen again only if it is its own
         visit(page, f"{app}/{name}")

@@ -19,7 +19,8 @@ def frame_number(page: Page) -> int:
     return int(page.locator(DECODE).get_attribute("data-frame") or -1)
 
 
-def test_the_decode_plays_without_the_server(app: str, page: Page) -> None:
+def test_the_decode_plays_without_the_server(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
     sent: list[object] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
     visit(page, f"{app}/why")
@@ -60,8 +61,8 @@ def test_the_decode_steps_and_scrubs_by_keyboard(app: str, page: Page) -> None:
     expect(page.locator(".st-key-quiz_why_half")).to_contain_text("That is it")
 
 
-def test_the_flow_stands_still_for_those_who_ask_for_it(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page(reduced_motion="reduce")
+def test_the_flow_stands_still_for_those_who_ask_for_it(app: str, page: Page) -> None:
+    page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app}/why")
     expect(page.locator(DECODE)).to_have_attribute("data-playing", "no")
     page.get_by_role("button", name="Play", exact=True).click()
@@ -140,7 +141,8 @@ def test_any_text_in_the_address(app: str, page: Page, typed: str, seen: str) ->
     assert_sound(page)
 
 
-def test_the_code_shows_its_steps_and_runs(app: str, page: Page) -> None:
+def test_the_code_shows_its_steps_and_runs(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
     visit(page, f"{app}/code")
     diff = page.locator(".hs-diff")
     expect(diff.locator(".add").first).to_contain_text("class MultiQueryAttention")
@@ -177,7 +179,7 @@ def test_published_tables_can_be_read(app: str, page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["why", "spectrum", "published", "code", "heads_learn"])
-def test_pages_fit_a_phone(app: str, new_page: Callable[..., Page], name: str) -> None:
-    page = new_page(viewport={"width": 390, "height": 844})
+def test_pages_fit_a_phone(app: str, page: Page, name: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
     visit(page, f"{app}/{name}")
     assert_sound(page)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -126,8 +125,9 @@ def test_what_finds_nothing_says_so_and_does_not_stay(app: str, page: Page) -> N
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_field_follows_the_page_in_any_order(app: str, new_page: Callable[..., Page], width: int) -> None:
-    page = visit(new_page(viewport={"width": width, "height": 844}), f"{app}/kv_cache")
+def test_the_field_follows_the_page_in_any_order(app: str, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    visit(page, f"{app}/kv_cache")
     box = field(page)
     box.click()
     box.fill("gpt oss 120")

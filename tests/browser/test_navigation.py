@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PATIENCE_MS, ready, visit
@@ -12,6 +13,12 @@ from tests.browser.conftest import PATIENCE_MS, ready, visit
 
 def link(page: Page, name: str) -> Locator:
     return page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True)
+
+
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    """A visitor of their own for each test: where the focus begins is the browser's."""
+    return new_page()
 
 
 def test_a_click_keeps_what_every_page_showed(app: str, page: Page) -> None:

@@ -24,6 +24,12 @@ def printed(page: Page, path: Path) -> pypdfium2.PdfDocument:
     return pypdfium2.PdfDocument(path)
 
 
+@pytest.fixture
+def page(new_page: Callable[..., Page]) -> Page:
+    """A visitor of their own for each test."""
+    return new_page()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_paper_has_it_all_in_black_on_white(
     app: str, new_page: Callable[..., Page], tmp_path: Path, scheme: str

@@ -51,10 +51,19 @@ def declared(page: str) -> frozenset[str]:
 
 
 @cache
+def has_models(page: str) -> bool:
+    """Whether a model is picked on the page."""
+    return "model" in {key for key, _ in controls_of(open_page(page))}
+
+
+@cache
 def drawn(page: str) -> frozenset[tuple[str, str]]:
     """The controls that the page draws in some view."""
     found = set()
     for view in VIEWS:
+        # what the page does not declare changes nothing on it
+        if not set(view) <= declared(page) and not ("model" in view and has_models(page)):
+            continue
         at = open_page(page, **view)
         if any(area.key == "config_text" for area in at.text_area):
             at.text_area(key="config_text").set_value(CONFIG).run()

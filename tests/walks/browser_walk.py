@@ -39,6 +39,7 @@ class Visitor:
         self.context = browser.new_context(**self.options)
         self.said: list[str] = []
         self.page = self._tab()
+        self.other: Page | None = None
         self.steps: list[Step] = []
         self.runs = 0
 
@@ -62,6 +63,8 @@ class Visitor:
 
     def close(self) -> None:
         self.context.close()
+        if self.other is not None:
+            self.other.context.close()
 
     @property
     def place(self) -> str:
@@ -229,28 +232,28 @@ class Visitor:
         # what stands in a list that is still searched is not chosen yet; given up, it reads what the page shows
         self.page.keyboard.press("Escape")
         self.page.evaluate("() => document.activeElement?.blur()")
-        context = self.browser.new_context(**{**self.options, "viewport": self.page.viewport_size})
-        try:
-            other = context.new_page()
-            other.set_default_timeout(PATIENCE_MS)
-            opened = ""
-            # a busy machine may take a step, and its address, only after another was opened
-            while opened != self.page.url:
-                opened = self.page.url
-                other.goto(opened)
-                other.wait_for_selector(READY)
-                other.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
-                # words arrive one after the other
-                for _ in range(20):
-                    mine, theirs = self.page.evaluate(WORDS), other.evaluate(WORDS)
-                    if theirs == mine:
-                        return
-                    other.wait_for_timeout(200)
-            gone = [w for w in mine if w not in theirs][:3], [w for w in theirs if w not in mine][:3]
-            if any(gone):
-                yield "address", f"{self.page.url[len(self.server.url) :][:200]}: here {gone[0]}, opened anew {gone[1]}"
-        finally:
-            context.close()
+        if self.other is None:
+            self.other = self.browser.new_context(**self.options).new_page()
+            self.other.set_default_timeout(PATIENCE_MS)
+        other = self.other
+        if size := self.page.viewport_size:
+            other.set_viewport_size(size)
+        opened = ""
+        # a busy machine may take a step, and its address, only after another was opened
+        while opened != self.page.url:
+            opened = self.page.url
+            other.goto(opened)
+            other.wait_for_selector(READY)
+            other.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
+            # words arrive one after the other
+            for _ in range(20):
+                mine, theirs = self.page.evaluate(WORDS), other.evaluate(WORDS)
+                if theirs == mine:
+                    return
+                other.wait_for_timeout(200)
+        gone = [w for w in mine if w not in theirs][:3], [w for w in theirs if w not in mine][:3]
+        if any(gone):
+            yield "address", f"{self.page.url[len(self.server.url) :][:200]}: here {gone[0]}, opened anew {gone[1]}"
 
 
 def play(

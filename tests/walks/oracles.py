@@ -62,6 +62,11 @@ CACHE = {
 }
 """Where a page says what the model's own cache needs, as text of :meth:`Tab.text`. What a step reads is another
 quantity: recurrent states are written back."""
+WEIGHTS = {
+    "pages/kv_cache.py": (re.compile(rf"weights {SIZE}, [\d.,]+ ?[KMBT]? parameters"), "k_weights", ""),
+    "pages/fit.py": (re.compile(rf'"label": "weights", "text": "{SIZE}"'), "f_weights", "f_count"),
+}
+"""Where a page says what the weights need, the key of their format, and the key by which they are divided."""
 LOAD = ("model", "context", "batch", "kv", "layers", "heads", "kv_heads", "head_dim", "window", "config")
 """Keys of the address that a model's cache depends on."""
 
@@ -81,6 +86,12 @@ class Ledger:
         found: list[tuple[tuple[Any, ...], str]] = []
         if own and (hit := CACHE.get(tab.page, re.compile("$^")).search(text)):
             found.append((("cache", *load), hit.groups()[-1]))
+        if tab.page in WEIGHTS:
+            says, dtype, divided = WEIGHTS[tab.page]
+            model = [query.get(key, [""])[-1] for key in LOAD if key not in ("context", "batch", "kv")]
+            if (hit := says.search(text)) and query.get(divided, ["1"])[-1] == "1":
+                stated = query.get("parameters", [""])[-1]
+                found.append((("weights", *model, query.get(dtype, ["bf16"])[-1], stated), hit.groups()[-1]))
         for key, size in found:
             page, before = self.told.setdefault(key, (tab.page, size))
             if before != size:

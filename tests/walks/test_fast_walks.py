@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from tests.walks.apptest_walk import PAGES, play, walk
+from tests.walks.apptest_walk import play, walk
 from tests.walks.fake_jobs import worker_of_walks
 from tests.walks.replay import Fault, shorten
 from tests.walks.tab import Tab
 
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
-SECONDS = 1200 if SOAK else 35
+SECONDS = 900 if SOAK else 25
 STEPS = 20_000 if SOAK else 250
 
 
@@ -26,11 +26,6 @@ def test_nothing_is_found(seed: int | None) -> None:
     print(f"seed {seed}: {done} steps")
     assert done > 10
     assert not reports, f"seed {seed}, {done} steps:\n" + "\n".join(reports)
-
-
-def test_every_page_offers_something() -> None:
-    for page in PAGES:
-        assert Tab(page).controls() or page == "pages/about.py", page
 
 
 def test_a_walk_is_shortened() -> None:
