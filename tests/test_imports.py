@@ -116,7 +116,7 @@ def imported_first(tree: ast.Module) -> Iterator[str]:
 
 def circle_among(root: Path) -> list[str]:
     """Modules that need one another before any of them is there; [] if none do."""
-    names = {name: path for name, path in module_files(root)}
+    names = dict(module_files(root))
     needs = {
         name: {other for other in imported_first(ast.parse(path.read_text())) if other in names and other != name}
         for name, path in names.items()

@@ -262,7 +262,7 @@ def _notes(spec: ModelSpec, batch: int, weights: Parameters) -> tuple[str, ...]:
     if spec.as_read is not spec:
         notes.append("an indexer picks the entries that are read; its own products are not counted")
     elif remembered(spec, ("indexer",), lambda: any(state.role is Role.INDEXER for _, state in state_counts(spec))):
-        notes.append("an indexer picks which entries are read, how many is not known: all are counted, so it is no bound")
+        notes.append("an indexer picks which entries are read, it is not known how many: counting all is no bound")
     return tuple(notes)
 
 
