@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from attention.configs.reader import load_config, spec_from_config
     from attention.layers import GroupedQueryAttention, KVCache, MultiHeadAttention, MultiQueryAttention
     from attention.memory.allocation import Allocation, allocate
-    from attention.memory.footprint import CacheBytes, cache_bytes, with_n_kv_heads
+    from attention.memory.footprint import CacheBytes, cache_bytes
     from attention.serving.fit import Setup, largest_batch, largest_context
     from attention.serving.roofline import decode_floor
+    from attention.sharing import with_n_kv_heads
     from attention.spec import Kind, Layer, ModelSpec, attention_layer, latent_layer, uniform_spec
 
 _HOME = {

@@ -287,11 +287,16 @@ class ModelSpec:
         other.__dict__.update(groups=self.groups, memo=self.memo)
         return other
 
-    @cached_property
+    @property
     def as_read(self) -> ModelSpec:
-        """The model with what a step reads in place of what it holds: itself, unless an indexer picks some entries."""
+        """The model whose layers hold what a step reads of them: itself, unless an indexer picks some entries."""
+        if ("as read",) not in self.memo:
+            self.memo["as read",] = self._as_read()
+        return self.memo["as read",] or self
+
+    def _as_read(self) -> ModelSpec | None:
         if not any(isinstance(s, PositionState) and s.reads for layer, _ in self.groups for s in layer.states):
-            return self
+            return None
         read = {layer: replace(layer, states=tuple(_as_read(s) for s in layer.states)) for layer, _ in self.groups}
         return replace(self, layers=tuple(read[layer] for layer in self.layers))
 

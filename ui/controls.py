@@ -13,8 +13,9 @@ from typing import Any
 
 import streamlit as st
 
+from attention import sharing
 from attention.formats import FORMATS
-from attention.memory.footprint import MAX_BATCH, MAX_CONTEXT, divisors
+from attention.memory.footprint import MAX_BATCH, MAX_CONTEXT
 from attention.memory.model_words import findable
 from attention.spec import ModelSpec, uniform_spec
 from attention.units import tokens
@@ -107,7 +108,7 @@ def _typed() -> ModelSpec:
         columns = st.columns(5, vertical_alignment="bottom")
         layers = columns[0].number_input("Layers", 1, 10_000, key="layers")
         heads = columns[1].number_input("Query heads", 1, 1024, key="heads")
-        options = divisors(int(heads))
+        options = sharing.divisors(int(heads))
         if st.session_state.get("kv_heads") not in options:
             st.session_state["kv_heads"] = max(d for d in options if d <= st.session_state.get("kv_heads", 1))
         kv_heads = columns[2].select_slider("K/V heads", options, key="kv_heads", help="Divisors of the query heads.")
@@ -257,14 +258,14 @@ def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *
     Declare the key as ``params.integer(key, 0, 0, 1024, per_model=True)``; 0 in the address means `own`.
     With `latent` the model's own place is 0, before all of them: MLA shares in another way.
     """
-    options = (0, *divisors(n_heads)) if latent else divisors(n_heads)
+    options = (0, *sharing.divisors(n_heads)) if latent else sharing.divisors(n_heads)
     home = 0 if latent else own
     chosen = st.session_state.get(key) or home
     if chosen not in options:
         chosen = home
     st.session_state[key] = 0 if chosen == home else chosen
     pick = f"{key}_pick"
-    names = {n: sharing_name(n_heads, n) if n else "MLA" for n in options}
+    names = {n: sharing.name(n_heads, n) if n else "MLA" for n in options}
     _mirror(pick, chosen)
     state.name_anew(pick, list(names.values()))
     st.select_slider(
@@ -278,13 +279,6 @@ def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *
     )
     frame.name_shown(names[chosen])
     return int(chosen)
-
-
-def sharing_name(n_heads: int, n_kv_heads: int) -> str:
-    """MHA, GQA-8 or MQA."""
-    if n_kv_heads == n_heads:
-        return "MHA"
-    return "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
 
 
 def _mirror(widget: str, value: Any) -> None:

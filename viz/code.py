@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from attention import sharing
 from attention.kernels.case import Result
 from attention.timing.views import faster, faster_text
 from attention.units import duration, held
@@ -23,10 +24,10 @@ WAYS = {
 
 def _label(result: Result) -> str:
     n = result.n_kv_heads
-    sharing = "MHA" if n == result.n_heads else "MQA" if n == 1 else f"GQA-{n}"
+    shared = sharing.name(result.n_heads, n)
     if n == result.n_heads:
-        return sharing
-    return f"{sharing}: {WAYS.get(result.implementation, result.implementation)}"
+        return shared
+    return f"{shared}: {WAYS.get(result.implementation, result.implementation)}"
 
 
 def plot_trap(results: Sequence[Result]) -> go.Figure:

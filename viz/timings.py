@@ -7,7 +7,7 @@ from math import log10
 
 import plotly.graph_objects as go
 
-from attention.timing.views import Bar, Curve, sharing
+from attention.timing.views import Bar, Curve
 from attention.units import duration, ratio, tokens
 from viz import theme
 from viz.labels import EndLabel, end_labels
@@ -56,7 +56,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
         return theme.empty(plain(title, 160) or "Timings", "No timing of this shape yet.")
     bars = [bar._replace(name=plain(bar.name)) for bar in bars]
     names = list(dict.fromkeys(bar.name for bar in bars))
-    shared = sorted({(bar.n_kv_heads, sharing(bar)) for bar in bars}, reverse=True)
+    shared = sorted({(bar.n_kv_heads, bar.sharing) for bar in bars}, reverse=True)
     colors = _gqa_colors([name for _, name in shared])
     fig = go.Figure()
     for name in names:
@@ -125,10 +125,10 @@ def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
     curves = [curve for curve in curves if curve.context]
     if not curves:
         return theme.empty(plain(title, 160) or "Timings over the context", "No timing of this shape yet.")
-    colors = _gqa_colors([sharing(curve) for curve in curves])
+    colors = _gqa_colors([curve.sharing for curve in curves])
     fig = go.Figure()
     for curve in curves:
-        way = sharing(curve)
+        way = curve.sharing
         fig.add_scatter(
             x=curve.context,
             y=curve.median_s,
@@ -155,7 +155,7 @@ def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
     contexts = [c for curve in curves for c in curve.context]
     theme.token_axis(fig, min(contexts), max(contexts))
     _time_axis(fig, min(times) / 2, max(times) * 2, "y")
-    named = [EndLabel(c.context[-1], c.median_s[-1], sharing(c), colors[sharing(c)]) for c in curves]
+    named = [EndLabel(c.context[-1], c.median_s[-1], c.sharing, colors[c.sharing]) for c in curves]
     for note in end_labels(named, (min(times) / 2, max(times) * 2), 320):
         fig.add_annotation(**note)
     fig.update_layout(height=400, title_text=plain(title, 160), showlegend=False, margin={"r": 24})

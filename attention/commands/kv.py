@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from attention import units
+from attention import sharing, units
 from attention.catalog.sources import resolve
 from attention.formats import FORMATS, cache_format
 from attention.log_lines import quoted
@@ -17,7 +17,6 @@ from attention.memory.footprint import (
     check_batch,
     check_context,
     layers_bytes,
-    with_n_kv_heads,
 )
 from attention.spec import ModelSpec, check_size
 
@@ -113,7 +112,7 @@ def describe(spec: ModelSpec, source: str, args: argparse.Namespace) -> dict[str
     if kv_dtype is None:
         raise ValueError("torch_dtype is not stated, so the cache's dtype is not known; choose one with --kv-dtype")
     if args.n_kv_heads is not None:
-        spec = with_n_kv_heads(spec, args.n_kv_heads)
+        spec = sharing.with_n_kv_heads(spec, args.n_kv_heads)
     encoder = args.encoder_context
     sums = cache_bytes(spec, args.context, args.batch, kv_dtype, encoder)
     held = allocate(

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from attention.formats import cache_format
-from attention.memory.footprint import divisors, sequence_bytes
+from attention.memory.footprint import sequence_bytes
 from attention.memory.terms import shared_bytes
 from attention.serving.roofline import cache_share
+from attention.sharing import divisors
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, decimal, parameters, significant
 

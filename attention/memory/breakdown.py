@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from attention import formats
+from attention import formats, sharing
 from attention.formats import CacheFormat, cache_format
 from attention.memory.footprint import (
     check_batch,
     check_context,
     context_where,
-    divisors,
     layer_bytes,
     sequence_bytes,
-    with_n_kv_heads,
 )
-from attention.memory.terms import remembered, shared_total, state_counts
+from attention.memory.terms import shared_total, state_counts
 from attention.spec import DTYPE_BYTES, Kind, Layer, ModelSpec, PositionState, Role, State
 
 
@@ -141,42 +139,26 @@ def variants(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf1
     latent = any(layer.kind is Kind.LATENT for layer, _ in spec.groups)
     if not n_heads:
         return (Variant(spec.name, 0, own, True),)
-    own_name = "MLA" if latent else _name(n_heads, n_kv)
+    own_name = "MLA" if latent else sharing.name(n_heads, n_kv)
     rows = [] if latent else [Variant(own_name, n_kv, own, True)]
     for n in _steps(n_heads):
         if latent or n != n_kv:
             bytes_ = _counterfactual(spec, n, context, fmt)
             if bytes_ is not None:
-                rows.append(Variant(_name(n_heads, n), n, batch * bytes_, False))
+                rows.append(Variant(sharing.name(n_heads, n), n, batch * bytes_, False))
     rows.sort(key=lambda row: -row.n_kv_heads)
     if latent:
         rows.append(Variant(own_name, n_kv, own, True, True))
     return tuple(rows)
 
 
-def _name(n_heads: int, n_kv_heads: int) -> str:
-    if n_kv_heads == n_heads:
-        return "MHA"
-    return "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
-
-
 def _steps(n_heads: int) -> tuple[int, ...]:
     """All of a few divisors; of many, those nearest to powers of four, ends included."""
-    every = divisors(n_heads)
+    every = sharing.divisors(n_heads)
     if len(every) <= 5:
         return every
     wanted = {min(every, key=lambda d: (abs(d - p), d)) for p in (1, 4, 8, n_heads // 4 or 1, n_heads)}
     return tuple(sorted(wanted))
-
-
-def _spec_with(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec | None:
-    def make() -> ModelSpec | None:
-        try:
-            return with_n_kv_heads(spec, n_kv_heads)
-        except ValueError:
-            return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
-
-    return remembered(spec, ("spec", n_kv_heads, spec.name, spec.n_parameters), make)
 
 
 def _counterfactual(spec: ModelSpec, n: int, context: int, fmt: CacheFormat) -> int | None:
@@ -184,16 +166,6 @@ def _counterfactual(spec: ModelSpec, n: int, context: int, fmt: CacheFormat) -> 
         return shared_total(spec, None if n == spec.n_heads else n, fmt).at(context)
     except ValueError:
         return None  # as above
-
-
-def mha_of(spec: ModelSpec) -> ModelSpec | None:
-    """The model as multi-head attention, None if it has no attention cache."""
-    return _spec_with(spec, None) if spec.n_heads else None
-
-
-def mqa_of(spec: ModelSpec) -> ModelSpec | None:
-    """The model as multi-query attention, None if it has no attention cache."""
-    return _spec_with(spec, 1) if spec.n_heads else None
 
 
 def weight_bytes(n_parameters: int | None, weight_dtype: str = "bf16") -> int | None:
@@ -214,13 +186,3 @@ def outgrows_weights_at(spec: ModelSpec, weights: int | None, kv_dtype: str = "b
         return None
     last = context_where(spec, weights, kv_dtype, batch)
     return None if last is None else last + 1
-
-
-def sharing(spec: ModelSpec) -> str:
-    """How the model's attention layers share, in a word: MHA, GQA-8, MQA, MLA, or "no K/V" without any."""
-    if not spec.n_heads:
-        return "no K/V"
-    layer = spec.attention_layer
-    if layer is not None and layer.kind is Kind.LATENT:
-        return "MLA"
-    return _name(spec.n_heads, spec.n_kv_heads)

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from attention import sharing
 from attention.catalog import published
 from attention.formats import cache_format
 from attention.memory import allocation
 from attention.memory.breakdown import (
-    mha_of,
     outgrows_weights_at,
-    sharing,
     weight_bytes,
 )
 from attention.memory.footprint import cache_bytes, sequence_bytes
@@ -149,11 +148,11 @@ def _compared(col: Column, context: int, batch: int, kv_dtype: str, tp: int, pas
         assert row is not None
         return Compared(**known, note=f"sizes unpublished: {row.unpublished or 'nothing to compute from'}")
     cache = cache_bytes(spec, context, batch, kv_dtype)
-    mha = mha_of(spec)
+    mha = sharing.mha_of(spec)
     as_mha = sequence_bytes(mha, context, kv_dtype) if mha else 0
     billions = n_parameters / 1e9 if n_parameters else None
     known |= {
-        "sharing": sharing(spec), "kinds": kinds_in_words(spec), "n_layers": spec.n_layers, "n_heads": spec.n_heads,
+        "sharing": sharing.of(spec), "kinds": kinds_in_words(spec), "n_layers": spec.n_layers, "n_heads": spec.n_heads,
         "n_kv_heads": spec.n_kv_heads, "head_dim": spec.head_dim, "fixed_bytes": cache.fixed_bytes,
         "bytes_per_token": cache.bytes_per_token, "state_bytes": cache.state_bytes,
         "outgrows_at": outgrows_weights_at(spec, known["weights_bytes"], kv_dtype, batch),
@@ -232,7 +231,7 @@ def _values(row: Compared, contexts: Sequence[int], view: str) -> tuple[float, .
     if view == "total":
         return tuple(float(row.batch * b) for b in own)
     if view == "mha":
-        mha = mha_of(spec)
+        mha = sharing.mha_of(spec)
         return (
             None if mha is None else tuple(b / sequence_bytes(mha, x, fmt) for b, x in zip(own, contexts, strict=True))
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from attention import sharing
 from attention.formats import cache_format
 from attention.memory.footprint import cache_bytes
 from attention.memory.terms import shared_bytes
-from attention.spec import Kind, Layer, ModelSpec
+from attention.spec import ModelSpec
 
 
 class Way(NamedTuple):
@@ -19,26 +20,9 @@ class Way(NamedTuple):
     is_model: bool
 
 
-def name_of(n_heads: int, n_kv_heads: int) -> str:
-    """MHA, GQA-8 or MQA."""
-    if n_kv_heads == n_heads:
-        return "MHA"
-    return "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
-
-
-def own_name(layer: Layer) -> str:
-    """How the layer that stands for a model shares."""
-    return "MLA" if layer.kind is Kind.LATENT else name_of(layer.n_heads, layer.n_kv_heads)
-
-
-def has_attention(spec: ModelSpec) -> bool:
-    """Whether any layer has query heads and keeps what they read; a purely recurrent model has none."""
-    return spec.n_heads > 0
-
-
 def kept_name(spec: ModelSpec) -> str:
     """What the model keeps between steps, as people call it."""
-    return "KV cache" if has_attention(spec) else "State"
+    return "KV cache" if sharing.has_attention(spec) else "State"
 
 
 def ways(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16") -> tuple[Way, ...]:
@@ -51,7 +35,7 @@ def ways(spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16") 
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
         return (Way("State", 0, own, True),)
-    mine = Way(own_name(layer), layer.n_kv_heads, own, True)
+    mine = Way(sharing.of_layer(layer), layer.n_kv_heads, own, True)
     found = []
     for n, label in ((None, "MHA"), (1, "MQA")):
         if label == mine.label:

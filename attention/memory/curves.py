@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from attention import sharing
 from attention.formats import cache_format
 from attention.memory import terms
-from attention.memory.breakdown import outgrows_weights_at, sharing
+from attention.memory.breakdown import outgrows_weights_at
 from attention.memory.footprint import (
     MAX_BATCH,
     MAX_CONTEXT,
@@ -104,7 +105,7 @@ def over_context(
     xs = contexts_up_to(min(longest, MAX_CONTEXT), context, *shown, shortest=min(128, context))
     fmt = cache_format(kv_dtype)
     curves = curves_over_context(spec, xs, batch, kv_dtype)
-    own = sharing(spec)
+    own = sharing.of(spec)
 
     def total(n_kv_heads: int | None) -> tuple[int, ...]:
         if not spec.n_heads:

@@ -6,10 +6,8 @@ What a serving engine sets aside beyond this is in ``allocation.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from math import isqrt
 
 from attention.formats import CacheFormat, cache_format
 from attention.memory import terms
@@ -135,28 +133,6 @@ def layers_bytes(
     return tuple(out)
 
 
-def with_n_kv_heads(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
-    """The counterfactual model whose attention layers all have `n_kv_heads` K/V heads; None means MHA.
-
-    Windows, shared layers and recurrent layers stay as they are. A latent layer becomes the ordinary
-    attention its query heads would need: full K and V of its expanded head sizes. DeepSeek-V4's compressed
-    layers keep their compression.
-
-    Raises:
-        ValueError: n_kv_heads does not divide the query heads of some attention layer.
-    """
-    name = "MHA" if n_kv_heads is None else "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
-    changed = {id(layer): _layer_with(layer, n_kv_heads) for layer in {id(x): x for x in spec.layers}.values()}
-    return replace(spec, name=f"{spec.name} as {name}", layers=tuple(changed[id(layer)] for layer in spec.layers))
-
-
-def _layer_with(layer: Layer, n_kv_heads: int | None) -> Layer:
-    states = terms.with_heads(layer, n_kv_heads)
-    if layer.kind is Kind.LATENT:
-        return Layer(Kind.FULL, states, layer.n_heads, layer.k_head_dim, layer.v_head_dim)
-    return layer if states == layer.states else replace(layer, states=states)
-
-
 def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
     """Largest context at which `batch` sequences' states need at most `target_bytes`.
 
@@ -174,15 +150,3 @@ def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", ba
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def divisors(n: int) -> tuple[int, ...]:
-    """Divisors of n in rising order: the numbers of K/V heads that n query heads can share."""
-    small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
-    return tuple(sorted({*small, *(n // d for d in small)}))
-
-
-def curve(spec: ModelSpec, contexts: Iterable[int], kv_dtype: str = "bf16", batch: int = 1) -> list[int]:
-    """Bytes of `batch` sequences at each context."""
-    fmt = cache_format(kv_dtype)
-    return [batch * sequence_bytes(spec, context, fmt) for context in contexts]

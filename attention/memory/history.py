@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from attention import sharing
 from attention.catalog import published
 from attention.formats import cache_format
-from attention.memory.breakdown import sharing
 from attention.memory.footprint import sequence_bytes
 from attention.memory.terms import remembered
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
@@ -48,7 +48,7 @@ def lineage(family: str, context: int, kv_dtype: str = "bf16") -> tuple[Ancestor
         full = sequence_bytes(_full_mha(row.spec), context, fmt)
         out.append(
             Ancestor(
-                row.label, row.generation, row.lineage, row.released, sharing(row.spec), own / full,
+                row.label, row.generation, row.lineage, row.released, sharing.of(row.spec), own / full,
                 own / context, row.n_parameters,
             )
         )  # fmt: skip

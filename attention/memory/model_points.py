@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from attention import sharing
 from attention.catalog.published import ModelRow, models
 from attention.memory.footprint import sequence_bytes
-from attention.spec import Kind, ModelSpec
 
 
 class ModelPoint(NamedTuple):
@@ -20,18 +20,6 @@ class ModelPoint(NamedTuple):
     released: str | None
 
 
-def sharing_of(spec: ModelSpec) -> str:
-    """ "MHA", "GQA", "MQA" or "MLA": of the layer that stands for the model; "none" without attention."""
-    layer = spec.attention_layer
-    if layer is None:
-        return "none"
-    if layer.kind is Kind.LATENT:
-        return "MLA"
-    if layer.n_kv_heads == layer.n_heads:
-        return "MHA"
-    return "MQA" if layer.n_kv_heads == 1 else "GQA"
-
-
 def model_points(context: int) -> tuple[ModelPoint, ...]:
     """All models whose sizes are published, in the catalogue's order."""
     return tuple(p for row in models() if (p := _point(row, context)) is not None)
@@ -42,5 +30,5 @@ def _point(row: ModelRow, context: int) -> ModelPoint | None:
     if spec is None or not row.n_parameters:
         return None
     return ModelPoint(
-        row.id, row.label, sharing_of(spec), row.n_parameters, sequence_bytes(spec, context, "bf16"), row.released
+        row.id, row.label, sharing.family(spec), row.n_parameters, sequence_bytes(spec, context, "bf16"), row.released
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from attention import sharing
 from attention.catalog import published
-from attention.memory.breakdown import sharing
 from attention.spec import Kind, ModelSpec
 
 _WORDS = {
@@ -42,7 +42,7 @@ def findable() -> tuple[Findable, ...]:
 def _findable(row: published.ModelRow) -> Findable:
     if row.spec is None:
         return Findable(row.id, row.label, row.aliases, f"{row.family} unpublished", "unpublished")
-    own = sharing(row.spec)
+    own = sharing.of(row.spec)
     experts = "MoE mixture of experts" if row.n_active_parameters else ""
     return Findable(row.id, row.label, row.aliases, f"{row.family} {own} {kinds_in_words(row.spec)} {experts}", own)
 

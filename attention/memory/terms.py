@@ -10,17 +10,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import gcd
 from typing import NamedTuple, TypeVar
 
 from attention.formats import CacheFormat
-from attention.spec import DTYPE_BYTES, FixedState, Kind, Layer, ModelSpec, PositionState, Role, State
+from attention.sharing import PER_HEAD, state_with, states_with
+from attention.spec import DTYPE_BYTES, FixedState, Kind, ModelSpec, PositionState, Role, State
 
 T = TypeVar("T")
 _REMEMBERED = 512
 """Results kept with one model; beyond that they are computed anew."""
-PER_HEAD = (Role.KEY_VALUE, Role.COMPRESSED, Role.CROSS)
-"""What states have as many heads as keys and values are given."""
 
 
 def remembered(spec: ModelSpec, key: tuple[object, ...], make: Callable[[], T]) -> T:
@@ -163,14 +163,14 @@ def head_step(spec: ModelSpec) -> int:
 def shared_total(spec: ModelSpec, n_kv_heads: int | None, fmt: CacheFormat) -> Terms:
     """The terms of the counterfactual model with so many K/V heads in every attention layer (None: one per query head).
 
-    See ``footprint.with_n_kv_heads``; here no layer is made, and each further number of heads costs next to nothing.
+    See ``sharing.with_n_kv_heads``; here no layer is made, and each further number of heads costs next to nothing.
 
     Raises:
         ValueError: n_kv_heads does not divide the query heads of some attention layer.
     """
 
     def as_mha() -> Terms:
-        states = ((state, n) for layer, n in spec.groups for state in with_heads(layer, None))
+        states = ((state, n) for layer, n in spec.groups for state in states_with(layer, None))
         return terms_of(states, spec.model_dtype, fmt)
 
     if n_kv_heads is None:
@@ -184,7 +184,7 @@ def shared_total(spec: ModelSpec, n_kv_heads: int | None, fmt: CacheFormat) -> T
         if isinstance(state, FixedState):
             fixed += n * fixed_state_bytes(state, spec.model_dtype, fmt)
             continue
-        held = _with(state, n_kv_heads) if state.role in PER_HEAD else state
+        held = state_with(state, n_kv_heads) if state.role in PER_HEAD else state
         fixed += n * fmt.fixed_bytes(held) if held.dtype is None else 0
         if held.role is Role.CROSS:
             cross += n * row_bytes(held, fmt)
@@ -205,7 +205,7 @@ def _one_head(spec: ModelSpec) -> tuple[tuple[State, int, Bend], ...]:
     def make() -> tuple[tuple[State, int, Bend], ...]:
         windows: dict[State, Counter[int | None]] = defaultdict(Counter)
         for layer, n in spec.groups:
-            for state in with_heads(layer, 1):
+            for state in states_with(layer, 1):
                 window = state.window if isinstance(state, PositionState) else None
                 windows[_endless(state)][window] += n
         return tuple(
@@ -216,33 +216,7 @@ def _one_head(spec: ModelSpec) -> tuple[tuple[State, int, Bend], ...]:
     return remembered(spec, ("one head",), make)
 
 
-def with_heads(layer: Layer, n_kv_heads: int | None) -> tuple[State, ...]:
-    """The states of `layer` with so many K/V heads; a latent layer becomes the attention its query heads need.
-
-    Raises:
-        ValueError: n_kv_heads does not divide the query heads.
-    """
-    n = layer.n_heads if n_kv_heads is None else n_kv_heads
-    if layer.n_kv_heads and layer.n_heads % n:
-        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n}")
-    if layer.kind is Kind.LATENT:
-        return (PositionState(Role.KEY_VALUE, n, layer.k_head_dim, layer.v_head_dim),)
-    return tuple(_with(s, n) if isinstance(s, PositionState) and s.role in PER_HEAD else s for s in layer.states)
-
-
-def _with(state: PositionState, n_kv_heads: int) -> PositionState:
-    if state.n_kv_heads == n_kv_heads:
-        return state
-    return PositionState(
-        state.role, n_kv_heads, state.k_head_dim, state.v_head_dim, state.window, state.stride, state.dtype,
-        state.reads,
-    )  # fmt: skip
-
-
 def _endless(state: State) -> State:
     if not isinstance(state, PositionState) or state.window is None:
         return state
-    return PositionState(
-        state.role, state.n_kv_heads, state.k_head_dim, state.v_head_dim, None, state.stride, state.dtype,
-        state.reads,
-    )  # fmt: skip
+    return replace(state, window=None)

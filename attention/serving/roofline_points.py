@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from attention import sharing
 from attention.catalog.published import Accelerator
 from attention.kernels.case import (
     Case,
@@ -12,8 +13,6 @@ from attention.kernels.case import (
     case_bytes,
     case_flops,
 )
-from attention.memory.counterfactuals import own_name
-from attention.memory.footprint import with_n_kv_heads
 from attention.memory.terms import remembered
 from attention.serving.fit import Setup, fits
 from attention.serving.roofline import (
@@ -98,7 +97,7 @@ def host_roof(run: Run, dtype: str = "float32") -> Roof | None:
 
 def _shared(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
     key = ("variant", n_kv_heads, spec.name, spec.n_parameters)
-    return remembered(spec, key, lambda: with_n_kv_heads(spec, n_kv_heads))
+    return remembered(spec, key, lambda: sharing.with_n_kv_heads(spec, n_kv_heads))
 
 
 def _counted(spec: ModelSpec) -> ModelSpec:
@@ -110,7 +109,7 @@ def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
         return (("State", spec),)
-    own = own_name(layer)
+    own = sharing.of_layer(layer)
     rows = {"MHA": _shared(spec, None), own: spec, "MQA": _shared(spec, 1)}
     rows[own] = spec
     return tuple(rows.items())
@@ -164,7 +163,7 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
             continue
         case = _case(result)
         rate = case_flops(case) / result.median_s
-        name = sharing_of(result)
+        name = sharing.name(result.n_heads, result.n_kv_heads)
         note = f"{result.implementation.replace('_', ' ')}, context {result.context:,}, batch {result.batch}"
         point = Point(name, "measured", case_flops(case) / case_bytes(case), rate, note=note)
         # the largest cache is the least helped by the processor's own caches
@@ -172,12 +171,6 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
         if name not in best or rank > best[name][0]:
             best[name] = (rank, point)
     return tuple(point for _, point in best.values())
-
-
-def sharing_of(result: Result) -> str:
-    from attention.memory.counterfactuals import name_of
-
-    return name_of(result.n_heads, result.n_kv_heads)
 
 
 def _case(result: Result) -> Case:

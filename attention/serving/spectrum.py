@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from attention import sharing
 from attention.catalog.published import Accelerator
 from attention.formats import cache_format
-from attention.memory.counterfactuals import name_of
 from attention.memory.footprint import (
     check_batch,
     check_context,
-    divisors,
     sequence_bytes,
 )
 from attention.memory.terms import (
     head_step,
     remembered,
     shared_total,
-    with_heads,
 )
 from attention.serving.roofline import attention_floor
 from attention.spec import Kind, ModelSpec, PositionState, Role
@@ -51,7 +49,7 @@ def attention_parameters(spec: ModelSpec, n_kv_heads: int) -> int | None:
     def make() -> tuple[int, int]:
         per_query = per_kv = 0
         for layer, n in spec.groups:
-            for state in with_heads(layer, 1):
+            for state in sharing.states_with(layer, 1):
                 if isinstance(state, PositionState) and state.role is Role.KEY_VALUE:
                     sizes = n * (state.k_head_dim + state.v_head_dim)
                     per_query += sizes * layer.n_heads
@@ -82,7 +80,9 @@ def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int
         whole = shared_total(spec, k, fmt)
         floor = attention_floor(spec.n_heads, k, spec.head_dim, context, batch, "bf16", accelerator.bytes_per_s, peak)
         points.append(
-            Point(k, batch * whole.at(context), attention_parameters(spec, k), floor.time_s, name_of(spec.n_heads, k))
+            Point(
+                k, batch * whole.at(context), attention_parameters(spec, k), floor.time_s, sharing.name(spec.n_heads, k)
+            )
         )
     return tuple(points)
 
@@ -94,7 +94,7 @@ def is_latent(spec: ModelSpec) -> bool:
 
 def _possible(spec: ModelSpec) -> tuple[int, ...]:
     """Numbers that divide the query heads of every layer with a cache of its own."""
-    return divisors(head_step(spec))
+    return sharing.divisors(head_step(spec))
 
 
 def nearest_published(n_heads: int, n_kv_heads: int) -> str:

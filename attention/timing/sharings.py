@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from attention import sharing
 from attention.kernels.case import Case, Result
-from attention.memory.counterfactuals import name_of
 from attention.spec import Kind, Layer
 
 TIMED = ("folded_sdpa", "folded_matmul", "tall_matmul", "split_matmul")
@@ -69,4 +69,4 @@ def times(cases: Iterable[Case], results: Iterable[Result], own: int | None) -> 
         known = best.get(result.n_kv_heads)
         if known is None or known.median_s is None or result.median_s < known.median_s:
             best[result.n_kv_heads] = result
-    return tuple(WayTime(name_of(shape[0], n), n, n == own, best.get(n)) for n, shape in by_shape.items())
+    return tuple(WayTime(sharing.name(shape[0], n), n, n == own, best.get(n)) for n, shape in by_shape.items())

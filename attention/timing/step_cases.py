@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from attention import sharing
 from attention.kernels.case import DEVICES, DTYPES, check_bytes
 from attention.spec import check_size
 
@@ -151,6 +152,4 @@ class StepResult:
 
 def variants(n_heads: int, n_kv_heads: int) -> tuple[tuple[str, int], ...]:
     """MHA, the model's own sharing, MQA: (name, n_kv_heads), without doubles."""
-    named = {n_heads: "MHA", n_kv_heads: f"GQA-{n_kv_heads}", 1: "MQA"}
-    named[n_heads] = "MHA" if n_heads > 1 else "MQA"
-    return tuple((named[n], n) for n in sorted(named, reverse=True))
+    return tuple((sharing.name(n_heads, n), n) for n in sorted({n_heads, n_kv_heads, 1}, reverse=True))

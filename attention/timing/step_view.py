@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from attention.formats import weight_bytes
 from attention.memory.counterfactuals import Way, ways
-from attention.memory.footprint import with_n_kv_heads
+from attention.sharing import with_n_kv_heads
 from attention.spec import Kind, ModelSpec, Role, attention_layer
 from attention.timing.steadiness import STILL_TIMED, ratio_interval
 from attention.timing.step_cases import StepCase, StepResult

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import log
 from typing import NamedTuple
 
+from attention import sharing
 from attention.kernels import names
 from attention.kernels.case import Case, Result
 from attention.timing import runs
@@ -38,6 +39,10 @@ class Bar(NamedTuple):
     implementation: str
     unsteady: str = ""
 
+    @property
+    def sharing(self) -> str:
+        return sharing.name(self.n_heads, self.n_kv_heads)
+
 
 class Speed(NamedTuple):
     """The fastest timing of one way to share, beside that of the first way.
@@ -65,6 +70,10 @@ class Curve(NamedTuple):
     floor_s: tuple[float, ...]
     implementation: tuple[str, ...]
 
+    @property
+    def sharing(self) -> str:
+        return sharing.name(self.n_heads, self.n_kv_heads)
+
 
 def shape_of(result: Result) -> Shape:
     return Shape(result.n_heads, result.head_dim, result.context, result.batch, result.dtype, result.phase)
@@ -80,17 +89,6 @@ def describe(shape: Shape) -> str:
     batch = f"batch {shape.batch}, " if shape.batch > 1 else ""
     heads = f"{shape.n_heads} query heads of {shape.head_dim}"
     return f"{shape.phase.capitalize()} at context {tokens(shape.context)}, {batch}{heads}, {shape.dtype}"
-
-
-def sharing_name(n_heads: int, n_kv_heads: int) -> str:
-    """MHA, GQA-8 or MQA."""
-    if n_kv_heads == n_heads:
-        return "MHA"
-    return "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
-
-
-def sharing(bar: Bar | Curve) -> str:
-    return sharing_name(bar.n_heads, bar.n_kv_heads)
 
 
 def bars(results: Iterable[Result], shape: Shape) -> tuple[Bar, ...]:
@@ -207,7 +205,7 @@ def speedups(results: Iterable[Result], shape: Shape) -> tuple[Speed, ...]:
     best = list(fastest(results, shape).values())
     return tuple(
         Speed(
-            sharing_name(result.n_heads, result.n_kv_heads),
+            sharing.name(result.n_heads, result.n_kv_heads),
             result.median_s or 0.0,
             result.times_floor,
             None if result is best[0] else faster(best[0], result),

@@ -13,8 +13,8 @@ from attention.catalog import published
 from attention.catalog.papers import table
 from attention.lessons import quiz
 from attention.lessons.code import Sizes
-from attention.memory.footprint import divisors, sequence_bytes, with_n_kv_heads
-from attention.memory.model_points import model_points, sharing_of
+from attention.memory.footprint import sequence_bytes
+from attention.memory.model_points import model_points
 from attention.serving.decode import (
     FRAMES,
     Ratios,
@@ -23,6 +23,7 @@ from attention.serving.decode import (
 )
 from attention.serving.roofline import decode_floor
 from attention.serving.spectrum import attention_parameters, nearest_published, spectrum
+from attention.sharing import divisors, family, with_n_kv_heads
 from attention.spec import uniform_spec
 from attention.tiny.numpy_forward import Maps
 from attention.tiny.text import (
@@ -122,7 +123,7 @@ class TestSpectrum:
         spec = ModelSpec("mamba", (Layer(Kind.RECURRENT, (FixedState(Role.RECURRENT, 17, "fp32"),)),) * 3)
         with pytest.raises(ValueError, match="no attention layer"):
             spectrum(spec, H100, 11, 1, "bf16")
-        assert sharing_of(spec) == "none"
+        assert family(spec) == "none"
 
     def test_published_neighbour(self) -> None:
         assert [nearest_published(32, k) for k in (1, 2, 16, 32)] == ["MQA-XXL", "GQA-8-XXL", "GQA-8-XXL", "MHA-XXL"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from attention import sharing
 from attention.formats import FORMATS
 from attention.memory import breakdown, footprint
 from attention.spec import (
@@ -91,7 +92,7 @@ def test_a_model_without_attention_has_no_counterfactual() -> None:
     spec = ModelSpec("mamba", (RECURRENT,) * 2, "bf16")
     (row,) = breakdown.variants(spec, 101)
     assert row.is_model
-    assert breakdown.mha_of(spec) is None
+    assert sharing.mha_of(spec) is None
     assert breakdown.outgrows_weights_at(spec, 10**9) is None
 
 

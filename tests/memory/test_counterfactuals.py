@@ -3,7 +3,8 @@
 import pytest
 
 from attention.catalog import published
-from attention.memory.counterfactuals import Way, own_name, ways
+from attention.memory.counterfactuals import Way, ways
+from attention.sharing import of_layer
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role, attention_layer, latent_layer, uniform_spec
 
 
@@ -31,5 +32,5 @@ def test_latent_and_recurrent():
     assert ways(none, 11) == (Way("State", 0, 28, True),)
 
 
-def test_own_name():
-    assert own_name(attention_layer(15, 5, 7)) == "GQA-5"
+def test_of_layer():
+    assert of_layer(attention_layer(15, 5, 7)) == "GQA-5"

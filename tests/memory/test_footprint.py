@@ -9,12 +9,10 @@ from attention.formats import FORMATS
 from attention.memory.footprint import (
     cache_bytes,
     context_where,
-    curve,
-    divisors,
     layers_bytes,
     sequence_bytes,
-    with_n_kv_heads,
 )
+from attention.sharing import divisors, with_n_kv_heads
 from attention.spec import (
     FixedState,
     Kind,
@@ -213,7 +211,6 @@ def test_layers_and_kinds_add_up(spec: ModelSpec, context: int, kv_dtype: str) -
     total = cache_bytes(spec, context, kv_dtype=kv_dtype)
     assert sum(layer.state_bytes for layer in layers_bytes(spec, context, kv_dtype)) == total.sequence_bytes
     assert sum(total.by_kind.values()) == total.sequence_bytes == sequence_bytes(spec, context, kv_dtype)
-    assert curve(spec, [context], kv_dtype, batch=3) == [3 * total.sequence_bytes]
 
 
 @given(_SPEC, _CONTEXT)

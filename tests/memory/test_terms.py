@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attention import sharing
 from attention.catalog import published
 from attention.configs.reader import spec_from_config
 from attention.formats import FORMATS, cache_format
@@ -23,9 +24,7 @@ from attention.memory import (
 from attention.memory.footprint import (
     cache_bytes,
     context_where,
-    divisors,
     sequence_bytes,
-    with_n_kv_heads,
 )
 from attention.memory.layer_groups import layer_groups
 from attention.serving import (
@@ -34,6 +33,7 @@ from attention.serving import (
     roofline,
     spectrum,
 )
+from attention.sharing import divisors, with_n_kv_heads
 from attention.spec import DTYPE_BYTES, FixedState, Kind, Layer, ModelSpec, PositionState, Role, State, attention_layer
 
 
@@ -194,7 +194,7 @@ def test_a_redraw_costs_no_layer_anything(make: Callable[[], dict[str, Any]], mo
     def again(*_: object) -> None:
         raise AssertionError("a state was looked at again")
 
-    for name in ("terms_of", "with_heads"):
+    for name in ("terms_of", "states_with"):
         monkeypatch.setattr(terms, name, again)
     monkeypatch.setattr(PositionState, "positions", again)
     monkeypatch.setattr(roofline, "layer_flops", again)
@@ -222,4 +222,4 @@ def test_what_is_known_of_the_layers_goes_along_with_a_parameter_count() -> None
     counted = spec.with_parameters(12)
     assert counted.n_parameters == 12
     assert counted.memo is spec.memo
-    assert breakdown.mha_of(counted) == with_n_kv_heads(counted, None)
+    assert sharing.mha_of(counted) == with_n_kv_heads(counted, None)

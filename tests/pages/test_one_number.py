@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention import units
+from attention import sharing, units
 from attention.catalog import published
 from attention.formats import weight_bytes
-from attention.memory import counterfactuals
-from attention.memory.footprint import cache_bytes, with_n_kv_heads
+from attention.memory.footprint import cache_bytes
 from attention.parameters import Parameters
 from attention.serving import decode
+from attention.sharing import with_n_kv_heads
 from attention.spec import Kind, ModelSpec
 from ui.controls import pack
 
@@ -108,7 +108,7 @@ def test_the_state_is_the_same_on_every_page(model: str, context: int, batch: in
     if spec.n_heads:
         mha = units.binary_bytes(cache_bytes(with_n_kv_heads(spec, None), context, batch).state_bytes)
         assert mha in drawn("app.py", model, context, batch)
-        if counterfactuals.own_name(spec.attention_layer) != "MHA":  # type: ignore[arg-type]  # it has heads
+        if sharing.of_layer(spec.attention_layer) != "MHA":  # type: ignore[arg-type]  # it has heads
             assert mha in drawn("pages/kv_cache.py", model, context, batch)
         if "does not divide" not in (text := drawn("pages/spectrum.py", model, context, batch)):
             assert size in text
@@ -145,7 +145,7 @@ def test_a_decode_step_reads_what_the_other_pages_say(kind: str) -> None:
         pytest.skip("no layer of this model can be timed")
     assert spec.parameters is not None
     assert spec.attention_layer is not None
-    name = counterfactuals.own_name(spec.attention_layer)
+    name = sharing.of_layer(spec.attention_layer)
     read = units.binary_bytes(weight_bytes(spec.parameters.read, "bf16"))
     size = units.binary_bytes(cache_bytes(spec, 1024, 1).state_bytes)
     row = next(line for line in text.splitlines() if f"{units.tokens(1024)} · {name} " in line and "iB" in line)
@@ -171,7 +171,7 @@ def test_what_pages_say_is_true_of_the_model(model: str, context: int, batch: in
     for page in PAGES:
         text = drawn(page, model, context, batch)
         assert not (found := BAD.search(text)), (page, text[max(0, found.start() - 90) : found.end() + 60])
-        if not counterfactuals.has_attention(spec) and page != "pages/published.py":
+        if not sharing.has_attention(spec) and page != "pages/published.py":
             assert not (found := HEADS.search(text)), (page, text[max(0, found.start() - 90) : found.end() + 60])
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from attention.catalog.published import Accelerator, accelerator, model
-from attention.memory.footprint import sequence_bytes, with_n_kv_heads
+from attention.memory.footprint import sequence_bytes
 from attention.serving.roofline import (
     COMPUTE,
     MEMORY,
@@ -18,6 +18,7 @@ from attention.serving.roofline import (
     ridge,
     traffic_crossover,
 )
+from attention.sharing import with_n_kv_heads
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role, attention_layer, latent_layer
 
 TOY = Accelerator("toy", "toy", "none", 10**9, 1000.0, {"bf16": 2000.0}, "made up", "2026-11-23")

@@ -8,6 +8,7 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
+from attention import sharing
 from attention.kernels.case import Case
 from attention.memory import counterfactuals
 from attention.memory.counterfactuals import Way
@@ -62,7 +63,7 @@ def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
     own = next(row for row in rows if row.is_model)
     mha = next((row for row in rows if row.label == "MHA"), own)
     many = f", {counted(load.batch, 'sequence')}" if load.batch > 1 else ""
-    if not counterfactuals.has_attention(model.spec):
+    if not sharing.has_attention(model.spec):
         beside = "one fixed size, whatever the context"
     elif own is mha:
         beside = "every query head has a K/V head of its own"
@@ -100,7 +101,7 @@ def _wire(case: Case) -> dict[str, object]:
 
 
 def _what(layer: Layer, case: Case) -> str:
-    names = [counterfactuals.name_of(layer.n_heads, n) for n in sharings.timed_sharings(layer)]
+    names = [sharing.name(layer.n_heads, n) for n in sharings.timed_sharings(layer)]
     apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
     return (
         f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, "

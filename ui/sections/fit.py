@@ -6,10 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from attention import foreign_text
+from attention import foreign_text, sharing
 from attention.catalog import published
 from attention.formats import WEIGHT_BITS
-from attention.memory import counterfactuals
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
@@ -156,7 +155,7 @@ def step(plan: Plan, spec: ModelSpec, setup: Setup) -> None:
     written = f", and writes {binary_bytes(bound.written_bytes)} of state back" if bound.written_bytes else ""
     lines = [
         f"Each accelerator reads {binary_bytes(bound.weight_bytes)} of weights and {binary_bytes(bound.cache_bytes)} "
-        f"of {'cache' if counterfactuals.has_attention(spec) else 'state'}{written}: "
+        f"of {'cache' if sharing.has_attention(spec) else 'state'}{written}: "
         f"{duration(floor.memory_s)} at {decimal(setup.accelerator.bytes_per_s, 'B/s')}{compute}. "
         f"What binds is **{binds}**.",
         f"Each sequence gets at most **{significant(bound.sequence_tokens_per_s)} tokens/s**, all together "

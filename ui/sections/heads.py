@@ -5,9 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from attention.formats import cache_format
-from attention.memory.footprint import layer_bytes, with_n_kv_heads
+from attention.memory.footprint import layer_bytes
 from attention.memory.layer_groups import LayerGroup
 from attention.memory.projections import Projections, projections
+from attention.sharing import with_n_kv_heads
 from attention.spec import Kind, Layer, ModelSpec
 from attention.units import binary_bytes, counted, parameters, ratio, significant
 from ui import lesson

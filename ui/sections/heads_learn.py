@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from attention import sharing
 from attention.tiny.config import DATA, MODELS
 from attention.tiny.head_roles import (
     ROLES,
@@ -33,7 +34,7 @@ from viz.heads_learn import Curve, RoleTable
 
 OWN, HELD_OUT = "Your own text …", "From a held-out file"
 CHOICES = (*EXAMPLES, HELD_OUT, OWN)
-LABELS = {name: "MHA" if k == 8 else "MQA" if k == 1 else f"GQA-{k}" for name, k in MODELS.items()}
+LABELS = {name: sharing.name(8, k) for name, k in MODELS.items()}
 
 
 def _own(text: str) -> str:

@@ -7,15 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from attention import foreign_text
+from attention import foreign_text, sharing
 from attention.formats import WEIGHT_BITS, cache_format
 from attention.memory import (
     allocation,
     breakdown,
     footprint,
-)
-from attention.memory import (
-    counterfactuals as sharing,
 )
 from attention.memory.curves import ContextPicture
 from attention.memory.footprint import CacheBytes
@@ -61,7 +58,7 @@ def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
 
 def metrics(spec: ModelSpec, load: Load, cache: CacheBytes, picture: ContextPicture) -> None:
     """The numbers that matter: what the states need, what is set aside, the growth, where it passes the weights."""
-    mha = breakdown.mha_of(spec)
+    mha = sharing.mha_of(spec)
     full = footprint.sequence_bytes(mha, cache.context, cache.kv_dtype) * cache.batch if mha else 0
     beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
     with frame.numbers():

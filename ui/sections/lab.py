@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
+from attention import sharing
 from attention.tiny import results
 from attention.tiny.config import MODELS
 from attention.tiny.results import Run, Study
@@ -48,15 +49,15 @@ class Chosen(NamedTuple):
     def name(self) -> str:
         if self.n_kv_heads == MHA_HEADS:
             return "MHA trained on, nothing merged"
-        return f"{sharing(self.n_kv_heads)} by {self.pool} pooling"
+        return f"{_shared(self.n_kv_heads)} by {self.pool} pooling"
 
 
-def sharing(n_kv_heads: int) -> str:
-    return "MHA" if n_kv_heads == MHA_HEADS else "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
+def _shared(n_kv_heads: int) -> str:
+    return sharing.name(MHA_HEADS, n_kv_heads)
 
 
 def _trained(n_kv_heads: int) -> str:
-    return "MHA trained on" if n_kv_heads == MHA_HEADS else sharing(n_kv_heads)
+    return "MHA trained on" if n_kv_heads == MHA_HEADS else _shared(n_kv_heads)
 
 
 def chosen() -> Chosen:
@@ -98,7 +99,7 @@ def draw(job: Seen | None, plan: Chosen, layer: int) -> None:
             st.download_button(
                 f"Download the model after {job.summary['steps']:,} steps (safetensors)",
                 base64.b64decode(job.summary["weights"]),
-                f"tiny-{sharing(plan.n_kv_heads).lower()}-{plan.pool}-{job.summary['steps']}-steps.safetensors",
+                f"tiny-{_shared(plan.n_kv_heads).lower()}-{plan.pool}-{job.summary['steps']}-steps.safetensors",
                 key="lab_weights",
                 on_click="ignore",
                 help="Opens in transformers as LlamaForCausalLM; its config.json stands in the file's metadata.",
@@ -131,7 +132,7 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
 def _levels(plan: Chosen, mha: float | None, scratch: float | None) -> list[Level]:
     levels = [] if mha is None else [Level("MHA", mha, lab.LEVELS["MHA"])]
     if scratch is not None:
-        levels.append(Level(f"{sharing(plan.n_kv_heads)} from scratch", scratch, lab.LEVELS["from scratch"]))
+        levels.append(Level(f"{_shared(plan.n_kv_heads)} from scratch", scratch, lab.LEVELS["from scratch"]))
     return levels
 
 
@@ -155,7 +156,7 @@ def _curve(plan: Chosen, run: Run, found: Study | None) -> None:
     frame.chart(
         figure,
         key="lab_curve",
-        filename=f"uptraining-{sharing(plan.n_kv_heads).lower()}-{plan.pool}",
+        filename=f"uptraining-{_shared(plan.n_kv_heads).lower()}-{plan.pool}",
         # the same words all through a run, or the figure would be a new one with every point; the numbers stand above
         alt=f"Held-out loss of {plan.name} over {n_steps} steps of uptraining.",
     )
@@ -197,7 +198,7 @@ def recorded(plan: Chosen) -> None:
     heads = [_line(found, k, plan.pool, _trained(k), lab.KV_LINE[k]) for k in results.KV_HEADS]
     scratch = _levels(plan._replace(n_kv_heads=kept), found.mha, found.scratch(kept))
     for column, key, lines, levels, title in (
-        (left, "lab_by_pool", poolings, scratch, f"{sharing(kept)}: three ways to pool"),
+        (left, "lab_by_pool", poolings, scratch, f"{_shared(kept)}: three ways to pool"),
         (right, "lab_by_heads", heads, _levels(plan, found.mha, None), f"{plan.pool} pooling: K/V heads"),
     ):
         ends = "; ".join(f"{line.name} {line.y[-1]:.2f}" for line in lines if line.y)

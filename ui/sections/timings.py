@@ -7,14 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from attention import foreign_text
+from attention import foreign_text, sharing
 from attention.kernels import names as kernel_names
 from attention.kernels.case import DTYPES, Case, Result
-from attention.memory.footprint import divisors
 from attention.timing import runs, views
 from attention.timing.runs import Run
 from attention.timing.steadiness import STILL_TIMED
-from attention.timing.views import Shape, describe, sharing_name
+from attention.timing.views import Shape, describe
 from attention.units import duration, ratio, tokens
 from attention.worker.client import Job
 from ui import frame, jobs, kept_runs, lesson, measured, params, state
@@ -45,11 +44,11 @@ def controls() -> tuple[dict[str, Any] | None, Any]:
     heads, kv, ctx, dtype, more, run = frame.bar(1, 2.8, 2.1, 1.2, 0.8, 1)
     with heads:
         n_heads = int(st.number_input("Query heads", 1, 128, key="t_heads", help="Query heads of one layer."))
-    options = divisors(n_heads)[::-1]
+    options = sharing.divisors(n_heads)[::-1]
     fitting = [n for n in st.session_state["t_kv"] if n in options]
     if fitting != st.session_state["t_kv"]:
         st.session_state["t_kv"] = fitting or [n_heads]
-    sharings = {n: sharing_name(n_heads, n) for n in options}
+    sharings = {n: sharing.name(n_heads, n) for n in options}
     state.name_anew("t_kv", list(sharings.values()))
     with kv:
         shared = st.multiselect(

@@ -6,12 +6,12 @@ import streamlit as st
 
 from attention.catalog.published import Accelerator
 from attention.formats import cache_format, weight_bytes
-from attention.memory.counterfactuals import has_attention
 from attention.memory.footprint import sequence_bytes
 from attention.memory.terms import shared_bytes
 from attention.serving.decode import Ratios, Story
 from attention.serving.fit import MAX_COUNT, Setup, room, smallest_count
 from attention.serving.roofline import compute_peak, ridge
+from attention.sharing import has_attention
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, significant
 from ui import frame

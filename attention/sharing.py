@@ -1,0 +1,121 @@
+"""How heads are shared: the one home of its names, of the numbers of K/V heads that can be, and of the same layer or
+model with another number of them.
+
+Query heads come in equal groups, each with a K/V head of its own: as many groups as query heads is multi-head attention
+(MHA), one is multi-query attention (MQA, arXiv:1911.02150), all between are grouped-query attention (GQA,
+arXiv:2305.13245). Multi-head latent attention (MLA, arXiv:2405.04434) shares in another way: one vector for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import isqrt
+
+from attention.spec import Kind, Layer, ModelSpec, PositionState, Role, State
+
+PER_HEAD = (Role.KEY_VALUE, Role.COMPRESSED, Role.CROSS)
+"""What states have as many heads as keys and values are given."""
+
+
+def name(n_heads: int, n_kv_heads: int) -> str:
+    """MHA, GQA-8 or MQA. One query head with one K/V head is MHA."""
+    if n_kv_heads == n_heads:
+        return "MHA"
+    return "MQA" if n_kv_heads == 1 else f"GQA-{n_kv_heads}"
+
+
+def of_layer(layer: Layer) -> str:
+    """MHA, GQA-8, MQA, or MLA: how a layer with attention shares."""
+    return "MLA" if layer.kind is Kind.LATENT else name(layer.n_heads, layer.n_kv_heads)
+
+
+def of(spec: ModelSpec) -> str:
+    """How the layer that stands for a model shares: as :func:`of_layer`, or "no K/V" where no layer has heads."""
+    layer = spec.attention_layer
+    return of_layer(layer) if layer is not None and layer.n_heads else "no K/V"
+
+
+def family(spec: ModelSpec) -> str:
+    """MHA, GQA, MQA or MLA without a number; "none" where no layer has heads."""
+    return of(spec).partition("-")[0] if has_attention(spec) else "none"
+
+
+def has_attention(spec: ModelSpec) -> bool:
+    """Whether any layer has query heads and keeps what they read; a purely recurrent model has none."""
+    return spec.n_heads > 0
+
+
+def divisors(n: int) -> tuple[int, ...]:
+    """Divisors of n in rising order: the numbers of K/V heads that n query heads can share."""
+    small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
+    return tuple(sorted({*small, *(n // d for d in small)}))
+
+
+def states_with(layer: Layer, n_kv_heads: int | None) -> tuple[State, ...]:
+    """The states of `layer` with so many K/V heads (None: one per query head); a latent layer becomes the attention its
+    query heads need.
+
+    Raises:
+        ValueError: n_kv_heads does not divide the query heads.
+    """
+    n = layer.n_heads if n_kv_heads is None else n_kv_heads
+    if layer.n_kv_heads and layer.n_heads % n:
+        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n}")
+    if layer.kind is Kind.LATENT:
+        return (PositionState(Role.KEY_VALUE, n, layer.k_head_dim, layer.v_head_dim),)
+    return tuple(state_with(s, n) if isinstance(s, PositionState) and s.role in PER_HEAD else s for s in layer.states)
+
+
+def state_with(state: PositionState, n_kv_heads: int) -> PositionState:
+    return state if state.n_kv_heads == n_kv_heads else replace(state, n_kv_heads=n_kv_heads)
+
+
+def layer_with(layer: Layer, n_kv_heads: int | None) -> Layer:
+    """The layer with so many K/V heads; see :func:`states_with`."""
+    states = states_with(layer, n_kv_heads)
+    if layer.kind is Kind.LATENT:
+        return Layer(Kind.FULL, states, layer.n_heads, layer.k_head_dim, layer.v_head_dim)
+    return layer if states == layer.states else replace(layer, states=states)
+
+
+def with_n_kv_heads(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
+    """The counterfactual model whose attention layers all have `n_kv_heads` K/V heads; None means MHA.
+
+    Windows, shared layers and recurrent layers stay as they are. A latent layer becomes the ordinary
+    attention its query heads would need: full K and V of its expanded head sizes. DeepSeek-V4's compressed
+    layers keep their compression.
+
+    Raises:
+        ValueError: n_kv_heads does not divide the query heads of some attention layer.
+    """
+    title = "MHA" if n_kv_heads is None else name(0, n_kv_heads)
+    changed = {id(layer): layer_with(layer, n_kv_heads) for layer in {id(x): x for x in spec.layers}.values()}
+    return replace(spec, name=f"{spec.name} as {title}", layers=tuple(changed[id(layer)] for layer in spec.layers))
+
+
+def mha_of(spec: ModelSpec) -> ModelSpec | None:
+    """The model as multi-head attention, made once; None if it has no heads."""
+    return _once(spec, None) if has_attention(spec) else None
+
+
+def mqa_of(spec: ModelSpec) -> ModelSpec | None:
+    """The model as multi-query attention, made once; None if it has no heads."""
+    return _once(spec, 1) if has_attention(spec) else None
+
+
+def _once(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec | None:
+    def make() -> ModelSpec | None:
+        try:
+            return with_n_kv_heads(spec, n_kv_heads)
+        except ValueError:
+            return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
+
+    return _kept(spec, ("as", n_kv_heads, spec.name, spec.n_parameters), make)
+
+
+def _kept(spec: ModelSpec, key: tuple[object, ...], make: Callable[[], ModelSpec | None]) -> ModelSpec | None:
+    if key not in spec.memo:
+        spec.memo[key] = make()
+    found: ModelSpec | None = spec.memo[key]
+    return found
