@@ -120,14 +120,6 @@ def stop(key: str) -> None:
         job.stop()
 
 
-def forget(key: str) -> None:
-    """End the job under `key` and drop its results."""
-    stop(key)
-    desk = _desk()
-    desk.jobs.pop(key, None)
-    desk.refusals.pop(key, None)
-
-
 def button(
     key: str,
     kind: str,

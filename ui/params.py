@@ -80,17 +80,6 @@ def choices(key: str, options: Sequence[Any], default: Sequence[Any], **settings
     return Param(key, list(default), one.parse, one.accepted, many=True, **settings)
 
 
-def flag(key: str, default: bool = False, **settings: Any) -> Param:
-    """Yes or no, written 1 or 0."""
-
-    def parse(text: str) -> bool:
-        if text not in ("0", "1"):
-            raise ValueError(text)
-        return text == "1"
-
-    return Param(key, default, parse, "0 or 1", lambda value: "1" if value else "0", **settings)
-
-
 def number(key: str, default: float, minimum: float, maximum: float, **settings: Any) -> Param:
     """A decimal number in [minimum, maximum]."""
 

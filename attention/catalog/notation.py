@@ -16,7 +16,7 @@ together: a count before a letter or a bracket repeats it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 from attention.spec import FixedState, Kind, Layer, PositionState, Role, State
@@ -160,27 +160,3 @@ def _state_text(state: State) -> str:
 
 def _dims(k_dim: int, v_dim: int) -> str:
     return str(k_dim) if k_dim == v_dim else f"{k_dim}:{v_dim}"
-
-
-def layers_text(layers: Iterable[Layer]) -> tuple[str, dict[str, str]]:
-    """(pattern, kinds) that :func:`parse_layers` reads back as `layers`: runs, and the shortest repeat of them."""
-    names: dict[str, str] = {}
-    letters = "".join(names.setdefault(layer_text(layer), _LETTERS[len(names)]) for layer in layers)
-    best = _runs(letters)
-    for period in range(2, len(letters) // 2 + 1):
-        times = 0
-        while letters[times * period : (times + 1) * period] == letters[:period]:
-            times += 1
-        if times > 1:
-            tail = _runs(letters[times * period :])
-            best = min(best, f"{times}({_runs(letters[:period])}) {tail}".strip(), key=len)
-    return best, {letter: text for text, letter in names.items()}
-
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def _runs(letters: str) -> str:
-    return " ".join(
-        f"{len(run) if len(run) > 1 else ''}{run[0]}" for run in (m[0] for m in re.finditer(r"(.)\1*", letters))
-    )

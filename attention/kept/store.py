@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -56,16 +56,6 @@ _runs = sa.Table(
 
 class StoreError(ValueError):
     """The store can't do it; the message is for the visitor and names no address or path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A kept run as a list shows it."""
-
-    id: str
-    created: str
-    title: str
-    label: str
 
 
 class Store:

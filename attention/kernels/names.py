@@ -1,6 +1,6 @@
-"""What the implementations are called and what is to be learnt from each, for pages that do without torch.
+"""What the implementations are called and what is to be learnt from each: the one table of both, free of torch.
 
-A test holds these beside ``attention.kernels.registry``, which they must agree with.
+``attention.kernels.registry`` has their functions.
 """
 
 from __future__ import annotations

@@ -6,101 +6,83 @@ All are tested against ``attention.kernels.reference``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
-from attention.kernels import compiled, fused, native, plain, prefill
-from attention.kernels.case import Case, Result
-from attention.kernels.choice import Choice, pick
-from attention.kernels.implementation import Implementation
+from attention.kernels import compiled, fused, names, native, plain, prefill
+from attention.kernels.case import Case
+from attention.kernels.implementation import Attention, Implementation
 
-__all__ = ["IMPLEMENTATIONS", "PREFILL", "Choice", "Implementation", "fastest", "implementation", "suited"]
+__all__ = ["IMPLEMENTATIONS", "PREFILL", "Implementation", "implementation", "suited"]
+
+
+def _named(name: str, compute: Attention, phase: str = "decode", **what: Any) -> Implementation:
+    """An implementation with the label and the line that ``names.py`` has for it."""
+    shown = names.table(phase)[name]
+    return Implementation(name, shown.label, shown.why, compute, phase=phase, **what)
+
 
 _DECODE = (
-    Implementation(
+    _named(
         "repeat_sdpa",
-        "Repeat K/V, then SDPA",
-        "Copies each K/V head once per query head before attending: the sharing saves memory and no time.",
         plain.repeat_sdpa,
         copies=lambda group_size: float(group_size),
     ),
-    Implementation(
+    _named(
         "enable_gqa",
-        "SDPA, enable_gqa=True",
-        "PyTorch's own switch: no copy on this path, but each K/V head is still read once per query head.",
         plain.enable_gqa,
         copies=lambda group_size: float(group_size),
     ),
-    Implementation(
+    _named(
         "folded_sdpa",
-        "Folded, SDPA",
-        "A group's query heads become rows of one query, so each K/V head is read once.",
         plain.folded_sdpa,
     ),
-    Implementation(
+    _named(
         "folded_matmul",
-        "Folded, matmul",
-        "The same folding with two matrix products and a softmax: exact, and three lines.",
         plain.folded_matmul,
     ),
-    Implementation(
+    _named(
         "tall_matmul",
-        "Folded, K·qᵀ",
-        "Multiplies tall K by a thin qᵀ: the library walks K row by row, in the order it lies in memory.",
         plain.tall_matmul,
     ),
-    Implementation(
+    _named(
         "split_matmul",
-        "Split context",
-        "Chunks of the context attend alone and are combined by log-sum-exp: work for every core at one K/V head.",
         plain.split_matmul,
     ),
-    Implementation(
+    _named(
         "split_compiled",
-        "Split context, compiled",
-        "The split context with all between its products fused into one pass: partial scores stay in the core.",
         compiled.split,
         unavailable=compiled.unavailable,
         compiled=True,
     ),
-    Implementation(
+    _named(
         "native",
-        "Native, one pass",
-        "Written for the processor: each K/V head is read once, in order, by all cores, for the whole group.",
         native.decode,
         holds_scores=False,
         unavailable=native.unavailable,
         unsuited=native.unsuited,
         compiled=True,
     ),
-    Implementation(
+    _named(
         "flex",
-        "FlexAttention",
-        "PyTorch's compiled attention with its decoding kernel.",
         fused.flex,
         unavailable=fused.flex_unavailable,
         unsuited=fused.flex_unsuited,
         compiled=True,
     ),
-    Implementation(
+    _named(
         "flash",
-        "Folded, flash",
-        "FlashAttention by name on the folded query: it reads each K/V head once, or says why it cannot.",
         fused.flash,
         unavailable=fused.cuda_only,
         unsuited=fused.half_only,
     ),
-    Implementation(
+    _named(
         "cudnn",
-        "Folded, cuDNN",
-        "NVIDIA's own fused kernel by name, on the folded query.",
         fused.cudnn,
         unavailable=fused.cuda_only,
         unsuited=fused.cudnn_unsuited,
     ),
-    Implementation(
+    _named(
         "efficient",
-        "Folded, memory-efficient",
-        "The fused kernel that also takes float32, on the folded query.",
         fused.efficient,
         unavailable=fused.cuda_only,
     ),
@@ -112,28 +94,22 @@ IMPLEMENTATIONS: dict[str, Implementation] = {i.name: i for i in _DECODE}
 PREFILL: dict[str, Implementation] = {
     i.name: i
     for i in (
-        Implementation(
+        _named(
             "repeat_sdpa",
-            "Repeat K/V, then SDPA",
-            "Copies each K/V head once per query head; beside a prefill's arithmetic the copy costs little.",
             prefill.repeat_sdpa,
             copies=lambda group_size: float(group_size),
             holds_scores=False,
             phase="prefill",
         ),
-        Implementation(
+        _named(
             "enable_gqa",
-            "SDPA, enable_gqa=True",
-            "PyTorch's own switch, fused: the scores never reach memory.",
             prefill.enable_gqa,
             copies=lambda group_size: float(group_size),
             holds_scores=False,
             phase="prefill",
         ),
-        Implementation(
+        _named(
             "expanded_sdpa",
-            "Expanded view, SDPA",
-            "Query heads see their K/V head through a view of stride 0: fused, and nothing is copied.",
             prefill.expanded_sdpa,
             holds_scores=False,
             phase="prefill",
@@ -158,9 +134,3 @@ def suited(case: Case) -> tuple[str, ...]:
     """
     known = IMPLEMENTATIONS if case.phase == "decode" else PREFILL
     return tuple(n for n, i in known.items() if not i.unavailable(case.device) and not i.unsuited(case))
-
-
-def fastest(case: Case, timed: Iterable[Result] = ()) -> Choice:
-    """The implementation to use for a case's shape, and why: the fastest of `timed` results of that very shape, or by
-    rule where none was timed. ``case.device`` must be resolved; its implementation is not looked at."""
-    return pick(case, suited(case), timed)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from attention import sharing
 from attention.catalog.published import Accelerator
 from attention.kernels.case import (
-    Case,
     Result,
     case_bytes,
     case_flops,
@@ -161,7 +160,7 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
     for result in results:
         if result.median_s is None or result.unsteady or result.dtype != dtype or result.phase != "decode":
             continue
-        case = _case(result)
+        case = result.case
         rate = case_flops(case) / result.median_s
         name = sharing.name(result.n_heads, result.n_kv_heads)
         note = f"{result.implementation.replace('_', ' ')}, context {result.context:,}, batch {result.batch}"
@@ -171,20 +170,6 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
         if name not in best or rank > best[name][0]:
             best[name] = (rank, point)
     return tuple(point for _, point in best.values())
-
-
-def _case(result: Result) -> Case:
-    return Case(
-        result.implementation,
-        result.n_heads,
-        result.n_kv_heads,
-        result.head_dim,
-        result.context,
-        result.batch,
-        result.dtype,
-        result.device,
-        result.phase,
-    )
 
 
 def _allowed(intensity: float, roof: Roof) -> float:

@@ -123,11 +123,3 @@ def predictions(maps: Maps, text: bytes, n: int = 5) -> list[dict[str, object]]:
             }
         )
     return out
-
-
-def mean_loss(maps: Maps, text: bytes) -> float | None:
-    """Nats per byte on this text; None for a single byte."""
-    if len(text) < 2:
-        return None
-    following = np.frombuffer(text, dtype=np.uint8)[1:]
-    return float(-maps.log_probabilities[np.arange(len(following)), following].mean())

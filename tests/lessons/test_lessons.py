@@ -33,7 +33,6 @@ from attention.tiny.text import (
     clean,
     glyphs,
     held_out_sample,
-    mean_loss,
     pack,
     predictions,
 )
@@ -263,8 +262,6 @@ class TestTypedText:
         found = predictions(Maps(np.zeros((1, 1, 2, 2)), logs), b"ab", 2)
         assert found[0] == {"top": [["“x”", 0.6], ["“b”", 0.3]], "next": ["“b”", 0.3]}
         assert found[1]["next"] is None
-        assert mean_loss(Maps(np.zeros((1, 1, 2, 2)), logs), b"ab") == pytest.approx(-np.log(0.3))
-        assert mean_loss(Maps(np.zeros((1, 1, 1, 1)), logs[:1]), b"a") is None
 
 
 class TestText:

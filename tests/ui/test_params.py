@@ -11,7 +11,6 @@ from ui.controls import pack, unpack
 OWN = (
     params.choice("x_view", ["a", "b"], "a"),
     params.choices("x_many", ["p", "q", "r"], ["p"]),
-    params.flag("x_flag"),
     params.number("x_share", 0.5, 0, 1),
     params.integer("x_int", 7, 3, 11),
 )
@@ -24,7 +23,6 @@ VALUES = st.fixed_dictionaries(
         "heads": st.integers(1, 1024),
         "x_view": st.sampled_from(["a", "b"]),
         "x_many": st.lists(st.sampled_from(["p", "q", "r"]), unique=True),
-        "x_flag": st.booleans(),
         "x_share": st.integers(0, 100).map(lambda n: n / 100),
         "x_int": st.integers(3, 11),
     }
