@@ -26,10 +26,11 @@ BASELINE = {
 """Rule -> the elements of Streamlit that may break it."""
 
 
-def violations(page: Page) -> list[str]:
-    """What axe finds outside the baseline, one line per element."""
+def violations(page: Page, *rules: str) -> list[str]:
+    """What axe finds outside the baseline, one line per element; of all rules, or of these."""
     found = []
-    for violation in Axe().run(page).response["violations"]:
+    options = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else None
+    for violation in Axe().run(page, options=options).response["violations"]:
         allowed = BASELINE.get(violation["id"])
         for node in violation["nodes"]:
             target = node["target"][0]
@@ -49,7 +50,8 @@ def test_nothing_of_ours(app: str, page: Page, name: str) -> None:
     assert violations(page) == []
     page.emulate_media(color_scheme="dark")
     expect(page.locator("[data-testid=stApp]")).to_have_css("color-scheme", "dark")
-    assert violations(page) == []
+    # colours alone are others now
+    assert violations(page, "color-contrast", "link-in-text-block") == []
 
 
 def test_the_check_can_fail(page: Page, tmp_path: Path) -> None:

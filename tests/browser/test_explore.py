@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Server, assert_sound, button, ready, visit
+from tests.browser.conftest import Server, assert_sound, button, go_back, go_forward, ready, visit
 
 CACHE = ".st-key-numbers [data-testid=stMetricValue], [data-testid=stMetricValue]"
 
@@ -101,19 +101,36 @@ def test_typed_sizes_that_make_no_model_are_explained(app: str, page: Page) -> N
 
 
 @pytest.mark.slow
-def test_timing_to_its_end_and_another_stopped(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page()
+def test_a_run_is_seen_by_who_opens_its_link_and_another_is_stopped(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page(viewport={"width": 390, "height": 844})
     # a small shape, so that the run is a matter of seconds
     visit(page, f"{app}/?model=custom&layers=2&heads=6&kv_heads=3&head_dim=16&context=64")
-    page.get_by_role("button", name="Run", exact=True).click()
+    button(page, "Run").click()
     expect(button(page, "Stop")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Done in"))).to_be_visible(timeout=120_000)
+    expect(page).to_have_url(re.compile("e_kept=[0-9a-f]{16}"))
     figure = page.locator(".st-key-times[data-stale=false]")  # for a moment the one before it stands there too
     for name in ("MHA", "GQA-3", "MQA"):
         expect(figure).to_contain_text(name)
     expect(figure).to_contain_text(re.compile(r"\d (ms|µs)"))
-    visit(page, f"{app}/?model=meta-llama/Llama-3.1-8B&context=8192")
-    page.get_by_role("button", name="Run", exact=True).click()
-    button(page, "Stop").click()
-    expect(page.get_by_text(re.compile("Stopped after"))).to_be_visible(timeout=60_000)
-    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
+    expect(page.get_by_text("Measured on")).to_be_visible()
+
+    other = visit(new_page(), page.url)
+    own = page.locator(".st-key-explore_status").inner_text()
+    expect(other.locator(".st-key-explore_status")).to_have_text(own, use_inner_text=True)
+    times = page.locator(".st-key-times svg").last.get_attribute("aria-label")
+    expect(other.locator(".st-key-times svg").last).to_have_attribute("aria-label", str(times))
+    # before the run there was none
+    go_back(page)
+    expect(page).not_to_have_url(re.compile("e_kept"))
+    expect(page.get_by_text("Measured on")).to_have_count(0)
+    go_forward(page)
+    expect(page.get_by_text("Measured on")).to_be_visible()
+    assert_sound(page)
+
+    visit(other, f"{app}/?model=meta-llama/Llama-3.1-8B&context=8192")
+    button(other, "Run").click()
+    button(other, "Stop").click()
+    expect(other.get_by_text(re.compile("Stopped after"))).to_be_visible(timeout=60_000)
+    expect(button(other, "Run")).to_be_enabled()
+    assert_sound(other)

@@ -7,59 +7,14 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import assert_sound, button, go_back, go_forward, ready, visit
-
-LONG_MS = 180_000
-TINY = "model=custom&layers=2&heads=6&kv_heads=3&head_dim=16&context=64"
+from tests.browser.conftest import assert_sound, go_back, ready, visit
 
 
 def words(page: Page) -> str:
     """What the page's own part says, without what is hidden."""
     return str(ready(page).get_by_test_id("stMain").inner_text())
-
-
-def numbers_of(place: Locator) -> str:
-    """What a picture says: its own words, and those that it says of itself."""
-    return str(place.evaluate("e => e.querySelector('svg')?.getAttribute('aria-label') ?? e.textContent"))
-
-
-def test_a_run_on_explore_is_seen_by_who_opens_its_link(app: str, new_page: Callable[..., Page]) -> None:
-    page = visit(new_page(viewport={"width": 390, "height": 844}), f"{app}/?{TINY}")
-    button(page, "Run").click()
-    expect(page).to_have_url(re.compile("e_kept=[0-9a-f]{16}"), timeout=LONG_MS)
-    expect(page.get_by_text("Measured on")).to_be_visible()
-    expect(page.locator(".st-key-times")).to_contain_text(re.compile(r"\d (ms|µs)"))
-    other = visit(new_page(), page.url)
-    expect(other.get_by_text("Measured on")).to_be_visible()
-    own = page.locator(".st-key-explore_status").inner_text()
-    assert other.locator(".st-key-explore_status").inner_text() == own
-    times = page.locator(".st-key-times svg").last.get_attribute("aria-label")
-    expect(other.locator(".st-key-times svg").last).to_have_attribute("aria-label", str(times))
-    # before the run there was none; after it, a moved control keeps it in the address
-    go_back(page)
-    expect(page).not_to_have_url(re.compile("e_kept"))
-    expect(page.get_by_text("Measured on")).to_have_count(0)
-    go_forward(page)
-    expect(page.get_by_text("Measured on")).to_be_visible()
-    assert_sound(page)
-    assert_sound(other)
-
-
-def test_a_run_in_the_lab_is_seen_by_who_opens_its_link(app: str, new_page: Callable[..., Page]) -> None:
-    page = visit(new_page(), f"{app}/lab?lab_kv=1&lab_alpha=1")
-    button(page, "Start").click()
-    expect(page.get_by_text(re.compile(r"Step \d+ of"))).to_be_visible(timeout=LONG_MS)
-    button(page, "Stop").click()
-    expect(page).to_have_url(re.compile("lab_kept=[0-9a-f]{16}"), timeout=LONG_MS)
-    ready(page)
-    other = visit(new_page(), page.url)
-    for key in ("lab_status", "numbers"):
-        own = page.locator(f".st-key-{key}").first.inner_text()
-        expect(other.locator(f".st-key-{key}").first).to_have_text(own, use_inner_text=True)
-    expect(other.locator(".st-key-lab_status")).to_contain_text("Stopped after")
-    assert_sound(other)
 
 
 def test_a_link_to_a_run_that_is_not_kept_says_so(app: str, page: Page) -> None:

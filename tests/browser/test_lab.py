@@ -43,7 +43,9 @@ def test_the_recorded_study_is_shown_before_any_run(page: Page, server: Server) 
     assert_sound(page)
 
 
-def test_a_run_is_watched_left_and_stopped(page: Page, server: Server) -> None:
+def test_a_run_is_watched_left_stopped_and_seen_by_who_opens_its_link(
+    page: Page, new_page: Callable[..., Page], server: Server
+) -> None:
     visit(page, f"{server.url}/lab?lab_kv=2&lab_alpha=10")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(curve(page)).to_contain_text("GQA-2 by mean pooling, live on this server", timeout=60_000)
@@ -58,7 +60,13 @@ def test_a_run_is_watched_left_and_stopped(page: Page, server: Server) -> None:
     button(page, "Stop").click()
     expect(status).to_contain_text("Stopped after")
     expect(page.get_by_role("button", name="Start", exact=True)).to_be_visible()
-    assert_sound(page)
+    expect(page).to_have_url(re.compile("lab_kept=[0-9a-f]{16}"))
+    assert_sound(ready(page))
+    other = visit(new_page(), page.url)
+    for key in ("lab_status", "numbers"):
+        own = page.locator(f".st-key-{key}").first.inner_text()
+        expect(other.locator(f".st-key-{key}").first).to_have_text(own, use_inner_text=True)
+    assert_sound(other)
 
 
 def test_a_whole_run_hands_over_its_model(page: Page, server: Server) -> None:

@@ -122,18 +122,6 @@ def test_a_page_stays_whole_while_its_run_goes_on(name: str, label: str, key: st
     assert "Traceback" not in server.log.read_text(errors="replace")
 
 
-def test_stop_half_way_keeps_what_was_timed(page: Page, server: Server) -> None:
-    start_long(page, server)
-    follows = page.get_by_text("the figure follows its newest timing")
-    expect(follows).to_be_visible()
-    button(page, "Stop").click()
-    expect(button(page, "Run")).to_be_visible()
-    expect(status(page)).to_contain_text(re.compile(r"Stopped after .* results so far are kept"))
-    expect(follows).to_have_count(0)
-    expect(page.get_by_text("Measured on this server")).to_be_visible()
-    assert_sound(page)
-
-
 def test_every_answer_is_whole(page: Page, server: Server) -> None:
     """A message that refers to one the browser has dropped would cost the page its connection."""
     kinds: list[str | None] = []
@@ -151,8 +139,10 @@ def test_every_answer_is_whole(page: Page, server: Server) -> None:
     assert "ref_hash" not in kinds
 
 
-def test_a_killed_worker_is_told_and_the_next_run_works(page: Page, server: Server) -> None:
+def test_a_killed_worker_is_told_the_next_run_works_and_stop_keeps_what_was_timed(page: Page, server: Server) -> None:
     start_long(page, server)
+    follows = page.get_by_text("the figure follows its newest timing")
+    expect(follows).to_be_visible()
     (worker,) = workers(server)
     worker.kill()
     expect(status(page)).to_contain_text("The worker process was killed")
@@ -162,6 +152,10 @@ def test_a_killed_worker_is_told_and_the_next_run_works(page: Page, server: Serv
     assert workers(server)[0].pid != worker.pid
     button(page, "Stop").click()
     expect(button(page, "Run")).to_be_visible()
+    expect(status(page)).to_contain_text(re.compile(r"Stopped after .* results so far are kept"))
+    expect(follows).to_have_count(0)
+    expect(page.get_by_text("Measured on this server")).to_be_visible()
+    assert_sound(page)
 
 
 def test_two_visitors_are_served_in_turn_and_a_closed_tab_ends_its_run(page: Page, new_page, server: Server) -> None:
