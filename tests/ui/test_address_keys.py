@@ -53,7 +53,7 @@ def declared(page: str) -> frozenset[str]:
 @cache
 def has_models(page: str) -> bool:
     """Whether a model is picked on the page."""
-    return "model" in {key for key, _ in controls_of(open_page(page))}
+    return any(area.key == "config_text" for area in open_page(page, model="config").text_area)
 
 
 @cache
