@@ -49,10 +49,10 @@ audit: $(VENV)/dev.stamp
 
 # a file's tests stay in one process
 test: $(VENV)/dev.stamp browser check
-	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/dev.stamp
-	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not browser"
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not browser"
 
 soak: $(VENV)/dev.stamp browser
 	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/worker/test_worker.py tests/kept/test_store.py tests/configs/test_readings.py tests/uptrain tests/browser/test_layout.py tests/walks

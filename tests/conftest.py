@@ -19,6 +19,23 @@ if "PYTEST_XDIST_WORKER" in os.environ and "HEADSHARE_LOCK_DIR" not in os.enviro
     os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix="headshare-tests-")
 
 
+LONGEST = (
+    *("browser/test_timings", "browser/test_layout", "browser/test_lab", "browser/test_controls", "browser/test_axe"),
+    *("walks/test_real_walks", "walks/test_fast_walks", "pages/test_one_number", "browser/test_explore"),
+    *("uptrain/test_run", "browser/test_lessons", "browser/test_compute_pages", "faults/test_budget"),
+)
+"""Files that take longest. They go first: a process that begins one at the end leaves the other without work."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        path = item.path.with_suffix("").as_posix()
+        return next((i for i, name in enumerate(LONGEST) if path.endswith(name)), len(LONGEST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The one Chromium of this process: Playwright runs once in it."""
