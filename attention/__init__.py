@@ -37,9 +37,10 @@ _HOME = {
     "configs.reader": ("load_config", "spec_from_config"),
     "serving.fit": ("Setup", "largest_batch", "largest_context"),
     "layers": ("GroupedQueryAttention", "KVCache", "MultiHeadAttention", "MultiQueryAttention"),
-    "memory.footprint": ("CacheBytes", "cache_bytes", "with_n_kv_heads"),
+    "memory.footprint": ("CacheBytes", "cache_bytes"),
     "serving.roofline": ("decode_floor",),
     "catalog.sources": ("resolve",),
+    "sharing": ("with_n_kv_heads",),
     "spec": ("Kind", "Layer", "ModelSpec", "attention_layer", "latent_layer", "uniform_spec"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}

@@ -12,7 +12,7 @@ Nothing here knows bytes per element: see ``formats.py`` for element formats and
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -103,7 +103,8 @@ class PositionState:
     window: int | None = None
     stride: int = 1
     dtype: str | None = None
-    reads: int | None = None
+    # recorded comparisons are known by the repr of the layers, and compare what is held
+    reads: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_size("n_kv_heads", self.n_kv_heads)

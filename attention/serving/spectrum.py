@@ -16,6 +16,7 @@ from attention.memory.terms import (
     head_step,
     remembered,
     shared_total,
+    total,
 )
 from attention.serving.roofline import attention_floor
 from attention.spec import Kind, ModelSpec, PositionState, Role
@@ -40,29 +41,30 @@ class Point(NamedTuple):
     name: str = ""
 
 
-def attention_parameters(spec: ModelSpec, n_kv_heads: int) -> int | None:
-    """Weights of the attention projections with so many K/V heads, biases aside: per layer
-    width · (k + v head size) · (n_heads + n_kv_heads)."""
+def attention_parameters(spec: ModelSpec, n_kv_heads: int | None) -> int | None:
+    """Weights of the attention projections with so many K/V heads in every layer (None: as the model has them), biases
+    aside: per layer width · (k + v head size) · (n_heads + n_kv_heads)."""
     if spec.hidden_size is None:
         return None
 
-    def make() -> tuple[int, int]:
-        per_query = per_kv = 0
+    def make() -> tuple[int, int, int]:
+        per_query = per_kv = own = 0
         for layer, n in spec.groups:
             for state in sharing.states_with(layer, 1):
                 if isinstance(state, PositionState) and state.role is Role.KEY_VALUE:
                     sizes = n * (state.k_head_dim + state.v_head_dim)
                     per_query += sizes * layer.n_heads
                     per_kv += sizes
-        return per_query, per_kv
+                    own += sizes * layer.n_kv_heads
+        return per_query, per_kv, own
 
-    per_query, per_kv = remembered(spec, ("projections",), make)
-    return (per_query + n_kv_heads * per_kv) * spec.hidden_size
+    per_query, per_kv, own = remembered(spec, ("projections",), make)
+    return (per_query + (own if n_kv_heads is None else n_kv_heads * per_kv)) * spec.hidden_size
 
 
 def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int, kv_dtype: str) -> tuple[Point, ...]:
-    """A point for each divisor of the query heads, from 1 (MQA) to all (MHA); before them the model itself where it
-    shares in another way: a latent vector (MLA), with 0 K/V heads.
+    """A point for each divisor of the query heads, from 1 (MQA) to all (MHA). The model itself stands at its own
+    number, with whatever numbers its other layers have, or before all, with 0, where it keeps a latent vector.
 
     Raises:
         ValueError: the model has no attention layer, or an argument is out of range.
@@ -77,13 +79,11 @@ def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int
     if is_latent(spec):
         points.append(Point(0, batch * sequence_bytes(spec, context, kv_dtype), None, None, "MLA"))
     for k in _possible(spec):
-        whole = shared_total(spec, k, fmt)
+        is_own = k == spec.n_kv_heads and not is_latent(spec)
+        whole = total(spec, fmt) if is_own else shared_total(spec, k, fmt)
+        weights = attention_parameters(spec, None if is_own else k)
         floor = attention_floor(spec.n_heads, k, spec.head_dim, context, batch, "bf16", accelerator.bytes_per_s, peak)
-        points.append(
-            Point(
-                k, batch * whole.at(context), attention_parameters(spec, k), floor.time_s, sharing.name(spec.n_heads, k)
-            )
-        )
+        points.append(Point(k, batch * whole.at(context), weights, floor.time_s, sharing.name(spec.n_heads, k)))
     return tuple(points)
 
 

@@ -24,7 +24,7 @@ from attention.serving.decode import (
 from attention.serving.roofline import decode_floor
 from attention.serving.spectrum import attention_parameters, nearest_published, spectrum
 from attention.sharing import divisors, family, with_n_kv_heads
-from attention.spec import uniform_spec
+from attention.spec import ModelSpec, attention_layer, uniform_spec
 from attention.tiny.numpy_forward import Maps
 from attention.tiny.text import (
     EXAMPLES,
@@ -103,6 +103,16 @@ class TestStory:
 
 
 class TestSpectrum:
+    def test_a_model_whose_layers_share_in_two_ways_stands_at_its_own_place(self) -> None:
+        """Found by a walk: half the cache of Baichuan-M1 was shown, whose windowed layers have other K/V heads."""
+        spec = ModelSpec("m", (attention_layer(12, 2, 8), attention_layer(12, 2, 8), attention_layer(12, 4, 8, 5)),
+                         "bf16", hidden_size=7)  # fmt: skip
+        points = {p.n_kv_heads: p for p in spectrum(spec, H100, 100, 3, "bf16")}
+        assert points[2].cache_bytes == 3 * sequence_bytes(spec, 100)
+        assert points[2].attention_parameters == 7 * 16 * (3 * 12 + 2 + 2 + 4)
+        assert points[4].cache_bytes == 3 * sequence_bytes(with_n_kv_heads(spec, 4), 100)
+        assert points[4].attention_parameters == 7 * 16 * 3 * (12 + 4)
+
     def test_every_divisor_has_its_point(self) -> None:
         points = spectrum(LLAMA, H100, 4099, 3, "bf16")
         assert [p.n_kv_heads for p in points] == [1, 2, 4, 8, 16, 32]

@@ -37,6 +37,7 @@ MODELS = {
     "chunked experts": "meta-llama/Llama-4-Scout-17B-16E-Instruct",
     "experts": "mistralai/Mixtral-8x7B-v0.1",
     "hybrid": "ai21labs/Jamba-v0.1",
+    "two numbers of K/V heads": "baichuan-inc/Baichuan-M1-14B-Instruct",
     "compressed": "deepseek-ai/DeepSeek-V4-Flash",
     "recurrent only": "tiiuae/falcon-mamba-7b",
     "encoder-decoder": "google/flan-t5-xl",
