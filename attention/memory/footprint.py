@@ -6,6 +6,8 @@ What a serving engine sets aside beyond this is in ``allocation.py``.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -139,14 +141,11 @@ def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", ba
     Returns 0 if even one token's state is too large, None if no context up to MAX_CONTEXT reaches the target.
     """
     whole = terms.total(spec, cache_format(kv_dtype))
+    return longest_context(lambda context: batch * whole.at(context), target_bytes)
 
-    def fits(context: int) -> bool:
-        return batch * whole.at(context) <= target_bytes
 
-    if fits(MAX_CONTEXT):
-        return None
-    low, high = 0, MAX_CONTEXT
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+def longest_context(needed: Callable[[int], int], room_bytes: int) -> int | None:
+    """Largest context whose ``needed(context)`` bytes, which never fall, are at most `room_bytes`: 0 if not one token's
+    are, None if no context up to MAX_CONTEXT needs more."""
+    held = bisect_right(range(1, MAX_CONTEXT + 1), room_bytes, key=needed)
+    return None if held == MAX_CONTEXT else held

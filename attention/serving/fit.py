@@ -22,9 +22,9 @@ from attention.memory.allocation import (
 )
 from attention.memory.footprint import (
     MAX_BATCH,
-    MAX_CONTEXT,
     check_batch,
     check_context,
+    longest_context,
 )
 from attention.spec import ModelSpec, check_size
 
@@ -129,19 +129,7 @@ def largest_context(spec: ModelSpec, setup: Setup, batch: int = 1) -> int | None
     """
     check_batch(batch)
     left = room(spec, setup).state_room_bytes
-
-    def ok(context: int) -> bool:
-        return state_bytes_per_rank(spec, setup, context, batch) <= left
-
-    if not ok(1):
-        return 0
-    if ok(MAX_CONTEXT):
-        return None
-    low, high = 1, MAX_CONTEXT
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if ok(middle) else (low, middle)
-    return low
+    return longest_context(lambda context: state_bytes_per_rank(spec, setup, context, batch), left)
 
 
 def largest_batch(spec: ModelSpec, setup: Setup, context: int) -> int:

@@ -27,13 +27,14 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("address", "key"), [("compare", "compare"), ("kv_cache", "kv_cache")])
+@pytest.mark.parametrize(
+    ("scheme", "address", "key"), [("light", "compare", "compare"), ("dark", "kv_cache", "kv_cache")]
+)
 def test_a_hover_text_can_be_read(
     app: str, page: Page, scheme: Literal["light", "dark"], address: str, key: str
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    visit(page, f"{app}/{address}")
+    visit(page, f"{app}/{key}")
     expect(page.locator(f".st-key-{key} .draglayer .nsewdrag").first).to_be_attached()
     at_rest(page)
     box = page.locator(f".st-key-{key} .nsewdrag").bounding_box()

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from urllib.parse import quote
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import assert_sound, go_back, ready, visit
@@ -26,11 +25,10 @@ def test_a_link_to_a_run_that_is_not_kept_says_so(app: str, page: Page) -> None:
     expect(page.locator(".st-key-notice")).to_contain_text("e_kept")
 
 
-@pytest.mark.parametrize("width", [390, 1280])
 def test_the_byte_and_the_heads_looked_at_are_in_the_address(
-    app: str, page: Page, new_page: Callable[..., Page], width: int
+    app: str, page: Page, new_page: Callable[..., Page]
 ) -> None:
-    page.set_viewport_size({"width": width, "height": 844})
+    page.set_viewport_size({"width": 390, "height": 844})
     visit(page, f"{app}/heads_learn?learn_text=Brackets")
     view = page.locator(".st-key-attention .view")
     text = view.locator(".text")
