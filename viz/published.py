@@ -35,7 +35,8 @@ def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None =
         y=figure.bytes_axis(low / 1.6, high * 1.6, "KV cache", log=True),
         annotations=[_name(found)] if found else [],
         title=figure.title(title),
-        margin={"t": 64, "r": 16},
+        # room for a legend of two rows: a window made narrow does not get it by itself
+        margin={"t": 82, "r": 16},
         showlegend=True,
     )  # fmt: skip
 

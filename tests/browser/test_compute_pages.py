@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -94,15 +93,6 @@ def test_an_assumption_changes_what_fits(app: str, page: Page) -> None:
     page.locator(".st-key-f_util").get_by_role("slider").press("ArrowLeft")
     expect(memory).not_to_have_attribute("aria-label", before or "")
     expect(page).to_have_url(re.compile("f_util=89"))
-
-
-def test_the_models_own_code_agrees(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page()
-    visit(page, f"{app}/kv_cache?{urlencode({'model': 'openai-community/gpt2', 'context': 512})}")
-    page.get_by_role("button", name="Verify", exact=True).click()
-    verdict = page.locator("[data-testid=stMetric]").filter(has_text="In the model's own cache")
-    expect(verdict).to_contain_text("18.0 MiB", timeout=120_000)
-    expect(page.locator("[data-testid=stMetric]").filter(has_text="Verdict")).to_contain_text("exact")
 
 
 def test_a_phone_shows_the_pages_without_sideways_scrolling(app: str, page: Page) -> None:

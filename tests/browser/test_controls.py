@@ -149,6 +149,7 @@ def test_a_configuration_from_a_file_is_what_the_text_field_and_verify_read(
     page.get_by_role("button", name="Verify", exact=True).click()
     verdict = page.locator("[data-testid=stMetric]").filter(has_text="In the model's own cache")
     expect(verdict).to_contain_text("18.0 MiB", timeout=120_000)
+    expect(page.locator("[data-testid=stMetric]").filter(has_text="Verdict")).to_contain_text("exact")
     assert_sound(page)
 
 

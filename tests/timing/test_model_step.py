@@ -103,7 +103,7 @@ def test_variants_of_a_model() -> None:
     assert variants(32, 8) == (("MHA", 32), ("GQA-8", 8), ("MQA", 1))
     assert variants(32, 32) == (("MHA", 32), ("MQA", 1))
     assert variants(32, 1) == (("MHA", 32), ("MQA", 1))
-    assert variants(1, 1) == (("MQA", 1),)
+    assert variants(1, 1) == (("MHA", 1),)
 
 
 def test_the_job() -> None:

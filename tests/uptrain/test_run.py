@@ -183,7 +183,10 @@ def arguments(source: Path, data: list[Path], target: Path) -> list[str]:
             "--eval-share", "0.1"]  # fmt: skip
 
 
-@pytest.mark.skipif(os.environ.get("HEADSHARE_SOAK") != "1", reason="the two tests below start two processes as well")
+SOAK = pytest.mark.skipif(os.environ.get("HEADSHARE_SOAK") != "1", reason="a test below starts two processes as well")
+
+
+@SOAK
 def test_two_processes_compute_what_one_does(
     whole: tuple[Path, Log], source: Path, data: list[Path], tmp_path: Path
 ) -> None:
@@ -195,7 +198,7 @@ def test_two_processes_compute_what_one_does(
     assert difference(tmp_path / "result", whole[0]) < 1e-4
 
 
-@pytest.mark.slow
+@SOAK
 def test_accelerate_launch_starts_the_same_run(
     whole: tuple[Path, Log], source: Path, data: list[Path], tmp_path: Path
 ) -> None:
