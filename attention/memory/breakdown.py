@@ -165,7 +165,7 @@ def _counterfactual(spec: ModelSpec, n: int, context: int, fmt: CacheFormat) -> 
     try:
         return shared_total(spec, None if n == spec.n_heads else n, fmt).at(context)
     except ValueError:
-        return None  # as above
+        return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
 
 
 def weight_bytes(n_parameters: int | None, weight_dtype: str = "bf16") -> int | None:

@@ -119,7 +119,8 @@ class Visitor:
             case "visit":
                 page.goto(f"{self.server.url}/{rest[0]}")
             case "back":
-                if page.evaluate("history.length") > 2:
+                # not out of the app, to the empty tab
+                if page.evaluate("navigation.canGoBack"):
                     page.go_back()
             case "forward":
                 page.go_forward()
