@@ -8,7 +8,6 @@ arXiv:2305.13245). Multi-head latent attention (MLA, arXiv:2405.04434) shares in
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from math import isqrt
 
@@ -105,17 +104,11 @@ def mqa_of(spec: ModelSpec) -> ModelSpec | None:
 
 
 def _once(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec | None:
-    def make() -> ModelSpec | None:
-        try:
-            return with_n_kv_heads(spec, n_kv_heads)
-        except ValueError:
-            return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
-
-    return _kept(spec, ("as", n_kv_heads, spec.name, spec.n_parameters), make)
-
-
-def _kept(spec: ModelSpec, key: tuple[object, ...], make: Callable[[], ModelSpec | None]) -> ModelSpec | None:
+    key = ("as", n_kv_heads, spec.name, spec.n_parameters)
     if key not in spec.memo:
-        spec.memo[key] = make()
+        try:
+            spec.memo[key] = with_n_kv_heads(spec, n_kv_heads)
+        except ValueError:
+            spec.memo[key] = None  # some layer's query heads cannot be shared so: the counterfactual does not exist
     found: ModelSpec | None = spec.memo[key]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Literal
@@ -42,11 +43,10 @@ def test_a_hover_text_can_be_read(
 
     def told() -> bool:
         # somewhere between two ticks, where the axis itself would write 10.321k
-        page.mouse.move(box["x"] + 0.47 * box["width"] + told.moved % 2, box["y"] + 0.5 * box["height"])
-        told.moved += 1
+        page.mouse.move(box["x"] + 0.47 * box["width"] + next(moves) % 2, box["y"] + 0.5 * box["height"])
         return page.locator(".hoverlayer .legend text").count() > 1
 
-    told.moved = 0  # type: ignore[attr-defined]
+    moves = itertools.count()
     eventually(page, told)
     lines = page.evaluate(CONTRAST)
     assert all(contrast >= 4.5 for _, contrast in lines), lines

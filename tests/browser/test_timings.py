@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from attention.timing import runs
+from bench.first_result import PAGES
 from tests.browser.conftest import Server, assert_sound, button, ready, visit
 from tests.timing_samples import run as sample_run
 
@@ -26,15 +27,6 @@ LONG = (
 )
 """Some 80 cases: minutes, of which only the first few are waited for."""
 FIRST = re.compile(r"[1-9]\d* of 84 (tried|timed)")
-RUNS = (
-    ("timings", "Run", "timings"),
-    ("", "Run", "explore"),
-    ("decode_step", "Run", "decode_step"),
-    ("code", "Time it here", "code_trap"),
-    ("spectrum", "Time every step of the slider here", "spectrum"),
-    ("published", "Time the same sharing here", "published"),
-)
-"""Pages that time something: page, button, key of the job."""
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +90,7 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(page: Page, new_page
     assert_sound(visitor)
 
 
-@pytest.mark.parametrize(("name", "label", "key"), RUNS, ids=[key for *_, key in RUNS])
+@pytest.mark.parametrize(("name", "label", "key"), PAGES, ids=[key for *_, key in PAGES])
 def test_a_page_stays_whole_while_its_run_goes_on(name: str, label: str, key: str, page: Page, server: Server) -> None:
     """Looked at twice a second from the press of the button until something was measured, and for a while after."""
     visit(page, f"{server.url}/{name}")
