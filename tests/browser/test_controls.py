@@ -132,6 +132,13 @@ def test_more_is_a_menu_for_keyboard_and_mouse(app: str, page: Page) -> None:
     expect(page).to_have_url(re.compile("k_weights=int4"))
     expect(page.locator(".st-key-more details")).to_have_attribute("open", "")
     page.keyboard.press("Escape")
+    # a click elsewhere while it closes does not open it again
+    page.locator("h1").click()
+    expect_closed(page)
+    page.wait_for_timeout(700)
+    expect_closed(page)
+    open_more(page)
+    page.keyboard.press("Escape")
     expect_closed(page)
     expect(summary).to_be_focused()
 

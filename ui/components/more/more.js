@@ -8,21 +8,35 @@ export default function (component) {
   if (!details || closers.has(here)) return undefined;
   const summary = details.querySelector("summary");
 
+  // the panel counts as open until its closing has been drawn: a second switch meanwhile would open it again
+  let closing = false;
+  const close = () => {
+    if (closing) return;
+    closing = true;
+    summary.click();
+  };
+  const switched = (event) => { if (event.isTrusted) closing = false; };
+  const drawn = () => { closing = false; };
+
   const elsewhere = (event) => {
     // a list that a control of the panel has opened stands at the end of the page
     const inList = event.target.closest?.("[role=listbox], [data-baseweb=popover], [role=dialog]");
-    if (details.open && !details.contains(event.target) && !inList) summary.click();
+    if (details.open && !details.contains(event.target) && !inList) close();
   };
   const escape = (event) => {
     if (event.key !== "Escape" || !details.open || event.defaultPrevented) return;
     if (event.target.closest?.("[aria-expanded=true][role=combobox]")) return;
-    summary.click();
+    close();
     summary.focus();
   };
+  summary.addEventListener("click", switched);
+  details.addEventListener("toggle", drawn);
   document.addEventListener("pointerdown", elsewhere);
   document.addEventListener("keydown", escape);
   closers.set(here, true);
   return () => {
+    summary.removeEventListener("click", switched);
+    details.removeEventListener("toggle", drawn);
     document.removeEventListener("pointerdown", elsewhere);
     document.removeEventListener("keydown", escape);
     closers.delete(here);
