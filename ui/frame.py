@@ -71,7 +71,6 @@ def turn() -> Iterator[None]:
 def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[None]:
     st.set_page_config(
         page_title=f"{title} · Headshare",
-        page_icon=str(ROOT / "ui" / "favicon.png"),
         layout="wide",
         menu_items={"Get help": None, "Report a bug": None, "About": "Headshare: see why models share K/V heads."},
     )

@@ -26,7 +26,16 @@ Query = dict[str, list[str]]
 
 def _store() -> dict[str, Any]:
     if _STORE not in st.session_state:
-        st.session_state[_STORE] = {"values": {}, "page": None, "written": {}, "recent": [], "seen": {}, "params": {}}
+        st.session_state[_STORE] = {
+            "values": {},
+            "page": None,
+            "written": {},
+            "recent": [],
+            "seen": {},
+            "params": {},
+            "set": {},
+            "news": False,
+        }
     return st.session_state[_STORE]
 
 
@@ -61,21 +70,35 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     query = _incoming()
     now = store.get("arrived", time.monotonic())
     store["recent"] = [(at, q) for at, q in store["recent"] if now - at < _ECHO_S]
+    # Values that a run has set which was given up for this one: the browser may still show, and say, older ones.
+    unfinished = {} if moved else store["set"]
+    shown = [store["seen"], unfinished] if store["news"] else [store["seen"]]
+    for key, value in unfinished.items():
+        if key in store["seen"] and st.session_state.get(key) == store["seen"][key]:
+            st.session_state[key] = value
     touched = not moved and any(
-        param.key in store["seen"] and st.session_state.get(param.key) != store["seen"][param.key] for param in known
+        param.key in store["seen"]
+        and all(st.session_state.get(param.key) != values.get(param.key, store["seen"][param.key]) for values in shown)
+        for param in known
     )
     if touched and st.session_state.get(MODEL.key) != store["seen"].get(MODEL.key):
         _reset_per_model()
-    echo = query == store["written"] or any(query == q for _, q in store["recent"])
+    # nothing was written since the address brought news: whatever comes now is from after it
+    echo = not (store["news"] and unfinished) and (
+        query == store["written"] or any(query == q for _, q in store["recent"])
+    )
     replaced: list[str] = []
     if query and not echo and not touched:
         values, replaced = read(query, known)
         for key, value in values.items():
             st.session_state[key] = value
+        store["set"], store["news"] = values, True
     else:
         for param in known:
             if moved or param.key not in st.session_state:
                 st.session_state[param.key] = store["values"].get(param.key, _fresh(param.default))
+        if moved:
+            store["set"], store["news"] = {param.key: st.session_state[param.key] for param in known}, False
     for param in known:
         # a choice the browser made from options that have changed meanwhile arrives as the option's label
         if isinstance(param.default, int) and isinstance(st.session_state.get(param.key), str):
@@ -165,7 +188,7 @@ def remember(page: str, params: Sequence[Param]) -> None:
     known = (*SHARED, *params)
     now = {p.key: _fresh(st.session_state[p.key]) for p in known if p.key in st.session_state}
     store["values"].update(now)
-    store["seen"] = now
+    store["seen"], store["set"], store["news"] = now, {}, False
     query = query_of(now, params)
     if query != _incoming():
         st.query_params.from_dict({key: value if len(value) > 1 else value[0] for key, value in query.items()})
@@ -190,6 +213,9 @@ def put(**values: Any) -> None:
     for key, value in values.items():
         st.session_state[key] = value
         _store()["values"][key] = value
+        _store()["set"][key] = value
+    # no later run takes this for what the address says
+    _store()["news"] = False
 
 
 def name_anew(key: str, names: Sequence[str]) -> None:

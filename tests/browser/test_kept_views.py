@@ -61,6 +61,23 @@ def test_the_byte_and_the_heads_looked_at_are_in_the_address(
     assert_sound(page)
 
 
+def test_back_and_forward_pressed_in_a_hurry(app: str, page: Page) -> None:
+    """The second press comes while the first one's page is still on its way; none is lost."""
+    layers = page.locator(".st-key-learn_layer")
+    visit(page, f"{app}/heads_learn?learn_text=Brackets")
+    for layer in "234":
+        layers.get_by_text(layer, exact=True).click()
+        expect(page).to_have_url(re.compile(f"learn_layer={layer}"))
+        ready(page).wait_for_timeout(1000)
+    for direction, there in ((-1, "2"), (1, "4")) * 3:
+        for gap in (60, 0):
+            page.evaluate("direction => history.go(direction)", direction)
+            page.wait_for_timeout(gap)
+        expect(layers.locator("[aria-checked=true]")).to_have_text(there)
+        expect(page).to_have_url(re.compile(f"learn_layer={there}"))
+        ready(page).wait_for_timeout(1000)
+
+
 def test_a_byte_that_the_text_does_not_have_is_replaced_in_words(app: str, page: Page) -> None:
     own = quote("Your own text …")
     visit(page, f"{app}/heads_learn?learn_text={own}&learn_own=abc&learn_byte=200&learn_heads=none")

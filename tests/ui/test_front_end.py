@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.event_loop import run
+from tests.server import ROOT
 from ui.server import front_end
 
 PAGE = b"<html><head><title>x</title></head><body></body></html>"
@@ -71,6 +72,13 @@ def test_a_script_comes_compressed_and_whole() -> None:
     assert headers[b"vary"] == b"accept-encoding"
     assert headers[b"content-type"].split(b";")[0] in (b"text/javascript", b"application/javascript")
     assert b"immutable" in headers[b"cache-control"]
+
+
+def test_the_icon_is_ours() -> None:
+    status, headers, body = ask("/favicon.png")
+    assert status == 200
+    assert headers[b"content-type"] == b"image/png"
+    assert body == (ROOT / "ui" / "favicon.png").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,11 @@ class Visitor:
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def offers(self, rng: random.Random) -> Step:
-        """One step of what the page shows, or of what the browser itself offers."""
+        """One step of what the page shows, or of what the browser itself offers; some are not waited for."""
+        step = self._offers(rng)
+        return ("hurry", *step) if rng.random() < 0.2 and step[0] not in ("reload", "second") else step
+
+    def _offers(self, rng: random.Random) -> Step:
         if rng.random() < 0.2:
             return rng.choice((("back",), ("forward",), ("reload",), ("width", rng.choice(WIDTHS)), ("second",),
                                ("colours", rng.choice(("light", "dark")))))  # fmt: skip
@@ -101,14 +105,17 @@ class Visitor:
         return (how, number, f"{key} {label}".strip())
 
     def do(self, step: Step) -> None:
-        """Do a step; what is not there is passed over. Ends when the page has settled."""
-        page, (what, *rest) = self.page, step
+        """Do a step; what is not there is passed over. Ends when the page has settled, but for a step in a hurry."""
+        page, (what, *rest) = self.page, step[1:] if step[0] == "hurry" else step
         try:
             self._do(page, what, rest)
         except BrowserError as error:
             # what a redraw took away under the hand is no fault; everything else shows on the page
             if "Timeout" not in str(error) and "detached" not in str(error):
                 raise
+        if step[0] == "hurry":
+            page.wait_for_timeout(40)
+            return
         try:
             self.settle()
         except BrowserError:
@@ -197,7 +204,9 @@ class Visitor:
         self.steps.append(step)
         self.do(step)
         # what a run finds is this visitor's own: an address does not carry it
-        self.runs += step[0] == "press"
+        self.runs += "press" in step[:2]
+        if step[0] == "hurry":
+            return []
         return [Fault(oracle, self.place, what, list(self.steps)) for oracle, what in self._asked(fresh)]
 
     def _asked(self, fresh: bool) -> Iterator[tuple[str, str]]:

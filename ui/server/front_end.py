@@ -1,5 +1,6 @@
 """Streamlit's own scripts on their way to the browser: compressed, kept in memory, and the ones that every page of ours
-needs asked for while the page is still loading instead of one after another once its content has arrived.
+needs asked for while the page is still loading instead of one after another once its content has arrived. The icon in
+the browser's tab is ours.
 
 Middleware around the app, see ``serve.py``. Whatever it does not know is Streamlit's to answer.
 """
@@ -104,7 +105,11 @@ class FrontEnd:
         asked = dict(scope["headers"])
         name = scope["path"].removeprefix("/static/")
         compressed = b"gzip" in asked.get(b"accept-encoding", b"")
-        if name in _known() and compressed and b"range" not in asked:
+        if scope["path"] == "/favicon.png":
+            # as a page's own icon it would be one of the files of a run, which are gone when that run is given up
+            icon = (OURS.parent / "favicon.png").read_bytes()
+            await _send_whole(icon, [(b"content-type", b"image/png"), (b"cache-control", b"max-age=86400")], send)
+        elif name in _known() and compressed and b"range" not in asked:
             await self._file(name, send)
         elif b"text/html" in asked.get(b"accept", b""):
             # as it is: what is compressed, or what the browser has already, could not be given our head
@@ -119,16 +124,20 @@ class FrontEnd:
         headers = [
             (b"content-type", kind.encode()),
             (b"content-encoding", b"gzip"),
-            (b"content-length", str(len(body)).encode()),
             (b"cache-control", FOR_A_YEAR),
             (b"vary", b"accept-encoding"),
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        # in parts, between which a client that does not take them is waited for: whole bodies would lie in memory,
-        # one for each of its connections
-        for start in range(0, len(body), PART_BYTES):
-            part, end = body[start : start + PART_BYTES], start + PART_BYTES
-            await send({"type": "http.response.body", "body": part, "more_body": end < len(body)})
+        await _send_whole(body, headers, send)
+
+
+async def _send_whole(body: bytes, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+    headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    # in parts, between which a client that does not take them is waited for: whole bodies would lie in memory,
+    # one for each of its connections
+    for start in range(0, len(body), PART_BYTES):
+        part, end = body[start : start + PART_BYTES], start + PART_BYTES
+        await send({"type": "http.response.body", "body": part, "more_body": end < len(body)})
 
 
 class _WithHead:
