@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY      = $(VENV)/bin/python
 PORT   ?= 8501
 ADDRESS ?= localhost
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 
 .PHONY: run test test-fast check audit soak rehearse bench bench-gpu accuracy clean browser
 .DEFAULT_GOAL := help

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from attention.timing import runs
 from bench.first_result import PAGES
-from tests.browser.conftest import Server, assert_sound, button, ready, visit
+from tests.browser.conftest import GO, SIZE, assert_sound, button, ready, visit
+from tests.server import PATIENCE_MS, Server
 from tests.timing_samples import run as sample_run
 
 SMALL = "t_heads=8&t_kv=8&t_kv=2&t_ctx=256&t_dim=32&t_impl=enable_gqa&t_impl=folded_sdpa"
@@ -41,6 +42,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def page(new_page: Callable[..., Page]) -> Page:
     """A visitor of their own for each test: they start runs."""
     return new_page()
+
+
+@pytest.fixture(scope="module")
+def walker(browser: Browser) -> Iterator[Page]:
+    """A visitor who goes from page to page and starts a run on each."""
+    context = browser.new_context(viewport=SIZE)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    yield page
+    context.close()
 
 
 def status(page: Page):
@@ -91,9 +102,14 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(page: Page, new_page
 
 
 @pytest.mark.parametrize(("name", "label", "key"), PAGES, ids=[key for *_, key in PAGES])
-def test_a_page_stays_whole_while_its_run_goes_on(name: str, label: str, key: str, page: Page, server: Server) -> None:
+def test_a_page_stays_whole_while_its_run_goes_on(
+    name: str, label: str, key: str, walker: Page, server: Server
+) -> None:
     """Looked at twice a second from the press of the button until something was measured, and for a while after."""
-    visit(page, f"{server.url}/{name}")
+    page = walker
+    if page.url == "about:blank":
+        visit(page, f"{server.url}/about")
+    page.evaluate(GO, f"{server.url}/{name}?v=1")
     button(page, label).click()
     panel = page.locator(f".st-key-{key}_status")
     begun = re.compile(r"[1-9]\d* of \d+ (tried|timed|steps)")
