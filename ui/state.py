@@ -12,14 +12,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from attention import foreign_text
 from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, VERSION, Param, takes_sizes
 
 _STORE = "_headshare"
 _ECHO_S = 0.8
-"""A query we wrote ourselves may come back this late, from a click made before the browser received the next one. Not
-longer: Back brings such a query too, and must not be taken for one."""
+"""A query we wrote ourselves may come back this late, from a click made before the browser received the next one."""
+_UNHEARD_S = 0.3
+"""A request may have been sent before the browser heard of what was drawn so long ago; nobody is so quick to answer."""
 
 Query = dict[str, list[str]]
 
@@ -27,14 +29,16 @@ Query = dict[str, list[str]]
 def _store() -> dict[str, Any]:
     if _STORE not in st.session_state:
         st.session_state[_STORE] = {
-            "values": {},
-            "page": None,
-            "written": {},
-            "recent": [],
-            "seen": {},
-            "params": {},
-            "set": {},
-            "news": False,
+            "values": {},  # the last of every key, whatever page it is of
+            "page": None,  # of this run
+            "drawn": None,  # of the last run that came to its end, with
+            "seen": {},  # the values that it drew and
+            "written": {},  # the query that it wrote
+            "pushed": 0.0,  # when the browser was last told an address
+            "recent": [],  # (when, query) of the queries before
+            "params": {},  # of each page that was visited
+            "set": {},  # what the program has set since
+            "told": 0.0,  # when a run ended that had set something
         }
     return st.session_state[_STORE]
 
@@ -70,46 +74,50 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     query = _incoming()
     now = store.get("arrived", time.monotonic())
     store["recent"] = [(at, q) for at, q in store["recent"] if now - at < _ECHO_S]
-    # Values that a run has set which was given up for this one: the browser may still show, and say, older ones.
+    # Values set by a run that was given up for this one. The browser may still show, and say, older ones; set again,
+    # they are told to it again. So are those of a run whose end it may not have heard of.
     unfinished = {} if moved else store["set"]
-    shown = [store["seen"], unfinished] if store["news"] else [store["seen"]]
     for key, value in unfinished.items():
-        if key in store["seen"] and st.session_state.get(key) == store["seen"][key]:
-            st.session_state[key] = value
+        said = st.session_state.get(key, value)
+        st.session_state[key] = value if key in store["seen"] and said == store["seen"][key] else said
+    if not moved and now - store["told"] < _UNHEARD_S:
+        for key in store["seen"].keys() & set(st.session_state):
+            st.session_state[key] = st.session_state[key]
     touched = not moved and any(
-        param.key in store["seen"]
-        and all(st.session_state.get(param.key) != values.get(param.key, store["seen"][param.key]) for values in shown)
-        for param in known
+        param.key in store["seen"] and st.session_state.get(param.key) != store["seen"][param.key] for param in known
     )
     if touched and st.session_state.get(MODEL.key) != store["seen"].get(MODEL.key):
         _reset_per_model()
-    # nothing was written since the address brought news: whatever comes now is from after it
-    echo = not (store["news"] and unfinished) and (
-        query == store["written"] or any(query == q for _, q in store["recent"])
-    )
+    echo = query == store["written"] or any(query == q for _, q in store["recent"])
     replaced: list[str] = []
-    if query and not echo and not touched:
+    if query and (_by_history() or not (echo or touched)):
         values, replaced = read(query, known)
         for key, value in values.items():
             st.session_state[key] = value
-        store["set"], store["news"] = values, True
+        store["set"] = values
     else:
         for param in known:
             if moved or param.key not in st.session_state:
                 st.session_state[param.key] = store["values"].get(param.key, _fresh(param.default))
         if moved:
-            store["set"], store["news"] = {param.key: st.session_state[param.key] for param in known}, False
+            store["set"] = {param.key: st.session_state[param.key] for param in known}
     for param in known:
         # a choice the browser made from options that have changed meanwhile arrives as the option's label
         if isinstance(param.default, int) and isinstance(st.session_state.get(param.key), str):
             st.session_state[param.key] = param.default
-    store["page"], store["moved"] = page, moved
+    store["page"] = page
     return replaced
 
 
+def _by_history() -> bool:
+    """Whether this run is for Back, Forward or a link within the app: then the address is news, whatever it says."""
+    return bool(getattr(get_script_run_ctx(), "is_history_navigation", False))
+
+
 def moved() -> bool:
-    """Whether this run is the first on its page: widgets of the same key on another page are other widgets."""
-    return bool(_store().get("moved"))
+    """Whether no run of this page has come to its end: widgets of the same key on another page are other widgets."""
+    store = _store()
+    return bool(store["page"] != store["drawn"])
 
 
 def _fresh(value: Any) -> Any:
@@ -188,9 +196,14 @@ def remember(page: str, params: Sequence[Param]) -> None:
     known = (*SHARED, *params)
     now = {p.key: _fresh(st.session_state[p.key]) for p in known if p.key in st.session_state}
     store["values"].update(now)
-    store["seen"], store["set"], store["news"] = now, {}, False
+    if store["set"]:
+        store["told"] = time.monotonic()
+    store["drawn"], store["seen"], store["set"] = page, now, {}
     query = query_of(now, params)
-    if query != _incoming():
+    # what was written just before this request came reaches the browser after it was sent, and would stay its address
+    overtaken = query != store["written"] and store.get("arrived", 0.0) - store["pushed"] < _UNHEARD_S
+    if query != _incoming() or overtaken:
+        store["pushed"] = time.monotonic()
         st.query_params.from_dict({key: value if len(value) > 1 else value[0] for key, value in query.items()})
     if query != store["written"]:
         store["recent"].append((time.monotonic(), store["written"]))
@@ -214,8 +227,6 @@ def put(**values: Any) -> None:
         st.session_state[key] = value
         _store()["values"][key] = value
         _store()["set"][key] = value
-    # no later run takes this for what the address says
-    _store()["news"] = False
 
 
 def name_anew(key: str, names: Sequence[str]) -> None:

@@ -187,15 +187,13 @@ def visit(page: Page, address: str) -> Page:
 
 
 def go_back(page: Page) -> None:
-    """Press Back as a person does, who has seen the page first: a query that is younger counts as a late echo."""
-    ready(page).wait_for_timeout(1000)
-    page.go_back()
+    """Press Back when the page is ready."""
+    ready(page).go_back()
 
 
 def go_forward(page: Page) -> None:
-    """Press Forward, as :func:`go_back` presses Back."""
-    ready(page).wait_for_timeout(1000)
-    page.go_forward()
+    """Press Forward when the page is ready."""
+    ready(page).go_forward()
 
 
 def button(page: Page, name: str) -> Locator:

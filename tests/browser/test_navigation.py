@@ -40,6 +40,32 @@ def test_a_click_keeps_what_every_page_showed(app: str, page: Page) -> None:
     assert page.evaluate("window.neverLoadedAnew"), "the page was loaded anew, which ends the session's jobs"
 
 
+def test_a_link_clicked_twice_keeps_it_too(app: str, page: Page) -> None:
+    """The second click ends the first one's run half way; what that one had told the controls is told them again."""
+    visit(page, f"{app}/heads?v=1&model=Qwen%2FQwen3-8B&context=32768&batch=7&kv=fp8")
+    page.evaluate("window.neverLoadedAnew = true")
+    for name in ("KV cache", "What fits", "Why share?", "Decode step"):
+        link(page, name).dblclick(delay=20)
+        expect(page).to_have_title(re.compile(name.replace("?", "")))
+        ready(page)
+        expect(page).to_have_url(re.compile("context=32768&batch=7&kv=fp8"))
+        for slider in page.locator(".st-key-context_pick").all():
+            expect(slider).to_contain_text("32k")
+        for box in page.locator(".st-key-batch input").all():
+            expect(box).to_have_value("7")
+    # the list of a page that is drawn just then, before its script has seen it
+    page.evaluate("""() => {
+        const find = root => root.querySelector('nav.hs-pages') ??
+            [...root.querySelectorAll('*')].filter(e => e.shadowRoot).map(e => find(e.shadowRoot)).find(Boolean);
+        const list = find(document);
+        const copy = list.cloneNode(true);
+        list.replaceWith(copy);
+        copy.querySelector('[data-page=compare]').click();
+    }""")
+    expect(page).to_have_url(re.compile("/compare.*context=32768"))
+    assert page.evaluate("window.neverLoadedAnew")
+
+
 def test_a_new_tab_begins_with_this_page_s_model(app: str, page: Page) -> None:
     visit(page, f"{app}/kv_cache?v=1&model=Qwen%2FQwen3-8B&context=32768&batch=1&kv=bf16")
     with page.context.expect_page() as opened:

@@ -2,6 +2,21 @@
    on as Back does: Streamlit hears of it by "popstate", and this visitor's session remembers what each page showed. */
 let followed = null; // the page whose link was followed: its own list stands in place of this one, without the focus
 
+function follow(event) {
+  const link = event.composedPath().find((part) => part.matches?.("nav.hs-pages a"));
+  if (!link || event.defaultPrevented) return;
+  if (event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  followed = link.dataset.page;
+  window.history.pushState(null, "", link.pathname);
+  window.dispatchEvent(new PopStateEvent("popstate"));
+  if (window.matchMedia("(max-width: 768px)").matches)
+    document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
+}
+
+// not on the list: a new page draws a new one, and a click on it before it was furnished would load the app anew
+document.addEventListener("click", follow);
+
 export default function ({ parentElement, data }) {
   const list = parentElement.querySelector("nav");
   const links = [...list.querySelectorAll("a")];
@@ -21,15 +36,4 @@ export default function ({ parentElement, data }) {
   };
   list.onpointerover = carry;
   for (const link of links) link.onfocus = carry;
-
-  list.onclick = (event) => {
-    const link = event.target.closest("a");
-    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-    event.preventDefault();
-    followed = link.dataset.page;
-    window.history.pushState(null, "", link.pathname);
-    window.dispatchEvent(new PopStateEvent("popstate"));
-    if (window.matchMedia("(max-width: 768px)").matches)
-      document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
-  };
 }
