@@ -4,6 +4,7 @@ VENV   ?= .venv
 PY      = $(VENV)/bin/python
 PORT   ?= 8501
 ADDRESS ?= localhost
+# one more than the two cores of a small machine: much of a browser test is waiting
 TEST_PROCESSES ?= 3
 
 .PHONY: run test test-fast check audit soak rehearse bench bench-gpu accuracy clean browser

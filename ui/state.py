@@ -34,7 +34,6 @@ def _store() -> dict[str, Any]:
             "drawn": None,  # of the last run that came to its end, with
             "seen": {},  # the values that it drew and
             "written": {},  # the query that it wrote
-            "pushed": 0.0,  # when the browser was last told an address
             "recent": [],  # (when, query) of the queries before
             "params": {},  # of each page that was visited
             "set": {},  # what the program has set since
@@ -200,10 +199,7 @@ def remember(page: str, params: Sequence[Param]) -> None:
         store["told"] = time.monotonic()
     store["drawn"], store["seen"], store["set"] = page, now, {}
     query = query_of(now, params)
-    # what was written just before this request came reaches the browser after it was sent, and would stay its address
-    overtaken = query != store["written"] and store.get("arrived", 0.0) - store["pushed"] < _UNHEARD_S
-    if query != _incoming() or overtaken:
-        store["pushed"] = time.monotonic()
+    if query != _incoming():
         st.query_params.from_dict({key: value if len(value) > 1 else value[0] for key, value in query.items()})
     if query != store["written"]:
         store["recent"].append((time.monotonic(), store["written"]))
