@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 
 from attention.log_lines import escape_control_characters
 from attention.settings import load_or_exit
+from attention.worker import client as worker
 from ui.server import connections, gate
 from ui.server.front_end import FrontEnd
 
@@ -76,6 +77,8 @@ async def around(_: st.App) -> AsyncIterator[None]:
     connections.prepare_listening()
     # libraries look for one another while they load; visitors who come at the same moment met a half-loaded pandas
     await asyncio.to_thread(importlib.import_module, "pandas")
+    # the first run finds it ready: it takes about as long as a browser takes to open the first page
+    await asyncio.to_thread(worker.warm)
     sweeping = asyncio.create_task(open_connections.sweep_for_ever())
     yield
     sweeping.cancel()

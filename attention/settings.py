@@ -57,7 +57,7 @@ class Settings:
         "HEADSHARE_WORKER_NICE", 5, "niceness of the worker, so that pages stay quick while it computes"
     )
     warm_worker: bool = _variable(
-        "HEADSHARE_WARM_WORKER", True, "1 or 0: whether a page with a Run button has the worker started beforehand"
+        "HEADSHARE_WARM_WORKER", True, "1 or 0: whether the worker is started before somebody presses Run"
     )
     use_gpu: bool = _variable("HEADSHARE_GPU", True, "1 or 0: whether runs may use a CUDA device")
     lock_dir: str = _variable(

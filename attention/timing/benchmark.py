@@ -290,8 +290,8 @@ def _time_set(
     rounds = Rounds(device, cases[0].dtype, calibration)
     drawn: dict[int, _Inputs] = {}
     entries: list[_Entry] = []
-    # what waits for a compiler comes last, so that the first result does not wait for it
-    for case in sorted(cases, key=lambda case: impls[case].compiled):
+    # what waits for a compiler comes last and the smallest cache first, so that the first result is soon there
+    for case in sorted(cases, key=lambda case: (impls[case].compiled, case.cache_bytes)):
         if should_stop():
             return
         if case.n_kv_heads not in drawn:

@@ -15,6 +15,7 @@ import pkgutil
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -27,6 +28,9 @@ HANDLERS: dict[str, str] = {m.name: f"attention.jobs.{m.name}" for m in pkgutil.
 
 Emit = Callable[[dict[str, Any]], None]
 ShouldStop = Callable[[], bool]
+
+QUIET_S = 0.5
+"""What can wait is done when nothing was asked for so long."""
 
 log = logging.getLogger(__name__)
 
@@ -96,14 +100,21 @@ def _serve(job: dict[str, Any], handlers: Mapping[str, str], wire: _Wire, stop: 
         wire.send(type="failed", why=why, text=type(error).__name__)
 
 
-def _warm_up() -> None:
+def _load_what_runs_need() -> None:
     """Load what nearly every run needs, so that the first one need not wait for it. It measures nothing: for that a
     run has to have the device."""
     try:
         importlib.import_module("attention.jobs.bench")
-        importlib.import_module("attention.kernels.native").unavailable("cpu")
     except Exception:
         log.exception("the worker could not be warmed up")
+
+
+def _look_for_compilers() -> None:
+    """What compiles is timed last, so a first result does not wait for this."""
+    try:
+        importlib.import_module("attention.kernels.native").unavailable("cpu")
+    except Exception:
+        log.exception("the worker could not look for compilers")
 
 
 def main(handlers: Mapping[str, str] = HANDLERS) -> None:
@@ -123,7 +134,8 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
     os.dup2(2, 1)
 
     stop = threading.Event()
-    jobs: list[dict[str, Any]] = []
+    jobs: deque[dict[str, Any]] = deque()
+    when_idle: list[Callable[[], None]] = []
     arrived = threading.Condition()
 
     def read() -> None:
@@ -145,10 +157,13 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
     wire.send(type="ready")
     while True:
         with arrived:
-            arrived.wait_for(lambda: jobs)
-            job = jobs.pop()
-        if job["type"] == "warm":
-            _warm_up()
+            arrived.wait_for(lambda: jobs, QUIET_S if when_idle else None)
+            job = jobs.popleft() if jobs else None
+        if job is None:
+            when_idle.pop()()
+        elif job["type"] == "warm":
+            _load_what_runs_need()
+            when_idle.append(_look_for_compilers)
         else:
             _serve(job, handlers, wire, stop)
 

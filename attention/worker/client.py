@@ -8,6 +8,7 @@ results of a run arrive one by one and stay with the job, however the run ends. 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import threading
@@ -92,7 +93,11 @@ class Office:
         with self._lock:
             if device not in self._lanes:
                 self._lanes[device] = Lane(device, self.settings, self._command, self._times)
-            self._lanes[device].warm()
+            starts = self._lanes[device].warm()
+        if starts:
+            # in its turn, like whatever measures; nobody waits for it
+            with contextlib.suppress(RefusedError):
+                self.submit("calibrate", {"device": device}, owner="the server", client="the server")
 
     def _refuse_one_too_many(self, device: str, client: str) -> None:
         directory = self.settings.lock_dir
@@ -160,8 +165,8 @@ def office() -> Office:
 
 
 def warm() -> None:
-    """Have the worker of the usual device started and its libraries loaded, in the background, unless it is already:
-    who draws a Run button expects a run. Returns at once."""
+    """Have the worker of the usual device started, its libraries loaded and the device calibrated, in the background,
+    unless it is already: who draws a Run button expects a run. Returns at once."""
     office().warm()
 
 

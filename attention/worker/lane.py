@@ -51,11 +51,13 @@ class Lane:
             self._jobs.append(job)
             self._arrived.notify()
 
-    def warm(self) -> None:
-        """Have a worker ready; it ends when nothing comes, like one that has worked."""
+    def warm(self) -> bool:
+        """Have a worker ready; it ends when nothing comes, like one that has worked. Whether there was none."""
         with self._arrived:
-            self._warm = self.link is None and not self._jobs
+            starts = self.link is None and not self._jobs and not self._warm
+            self._warm = self._warm or starts
             self._arrived.notify()
+        return starts
 
     def close(self) -> None:
         """End the worker and all runs."""
@@ -79,6 +81,13 @@ class Lane:
             self.link = WorkerLink(self._device, self._settings.worker_nice, self._command)
         return self.link
 
+    def _start_warm(self) -> None:
+        try:
+            self._start_worker().send(type="warm")
+        except OSError:
+            # the first run will say so to whoever asked for it
+            log.exception("no worker process could be started beforehand")
+
     def _loop(self) -> None:
         while True:
             with self._arrived:
@@ -88,11 +97,11 @@ class Lane:
                     break
                 waiting = bool(self._jobs)
                 warm, self._warm = self._warm, False
-            if not waiting and warm:
-                self._start_worker().send(type="warm")
-                continue
-            if not waiting:
+            if warm:
+                self._start_warm()
+            elif not waiting:
                 self._end_worker()
+            if not waiting:
                 continue
             try:
                 job = self._next()

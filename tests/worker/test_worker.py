@@ -1,5 +1,6 @@
 """The queue and the worker process, with handlers that hang, crash, eat memory and die (tests/worker_handlers.py)."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import psutil
 import pytest
 
 from attention.settings import Settings, load
-from attention.timing.device_queue import Ticket, Turn, in_turn
+from attention.timing.device_queue import Ticket, Turn, in_turn, turn
+from attention.timing.host import Calibration
 from attention.worker.child import HANDLERS
 from attention.worker.client import (
     Limits,
@@ -120,6 +122,8 @@ def test_a_worker_killed_while_idle_is_replaced_unseen(office):
 
 
 def test_a_hung_run_ends_at_the_time_limit(office):
+    # a busy machine takes longer than that to start a worker
+    assert office.submit("count", {"n": 1}, owner="a").wait(PATIENCE_S)
     job = office.submit("hang", {}, owner="a", limits=Limits(seconds=0.5))
     assert job.wait(PATIENCE_S)
     assert job.state is State.FAILED
@@ -450,3 +454,27 @@ def test_sites_that_may_frame_a_page_are_a_list_and_nothing_else():
 def test_kinds_are_the_modules_of_the_jobs_folder():
     files = {path.stem for path in (HERE.parent / "attention" / "jobs").glob("*.py")} - {"__init__"}
     assert {kind: f"attention.jobs.{kind}" for kind in files} == HANDLERS
+
+
+def test_a_warm_worker_has_calibrated_in_its_turn(settings, monkeypatch):
+    """Whoever presses Run first finds the device measured; beside somebody's run it is not measured."""
+    monkeypatch.setenv("HEADSHARE_LOCK_DIR", settings.lock_dir)
+    with turn("cpu", settings.lock_dir):
+        office = Office(settings)
+        office.warm()
+        until(lambda: office.worker_pids(), 60)
+        (pid,) = office.worker_pids()
+        # its libraries are loaded all the same
+        until(lambda: psutil.Process(pid).memory_info().rss > 150 * 2**20, 60)
+        shared = Path(settings.lock_dir) / "cpu.calibration.json"
+        assert not shared.exists()
+    try:
+        until(shared.exists, 60)
+        office.warm()
+        job = office.submit("calibrate", {"device": "cpu"}, owner="a")
+        assert job.wait(60)
+        assert office.worker_pids() == [pid]
+        handed_on = Calibration.from_json(json.loads(shared.read_text()))
+        assert Calibration.from_json(job.summary["calibration"]) == handed_on
+    finally:
+        office.close()
