@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -17,7 +19,8 @@ os.environ.setdefault("HEADSHARE_WARM_WORKER", "0")
 # runs of one test process do not wait for those of another; what is measured is not compared with anything
 if "PYTEST_XDIST_WORKER" in os.environ and "HEADSHARE_LOCK_DIR" not in os.environ:
     os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix="headshare-tests-")
-
+# every AppTest run looks through all installed packages for components that they bring: most of its time, each time
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 LONGEST = (
     *("browser/test_timings", "browser/test_layout", "browser/test_lab", "browser/test_controls", "browser/test_axe"),
