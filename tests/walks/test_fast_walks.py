@@ -14,8 +14,8 @@ from tests.walks.replay import Fault, shorten
 from tests.walks.tab import Tab
 
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
-SECONDS = 900 if SOAK else 25
-STEPS = 20_000 if SOAK else 250
+SECONDS = 300 if SOAK else 25
+STEPS = 20_000 if SOAK else 300
 
 
 @pytest.mark.timeout(2 * SECONDS + 240)

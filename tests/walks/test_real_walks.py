@@ -15,7 +15,7 @@ from tests.server import ROOT, Server
 from tests.walks.browser_walk import walk
 
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
-SECONDS = 1200 if SOAK else 30
+SECONDS = 420 if SOAK else 30
 STEPS = 5000 if SOAK else 60
 STARTS = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 
