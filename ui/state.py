@@ -18,8 +18,6 @@ from attention import foreign_text
 from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, VERSION, Param, takes_sizes
 
 _STORE = "_headshare"
-_ECHO_S = 0.8
-"""A query we wrote ourselves may come back this late, from a click made before the browser received the next one."""
 _UNHEARD_S = 0.3
 """A request may have been sent before the browser heard of what was drawn so long ago; nobody is so quick to answer."""
 
@@ -32,9 +30,7 @@ def _store() -> dict[str, Any]:
             "values": {},  # the last of every key, whatever page it is of
             "page": None,  # of this run
             "drawn": None,  # of the last run that came to its end, with
-            "seen": {},  # the values that it drew and
-            "written": {},  # the query that it wrote
-            "recent": [],  # (when, query) of the queries before
+            "seen": {},  # the values that it drew
             "params": {},  # of each page that was visited
             "set": {},  # what the program has set since
             "told": 0.0,  # when a run ended that had set something
@@ -72,7 +68,6 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     moved = page != store["page"]
     query = _incoming()
     now = store.get("arrived", time.monotonic())
-    store["recent"] = [(at, q) for at, q in store["recent"] if now - at < _ECHO_S]
     # Values set by a run that was given up for this one. The browser may still show, and say, older ones; set again,
     # they are told to it again. So are those of a run whose end it may not have heard of.
     unfinished = {} if moved else store["set"]
@@ -87,9 +82,9 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     )
     if touched and st.session_state.get(MODEL.key) != store["seen"].get(MODEL.key):
         _reset_per_model()
-    echo = query == store["written"] or any(query == q for _, q in store["recent"])
     replaced: list[str] = []
-    if query and (_by_history() or not (echo or touched)):
+    # the query of any other run is one that we wrote, or one before it that the browser had not left yet
+    if query and (moved or _by_history()):
         values, replaced = read(query, known)
         for key, value in values.items():
             st.session_state[key] = value
@@ -201,9 +196,6 @@ def remember(page: str, params: Sequence[Param]) -> None:
     query = query_of(now, params)
     if query != _incoming():
         st.query_params.from_dict({key: value if len(value) > 1 else value[0] for key, value in query.items()})
-    if query != store["written"]:
-        store["recent"].append((time.monotonic(), store["written"]))
-        store["written"] = query
 
 
 def _reset_per_model() -> None:

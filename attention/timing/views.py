@@ -169,8 +169,12 @@ def common_shapes(runs: Sequence[Run]) -> tuple[Shape, ...]:
 
 
 def latest(results: Iterable[Result]) -> tuple[Result, ...]:
-    """Of each case the last result; a run gives what it knows so far before it gives the final one."""
-    last: dict[Case, Result] = {result.case: result for result in results}
+    """Of each case the last result, in the order of these: a run gives what it knows so far before it gives the final
+    one, and tries small caches first."""
+    last: dict[Case, Result] = {}
+    for result in results:
+        last.pop(result.case, None)
+        last[result.case] = result
     return tuple(last.values())
 
 

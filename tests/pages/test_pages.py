@@ -6,11 +6,13 @@ A new file in ``pages/`` is taken up by itself.
 from __future__ import annotations
 
 import ast
+import time
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.browser_history import opened_from_history
 from ui import params
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,3 +163,22 @@ def test_sizes_typed_for_a_model_without_published_ones_are_in_the_address() -> 
     at.number_input(key="heads").set_value(7).run()
     assert at.query_params["heads"] == "7"
     assert open_page("app.py", **at.query_params).number_input(key="heads").value == 7
+
+
+def test_an_address_that_arrives_late_changes_nothing() -> None:
+    """Over a slow link the browser may still say an address of long ago with what is pressed next."""
+    at = open_page("pages/kv_cache.py", context="5000")
+    old = dict(at.query_params)
+    at.number_input(key="batch").set_value(3).run()
+    time.sleep(0.9)
+    at.query_params = old
+    at.run()
+    assert at.number_input(key="batch").value == 3
+    at.query_params = old
+    at.selectbox(key="kv").set_value("int4").run()
+    assert (at.number_input(key="batch").value, at.selectbox(key="kv").value) == (3, "int4")
+    # but an address that was gone back to is what is shown
+    at.query_params = old
+    with opened_from_history():
+        at.run()
+    assert (at.number_input(key="batch").value, at.selectbox(key="kv").value) == (1, "bf16")

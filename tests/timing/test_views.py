@@ -79,7 +79,7 @@ def test_the_last_result_of_a_case_counts():
     early = timed([0.1], n_kv_heads=7, unsteady=STILL_TIMED)
     late = timed([0.2] * 6, n_kv_heads=7)
     other = timed([0.3] * 6, n_kv_heads=1)
-    assert views.latest([early, other, late]) == (late, other)
+    assert views.latest([early, other, late]) == (other, late)
     assert views.trouble([early]) == ""
     assert views.trouble([early, replace(late, unsteady="why")]) == "why"
 

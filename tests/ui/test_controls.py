@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.browser_history import opened_from_history
 from tests.pages.test_pages import (
     PAGES,
     assert_sound,
@@ -103,7 +104,9 @@ def test_an_address_with_another_configuration_replaces_the_one_in_the_text_fiel
     carried = paste(own_page(), GPT2).session_state["config"]
     at = paste(own_page(), QWEN)
     at.query_params["config"] = carried
-    assert shown(at.run()) == "36.0 KiB"
+    with opened_from_history():
+        at.run()
+    assert shown(at) == "36.0 KiB"
     assert json.loads(at.text_area(key="config_text").value)["model_type"] == "gpt2"
 
 

@@ -28,6 +28,8 @@ SELECTORS = dict(re.findall(r'\["(\w+)", "([^"]+)"\]', OFFERS))
 TYPED = ("Qwen3-32B", "gpt oss", "MLA", "no such model", "fp8", "128k", "8192", "decode")
 LENGTH = 14
 """Steps of one visitor."""
+FEWEST = 4
+"""Steps that are walked however long a busy machine takes for them."""
 
 
 class Visitor:
@@ -297,7 +299,7 @@ def walk(
     known: set[tuple[str, str]] = set()
     done, number = 0, 0
     reports: list[str] = []
-    while done < steps and time.monotonic() < until:
+    while done < steps and (done < FEWEST or time.monotonic() < until):
         rng = random.Random(f"{seed} {number}")
         # every width and start comes up; the seed decides which go together
         width, scheme = WIDTHS[(seed + number) % len(WIDTHS)], rng.choice(("light", "dark"))
@@ -305,7 +307,7 @@ def walk(
         found: list[tuple[int, Fault]] = []
         try:
             step: Step = ("visit", starts[(seed + number) % len(starts)])
-            while len(visitor.steps) < LENGTH and time.monotonic() < until:
+            while len(visitor.steps) < LENGTH and (done < FEWEST or time.monotonic() < until):
                 done += 1
                 fresh = len(visitor.steps) % fresh_every == fresh_every - 1
                 for fault in visitor.take(step, fresh=fresh):

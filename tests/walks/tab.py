@@ -26,6 +26,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest, app_test
 from streamlit.testing.v1.local_script_runner import LocalScriptRunner, require_widgets_deltas
 
+from tests.browser_history import opened_from_history
 from tests.server import ROOT
 from ui import address_keys
 
@@ -133,12 +134,14 @@ class Tab:
         self.page, self.open = page, None
         self.at.switch_page(page)
         self.at.query_params = dict(query or {})
-        self._run(self._states())
+        with opened_from_history():
+            self._run(self._states())
 
     def reload(self, query: dict[str, Any]) -> None:
         """The browser's Back within a page: another query, the same session."""
         self.at.query_params = dict(query)
-        self._run(self._states())
+        with opened_from_history():
+            self._run(self._states())
 
     def put(self, part: Part, value: Any) -> None:
         """Set a control and run the page, or its fragment."""

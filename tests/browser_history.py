@@ -1,0 +1,26 @@
+"""Back, Forward and links within the app, for runs of Streamlit's AppTest: the browser says with its request that the
+address was opened from its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from streamlit.runtime.scriptrunner import RerunData
+from streamlit.testing.v1.local_script_runner import LocalScriptRunner
+
+
+@contextmanager
+def opened_from_history() -> Iterator[None]:
+    """Runs inside are for an address that Back, Forward or a link opened."""
+    ask = LocalScriptRunner.request_rerun
+
+    def asked_from_history(runner: LocalScriptRunner, data: RerunData) -> bool:
+        return ask(runner, replace(data, is_history_navigation=True))
+
+    LocalScriptRunner.request_rerun = asked_from_history  # type: ignore[method-assign]  # put back below
+    try:
+        yield
+    finally:
+        LocalScriptRunner.request_rerun = ask  # type: ignore[method-assign]
