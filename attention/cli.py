@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import attention.commands
-from attention.log_lines import quoted
+from attention.foreign_text import quoted
 
 MOST_CHARACTERS = 2000
 """Of a line of a message."""

@@ -58,10 +58,7 @@ def configuration(source: str, *, paths: bool = True) -> dict[str, Any]:
 def _row(source: str) -> published.ModelRow | None:
     if not isinstance(source, str) or not source.strip():
         raise ValueError(f"a model is a name or a path, got {source!r}")
-    try:
-        return published.model(source)
-    except ValueError:
-        return None
+    return published.find(source)
 
 
 def _path(source: str) -> Path | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from attention import sharing, units
 from attention.catalog.sources import resolve
+from attention.foreign_text import quoted
 from attention.formats import FORMATS, cache_format
-from attention.log_lines import quoted
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS, allocate
 from attention.memory.footprint import (
     MAX_CONTEXT,
