@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from attention.errors import SettingError
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -31,10 +33,6 @@ def host_memory_bytes() -> int:
 
 def _variable(name: str, default: Any, meaning: str, minimum: int = 0) -> Any:
     return field(default=default, metadata={"variable": name, "meaning": meaning, "minimum": minimum})
-
-
-class SettingError(ValueError):
-    """A setting that is not what it has to be. For the operator: the message is not for visitors."""
 
 
 @dataclass(frozen=True, slots=True)

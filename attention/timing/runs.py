@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from attention.errors import NotFiniteError
 from attention.foreign_text import cell
 from attention.kernels.case import Result, case_bytes
 from attention.settings import PROJECT
@@ -178,9 +179,9 @@ def parse(text: str | bytes) -> Run:
         raise ValueError(f"a run's file is at most {MAX_BYTES:,} bytes, got {len(text):,}")
     try:
         values = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, _NotFiniteError):
-            raise ValueError(str(error)) from None
+    except NotFiniteError:
+        raise
+    except (ValueError, RecursionError):
         raise ValueError("this is not a run's file: it is no JSON") from None
     if not isinstance(values, dict) or values.get("headshare_run") != FORMAT:
         raise ValueError('this is not a run\'s file: it must be a JSON object with "headshare_run": 1')
@@ -215,12 +216,8 @@ def uploaded(text: str | bytes) -> Run:
     return replace(parse(text), source="uploaded")
 
 
-class _NotFiniteError(ValueError):
-    pass
-
-
 def _no_constant(name: str) -> float:
-    raise _NotFiniteError(f"numbers must be finite, got {name}")
+    raise NotFiniteError(f"numbers must be finite, got {name}")
 
 
 def _result(row: Any, number: int) -> Result:
