@@ -1,4 +1,4 @@
-"""This project's own exceptions, all of them. ::
+"""This project's own exceptions, all of them, and how a message quotes a value. ::
 
     ValueError                what somebody asked for cannot be done; the message is for them
     ├── SettingError          a setting is wrong: for the operator, never shown to a visitor
@@ -38,3 +38,9 @@ class NotFiniteError(ValueError):
 
 class TooSlowError(Exception):
     """An upload that did not arrive in time."""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value as a message quotes it: its repr, cut after `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]} …"

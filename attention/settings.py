@@ -13,22 +13,32 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from attention.errors import SettingError
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+def control_group(name: str) -> str:
+    """A file of this process's control group (of version 2, or named as version 1 has it); "" where there is none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next((line[3:] for line in lines if line.startswith("0::")), "")
+        for folder in (f"/sys/fs/cgroup{own}", "/sys/fs/cgroup"):
+            path = Path(folder) / name
+            if path.exists():
+                return path.read_text().strip()
+    except OSError:
+        pass
+    return ""
+
+
 def host_memory_bytes() -> int:
     """Memory this process may count on: the machine's, or its control group's limit where that is smaller."""
+    import psutil  # late: whoever only reads a setting does without
+
     total = int(psutil.virtual_memory().total)
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return min(total, int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue  # no control group, or "max"
-    return total
+    limit = control_group("memory.max") or control_group("memory/memory.limit_in_bytes")
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _variable(name: str, default: Any, meaning: str, minimum: int = 0) -> Any:

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attention.errors import NotFiniteError
+from attention.errors import NotFiniteError, shown
 from attention.foreign_text import cell
 from attention.kernels.case import Result, case_bytes
 from attention.settings import PROJECT
@@ -187,14 +187,14 @@ def parse(text: str | bytes) -> Run:
         raise ValueError('this is not a run\'s file: it must be a JSON object with "headshare_run": 1')
     known = {"headshare_run", "title", "created", "source", "versions", "host", "calibration", "results"}
     if surplus := set(values) - known:
-        raise ValueError(f"unknown field {_shown(sorted(surplus)[0])}")
+        raise ValueError(f"unknown field {shown(sorted(surplus)[0])}")
     if missing := known - set(values):
         raise ValueError(f"a run must say its {sorted(missing)[0]}")
     rows = values["results"]
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_RESULTS:
         raise ValueError(f"results must be a list of 1 to {MAX_RESULTS:,} timings")
     if values["source"] not in SOURCES:
-        raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {_shown(values['source'])}")
+        raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {shown(values['source'])}")
     if not isinstance(values["host"], dict) or not isinstance(values["host"].get("cpu"), str):
         raise ValueError("host must be an object that names its cpu")
     results = tuple(_result(row, number) for number, row in enumerate(rows, 1))
@@ -225,7 +225,7 @@ def _result(row: Any, number: int) -> Result:
     try:
         result = Result.from_json(row)
         if not isinstance(result.implementation, str) or not re.fullmatch(r"[a-z0-9_]{1,40}", result.implementation):
-            raise ValueError(f"implementation must be a name, got {_shown(result.implementation)}")
+            raise ValueError(f"implementation must be a name, got {shown(result.implementation)}")
         case = result.case
         if case.device == "auto":
             raise ValueError("device must say where it was timed, got 'auto'")
@@ -234,12 +234,12 @@ def _result(row: Any, number: int) -> Result:
         _number("read_bytes_per_s", result.read_bytes_per_s)
         _number("flops_per_s", result.flops_per_s)
         if isinstance(result.repeats, bool) or not isinstance(result.repeats, int) or not 0 <= result.repeats < 10**6:
-            raise ValueError(f"repeats must be a whole number, got {_shown(result.repeats)}")
+            raise ValueError(f"repeats must be a whole number, got {shown(result.repeats)}")
         _text("note", result.note)
         _text("unsteady", result.unsteady)
         _repeats(result)
         if result.bound not in ("", "memory", "arithmetic"):
-            raise ValueError(f"bound must be memory or arithmetic, got {_shown(result.bound)}")
+            raise ValueError(f"bound must be memory or arithmetic, got {shown(result.bound)}")
         if result.cache_bytes != case.cache_bytes:
             raise ValueError(f"cache_bytes must be {case.cache_bytes:,} for this shape, got {result.cache_bytes!r}")
         if result.median_s:
@@ -254,9 +254,9 @@ def _result(row: Any, number: int) -> Result:
 def _repeats(result: Result) -> None:
     """The times of the rounds agree with their median and their number."""
     if type(result.together) is not int or not 0 <= result.together < 10**6:
-        raise ValueError(f"together must be a whole number, got {_shown(result.together)}")
+        raise ValueError(f"together must be a whole number, got {shown(result.together)}")
     if not isinstance(result.times_s, tuple) or len(result.times_s) > MAX_ROUNDS:
-        raise ValueError(f"times_s must be a list of at most {MAX_ROUNDS} numbers, got {_shown(result.times_s)}")
+        raise ValueError(f"times_s must be a list of at most {MAX_ROUNDS} numbers, got {shown(result.times_s)}")
     for seconds in result.times_s:
         _number("times_s", seconds)
     if result.times_s:
@@ -269,17 +269,17 @@ def _number(name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e30:
-        raise ValueError(f"{name} must be a number of at least 0 or null, got {_shown(value)}")
+        raise ValueError(f"{name} must be a number of at least 0 or null, got {shown(value)}")
 
 
 def _agrees(name: str, value: float | None, expected: float) -> None:
     if value is None or not math.isclose(value, expected, rel_tol=1e-3):
-        raise ValueError(f"{name} must be {expected:.4g} with these figures, got {_shown(value)}")
+        raise ValueError(f"{name} must be {expected:.4g} with these figures, got {shown(value)}")
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-        raise ValueError(f"{name} must be a line of at most {MAX_TEXT} characters, got {_shown(value)}")
+        raise ValueError(f"{name} must be a line of at most {MAX_TEXT} characters, got {shown(value)}")
     return value
 
 
@@ -290,7 +290,7 @@ def _time(value: Any) -> str:
             raise ValueError
         return moment.astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError):
-        raise ValueError(f"created must be a time with its zone in ISO 8601, got {_shown(value)}") from None
+        raise ValueError(f"created must be a time with its zone in ISO 8601, got {shown(value)}") from None
 
 
 def _plain(name: str, value: Any, depth: int = 3) -> Any:
@@ -308,11 +308,6 @@ def _plain(name: str, value: Any, depth: int = 3) -> Any:
     if depth and isinstance(value, dict) and len(value) <= 64:
         return {_text(name, key): _plain(f"{name}.{key[:40]}", item, depth - 1) for key, item in value.items()}
     raise ValueError(f"{name} must hold text, numbers and short lists of them")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 @cache
