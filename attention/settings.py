@@ -1,6 +1,8 @@
 """Every limit and place an operator may set, from environment variables; the defaults suit a small public demo.
 
 ``python -m attention.settings`` prints the table below with the values in force.
+
+Read by hand on purpose: pydantic-settings takes 148 ms to load, in the server and in most commands.
 """
 
 from __future__ import annotations
@@ -68,6 +70,9 @@ class Settings:
         "HEADSHARE_WARM_WORKER", True, "1 or 0: whether the worker is started before somebody presses Run"
     )
     use_gpu: bool = _variable("HEADSHARE_GPU", True, "1 or 0: whether runs may use a CUDA device")
+    use_hub: bool = _variable(
+        "HEADSHARE_HUB", True, "1 or 0: whether a model's config.json may be read from the Hugging Face Hub"
+    )
     lock_dir: str = _variable(
         "HEADSHARE_LOCK_DIR",
         "",

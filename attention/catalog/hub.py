@@ -19,7 +19,9 @@ _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._
 
 def allowed() -> bool:
     """Whether the operator lets this process ask the Hub."""
-    return os.environ.get("HEADSHARE_HUB", "1") != "0"
+    from attention.settings import load  # late: the catalogue alone needs no setting
+
+    return load().use_hub
 
 
 def is_model_id(text: str) -> bool:
