@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from attention.catalog import hub, published
+from attention.catalog import published
 from attention.files import ordinary
 from attention.spec import ModelSpec
 
@@ -49,6 +49,8 @@ def configuration(source: str, *, paths: bool = True) -> dict[str, Any]:
         from attention.configs.reader import load_config
 
         return load_config(path)
+    from attention.catalog import hub
+
     if hub.is_model_id(source) and hub.allowed():
         return hub.fetch_config(source)
     published.model(source)  # raises, naming close matches
