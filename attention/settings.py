@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from attention.errors import SettingError
+from attention.errors import SettingError, shown
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -140,19 +140,21 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             continue
         if isinstance(item.default, bool):
             if text not in ("0", "1"):
-                raise SettingError(f"{name} must be 0 or 1, got {text!r}")
+                raise SettingError(f"{name} must be 0 or 1, got {shown(text)}")
             values[item.name] = text == "1"
         elif isinstance(item.default, int):
             if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < item.metadata["minimum"]:
-                raise SettingError(f"{name} must be a whole number from {item.metadata['minimum']}, got {text[:40]!r}")
+                raise SettingError(f"{name} must be a whole number from {item.metadata['minimum']}, got {shown(text)}")
             values[item.name] = int(text)
         elif item.name == "frame_ancestors" and not re.fullmatch(r"[!-+\--:<-~]+( +[!-+\--:<-~]+)*", text):
-            raise SettingError(f"{name} must be sites with blanks between, such as https://example.org, got {text!r}")
+            raise SettingError(
+                f"{name} must be sites with blanks between, such as https://example.org, got {shown(text)}"
+            )
         else:
             values[item.name] = text
     header = values.get("client_header", "")
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,100}", header):
-        raise SettingError(f"HEADSHARE_CLIENT_HEADER must be the name of a header, got {header[:40]!r}")
+        raise SettingError(f"HEADSHARE_CLIENT_HEADER must be the name of a header, got {shown(header)}")
     return Settings(**values)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attention.catalog import published
+from attention.errors import shown
 from attention.files import ordinary
 from attention.spec import ModelSpec
 
@@ -77,10 +78,10 @@ def _path(source: str) -> Path | None:
         if path.suffix == ".json" and path.is_file():
             return path
     except (OSError, ValueError, RuntimeError):
-        raise ValueError(f"{source[:120]!r} is neither a model's name nor a usable path") from None
+        raise ValueError(f"{shown(source)} is neither a model's name nor a usable path") from None
     if path.suffix == ".json":
         ordinary(path)  # says what is there, if it is no file
-        raise ValueError(f"there is no file {str(path)[:300]!r}")
+        raise ValueError(f"there is no file {shown(str(path), 300)}")
     if source.startswith(("/", ".", "~")):
-        raise ValueError(f"{source[:120]!r} is neither a .json file nor a folder with a config.json")
+        raise ValueError(f"{shown(source)} is neither a .json file nor a folder with a config.json")
     return None
