@@ -5,8 +5,6 @@ Ours on purpose: tabulate takes 33 ms to load, and rich 30, where ``python -m at
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +16,9 @@ Row = Mapping[str, Any]
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Comma-separated with a heading line; None is an empty cell, and no text is a spreadsheet's formula."""
+    import csv  # late: a command that prints columns does without
+    import io
+
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
