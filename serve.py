@@ -10,7 +10,6 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import streamlit as st
 from starlette.middleware import Middleware
@@ -20,53 +19,10 @@ from attention.settings import load_or_exit
 from attention.worker import client as worker
 from ui.server import connections, gate
 from ui.server.front_end import FrontEnd
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ui.server.security import SecurityHeaders
 
 # a wrong setting ends the start here, with a message for the operator
 settings = load_or_exit()
-
-# Streamlit's front end styles inline, compiles components' code and draws to blobs; everything else stays at home.
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' ws: wss: blob: data:",
-        "worker-src 'self' blob:",
-        "frame-src 'self' blob:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-        f"frame-ancestors {settings.frame_ancestors}",
-    )
-)
-HEADERS = (
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"strict-origin-when-cross-origin"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), payment=()"),
-)
-
-
-class SecurityHeaders:
-    """ASGI middleware that adds HEADERS to HTTP answers and leaves WebSockets alone."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                names = {name for name, _ in HEADERS}
-                kept = [(name, value) for name, value in message["headers"] if name.lower() not in names]
-                message = {**message, "headers": [*kept, *HEADERS]}
-            await send(message)
-
-        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
 @asynccontextmanager
@@ -86,6 +42,6 @@ async def around(_: st.App) -> AsyncIterator[None]:
 
 app = st.App(
     "app.py",
-    middleware=[Middleware(SecurityHeaders), *gate.middleware(settings), Middleware(FrontEnd)],
+    middleware=[Middleware(SecurityHeaders, settings=settings), *gate.middleware(settings), Middleware(FrontEnd)],
     lifespan=around,
 )

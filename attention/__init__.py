@@ -9,9 +9,9 @@ Names are loaded when first used, so the computing ones never bring in torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from attention.catalog.published import (
         Accelerator,
@@ -43,7 +43,7 @@ _HOME = {
     "sharing": ("with_n_kv_heads",),
     "spec": ("Kind", "Layer", "ModelSpec", "attention_layer", "latent_layer", "uniform_spec"),
 }
-_MODULES = {name: module for module, names in _HOME.items() for name in names}
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_HOME)
 
 __all__ = [  # noqa: RUF022 in the order of what one asks
     "resolve", "spec_from_config", "load_config", "model", "models", "ModelRow",
@@ -52,15 +52,3 @@ __all__ = [  # noqa: RUF022 in the order of what one asks
     "accelerator", "accelerators", "Accelerator", "Setup", "largest_context", "largest_batch", "decode_floor",
     "MultiHeadAttention", "MultiQueryAttention", "GroupedQueryAttention", "KVCache",
 ]  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'attention' has no attribute {name!r}")
-    value = getattr(import_module(f"attention.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

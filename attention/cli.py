@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import attention.commands
-from attention.log_lines import quoted
+from attention.foreign_text import quoted
 
 MOST_CHARACTERS = 2000
 """Of a line of a message."""
@@ -25,7 +25,8 @@ MOST_CHARACTERS = 2000
 
 def command_names() -> tuple[str, ...]:
     """Names as typed: module ``bench_tp`` is the command ``bench-tp``."""
-    return tuple(m.name.replace("_", "-") for m in pkgutil.iter_modules(attention.commands.__path__))
+    modules = (m.name for m in pkgutil.iter_modules(attention.commands.__path__))
+    return tuple(name.replace("_", "-") for name in modules if name != "arguments")
 
 
 class _Parser(argparse.ArgumentParser):

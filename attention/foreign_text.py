@@ -1,5 +1,6 @@
 """Text from outside (a run's machine, a configuration's fields, what a visitor typed) where something else than text is
-read: the one place for each of Markdown and CSV; for figures it is ``viz.text``, for HTML ``html.escape``.
+read: the one place for each of Markdown, CSV and a terminal's line; for figures it is ``viz.text``, for HTML
+``html.escape``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ import re
 from typing import Any
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 and C1 without the tab, delete, the separators that some viewers break lines at, and what turns text around
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+MOST_CHARACTERS = 20_000
 _SIGNS = frozenset("\\`*_{}[]()#+!|<>$~:&")
 _FOUND = re.compile(r"(?<=:)(?=\S)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 _BEGINS_BLOCK = re.compile(r"^(\s*\d*)([-.=])")
@@ -20,6 +24,18 @@ def seen(text: str, most: int) -> str:
     direction and so can rewrite what stands beside them, become dots."""
     shown = _UNSEEN.sub("·", text)
     return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+def escaped(text: str) -> str:
+    """`text` on one line: each control character as Python would write it."""
+    text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …"
+
+
+def quoted(text: str, most: int = 200) -> str:
+    """`text` on one line and no longer than `most` characters, its end kept: for what somebody typed."""
+    text = escaped(text)
+    return text if len(text) <= most else f"{text[: most * 3 // 4]} … {text[-most // 4 :]}"
 
 
 def markdown(text: str, most: int = 600) -> str:

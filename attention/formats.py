@@ -8,7 +8,6 @@ position), or blocks with their scale inside (GGUF).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 from attention.spec import PositionState, check_size
 
@@ -110,17 +109,18 @@ def cache_format(name: str) -> CacheFormat:
         raise ValueError(f"kv_dtype must be one of {', '.join(FORMATS)}; got {name!r}") from None
 
 
-WEIGHT_BITS: dict[str, Fraction] = {
-    "fp32": Fraction(32),
-    "bf16": Fraction(16),
-    "fp16": Fraction(16),
-    "fp8": Fraction(8),
-    "int8": Fraction(8),
-    "int4": Fraction(4),
-    "int4-g128": Fraction(4) + Fraction(16, 128),
-    "mxfp4": Fraction(4) + Fraction(8, 32),
+WEIGHT_BITS = {
+    "fp32": 32.0,
+    "bf16": 16.0,
+    "fp16": 16.0,
+    "fp8": 8.0,
+    "int8": 8.0,
+    "int4": 4.0,
+    "int4-g128": 4 + 16 / 128,
+    "mxfp4": 4 + 8 / 32,
 }
-"""Bits per weight: int4-g128 with a 16-bit scale for 128, mxfp4 with an 8-bit scale for 32 (OCP MX 1.0)."""
+"""Bits per weight, in whole eighths: int4-g128 with a 16-bit scale for 128, mxfp4 with an 8-bit scale for 32 (OCP MX
+1.0)."""
 
 
 def weight_bytes(n_parameters: int, weight_dtype: str) -> int:
@@ -132,5 +132,5 @@ def weight_bytes(n_parameters: int, weight_dtype: str) -> int:
     if weight_dtype not in WEIGHT_BITS:
         raise ValueError(f"weight_dtype must be one of {', '.join(WEIGHT_BITS)}; got {weight_dtype!r}")
     check_size("n_parameters", n_parameters, maximum=2**50)
-    bits = n_parameters * WEIGHT_BITS[weight_dtype]
-    return -(-bits.numerator // (8 * bits.denominator))
+    eighths = int(8 * WEIGHT_BITS[weight_dtype])
+    return -(-n_parameters * eighths // 64)

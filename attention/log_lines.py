@@ -8,24 +8,9 @@ the lines of a traceback are told apart by two spaces.
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
-# C0 and C1 without the tab, delete, the separators that some viewers break lines at, and what turns text around
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-MOST_CHARACTERS = 20_000
-
-
-def escaped(text: str) -> str:
-    """`text` on one line: each control character as Python would write it."""
-    text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " …"
-
-
-def quoted(text: str, most: int = 200) -> str:
-    """`text` on one line and no longer than `most` characters, its end kept: for what somebody typed."""
-    text = escaped(text)
-    return text if len(text) <= most else f"{text[: most * 3 // 4]} … {text[-most // 4 :]}"
+from attention.foreign_text import escaped
 
 
 class OneLine(logging.Formatter):

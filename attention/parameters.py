@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +114,19 @@ class Parameters:
             raise ValueError(f"not a count of parameters: {error}") from None
 
 
-@lru_cache(maxsize=1)
-def recorded() -> dict[str, Parameters]:
-    """The catalogue's models by id, as counted from their configurations or their own code."""
-    data = json.loads(FILE.read_text(encoding="utf-8"))
-    return {name: Parameters.from_json(values) for name, values in data["models"].items()}
+@cache
+def _record() -> dict[str, Any]:
+    return dict(json.loads(FILE.read_text(encoding="utf-8"))["models"])
+
+
+def recorded(model_id: str) -> Parameters | None:
+    """A model of the catalogue as counted from its configuration or its own code; None if it has not been."""
+    values = _record().get(model_id)
+    return None if values is None else Parameters.from_json(values)
 
 
 def write(models: Mapping[str, Parameters], about: Mapping[str, str]) -> None:
     """Write the record."""
     lines = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(p.to_json())}" for name, p in sorted(models.items()))
     FILE.write_text(f'{{\n "about": {json.dumps(about)},\n "models": {{\n  {lines}\n }}\n}}\n', encoding="utf-8")
+    _record.cache_clear()

@@ -1,6 +1,8 @@
 """Every limit and place an operator may set, from environment variables; the defaults suit a small public demo.
 
 ``python -m attention.settings`` prints the table below with the values in force.
+
+Read by hand on purpose: pydantic-settings takes 148 ms to load, in the server and in most commands.
 """
 
 from __future__ import annotations
@@ -13,28 +15,36 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import psutil
+from attention.errors import SettingError, shown
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+def control_group(name: str) -> str:
+    """A file of this process's control group (of version 2, or named as version 1 has it); "" where there is none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        own = next((line[3:] for line in lines if line.startswith("0::")), "")
+        for folder in (f"/sys/fs/cgroup{own}", "/sys/fs/cgroup"):
+            path = Path(folder) / name
+            if path.exists():
+                return path.read_text().strip()
+    except OSError:
+        pass
+    return ""
+
+
 def host_memory_bytes() -> int:
     """Memory this process may count on: the machine's, or its control group's limit where that is smaller."""
+    import psutil  # late: whoever only reads a setting does without
+
     total = int(psutil.virtual_memory().total)
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return min(total, int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue  # no control group, or "max"
-    return total
+    limit = control_group("memory.max") or control_group("memory/memory.limit_in_bytes")
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _variable(name: str, default: Any, meaning: str, minimum: int = 0) -> Any:
     return field(default=default, metadata={"variable": name, "meaning": meaning, "minimum": minimum})
-
-
-class SettingError(ValueError):
-    """A setting that is not what it has to be. For the operator: the message is not for visitors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,9 @@ class Settings:
         "HEADSHARE_WARM_WORKER", True, "1 or 0: whether the worker is started before somebody presses Run"
     )
     use_gpu: bool = _variable("HEADSHARE_GPU", True, "1 or 0: whether runs may use a CUDA device")
+    use_hub: bool = _variable(
+        "HEADSHARE_HUB", True, "1 or 0: whether a model's config.json may be read from the Hugging Face Hub"
+    )
     lock_dir: str = _variable(
         "HEADSHARE_LOCK_DIR",
         "",
@@ -127,19 +140,21 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             continue
         if isinstance(item.default, bool):
             if text not in ("0", "1"):
-                raise SettingError(f"{name} must be 0 or 1, got {text!r}")
+                raise SettingError(f"{name} must be 0 or 1, got {shown(text)}")
             values[item.name] = text == "1"
         elif isinstance(item.default, int):
             if not text.isascii() or not text.isdigit() or len(text) > 12 or int(text) < item.metadata["minimum"]:
-                raise SettingError(f"{name} must be a whole number from {item.metadata['minimum']}, got {text[:40]!r}")
+                raise SettingError(f"{name} must be a whole number from {item.metadata['minimum']}, got {shown(text)}")
             values[item.name] = int(text)
         elif item.name == "frame_ancestors" and not re.fullmatch(r"[!-+\--:<-~]+( +[!-+\--:<-~]+)*", text):
-            raise SettingError(f"{name} must be sites with blanks between, such as https://example.org, got {text!r}")
+            raise SettingError(
+                f"{name} must be sites with blanks between, such as https://example.org, got {shown(text)}"
+            )
         else:
             values[item.name] = text
     header = values.get("client_header", "")
     if header and not re.fullmatch(r"[A-Za-z0-9-]{1,100}", header):
-        raise SettingError(f"HEADSHARE_CLIENT_HEADER must be the name of a header, got {header[:40]!r}")
+        raise SettingError(f"HEADSHARE_CLIENT_HEADER must be the name of a header, got {shown(header)}")
     return Settings(**values)
 
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from attention.errors import shown
 from attention.parameters import Parameters
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
@@ -57,12 +58,6 @@ class Role(StrEnum):
     CONVOLUTION = "convolution state"
     RECURRENT = "recurrent state"
     BUFFER = "buffer"
-
-
-def shown(value: Any, most: int = 80) -> str:
-    """A value as an error message quotes it: its repr, cut after `most` characters."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def check_size(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:

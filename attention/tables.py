@@ -1,9 +1,10 @@
-"""Rows of plain values as CSV, JSON and Markdown: what a page lets people take away."""
+"""Rows of plain values as CSV, JSON and Markdown, which a page lets people take away, and as text for a terminal.
+
+Ours on purpose: tabulate takes 33 ms to load, and rich 30, where ``python -m attention kv`` takes 80 in all.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ Row = Mapping[str, Any]
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Comma-separated with a heading line; None is an empty cell, and no text is a spreadsheet's formula."""
+    import csv  # late: a command that prints columns does without
+    import io
+
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
@@ -37,3 +41,11 @@ def to_markdown(rows: Sequence[Row]) -> str:
     lines = [keys, ["---:" if r else "---" for r in right]]
     lines += [["" if row[key] is None else markdown(" ".join(str(row[key]).split())) for key in keys] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def to_text(lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Cells in columns for a terminal, two blanks between: the first `left` columns left-aligned, the rest right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{c:{'<' if i < left else '>'}{widths[i]}}" for i, c in enumerate(line)).rstrip() for line in lines
+    )

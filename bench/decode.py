@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from attention import units
-from attention.commands.bench import numbers
+from attention.commands.arguments import numbers
 from attention.kernels import registry
 from attention.kernels.case import Case, Result
 from attention.timing import benchmark, host

@@ -1,8 +1,11 @@
+import math
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.formats import FORMATS, cache_format
+from attention.formats import FORMATS, WEIGHT_BITS, cache_format, weight_bytes
 from attention.spec import PositionState, Role
 
 
@@ -56,3 +59,14 @@ def test_a_row_is_never_smaller_than_its_effective_bits(name: str, elements: int
     # whole groups make it exact
     whole = elements * (fmt.group_size or 8)
     assert fmt.row_bytes(whole) * 8 == whole * fmt.bits_per_element
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("fp32", 4 * 33), ("bf16", 2 * 33), ("int8", 33), ("int4", 17), ("int4-g128", 18), ("mxfp4", 18)],
+)
+def test_weights_are_counted_in_whole_bytes(name: str, size: int) -> None:
+    """33 weights of 4 bits and 33/128 of a 16-bit scale are 132 + 4.125 bits, with 33/32 of an 8-bit one 140.25."""
+    assert weight_bytes(33, name) == size
+    n = 2**50 - 27  # past what a float holds
+    assert weight_bytes(n, name) == math.ceil(n * Fraction(WEIGHT_BITS[name]) / 8)

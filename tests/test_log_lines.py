@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from attention.log_lines import OneLine, escaped, quoted
+from attention.foreign_text import escaped, quoted
+from attention.log_lines import OneLine
 
 HOSTILE = "x\n2026-01-01 root: all is well\r\x1b[2J\x1b]0;title\x07\x9b31m\u2028\u202e\x00"
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,6 +12,7 @@ import pytest
 
 import attention
 
+MODULES = {name: module for module, names in attention._HOME.items() for name in names}
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,7 +26,7 @@ def in_fresh_process(code: str) -> str:
 
 @pytest.mark.parametrize("name", attention.__all__)
 def test_every_name_is_the_modules_own(name: str) -> None:
-    module = import_module(f"attention.{attention._MODULES[name]}")
+    module = import_module(f"attention.{MODULES[name]}")
     assert getattr(attention, name) is getattr(module, name)
     assert getattr(attention, name).__doc__
     assert name in dir(attention)
@@ -35,7 +36,7 @@ def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse((ROOT / "attention/__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     typed = {a.name: n.module for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
-    assert typed == {name: f"attention.{module}" for name, module in attention._MODULES.items()}
+    assert typed == {name: f"attention.{module}" for name, module in MODULES.items()}
     assert set(typed) == set(attention.__all__)
     assert (ROOT / "attention/py.typed").exists()
 
@@ -69,7 +70,23 @@ def test_layers_come_when_asked_for() -> None:
 
 
 def test_an_unknown_name_is_told() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match=r"No attention attribute nonsense"):
         attention.nonsense  # noqa: B018
     with pytest.raises(ImportError):
         exec("from attention import nonsense")
+
+
+@pytest.mark.parametrize(
+    ("statement", "slow"),
+    [
+        # a millisecond or more each, beside the 8 of typing
+        ("import attention", ["typing", "re", "dataclasses"]),
+        (
+            "from attention import cli; cli.main(['kv', 'llama-3.1-8b'])",
+            ["logging", "difflib", "fractions", "transformers", "attention.configs.reader"],
+        ),
+    ],
+)
+def test_nothing_slow_is_loaded_without_need(statement: str, slow: list[str]) -> None:
+    code = f"import sys\n{statement}\nprint([name for name in {slow!r} if name in sys.modules])"
+    assert in_fresh_process(code).splitlines()[-1] == "[]"

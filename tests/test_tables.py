@@ -29,3 +29,8 @@ def test_markdown_keeps_its_columns() -> None:
     assert first == "| a\\|b | 1024 |  |"
     assert second == "| \\=cmd\\(\\) |  | two lines |"
     assert tables.to_markdown([]) == ""
+
+
+def test_text_stands_in_columns() -> None:
+    assert tables.to_text([("name", "n", "size"), ("a", "17", "5 B")]) == "name   n  size\na     17   5 B"
+    assert tables.to_text([("name", "n", "size"), ("a", "17", "")], left=2) == "name  n   size\na     17"

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException, StopException
 
 from attention import foreign_text
-from attention.settings import SettingError
+from attention.errors import SettingError
 from ui import printed, state
 from ui.components.copy_link import copy_link
 from ui.components.more import more_panel
@@ -51,10 +52,10 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
         try:
             with _page(key, title, lead, params):
                 yield
-        except BaseException as control:
+        except RerunException:
             # a moved control ends the run for one with its newer value, which shall not queue again; but only once in
             # a row, or who never stops moving would keep everybody waiting
-            if type(control).__name__ == "RerunException" and not ahead:
+            if not ahead:
                 state.set_interrupted()
             raise
         _set_libraries_apart()
@@ -96,10 +97,9 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
             yield
         if shown is not None:
             shown.html(f'<p class="hs-shown">{html.escape(" · ".join(st.session_state["_named"]))}</p>')
-    except BaseException as control:
+    except StopException:
         # st.stop() ends a page early but regularly; a rerun request means newer values are on their way
-        if type(control).__name__ == "StopException":
-            state.remember(key, params)
+        state.remember(key, params)
         raise
     state.remember(key, params)
 

@@ -22,9 +22,9 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 
 from attention import foreign_text, settings
+from attention.errors import SettingError, StoreError
 from attention.kept.job import KeptJob, of_job
 from attention.kernels.case import Result
-from attention.settings import SettingError
 from attention.timing import views
 from attention.units import duration
 from attention.worker import client as worker
@@ -196,7 +196,7 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "", address: str | None 
 
 def in_view(key: str, address: str) -> tuple[Seen | None, str]:
     """The job that the address names, after one that has just ended was kept there; and what was wrong, in words."""
-    from attention.kept.store import StoreError, store
+    from attention.kept.store import store
 
     desk = _desk()
     job, kept = desk.jobs.get(key), desk.kept.get(key)
@@ -217,7 +217,7 @@ def in_view(key: str, address: str) -> tuple[Seen | None, str]:
 
 
 def _keep(desk: Desk, job: Job) -> Kept:
-    from attention.kept.store import StoreError, store
+    from attention.kept.store import store
 
     if not job.results and not job.summary:
         return Kept(job, job, "")

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import streamlit as st
 
 from attention import foreign_text
-from attention.kept.store import StoreError, store
+from attention.errors import StoreError
+from attention.kept.store import store
 from attention.settings import load
 from attention.timing import runs
 from attention.timing.runs import Run

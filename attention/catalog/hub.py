@@ -10,6 +10,8 @@ import os
 import re
 from typing import Any
 
+from attention.errors import shown
+
 TIMEOUT_S = 5.0
 """Longest wait for the Hub to answer."""
 
@@ -19,7 +21,9 @@ _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._
 
 def allowed() -> bool:
     """Whether the operator lets this process ask the Hub."""
-    return os.environ.get("HEADSHARE_HUB", "1") != "0"
+    from attention.settings import load  # late: the catalogue alone needs no setting
+
+    return load().use_hub
 
 
 def is_model_id(text: str) -> bool:
@@ -35,7 +39,7 @@ def fetch_config(model_id: str) -> dict[str, Any]:
             granted, or a file over 1 MB.
     """
     if not is_model_id(model_id):
-        raise ValueError(f"a Hugging Face model id looks like organisation/name, got {model_id[:120]!r}")
+        raise ValueError(f"a Hugging Face model id looks like organisation/name, got {shown(model_id)}")
     if not allowed():
         raise ValueError(f"{model_id!r} is not in the catalogue, and asking the Hugging Face Hub is turned off here")
     path = _download(model_id)

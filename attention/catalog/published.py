@@ -3,16 +3,17 @@
 The data are the TOML files in ``catalog/``: ``models/FAMILY.toml`` (layers in the notation of
 ``notation.py``, the published configuration's fields beside them) and ``accelerators.toml``. A test compares
 every row's layers with what ``configs/reader.py`` reads from its configuration.
+
+A row is read when it is asked for: reading all takes a twentieth of a second, one of them a five-hundredth.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class ModelRow:
         """The model as layers; None where sizes are unpublished."""
         if self.pattern is None:
             return None
-        weights = recorded().get(self.id)
+        weights = recorded(self.id)
         return ModelSpec(
             name=self.id,
             layers=parse_layers(self.pattern, self.kinds),
@@ -110,28 +111,37 @@ class Accelerator:
     note: str | None = None
 
 
-def _rows(path: Path, key: str) -> list[dict[str, Any]]:
-    with path.open("rb") as file:
-        rows: list[dict[str, Any]] = tomllib.load(file)[key]
-    return rows
+_HEAD = "\n[[model]]\n"
+
+
+@cache
+def _texts() -> tuple[tuple[str, str], ...]:
+    """The text of each row, folded for a search and as it stands."""
+    files = [path.read_text(encoding="utf-8") for path in sorted((_DATA / "models").glob("*.toml"))]
+    rows = [_HEAD + row for text in files for row in f"\n{text}".split(_HEAD)[1:]]
+    return tuple((row.casefold(), row) for row in rows)
+
+
+@cache
+def _row(text: str) -> ModelRow:
+    (row,) = tomllib.loads(text)["model"]
+    row["aliases"] = tuple(row.get("aliases", ()))
+    row["config_text"] = row.pop("config", None)
+    return ModelRow(**row)
 
 
 @lru_cache(maxsize=1)
 def models() -> tuple[ModelRow, ...]:
     """All models, by family, then lineage, then size."""
-    rows = []
-    for path in sorted((_DATA / "models").glob("*.toml")):
-        for row in _rows(path, "model"):
-            row["aliases"] = tuple(row.get("aliases", ()))
-            row["config_text"] = row.pop("config", None)
-            rows.append(ModelRow(**row))
+    rows = [_row(text) for _, text in _texts()]
     return tuple(sorted(rows, key=lambda r: (r.family.casefold(), r.lineage, r.n_parameters or 0, r.label)))
 
 
 @lru_cache(maxsize=1)
 def accelerators() -> tuple[Accelerator, ...]:
     """All accelerators, in the file's order."""
-    return tuple(Accelerator(**row) for row in _rows(_DATA / "accelerators.toml", "accelerator"))
+    rows = tomllib.loads((_DATA / "accelerators.toml").read_text(encoding="utf-8"))["accelerator"]
+    return tuple(Accelerator(**row) for row in rows)
 
 
 def families() -> tuple[str, ...]:
@@ -143,23 +153,28 @@ def _key(name: str) -> str:
     return name.strip().casefold()
 
 
-@lru_cache(maxsize=1)
-def _names() -> dict[str, ModelRow]:
-    """Every accepted spelling. Ids first, then labels and aliases, then ids without organisation if unique."""
-    names = {_key(row.id): row for row in models()}
-    for row in models():
+def spellings(rows: Iterable[ModelRow]) -> dict[str, ModelRow]:
+    """Every accepted name of the rows. Ids first, then labels and aliases, then ids without organisation if unique."""
+    rows = tuple(rows)
+    names = {_key(row.id): row for row in rows}
+    for row in rows:
         for name in (row.label, *row.aliases):
             assert names.setdefault(_key(name), row) is row, f"{name} names two models"
-    short: dict[str, list[ModelRow]] = {}
-    for name, row in list(names.items()):
+    short: dict[str, set[ModelRow]] = {}
+    for name, row in names.items():
         if "/" in name:
-            rows = short.setdefault(name.rpartition("/")[2], [])
-            if row not in rows:
-                rows.append(row)
-    for name, rows in short.items():
-        if len(rows) == 1:
-            names.setdefault(name, rows[0])
+            short.setdefault(name.rpartition("/")[2], set()).add(row)
+    for name, found in short.items():
+        if len(found) == 1:
+            names.setdefault(name, *found)
     return names
+
+
+def find(name: str) -> ModelRow | None:
+    """The model called `name`, see :func:`model`; None if there is none."""
+    key = _key(name)
+    # a row can only be meant, or be a second one of that name, if the name stands in it
+    return spellings(_row(text) for folded, text in _texts() if key in folded).get(key)
 
 
 def model(name: str) -> ModelRow:
@@ -168,10 +183,10 @@ def model(name: str) -> ModelRow:
     Raises:
         ValueError: unknown name; the message gives the closest ones.
     """
-    try:
-        return _names()[_key(name)]
-    except KeyError:
-        raise ValueError(f"unknown model {name!r}{_hint(name, _names())}") from None
+    row = find(name)
+    if row is None:
+        raise ValueError(f"unknown model {name!r}{_hint(name)}")
+    return row
 
 
 @lru_cache(maxsize=1)
@@ -192,7 +207,10 @@ def accelerator(name: str) -> Accelerator:
         raise ValueError(f"unknown accelerator {name!r}; known are {names}") from None
 
 
-def _hint(name: str, names: Mapping[str, ModelRow]) -> str:
+def _hint(name: str) -> str:
+    from difflib import get_close_matches
+
+    names = spellings(models())
     close = get_close_matches(_key(name)[:200], names, n=8, cutoff=0.5)
     labels = tuple(dict.fromkeys(names[c].id for c in close))[:4]
     return f"; close to it: {', '.join(labels)}" if labels else "; `python -m attention models` lists them all"

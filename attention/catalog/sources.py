@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from attention.catalog import hub, published
+from attention.catalog import published
+from attention.errors import shown
 from attention.files import ordinary
 from attention.spec import ModelSpec
 
@@ -49,6 +50,8 @@ def configuration(source: str, *, paths: bool = True) -> dict[str, Any]:
         from attention.configs.reader import load_config
 
         return load_config(path)
+    from attention.catalog import hub
+
     if hub.is_model_id(source) and hub.allowed():
         return hub.fetch_config(source)
     published.model(source)  # raises, naming close matches
@@ -58,10 +61,7 @@ def configuration(source: str, *, paths: bool = True) -> dict[str, Any]:
 def _row(source: str) -> published.ModelRow | None:
     if not isinstance(source, str) or not source.strip():
         raise ValueError(f"a model is a name or a path, got {source!r}")
-    try:
-        return published.model(source)
-    except ValueError:
-        return None
+    return published.find(source)
 
 
 def _path(source: str) -> Path | None:
@@ -78,10 +78,10 @@ def _path(source: str) -> Path | None:
         if path.suffix == ".json" and path.is_file():
             return path
     except (OSError, ValueError, RuntimeError):
-        raise ValueError(f"{source[:120]!r} is neither a model's name nor a usable path") from None
+        raise ValueError(f"{shown(source)} is neither a model's name nor a usable path") from None
     if path.suffix == ".json":
         ordinary(path)  # says what is there, if it is no file
-        raise ValueError(f"there is no file {str(path)[:300]!r}")
+        raise ValueError(f"there is no file {shown(str(path), 300)}")
     if source.startswith(("/", ".", "~")):
-        raise ValueError(f"{source[:120]!r} is neither a .json file nor a folder with a config.json")
+        raise ValueError(f"{shown(source)} is neither a .json file nor a folder with a config.json")
     return None

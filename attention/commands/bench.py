@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 
 from attention import units
+from attention.commands.arguments import numbers, tell_of_waiting
 from attention.kernels.case import (
     DEVICES,
     DTYPES,
@@ -123,20 +124,6 @@ def _row(r: Result) -> str:
     )
     told = f"not steady: {r.unsteady}" if r.unsteady else "" if timed else r.note
     return _line(cells) + (f"  {told}" if told else "")
-
-
-def tell_of_waiting(position: int) -> None:
-    """Say on standard error that other runs of this machine come first."""
-    runs = "1 run comes" if position == 1 else f"{position} runs come"
-    print(f"waiting: {runs} first on this machine", file=sys.stderr, flush=True)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers separated by commas, as an argument's type."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"whole numbers separated by commas, got {text!r}") from None
 
 
 def _words(text: str) -> tuple[str, ...]:

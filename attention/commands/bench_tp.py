@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from attention import units
-from attention.commands.bench import numbers, tell_of_waiting
+from attention.commands.arguments import numbers, tell_of_waiting
 from attention.kernels.case import DEVICES, DTYPES, Case
 from attention.settings import load
 from attention.timing.device_queue import turn

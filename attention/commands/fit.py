@@ -11,7 +11,8 @@ from typing import Any
 from attention import units
 from attention.catalog.published import accelerator
 from attention.catalog.sources import resolve
-from attention.commands.kv import DEFAULT_CONTEXT, dtype_name, whole_number
+from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, whole_number
+from attention.errors import shown
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.footprint import check_batch, check_context
@@ -28,9 +29,9 @@ def parameter_count(text: str) -> int:
     try:
         count = Fraction(text[:-1] if scale > 1 else text) * scale
     except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"a number of parameters is needed, got {text[:60]!r}") from None
+        raise argparse.ArgumentTypeError(f"a number of parameters is needed, got {shown(text)}") from None
     if count.denominator != 1:
-        raise argparse.ArgumentTypeError(f"a whole number of parameters is needed, got {text[:60]!r}")
+        raise argparse.ArgumentTypeError(f"a whole number of parameters is needed, got {shown(text)}")
     return int(count)
 
 

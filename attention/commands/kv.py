@@ -8,8 +8,9 @@ from typing import Any
 
 from attention import sharing, units
 from attention.catalog.sources import resolve
+from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, whole_number
+from attention.foreign_text import quoted
 from attention.formats import FORMATS, cache_format
-from attention.log_lines import quoted
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS, allocate
 from attention.memory.footprint import (
     MAX_CONTEXT,
@@ -19,27 +20,9 @@ from attention.memory.footprint import (
     layers_bytes,
 )
 from attention.spec import ModelSpec, check_size
+from attention.tables import to_text
 
 HELP = "bytes of a model's KV cache and other states at a context, and what an engine sets aside for them"
-DEFAULT_CONTEXT = 8192
-_SPELLINGS = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
-
-
-def whole_number(text: str) -> int:
-    """A whole number as typed: 131072, 131_072, 128k, 1M, 1G (binary)."""
-    scale = {"k": 2**10, "m": 2**20, "g": 2**30}.get(text[-1:].lower(), 1)
-    try:
-        return int(text[:-1] if scale > 1 else text) * scale
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a whole number is needed, got {text[:60]!r}") from None
-
-
-def dtype_name(text: str) -> str:
-    """A cache format's name; torch's spellings of the plain ones are accepted."""
-    name = _SPELLINGS.get(text, text)
-    if name not in FORMATS:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(FORMATS)}; got {text[:60]!r}")
-    return name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -193,10 +176,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
     if len(rows) > 1:
         first = next(r for r in results if "error" not in r)
         print(f"context {units.counted(first['context'], 'token')}, batch {first['batch']:,}")
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-        for row in rows:
-            cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-            print("  ".join(cells).rstrip())
+        print(to_text(rows))
     for r in results:
         for note in [r["error"]] if "error" in r else r["notes"]:
             print(f"{quoted(r['model'])}: {quoted(note, 2000)}")

@@ -9,6 +9,7 @@ from typing import Any
 from attention import units
 from attention.catalog.published import ModelRow, families, models
 from attention.memory.footprint import cache_bytes
+from attention.tables import to_text
 
 HELP = "list the models of the catalogue"
 
@@ -41,10 +42,7 @@ def run(args: argparse.Namespace) -> int:
         growth = units.binary_bytes(cache_bytes(row.spec, 1, 1, "bf16").bytes_per_token)
         size = units.parameters(row.n_parameters) if row.n_parameters else "–"
         table.append((row.label, row.id, row.released or "–", size, *map(str, counts), growth))
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    for line in table:
-        cells = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
-        print("  ".join(cells).rstrip())
+    print(to_text(table, left=3))
     return 0
 
 

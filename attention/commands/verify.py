@@ -9,12 +9,11 @@ from typing import Any
 from attention import units
 from attention.catalog import published
 from attention.catalog.sources import configuration
-from attention.commands.kv import whole_number
+from attention.commands.arguments import DEFAULT_CONTEXT, whole_number
 from attention.spec import check_size
 from attention.worker import client
 
 HELP = "compare the computed cache with the one the model's own transformers code keeps, layer by layer"
-DEFAULT_CONTEXT = 8192
 SECONDS = 240.0
 MEMORY_BYTES = 3 * 2**30
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NoReturn
 
+from attention.errors import shown
 from attention.spec import MAX_SIZE, check_size
 
 MAX_LAYERS = 10_000
@@ -125,7 +126,7 @@ MIXED = frozenset(
 def whole(label: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
     """`check_size` with a message that stays short whatever the value."""
     if not isinstance(value, int) or abs(value) > 2**64:
-        raise ValueError(f"{label} must be a whole number up to {maximum:,}, got {_short(value)}")
+        raise ValueError(f"{label} must be a whole number up to {maximum:,}, got {shown(value)}")
     return check_size(label, value, minimum, maximum)
 
 
@@ -159,20 +160,20 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, mode
             out[name] = value
         elif name in TEXTS:
             if not isinstance(value, str) or len(value) > 2 * MAX_LAYERS:
-                raise ValueError(f"{label} must be a short text, got {_short(value)}")
+                raise ValueError(f"{label} must be a short text, got {shown(value)}")
             out[name] = value
         elif name in PER_LAYER or name in LISTS or name in KV_HEADS or name == "num_query_heads":
             out[name] = _check_list(label, value, n_layers if name in PER_LAYER else None)
         elif name in MAPS:
             if not isinstance(value, Mapping):
-                raise ValueError(f"{label} must be an object, got {_short(value)}")
+                raise ValueError(f"{label} must be an object, got {shown(value)}")
             out[name] = dict(value)
     return out
 
 
 def _check_list(label: str, value: Any, n_layers: int | None) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{label} must be a list, got {_short(value)}")
+        raise ValueError(f"{label} must be a list, got {shown(value)}")
     if len(value) > 2 * MAX_LAYERS:
         raise ValueError(f"{label} must have at most {2 * MAX_LAYERS:,} entries, got {len(value):,}")
     if n_layers is None or not value:
@@ -180,11 +181,6 @@ def _check_list(label: str, value: Any, n_layers: int | None) -> list[Any]:
     if len(value) < n_layers:
         raise ValueError(f"{label} must have an entry for each of the {n_layers} layers, got {len(value)}")
     return list(value[:n_layers])
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
 
 
 _MISSING = object()
@@ -228,7 +224,7 @@ class Reader:
         hits = [(name, self.raw[name]) for name in self.spellings(names) if self.raw.get(name) is not None]
         for name, value in hits[1:]:
             if value != hits[0][1]:
-                self.refuse(name, f"= {_short(value)} contradicts {hits[0][0]} = {_short(hits[0][1])}")
+                self.refuse(name, f"= {shown(value)} contradicts {hits[0][0]} = {shown(hits[0][1])}")
         return hits[0][1] if hits else None
 
     def spellings(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -268,7 +264,7 @@ class Reader:
             value = self.default(name)
             if value is not None:
                 self.note(
-                    f"{self.prefix}{name} is not stated; {self.model_type}'s class default {_short(value)} is used"
+                    f"{self.prefix}{name} is not stated; {self.model_type}'s class default {shown(value)} is used"
                 )
                 return value
         if default is not _MISSING:
@@ -306,7 +302,7 @@ class Reader:
         if stated is None:
             stated = self._unstated_kv_heads(heads, absent, (names or KV_HEADS)[0])
         if isinstance(stated, list):
-            self.refuse((names or KV_HEADS)[0], f"must be a whole number, got {_short(stated)}")
+            self.refuse((names or KV_HEADS)[0], f"must be a whole number, got {shown(stated)}")
         value = check_size(self.prefix + (names or KV_HEADS)[0], stated)
         for name in () if names or self.defaults is None else KV_HEADS[1:]:
             if (
@@ -315,7 +311,7 @@ class Reader:
                 and not hasattr(type(self.defaults), name)
             ):
                 self.refuse(
-                    name, f"= {_short(self.raw[name])} is not read by {self.model_type}'s code; state {KV_HEADS[0]}"
+                    name, f"= {shown(self.raw[name])} is not read by {self.model_type}'s code; state {KV_HEADS[0]}"
                 )
         if heads % value:
             self.refuse((names or KV_HEADS)[0], f"= {value} does not divide num_attention_heads = {heads}")
@@ -358,7 +354,7 @@ class Reader:
         stated = self.raw.get(name)
         if stated is not None and stated != width // heads:
             self.note(
-                f"{self.prefix}{name} = {_short(stated)} is stated, but {self.model_type}'s code takes "
+                f"{self.prefix}{name} = {shown(stated)} is stated, but {self.model_type}'s code takes "
                 f"hidden_size / query heads = {width // heads}, as counted here"
             )
         return width // heads

@@ -12,6 +12,7 @@ from typing import Any
 
 from attention.configs.allowed import allowed
 from attention.configs.fields import HEADS, LAYERS, WIDTH
+from attention.errors import ContradictionError
 
 
 @contextlib.contextmanager
@@ -40,15 +41,11 @@ def language_models() -> frozenset[str]:
     return frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
-class _ContradictionError(ValueError):
-    """A file states one field under two names with different values."""
-
-
 def _check_aliases(raw: Mapping[str, Any], blank: Any, prefix: str) -> None:
     for alias, name in blank.attribute_map.items():
         one, other = raw.get(alias), raw.get(name)
         if alias in raw and name in raw and one != other:
-            raise _ContradictionError(
+            raise ContradictionError(
                 f"{prefix}{alias} = {str(one)[:40]} contradicts {name} = {str(other)[:40]}, which is the same field"
             )
 
@@ -68,7 +65,7 @@ def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
             _check_aliases(raw, blank, prefix)
             canonical = _canonical(_even_width(given), blank)
             made = AutoConfig.for_model(model_type, **canonical)
-    except _ContradictionError:
+    except ContradictionError:
         raise
     except Exception as error:  # whatever a class's checks raise, it is the file that does not fit
         raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from attention.errors import shown
 from attention.parameters import Parameters, Routed
-from attention.spec import MAX_SIZE, Kind, Layer, ModelSpec, check_size, shown
+from attention.spec import MAX_SIZE, Kind, Layer, ModelSpec, check_size
 
 
 class Rule(NamedTuple):

@@ -85,7 +85,9 @@ def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     try:
         config = json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise ValueError(
+            f"this config.json is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
     except RecursionError:
         raise ValueError(f"a config.json may be nested at most {MAX_DEPTH} deep, got more") from None
     except ValueError as error:  # duplicate keys, or a number with more digits than Python converts

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from attention.configs.reader import load_config
 from attention.files import ordinary, resolved
 
 MAX_HEADER_BYTES = 100_000_000
@@ -207,7 +208,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         weight_map, paths = None, {SINGLE_NAME: inside(folder, SINGLE_NAME)}
     else:
         raise ValueError(_why_no_weights(folder))
-    config = read_json(inside(folder, "config.json"))
+    config = load_config(inside(folder, "config.json"))
     shards = tuple(read_shard(path) for path in paths.values())
     tensors: dict[str, TensorInfo] = {}
     for shard in shards:

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from attention import settings as settings_module
+from attention.errors import StoreError
 from attention.kept import job as kept_job
 from attention.kept.job import KeptJob
 from attention.kernels.case import Result
@@ -52,10 +53,6 @@ _runs = sa.Table(
     sa.Column("label", sa.String(300), nullable=False),
     sa.Column("body", sa.Text, nullable=False),
 )
-
-
-class StoreError(ValueError):
-    """The store can't do it; the message is for the visitor and names no address or path."""
 
 
 class Store:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from attention.catalog import published
-from attention.parameters import Parameters, Routed, recorded
+from attention.parameters import Parameters, Routed
 from attention.parameters import write as write_file
 
 BY_HAND: dict[str, Parameters] = {
@@ -65,5 +65,4 @@ def write() -> int:
     models = {row.id: found for row in published.models() if (found := record(row)) is not None}
     about = {"transformers": version("transformers"), "torch": version("torch").partition("+")[0]}
     write_file(models, about)
-    recorded.cache_clear()
     return len(models)

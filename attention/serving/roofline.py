@@ -307,7 +307,7 @@ def batch_where_compute_binds(accelerator: Accelerator, weight_dtype: str = "bf1
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
     if peak is None:
         return None
-    per_weight = float(WEIGHT_BITS[weight_dtype]) / 8
+    per_weight = WEIGHT_BITS[weight_dtype] / 8
     return int(ridge(accelerator.bytes_per_s, peak) * per_weight / 2) + 1
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
+from attention.settings import control_group
 from attention.timing.device_queue import lock_folder
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _hardware() -> Host:
 def worker_threads() -> int:
     """Threads to compute with: physical cores this process may use (hyper-threads share a core's multipliers)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup("cpu.max").split()
+    quota = control_group("cpu.max").split()
     if len(quota) == 2 and quota[0] != "max":
         allowed = min(allowed, max(1, math.ceil(int(quota[0]) / int(quota[1]))))
     return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed))
@@ -155,7 +156,7 @@ def free_memory(device: str = "cpu") -> int:
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0]) + unused
     free = psutil.virtual_memory().available
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    limit, used = control_group("memory.max"), control_group("memory.current")
     if limit.isdigit() and used.isdigit():
         free = min(free, max(0, int(limit) - int(used)))
     return int(free)
@@ -338,19 +339,6 @@ def _cache_size(level: int) -> int | None:
         except (OSError, ValueError):
             continue
     return None
-
-
-def _cgroup(name: str) -> str:
-    """A file of this process's control group (version 2), empty where there is none."""
-    try:
-        own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-        for folder in (f"/sys/fs/cgroup{own}", "/sys/fs/cgroup"):
-            path = Path(folder) / name
-            if path.exists():
-                return path.read_text().strip()
-    except (OSError, StopIteration):
-        pass
-    return ""
 
 
 def package_version(package: str) -> str | None:

@@ -2,18 +2,19 @@
 
 A run is one JSON document of at most 1 MB. Whatever comes from outside is read by :func:`parse`, which takes
 nothing on trust: every figure that follows from others must agree with them.
+
+Checked by hand on purpose: msgspec's messages leave out the value ("Expected `float` >= 0.0") or what is accepted
+("Invalid enum value 'god'"), and pydantic would load for 54 ms before the first page with timings.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -21,9 +22,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attention.foreign_text import cell
+from attention.errors import NotFiniteError, shown
 from attention.kernels.case import Result, case_bytes
 from attention.settings import PROJECT
+from attention.spec import check_size
+from attention.tables import to_csv
 
 FORMAT = 1
 MAX_BYTES = 1_000_000
@@ -31,6 +34,11 @@ MAX_RESULTS = 2_000
 MAX_TEXT = 300
 MAX_ROUNDS = 1_000
 SOURCES = ("server", "command line", "recorded", "uploaded")
+NUMBERS = (
+    *("median_s", "iqr_s", "bytes_per_s", "error", "floor_s", "times_floor", "tolerance"),
+    *("read_bytes_per_s", "flops_per_s"),
+)
+"""Of a timing: each is at least 0, or null where it was not measured."""
 RECORDED = Path(__file__).parents[1] / "data" / "runs"
 
 
@@ -105,13 +113,7 @@ class Run:
             "system": self.host.get("system", ""),
             **{f"{name}_version": text for name, text in sorted(self.versions.items())},
         }
-        out = io.StringIO()
-        writer = csv.DictWriter(out, [*(f.name for f in fields(Result)), *stamp], lineterminator="\n")
-        writer.writeheader()
-        for result in self.results:
-            row = {**result.to_json(), "times_s": " ".join(map(str, result.times_s)), **stamp}
-            writer.writerow({key: cell(value) for key, value in row.items()})
-        return out.getvalue()
+        return to_csv([{**r.to_json(), "times_s": " ".join(map(str, r.times_s)), **stamp} for r in self.results])
 
 
 def new(
@@ -178,22 +180,22 @@ def parse(text: str | bytes) -> Run:
         raise ValueError(f"a run's file is at most {MAX_BYTES:,} bytes, got {len(text):,}")
     try:
         values = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, _NotFiniteError):
-            raise ValueError(str(error)) from None
+    except NotFiniteError:
+        raise
+    except (ValueError, RecursionError):
         raise ValueError("this is not a run's file: it is no JSON") from None
     if not isinstance(values, dict) or values.get("headshare_run") != FORMAT:
         raise ValueError('this is not a run\'s file: it must be a JSON object with "headshare_run": 1')
     known = {"headshare_run", "title", "created", "source", "versions", "host", "calibration", "results"}
     if surplus := set(values) - known:
-        raise ValueError(f"unknown field {_shown(sorted(surplus)[0])}")
+        raise ValueError(f"unknown field {shown(sorted(surplus)[0])}")
     if missing := known - set(values):
         raise ValueError(f"a run must say its {sorted(missing)[0]}")
     rows = values["results"]
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_RESULTS:
         raise ValueError(f"results must be a list of 1 to {MAX_RESULTS:,} timings")
     if values["source"] not in SOURCES:
-        raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {_shown(values['source'])}")
+        raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {shown(values['source'])}")
     if not isinstance(values["host"], dict) or not isinstance(values["host"].get("cpu"), str):
         raise ValueError("host must be an object that names its cpu")
     results = tuple(_result(row, number) for number, row in enumerate(rows, 1))
@@ -215,12 +217,8 @@ def uploaded(text: str | bytes) -> Run:
     return replace(parse(text), source="uploaded")
 
 
-class _NotFiniteError(ValueError):
-    pass
-
-
 def _no_constant(name: str) -> float:
-    raise _NotFiniteError(f"numbers must be finite, got {name}")
+    raise NotFiniteError(f"numbers must be finite, got {name}")
 
 
 def _result(row: Any, number: int) -> Result:
@@ -228,21 +226,18 @@ def _result(row: Any, number: int) -> Result:
     try:
         result = Result.from_json(row)
         if not isinstance(result.implementation, str) or not re.fullmatch(r"[a-z0-9_]{1,40}", result.implementation):
-            raise ValueError(f"implementation must be a name, got {_shown(result.implementation)}")
+            raise ValueError(f"implementation must be a name, got {shown(result.implementation)}")
         case = result.case
         if case.device == "auto":
             raise ValueError("device must say where it was timed, got 'auto'")
-        for name in ("median_s", "iqr_s", "bytes_per_s", "error", "floor_s", "times_floor", "tolerance"):
+        for name in NUMBERS:
             _number(name, getattr(result, name))
-        _number("read_bytes_per_s", result.read_bytes_per_s)
-        _number("flops_per_s", result.flops_per_s)
-        if isinstance(result.repeats, bool) or not isinstance(result.repeats, int) or not 0 <= result.repeats < 10**6:
-            raise ValueError(f"repeats must be a whole number, got {_shown(result.repeats)}")
+        check_size("repeats", result.repeats, minimum=0, maximum=10**6)
         _text("note", result.note)
         _text("unsteady", result.unsteady)
         _repeats(result)
         if result.bound not in ("", "memory", "arithmetic"):
-            raise ValueError(f"bound must be memory or arithmetic, got {_shown(result.bound)}")
+            raise ValueError(f"bound must be memory or arithmetic, got {shown(result.bound)}")
         if result.cache_bytes != case.cache_bytes:
             raise ValueError(f"cache_bytes must be {case.cache_bytes:,} for this shape, got {result.cache_bytes!r}")
         if result.median_s:
@@ -256,10 +251,9 @@ def _result(row: Any, number: int) -> Result:
 
 def _repeats(result: Result) -> None:
     """The times of the rounds agree with their median and their number."""
-    if type(result.together) is not int or not 0 <= result.together < 10**6:
-        raise ValueError(f"together must be a whole number, got {_shown(result.together)}")
+    check_size("together", result.together, minimum=0, maximum=10**6)
     if not isinstance(result.times_s, tuple) or len(result.times_s) > MAX_ROUNDS:
-        raise ValueError(f"times_s must be a list of at most {MAX_ROUNDS} numbers, got {_shown(result.times_s)}")
+        raise ValueError(f"times_s must be a list of at most {MAX_ROUNDS} numbers, got {shown(result.times_s)}")
     for seconds in result.times_s:
         _number("times_s", seconds)
     if result.times_s:
@@ -272,17 +266,17 @@ def _number(name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e30:
-        raise ValueError(f"{name} must be a number of at least 0 or null, got {_shown(value)}")
+        raise ValueError(f"{name} must be a number of at least 0 or null, got {shown(value)}")
 
 
 def _agrees(name: str, value: float | None, expected: float) -> None:
     if value is None or not math.isclose(value, expected, rel_tol=1e-3):
-        raise ValueError(f"{name} must be {expected:.4g} with these figures, got {_shown(value)}")
+        raise ValueError(f"{name} must be {expected:.4g} with these figures, got {shown(value)}")
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
-        raise ValueError(f"{name} must be a line of at most {MAX_TEXT} characters, got {_shown(value)}")
+        raise ValueError(f"{name} must be a line of at most {MAX_TEXT} characters, got {shown(value)}")
     return value
 
 
@@ -293,7 +287,7 @@ def _time(value: Any) -> str:
             raise ValueError
         return moment.astimezone(UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError):
-        raise ValueError(f"created must be a time with its zone in ISO 8601, got {_shown(value)}") from None
+        raise ValueError(f"created must be a time with its zone in ISO 8601, got {shown(value)}") from None
 
 
 def _plain(name: str, value: Any, depth: int = 3) -> Any:
@@ -311,11 +305,6 @@ def _plain(name: str, value: Any, depth: int = 3) -> Any:
     if depth and isinstance(value, dict) and len(value) <= 64:
         return {_text(name, key): _plain(f"{name}.{key[:40]}", item, depth - 1) for key, item in value.items()}
     raise ValueError(f"{name} must hold text, numbers and short lists of them")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 @cache

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attention import settings as settings_module
+from attention.errors import RefusedError
 from attention.settings import Settings
 from attention.timing.device_queue import Turn, tag
 from attention.units import binary_bytes
@@ -23,7 +24,6 @@ from attention.worker.child import HANDLERS
 from attention.worker.job import (
     Job,
     Limits,
-    RefusedError,
     State,
 )
 from attention.worker.lane import Lane

@@ -12,10 +12,6 @@ from typing import Any
 from attention.timing.device_queue import Turn
 
 
-class RefusedError(ValueError):
-    """A run that was not taken into the queue; the message is for the visitor."""
-
-
 class State(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

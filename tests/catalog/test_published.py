@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +82,18 @@ def test_names_are_found_however_they_are_spelled() -> None:
     ):
         assert published.model(name) is row
     assert published.model("google/gemma-3-27b-it").label == "Gemma 3 27B"
+
+
+def test_a_row_read_alone_is_the_one_that_all_rows_give() -> None:
+    names = published.spellings(ROWS)
+    assert len(names) > 2 * len(ROWS)
+    assert {name: published.find(name) for name in names} == names
+    rows = [
+        row["id"]
+        for path in sorted(Path(published.__file__).with_name("models").glob("*.toml"))
+        for row in tomllib.loads(path.read_text())["model"]
+    ]
+    assert sorted(rows) == sorted(row.id for row in ROWS)
 
 
 @pytest.mark.parametrize("name", ["", "gpt5", "meta-llama", "Llama", "7B", "../../etc/passwd", "x" * 10_000])

@@ -39,7 +39,7 @@ def test_processor_features_are_words_of_the_flags(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("quota", "threads"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 7), ("", 7)])
 def test_a_control_group_limits_the_threads(quota: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_cgroup", lambda name: quota if name == "cpu.max" else "")
+    monkeypatch.setattr(host, "control_group", lambda name: quota if name == "cpu.max" else "")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
     monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 16)
     assert host.worker_threads() == threads
@@ -49,7 +49,7 @@ def test_a_control_group_limits_the_threads(quota: str, threads: int, monkeypatc
     ("limit", "used", "free"), [("1000", "300", 700), ("100", "300", 0), ("max", "300", 5000), ("9000", "1", 5000)]
 )
 def test_a_control_group_limits_the_memory(limit: str, used: str, free: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_cgroup", {"memory.max": limit, "memory.current": used}.__getitem__)
+    monkeypatch.setattr(host, "control_group", {"memory.max": limit, "memory.current": used}.__getitem__)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
     assert host.free_memory() == free
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from streamlit import config
 
+from attention.errors import TooSlowError
 from ui.server.answers import refuse
 from ui.server.book import Book
 from ui.server.clients import KEY
@@ -22,13 +23,7 @@ if TYPE_CHECKING:
 ROUTE = re.compile(r"(?:^|/)_stcore/upload_file/([^/]+)/([^/]+)/?$")
 FORM_BYTES = 4096
 """Of a form around its file, where the length is told."""
-
-
 REFUSAL_S = 10.0
-
-
-class _TooSlowError(Exception):
-    """An upload that did not arrive in time."""
 
 
 class Uploads:
@@ -57,7 +52,7 @@ class Uploads:
             try:
                 return await asyncio.wait_for(receive(), max(0.0, began + self._longest_s - time.monotonic()))
             except TimeoutError:
-                raise _TooSlowError from None
+                raise TooSlowError from None
 
         async def noting(message: Message) -> None:
             nonlocal answered
@@ -66,7 +61,7 @@ class Uploads:
 
         try:
             await self.app(scope, in_time, noting)
-        except _TooSlowError:
+        except TooSlowError:
             if not answered:
                 await refuse(scope, send, 408, f"The file did not arrive within {self._longest_s} seconds.")
         finally:
