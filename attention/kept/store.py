@@ -38,6 +38,9 @@ from attention.timing.runs import (
 
 log = logging.getLogger(__name__)
 
+SQLITE_WAITS_S = 20
+"""Savers take turns without a queue: on a crowded machine one of several may be passed over for some seconds."""
+
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """What a run's token may look like: ours have 72 random bits; those of recorded runs are names."""
 
@@ -195,7 +198,7 @@ def _sqlite(folder: Path) -> sa.Engine:
     # the change to a write-ahead log waits for nobody: two processes that start together must take turns
     with filelock.FileLock(folder / "runs.lock", timeout=5), contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 5})
+    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": SQLITE_WAITS_S})
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
