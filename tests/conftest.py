@@ -14,6 +14,8 @@ from streamlit.components.v2 import manifest_scanner
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+# servers, workers and commands that tests start shall not compile the program anew each time
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # a test that only draws a page shall not start a worker process
 os.environ.setdefault("HEADSHARE_WARM_WORKER", "0")
 # runs of one test process do not wait for those of another; what is measured is not compared with anything
