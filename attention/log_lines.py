@@ -8,7 +8,6 @@ the lines of a traceback are told apart by two spaces.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from attention.foreign_text import escaped
 
@@ -47,13 +46,10 @@ def _message(record: logging.LogRecord) -> str:
 
 def escape_control_characters() -> None:
     """Put :class:`OneLine` around the formatter of every handler of this process, those made later included."""
-    emit: Any = logging.Handler.format
-    if getattr(emit, "one_line", False):
-        return
+    # logging has no hook that handlers of others, made later, go through as well
+    logging.Handler.format = _format_on_one_line  # type: ignore[method-assign]
 
-    def format_on_one_line(self: logging.Handler, record: logging.LogRecord) -> str:
-        formatter = self.formatter
-        return (formatter if isinstance(formatter, OneLine) else OneLine(formatter)).format(record)
 
-    format_on_one_line.one_line = True  # type: ignore[attr-defined]
-    logging.Handler.format = format_on_one_line  # type: ignore[method-assign]
+def _format_on_one_line(self: logging.Handler, record: logging.LogRecord) -> str:
+    formatter = self.formatter
+    return (formatter if isinstance(formatter, OneLine) else OneLine(formatter)).format(record)

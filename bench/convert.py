@@ -61,7 +61,7 @@ def make_checkpoint(folder: Path, size: int) -> int:
             shards.append([])
         shards[-1].append(item)
     noise = tensor_bytes(torch.randn(32 * 2**20, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16))
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, entries in enumerate(shards, 1):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         weight_map |= {e[0]: name for e in entries}
@@ -130,7 +130,10 @@ def measure(folder: Path, gigabytes: float, rounds: int, options: list[str]) -> 
         evict(source)
         took, peak, report = time_convert(source, target, options)
         shutil.rmtree(target)
-        cp.append(copied), cp_sync.append(synced), convert.append(took), peaks.append(peak)
+        cp.append(copied)
+        cp_sync.append(synced)
+        convert.append(took)
+        peaks.append(peak)
     return {
         "host": asdict(describe()),
         "options": options,

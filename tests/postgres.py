@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def programs() -> Path:
@@ -39,7 +40,7 @@ class Cluster:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         # initdb refuses to run as root: whoever runs the tests as root has the package's own user
-        self._user: dict[str, object] = {}
+        self._user: dict[str, Any] = {}
         if os.getuid() == 0:
             owner = pwd.getpwnam("postgres")
             self._user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}

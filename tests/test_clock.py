@@ -51,7 +51,11 @@ def jump(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
             return cls.fromtimestamp(clock.shifted(), tz)
 
     monkeypatch.setattr(runs, "datetime", Shifted)
-    return lambda: file.write_text(str(request.param)) and None
+
+    def jump_now() -> None:
+        file.write_text(str(request.param))
+
+    return jump_now
 
 
 @pytest.fixture

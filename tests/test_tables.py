@@ -6,7 +6,10 @@ import json
 
 from attention import tables
 
-ROWS = [{"model": "a|b", "bytes": 1024, "note": None}, {"model": "=cmd()", "bytes": None, "note": "two\nlines"}]
+ROWS: list[tables.Row] = [
+    {"model": "a|b", "bytes": 1024, "note": None},
+    {"model": "=cmd()", "bytes": None, "note": "two\nlines"},
+]
 
 
 def test_csv_can_be_read_back_and_holds_no_formula() -> None:

@@ -27,12 +27,12 @@ NEVER = frozenset(
 
 
 @cache
-def names(configuration: type) -> frozenset[str]:
+def names(configuration: type[Any]) -> frozenset[str]:
     """Names of fields that a configuration class knows."""
     from transformers import PretrainedConfig
 
     known = set(getattr(configuration, "__dataclass_fields__", {})) - set(PretrainedConfig.__dataclass_fields__)
-    known |= set(configuration.attribute_map)  # type: ignore[attr-defined]
+    known |= set(configuration.attribute_map)
     for base in configuration.__mro__:
         if base.__module__.startswith("transformers.models."):
             known |= set(re.findall(r"""["']([a-z][a-z0-9_]*)["']""", inspect.getsource(base)))

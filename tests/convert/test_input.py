@@ -260,5 +260,5 @@ def test_target_that_is_taken(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "match"), [({"pool": "median"}, "pool must be one of"), ({"dtype": "int4"}, "dtype")]
 )
-def test_bad_options(source: Path, option: dict[str, object], match: str) -> None:
+def test_bad_options(source: Path, option: dict[str, Any], match: str) -> None:
     refused(source, match, **option)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from attention.convert.pooling import (
+    Pool,
     check_kv_heads,
     generator_for,
     merge,
@@ -82,9 +85,9 @@ def test_generators_depend_on_seed_and_name() -> None:
 
 
 @pytest.mark.parametrize("pool", ["mean", "first", "random"])
-def test_as_many_heads_is_the_identity(pool: str) -> None:
+def test_as_many_heads_is_the_identity(pool: Pool) -> None:
     w = weight(torch.bfloat16)
-    assert torch.equal(pool_heads(w, N_KV, N_KV, pool), w)  # type: ignore[arg-type]
+    assert torch.equal(pool_heads(w, N_KV, N_KV, pool), w)
 
 
 def test_a_model_in_memory() -> None:
@@ -107,5 +110,6 @@ def test_heads_that_do_not_divide(k: int) -> None:
 def test_tensor_that_does_not_split() -> None:
     with pytest.raises(ValueError, match="does not split into 15 heads"):
         pool_heads(torch.zeros(16, 3), N_KV, 3)
+    unknown: Any = "median"
     with pytest.raises(ValueError, match="pool must be one of mean, first, random"):
-        pool_heads(weight(), N_KV, 3, "median")  # type: ignore[arg-type]
+        pool_heads(weight(), N_KV, 3, unknown)

@@ -76,7 +76,7 @@ def pooled(name: str, old: dict[str, np.ndarray], pool: str, n_kv: int, k: int, 
     def merge(heads: list[np.ndarray]) -> np.ndarray:
         if pool == "first":
             return heads[0]
-        return (sum(h.astype(np.float64) for h in heads) / share).astype(heads[0].dtype)
+        return (np.sum([h.astype(np.float64) for h in heads], axis=0) / share).astype(heads[0].dtype)
 
     if ".norms." in name and "k_layernorm" in name:
         stem, head, last = name.rsplit(".", 2)

@@ -14,6 +14,7 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def uploads(files: int = 1500, watch_s: float = 60) -> dict[str, Any]:
     async def scenario(address: str, process: psutil.Process) -> dict[str, Any]:
         async with Visitor(address, "timings") as first:  # imports and caches
             await first.rerun()
-        before, statuses, most = rss(process), {}, 0
+        before, most = rss(process), 0
+        statuses: dict[int, int] = {}
         words = ""
         began = time.perf_counter()
         async with Visitor(address, "timings", source=STRANGER) as session:
@@ -161,7 +163,8 @@ def main() -> None:
     parser.add_argument("which", nargs="*", default=["uploads", "runs", "descriptors"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    result = {name: {"uploads": uploads, "runs": runs, "descriptors": descriptors}[name]() for name in args.which}
+    known: dict[str, Callable[[], dict[str, Any]]] = {"uploads": uploads, "runs": runs, "descriptors": descriptors}
+    result = {name: known[name]() for name in args.which}
     text = json.dumps(result, indent=1)
     print(text)
     if args.json:

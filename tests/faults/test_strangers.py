@@ -16,6 +16,7 @@ from contextlib import suppress
 from email.message import Message
 from urllib.parse import quote, urlencode
 
+import psutil
 import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Origin
@@ -48,7 +49,7 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[tuple[str, object]]:
+def live() -> Iterator[tuple[str, psutil.Process]]:
     with server() as running:
         yield running
 
@@ -71,7 +72,7 @@ def hostile_queries(count: int) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.timeout(3600 if SOAK else 300)
-def test_hostile_addresses_never_raise(live: tuple[str, object]) -> None:
+def test_hostile_addresses_never_raise(live: tuple[str, psutil.Process]) -> None:
     address, _ = live
 
     async def visit_all() -> list[str]:
@@ -88,7 +89,7 @@ def test_hostile_addresses_never_raise(live: tuple[str, object]) -> None:
     assert not run(visit_all())
 
 
-def test_malformed_frames_close_only_their_own_session(live: tuple[str, object]) -> None:
+def test_malformed_frames_close_only_their_own_session(live: tuple[str, psutil.Process]) -> None:
     address, _ = live
     rng = random.Random(3)
 
@@ -114,7 +115,7 @@ def test_malformed_frames_close_only_their_own_session(live: tuple[str, object])
     run(scenario())
 
 
-def test_broken_http_and_raw_bytes_leave_the_server_healthy(live: tuple[str, object]) -> None:
+def test_broken_http_and_raw_bytes_leave_the_server_healthy(live: tuple[str, psutil.Process]) -> None:
     address, _ = live
     host, port = address.split(":")
 
@@ -129,7 +130,7 @@ def test_broken_http_and_raw_bytes_leave_the_server_healthy(live: tuple[str, obj
     assert ask(address, "/_stcore/health")[0] == 200
 
 
-def test_a_session_stays_on_its_page(live: tuple[str, object]) -> None:
+def test_a_session_stays_on_its_page(live: tuple[str, psutil.Process]) -> None:
     """What the load and latency benches rest on: a rerun is a rerun of the page that was opened."""
 
     async def keys(path: str) -> list[set[str]]:
@@ -146,7 +147,7 @@ def test_a_session_stays_on_its_page(live: tuple[str, object]) -> None:
     assert later == [first, first]
 
 
-def test_clients_that_vanish_are_forgotten(live: tuple[str, object]) -> None:
+def test_clients_that_vanish_are_forgotten(live: tuple[str, psutil.Process]) -> None:
     address, process = live
 
     async def vanish(number: int) -> None:
@@ -167,7 +168,7 @@ def test_clients_that_vanish_are_forgotten(live: tuple[str, object]) -> None:
     for number in range(200 if SOAK else 12):
         run(vanish(number))
     run(bystander())
-    assert rss(process) < 3 * 2**30  # type: ignore[arg-type]
+    assert rss(process) < 3 * 2**30
 
 
 def ask(
@@ -175,7 +176,7 @@ def ask(
 ) -> tuple[int, Message, bytes]:
     """(status, headers, body) of one request; a PUT if there is a body. Status 0: the connection was closed."""
     url = f"http://{address}{path}"
-    request = urllib.request.Request(url, data=body, headers=headers, method="PUT" if body else "GET")  # type: ignore[arg-type]
+    request = urllib.request.Request(url, data=body, headers=headers, method="PUT" if body else "GET")
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.headers, answer.read()
@@ -186,7 +187,7 @@ def ask(
         return 0, Message(), b""
 
 
-def test_uploads_over_the_limit_and_to_strangers_are_refused(live: tuple[str, object]) -> None:
+def test_uploads_over_the_limit_and_to_strangers_are_refused(live: tuple[str, psutil.Process]) -> None:
     address, _ = live
     for body in (b"x" * 10, b"x" * (3 * 2**20)):
         status, _, _ = ask(address, "/_stcore/upload_file/not-a-session/not-a-file", body)
@@ -194,7 +195,7 @@ def test_uploads_over_the_limit_and_to_strangers_are_refused(live: tuple[str, ob
     assert ask(address, "/_stcore/health")[0] == 200
 
 
-def test_an_upload_to_the_own_session_may_have_one_mebibyte(live: tuple[str, object]) -> None:
+def test_an_upload_to_the_own_session_may_have_one_mebibyte(live: tuple[str, psutil.Process]) -> None:
     address, _ = live
     _, headers, _ = ask(address, "/_stcore/health")
     cookie = headers["set-cookie"].partition(";")[0]
@@ -223,14 +224,14 @@ def test_an_upload_to_the_own_session_may_have_one_mebibyte(live: tuple[str, obj
     run(scenario())
 
 
-def test_answers_carry_the_security_headers(live: tuple[str, object]) -> None:
+def test_answers_carry_the_security_headers(live: tuple[str, psutil.Process]) -> None:
     address, _ = live
     _, headers, _ = ask(address, "/")
     assert "frame-ancestors 'self'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_files_of_the_host_are_not_served(live: tuple[str, object]) -> None:
+def test_files_of_the_host_are_not_served(live: tuple[str, psutil.Process]) -> None:
     address, _ = live
     for path in (
         "/..%2f..%2fetc/passwd",

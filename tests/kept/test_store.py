@@ -169,6 +169,7 @@ def test_a_killed_server_leaves_whole_runs(tmp_path):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
     ) as saver:
+        assert saver.stdout is not None
         ids = [saver.stdout.readline().decode().strip() for _ in range(3)]
         saver.kill()
         ids += saver.stdout.read().decode().splitlines()

@@ -120,5 +120,8 @@ def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    def no_library(path: Path) -> None:
+        path.write_bytes(b"no library")
+
     with pytest.raises(RuntimeError, match="does not load"):
-        library_store.kept(tmp_path / "native", "one", lambda path: path.write_bytes(b"no library") and None)
+        library_store.kept(tmp_path / "native", "one", no_library)

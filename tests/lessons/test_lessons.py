@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ from attention.tiny.text import (
     pack,
     predictions,
 )
+from tests.published_specs import spec_of
 from ui import lesson
 from viz.code import plot_trap
 from viz.heads_learn import (
@@ -49,9 +51,8 @@ from viz.published import plot_models
 from viz.spectrum import Costs, plot_costs, plot_quality, plot_token_cost
 from viz.why import Traffic, plot_traffic
 
-LLAMA = published.model("meta-llama/Llama-3.1-8B").spec
+LLAMA = spec_of("meta-llama/Llama-3.1-8B")
 H100 = published.accelerator("h100-sxm")
-assert LLAMA is not None
 
 
 class TestStory:
@@ -119,7 +120,7 @@ class TestSpectrum:
         for p in points:
             assert p.cache_bytes == 32 * 2 * p.n_kv_heads * 128 * 4099 * 2 * 3
             assert p.attention_parameters == 32 * 4096 * 2 * 128 * (32 + p.n_kv_heads)
-        assert [p.floor_s for p in points] == sorted(p.floor_s for p in points)
+        assert [p.floor_s for p in points] == sorted(p.floor_s or 0.0 for p in points)
 
     def test_own_number_gives_own_weights(self) -> None:
         # the published checkpoint's q, k, v and o projections
@@ -151,7 +152,7 @@ def load(context: int = 8192, batch: int = 1) -> SimpleNamespace:
 class TestQuiz:
     """Each question can be answered, and is not answered by everything."""
 
-    def judge(self, key: str):
+    def judge(self, key: str) -> Callable[..., quiz.Verdict]:
         return next(q for q in quiz.QUESTIONS if q.key == key).judge
 
     def test_every_page_with_a_quiz_has_questions(self) -> None:
@@ -180,8 +181,7 @@ class TestQuiz:
 
     def test_twice_into_80_gb(self) -> None:
         judge = self.judge("twice")
-        spec = published.model("meta-llama/Llama-3.1-70B").spec
-        assert spec is not None
+        spec = spec_of("meta-llama/Llama-3.1-70B")
         answers = [k for k in divisors(64) if judge(spec=spec, n_kv_heads=k).solved]
         # 80 layers · 2 · 4 heads · 128 · 2 bytes · 131,072 tokens, twice, is 42.9 GB; with 8 heads it is 85.9 GB
         assert answers == [4]

@@ -2,14 +2,14 @@
 
 import pytest
 
-from attention.catalog import published
 from attention.memory.counterfactuals import Way, ways
 from attention.sharing import of_layer
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role, attention_layer, latent_layer, uniform_spec
+from tests.published_specs import spec_of
 
 
 def test_llama_31_8b():
-    spec = published.model("meta-llama/Llama-3.1-8B").spec
+    spec = spec_of("meta-llama/Llama-3.1-8B")
     token = 32 * 2 * 128 * 2
     assert ways(spec, 8192, 3) == (
         Way("MHA", 32, 3 * 8192 * 32 * token, False),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_the_expected_number_of_experts_by_hand() -> None:
     "values",
     [{"total": 0}, {"total": 5, "looked_up": 6}, {"total": 5, "rows": -1}, {"total": 5, "idle": 3, "looked_up": 3}],
 )
-def test_parts_that_contradict_the_whole_are_refused(values: dict[str, int]) -> None:
+def test_parts_that_contradict_the_whole_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"total|rows"):
         Parameters(**values)
     with pytest.raises(ValueError, match="n_chosen must be between 1 and n_experts = 4, got 5"):

@@ -19,7 +19,8 @@ from attention.memory.footprint import cache_bytes
 from attention.parameters import Parameters
 from attention.serving import decode
 from attention.sharing import with_n_kv_heads
-from attention.spec import Kind, ModelSpec
+from attention.spec import Kind
+from tests.published_specs import spec_of
 from ui.controls import pack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,12 +89,6 @@ def _texts(node: Any) -> list[str]:
     return [text for text in found if 'class="kw"' not in text]
 
 
-def spec_of(model: str) -> ModelSpec:
-    spec = published.model(model).spec
-    assert spec is not None
-    return spec
-
-
 CASES = [pytest.param(m, 8192, 1, id=f"{kind}, 8192 x 1") for kind, m in MODELS.items()]
 # one of a thing is said otherwise than many
 CASES += [pytest.param(MODELS[kind], 1, 1, id=f"{kind}, 1 x 1") for kind in ("GQA", "latent", "recurrent only")]
@@ -106,10 +101,10 @@ def test_the_state_is_the_same_on_every_page(model: str, context: int, batch: in
     size = units.binary_bytes(cache_bytes(spec, context, batch).state_bytes)
     for page in ("app.py", "pages/kv_cache.py", "pages/compare.py"):
         assert size in drawn(page, model, context, batch), (page, size)
-    if spec.n_heads:
+    if (layer := spec.attention_layer) is not None:
         mha = units.binary_bytes(cache_bytes(with_n_kv_heads(spec, None), context, batch).state_bytes)
         assert mha in drawn("app.py", model, context, batch)
-        if sharing.of_layer(spec.attention_layer) != "MHA":  # type: ignore[arg-type]  # it has heads
+        if sharing.of_layer(layer) != "MHA":
             assert mha in drawn("pages/kv_cache.py", model, context, batch)
         if "does not divide" not in (text := drawn("pages/spectrum.py", model, context, batch)):
             assert size in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -27,13 +28,13 @@ def test_a_redraw_of_ten_thousand_different_layers(where: str, monkeypatch: pyte
     built: list[int] = []
     layers_bytes, terms = footprint.layers_bytes, breakdown.terms
 
-    def counted_layers(*args: object, **kwargs: object) -> object:
-        rows = layers_bytes(*args, **kwargs)  # type: ignore[arg-type]
+    def counted_layers(*args: Any, **kwargs: Any) -> object:
+        rows = layers_bytes(*args, **kwargs)
         built.append(len(rows))
         return rows
 
-    def counted_terms(*args: object, **kwargs: object) -> object:
-        rows = terms(*args, **kwargs)  # type: ignore[arg-type]
+    def counted_terms(*args: Any, **kwargs: Any) -> object:
+        rows = terms(*args, **kwargs)
         built.append(len(rows))
         return rows
 

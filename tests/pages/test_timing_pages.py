@@ -1,6 +1,7 @@
 """The measuring pages by script: shipped and kept runs, links, junk in their own address keys, a store that is gone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,10 +13,11 @@ from attention.settings import Settings
 from attention.timing import host, runs
 from attention.timing.steadiness import STILL_TIMED
 from attention.worker.client import Job, State
+from tests.published_specs import spec_of
 from tests.timing_samples import run, timed
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOWN = {}
+SHOWN: dict[str, Any] = {}
 """The job that a page of these tests draws."""
 JUNK = ("", "-1", "10" * 20, "NaN", "<script>", "../../etc/passwd", "A" * 3000, "\x00")
 
@@ -67,7 +69,8 @@ def test_two_links_are_compared(own_store):
 
 def live_job(*results):
     """A job that goes on, with results so far."""
-    job = Job("bench", {}, "me", "cpu", 60.0, 2**30, None)
+    no_turn: Any = None
+    job = Job("bench", {}, "me", "cpu", 60.0, 2**30, no_turn)
     job.state, job.started_at = State.RUNNING, 0.0
     job.results = [r.to_json() for r in results]
     return job
@@ -76,7 +79,12 @@ def live_job(*results):
 def test_a_live_figure_needs_no_look_at_the_host_and_reads_each_result_once(monkeypatch):
     read = []
     from_json = Result.from_json
-    monkeypatch.setattr(Result, "from_json", classmethod(lambda cls, values: (read.append(1), from_json(values))[1]))
+
+    def counted(values):
+        read.append(1)
+        return from_json(values)
+
+    monkeypatch.setattr(Result, "from_json", staticmethod(counted))
     monkeypatch.setattr(host, "describe", lambda: pytest.fail("the host was described while a run went on"))
     job = live_job(timed([0.1], n_kv_heads=77, unsteady=STILL_TIMED), timed([0.01], n_kv_heads=7, unsteady=STILL_TIMED))
 
@@ -152,7 +160,7 @@ def test_roofline_moves_with_the_batch_and_attention_does_not():
     from attention.catalog import published
     from attention.serving import roofline_points
 
-    spec, h100 = published.model("meta-llama/Llama-3.1-8B").spec, published.accelerator("h100-sxm")
+    spec, h100 = spec_of("meta-llama/Llama-3.1-8B"), published.accelerator("h100-sxm")
     one, many = (
         {(p.sharing, p.part): p for p in roofline_points.step_points(spec, h100, 8192, batch, "bf16", "bf16")}
         for batch in (1, 64)

@@ -20,6 +20,7 @@ from attention.serving.roofline import (
 )
 from attention.sharing import with_n_kv_heads
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role, attention_layer, latent_layer
+from tests.published_specs import spec_of
 
 TOY = Accelerator("toy", "toy", "none", 10**9, 1000.0, {"bf16": 2000.0}, "made up", "2026-11-23")
 SPEC = ModelSpec("m", (attention_layer(6, 3, 5),) * 2, "bf16", n_parameters=101)
@@ -57,7 +58,7 @@ def test_one_layer_reads_each_kv_head_once() -> None:
         ((6, 3, 5, 7, 1, "bf17"), "dtype must be one of fp32, .*got 'bf17'"),
     ],
 )
-def test_sizes_out_of_range_are_named(arguments: tuple, message: str) -> None:
+def test_sizes_out_of_range_are_named(arguments: tuple[int, int, int, int, int, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attention_floor(*arguments, 1.0, 1.0)
 
@@ -163,7 +164,7 @@ def test_a_step_reads_what_an_indexer_picks() -> None:
 
 @pytest.mark.parametrize(("id_", "picked"), [("deepseek-ai/DeepSeek-V3.2", 2048), ("zai-org/GLM-5", 2048)])
 def test_a_published_indexer_bounds_what_is_read(id_: str, picked: int) -> None:
-    spec = model(id_).spec
+    spec = spec_of(id_)
     read, held = decode_floor(spec, TOY, 131_072).cache_bytes, sequence_bytes(spec, 131_072)
     assert read == spec.n_layers * 2 * (picked * 576 + 131_072 * 128)
     assert held == spec.n_layers * 2 * 131_072 * (576 + 128)

@@ -88,15 +88,16 @@ def test_stop_and_refusals() -> None:
     assert list(run_steps([TINY], should_stop=lambda: True)) == []
     with pytest.raises(ValueError, match=r"MQA at context 16,777,216 and batch 4096 needs .* for one layer"):
         list(run_steps([replace(TINY, variant="MQA", n_kv_heads=1, context=2**24, batch=4096)]))
-    for field, value, message in (
+    changes: tuple[tuple[str, Any, str], ...] = (
         ("n_kv_heads", 4, "n_kv_heads must divide n_heads = 6, got 4"),
         ("head_dim", 7, "head_dim must be even"),
         ("context", 0, "context must be between 1"),
         ("dtype", "int4", "dtype must be one of"),
         ("device", "npu", "device must be one of"),
-    ):
+    )
+    for field, value, message in changes:
         with pytest.raises(ValueError, match=message):
-            replace(TINY, **{field: value})  # type: ignore[arg-type]
+            replace(TINY, **{field: value})
 
 
 def test_variants_of_a_model() -> None:
@@ -114,6 +115,8 @@ def test_the_job() -> None:
     assert [e["variant"] for e in emitted if "variant" in e] == ["GQA-2"] * 3
     assert emitted[-2]["prefill_s"]
     assert summary["calibration"]["name"] == "test"
-    for payload in ({}, {"cases": [{}]}, {"cases": [{**case, "colour": 1}]}, {"cases": [case], "seconds_per_case": 0}):
+    nothing: dict[str, Any] = {}
+    unknown = {"cases": [{**case, "colour": 1}]}
+    for payload in (nothing, {"cases": [nothing]}, unknown, {"cases": [case], "seconds_per_case": 0}):
         with pytest.raises(ValueError):
             job.run(payload, emitted.append, lambda: False)

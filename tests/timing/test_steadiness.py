@@ -66,8 +66,9 @@ def test_ratios_are_taken_round_by_round() -> None:
     found = ratio_interval([3 * d for d in drift], drift)
     assert found == (3.0, 3.0, 3.0)
     assert found.differs
-    assert ratio_interval(drift, drift[::-1]) is not None
-    assert not ratio_interval(drift, drift[::-1]).differs  # type: ignore[union-attr]
+    back = ratio_interval(drift, drift[::-1])
+    assert back is not None
+    assert not back.differs
     assert ratio_interval(drift, drift[:-1]) is None
     assert ratio_interval([1.0] * 4, [2.0] * 4) is None
 

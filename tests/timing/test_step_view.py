@@ -1,5 +1,7 @@
 """Decode steps of a whole model: the sizes that are timed are the model's own."""
 
+from typing import Any
+
 import pytest
 
 from attention.catalog import published
@@ -7,6 +9,7 @@ from attention.memory.footprint import cache_bytes
 from attention.spec import uniform_spec
 from attention.timing import step_view
 from attention.timing.step_cases import StepResult
+from tests.published_specs import spec_of
 from viz import decode_step
 
 
@@ -30,24 +33,25 @@ def test_rows_count_the_models_own_weights_and_cache():
 
 
 def test_a_latent_model_is_counted_as_itself_and_timed_as_ordinary_layers_alone():
-    row = published.model("deepseek-ai/DeepSeek-V3")
-    asked = step_view.steps(row.spec, 7, [1024], [1], "bfloat16", "cpu")
+    spec = spec_of("deepseek-ai/DeepSeek-V3")
+    asked = step_view.steps(spec, 7, [1024], [1], "bfloat16", "cpu")
     assert [step.variant for step in asked] == ["MHA", "MLA", "MQA"]
     mha, own, mqa = asked
     assert own.case is None
-    assert own.weight_bytes == 2 * row.spec.parameters.read
-    assert own.cache_bytes == cache_bytes(row.spec, 1024, 1, "bf16").state_bytes
+    assert spec.parameters is not None
+    assert own.weight_bytes == 2 * spec.parameters.read
+    assert own.cache_bytes == cache_bytes(spec, 1024, 1, "bf16").state_bytes
     # 61 layers: K of 192 and V of 128 for each of 128 heads from 7,168; MLA goes by a latent of 512 and 64 for RoPE
     expanded = 7168 * 128 * (192 + 128)
     latent = 7168 * (512 + 64) + 512 * 128 * (128 + 128)
     assert mha.weight_bytes - own.weight_bytes == 2 * 61 * (expanded - latent)
     assert mha.weight_bytes - mqa.weight_bytes == 2 * 61 * 7168 * 127 * (192 + 128)
-    assert "MLA is not timed" in step_view.timed_apart(row.spec)
+    assert "MLA is not timed" in step_view.timed_apart(spec)
 
 
 def test_what_of_a_model_the_timed_layer_is_not_is_said():
     assert step_view.timed_apart(llama().spec) == ""
-    assert "22 of this model's 26 layers" in step_view.timed_apart(published.model("google/gemma-3-1b-pt").spec)
+    assert "22 of this model's 26 layers" in step_view.timed_apart(spec_of("google/gemma-3-1b-pt"))
 
 
 def test_experts_count_as_one_mlp_of_their_joint_width():
@@ -70,7 +74,7 @@ def test_results_find_their_rows_and_others_do_not():
     asked = step_view.steps(row.spec, 14_336, [1024, 2048], [1], "bfloat16", "cpu")
     case = asked[4].case
     assert case is not None
-    values = {
+    values: dict[str, Any] = {
         "variant": case.variant, "n_layers": case.n_layers, "n_kv_heads": case.n_kv_heads, "context": case.context,
         "batch": 1, "dtype": "bfloat16", "device": "cpu", "layer_s": 0.01, "iqr_s": 0.001, "token_s": 0.32,
         "tokens_per_s": 3.25, "layer_prefill_s": None, "prefill_s": None, "weight_bytes": case.weight_bytes,

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 )
 def test_every_query_head_is_once_somewhere_with_the_head_it_reads(n_heads: int, n_kv_heads: int, ranks: int) -> None:
     group_size = n_heads // n_kv_heads
-    seen = []
+    seen: list[int] = []
     for rank in range(ranks):
         own = shard(n_heads, n_kv_heads, rank, ranks)
         heads = range(n_heads)[own.heads]

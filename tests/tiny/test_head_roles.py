@@ -9,6 +9,7 @@ from attention.tiny.config import MODELS
 from attention.tiny.corpus import load_corpus
 from attention.tiny.head_roles import (
     ROLES,
+    HeadRole,
     group_similarity,
     induction,
     matching_bracket,
@@ -55,7 +56,7 @@ def test_induction_never_points_to_itself_or_ahead() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES, ids=[r.key for r in ROLES])
-def test_every_role_looks_back_only_and_survives_any_text(role) -> None:
+def test_every_role_looks_back_only_and_survives_any_text(role: HeadRole) -> None:
     for text in (b"x", b"\n", b")", TEXT, bytes(range(256))):
         matrix = role.places(text)
         assert matrix.shape == (len(text), len(text))
@@ -63,7 +64,7 @@ def test_every_role_looks_back_only_and_survives_any_text(role) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES, ids=[r.key for r in ROLES])
-def test_a_head_that_plays_a_role_scores_one_and_an_even_one_scores_chance(role) -> None:
+def test_a_head_that_plays_a_role_scores_one_and_an_even_one_scores_chance(role: HeadRole) -> None:
     matrix = role.places(TEXT)
     n = len(TEXT)
     even = np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_windows_predict_every_byte_once() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("n_kv_heads", 5), ("n_kv_heads", 0), ("head_dim", 7), ("n_layers", -1), ("ffn_dim", "9")]
 )
-def test_impossible_sizes_are_refused(field: str, value: object) -> None:
+def test_impossible_sizes_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         TinyConfig(**{field: value})
 

@@ -57,7 +57,7 @@ def test_measurements_are_added_and_replaced_but_never_mixed(tmp_path: Path) -> 
     assert path.read_bytes() == before
     found = results.read_study(path)
     assert found is not None
-    assert found.at(1, "mean", 0.0) == Point(0.0, 2, 4.75, pytest.approx(0.5**0.5 / 2))
+    assert found.at(1, "mean", 0.0) == (0.0, 2, 4.75, pytest.approx(0.5**0.5 / 2))
 
 
 def test_no_study_is_none(tmp_path: Path) -> None:

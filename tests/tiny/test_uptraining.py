@@ -107,7 +107,7 @@ def test_a_model_whose_groups_are_alike_loses_nothing() -> None:
         ("seed", -1),
     ],
 )
-def test_an_impossible_plan_is_refused(field: str, value: object) -> None:
+def test_an_impossible_plan_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         uptraining.Plan(**{"n_kv_heads": 2, field: value})
 

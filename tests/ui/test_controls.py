@@ -51,14 +51,22 @@ def test_no_field_drops_what_is_too_long(page: str) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Payloads of the checks asked for from now on; none runs."""
     payloads: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        jobs, "start", lambda key, kind, payload, limits=None: kind == "verify" and payloads.append(payload)
-    )
+
+    def start(key: str, kind: str, payload: dict[str, Any], limits: object = None) -> None:
+        if kind == "verify":
+            payloads.append(payload)
+
+    monkeypatch.setattr(jobs, "start", start)
     return payloads
 
 
 def own_page(name: str = "pages/kv_cache.py") -> AppTest:
     return open_page(name, model=params.PASTED)
+
+
+def carried_type(at: AppTest) -> str:
+    """The model type of the configuration in the text field."""
+    return str(json.loads(at.text_area(key="config_text").value or "")["model_type"])
 
 
 def shown(at: AppTest) -> str:
@@ -92,7 +100,7 @@ def test_what_came_last_is_shown_carried_and_verified(
     for step, path in steps:
         at = step(at, path)
     assert shown(at) == token
-    assert json.loads(at.text_area(key="config_text").value)["model_type"] == model_type
+    assert carried_type(at) == model_type
     at.button(key="kv_verify_run").click().run()
     assert [payload["config"]["model_type"] for payload in payloads] == [model_type]
     # the address carries the same one
@@ -107,7 +115,7 @@ def test_an_address_with_another_configuration_replaces_the_one_in_the_text_fiel
     with opened_from_history():
         at.run()
     assert shown(at) == "36.0 KiB"
-    assert json.loads(at.text_area(key="config_text").value)["model_type"] == "gpt2"
+    assert carried_type(at) == "gpt2"
 
 
 def test_what_cannot_be_taken_is_refused_in_words_and_the_page_stays_as_it_was() -> None:
@@ -126,7 +134,7 @@ def test_what_cannot_be_taken_is_refused_in_words_and_the_page_stays_as_it_was()
 def test_the_configuration_goes_with_the_visitor() -> None:
     at = upload(own_page(), GPT2)
     at.switch_page("pages/heads.py").run()
-    assert json.loads(at.text_area(key="config_text").value)["model_type"] == "gpt2"
+    assert carried_type(at) == "gpt2"
     at.switch_page("pages/about.py").run()
     at.switch_page("pages/kv_cache.py").run()
     assert shown(at) == "36.0 KiB"

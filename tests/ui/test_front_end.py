@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ def ask(
     method: str = "GET",
     answer: bytes = b"theirs",
     kind: bytes = b"text/plain",
-    tags: dict[str, str] = {},  # noqa: B006  (read only)
+    tags: Mapping[str, str] = MappingProxyType({}),
     passed_on: dict[bytes, bytes] | None = None,
     **headers: str,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
@@ -41,12 +43,15 @@ def ask(
         await send({"type": "http.response.body", "body": answer[:half], "more_body": True})
         await send({"type": "http.response.body", "body": answer[half:]})
 
+    async def receive() -> Any:
+        raise AssertionError("a request without a body is not read")
+
     async def send(message: Any) -> None:
         sent.append(message)
 
     asked = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope: Any = {"type": "http", "method": method, "path": path, "headers": asked}
-    run(front_end.FrontEnd(app)(scope, None, send))  # type: ignore[arg-type]
+    run(front_end.FrontEnd(app)(scope, receive, send))
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], dict(sent[0]["headers"]), body
 
@@ -95,8 +100,8 @@ def test_the_icon_is_ours() -> None:
         ("/NAME", {"accept_encoding": "gzip"}),
     ],
 )
-def test_all_else_is_streamlits_to_answer(path: str, options: dict[str, str]) -> None:
-    status, headers, body = ask(path.replace("NAME", front_end.needed()[0]), **options)  # type: ignore[arg-type]
+def test_all_else_is_streamlits_to_answer(path: str, options: dict[str, Any]) -> None:
+    status, headers, body = ask(path.replace("NAME", front_end.needed()[0]), **options)
     assert (status, body) == (200, b"theirs")
     assert b"content-encoding" not in headers
 

@@ -117,8 +117,8 @@ def upload(size: int | None, **more: Any) -> Any:
 
 def test_uploads_are_counted_while_they_are_under_way() -> None:
     book = Book()
-    most = {"session_upload_mb": 2, "client_upload_mb": 3, "max_upload_mb": 4}
-    uploads = Uploads(Inner(), Settings(**most), book)
+    most = Settings(session_upload_mb=2, client_upload_mb=3, max_upload_mb=4)
+    uploads = Uploads(Inner(), most, book)
     assert ask(uploads, upload(2**20))[0] == 200
     assert not book._arriving
     book.arriving("s", 2 * 2**20 - 5000)

@@ -287,9 +287,9 @@ def test_own_tokenizer(tmp_path: Path) -> None:
     [("steps", 0), ("batch", 0), ("seq_len", 1), ("lr", 0.0), ("lr", float("nan")), ("precision", "fp8"),
      ("schedule", "step"), ("eval_share", 1.0), ("weight_decay", -1.0), ("grad_accum", 1.5), ("warmup", -1)],
 )  # fmt: skip
-def test_bad_settings_name_the_field(field: str, value: object) -> None:
+def test_bad_settings_name_the_field(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
-        Settings(**{"steps": 3, field: value})  # type: ignore[arg-type]
+        Settings(**{"steps": 3, field: value})
 
 
 def test_bad_runs(source: Path, data: list[Path], tmp_path: Path, whole: tuple[Path, Log]) -> None:

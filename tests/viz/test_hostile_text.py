@@ -213,7 +213,7 @@ def test_pages_show_a_strangers_run_as_text(kept: Store) -> None:
         ("timings", {"run": tokens[:1], "t_view": "Over context"}),
         ("roofline", {"run": tokens[:1]}),
     ):
-        at = open_page(f"pages/{page}.py", **query)  # type: ignore[arg-type]
+        at = open_page(f"pages/{page}.py", **query)
         assert_sound(at)
         shown = " ".join(str(e.value) for e in (*at.caption, *at.warning, *at.markdown))
         assert "Zq" in shown, page

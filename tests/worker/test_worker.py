@@ -188,7 +188,7 @@ def test_clients_take_turns_however_many_runs_one_has(settings):
         running.stop()
         jobs = (*honest, *many)
         assert all(job.wait(PATIENCE_S) for job in jobs)
-        assert sorted(jobs, key=lambda job: job.started_at) == list(jobs)
+        assert sorted(jobs, key=lambda job: job.started_at or 0.0) == list(jobs)
     finally:
         office.close()
 
@@ -314,6 +314,8 @@ def test_two_app_processes_share_the_device_in_order(settings):
         assert (second.state, second.position) == (State.QUEUED, 1)
         first.stop()
         assert second.wait(PATIENCE_S)
+        assert second.started_at is not None
+        assert first.ended_at is not None
         assert second.started_at >= first.ended_at
     finally:
         one.close()
@@ -328,6 +330,7 @@ def test_a_dead_process_does_not_hold_the_queue(tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, cwd=HERE.parent)
     with process:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         mine = Turn("cpu", folder)
         assert mine.position == 1
@@ -418,6 +421,7 @@ if sys.argv[3] == "exit":
 def test_a_servers_end_leaves_no_worker(tmp_path, how):
     command = [sys.executable, "-c", SERVER, str(tmp_path), COMMAND[1], how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE.parent) as server:
+        assert server.stdout is not None
         pid = int(server.stdout.readline())
         assert not gone(pid)
         if how == "kill -9":

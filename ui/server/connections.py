@@ -117,8 +117,8 @@ def watch(settings: Settings) -> Connections:
     def _await_header(protocol: Any) -> None:
         protocol._header_timer = protocol.loop.call_later(settings.header_seconds, _give_up, protocol)
 
-    AutoHTTPProtocol.connection_made = connection_made  # type: ignore[method-assign]
-    AutoHTTPProtocol.data_received = data_received  # type: ignore[method-assign]
+    AutoHTTPProtocol.connection_made = connection_made  # type: ignore[method-assign]  # uvicorn has no hook for it
+    AutoHTTPProtocol.data_received = data_received  # type: ignore[method-assign]  # the same
     return connections
 
 
