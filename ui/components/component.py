@@ -10,19 +10,24 @@ import streamlit as st
 _HERE = Path(__file__).parent
 
 
-def component(folder: Path, *, html: str | None = None, saves: bool = False, apart: bool = True) -> Any:
+def component(
+    folder: Path, *, html: str | None = None, saves: bool = False, apart: bool = True, layout: bool = False
+) -> Any:
     """What draws the component of `folder`: ``NAME.html``, ``NAME.css`` and ``NAME.js`` in a folder NAME.
 
     Args:
         html: in place of ``NAME.html``.
         apart: in a tree of its own, where no other style sheet reaches it.
         saves: its script has ``offerSave`` of ``save_picture.js``.
+        layout: its script has what ``layout.js`` of its folder defines.
     """
 
     def part(kind: str, where: Path = folder, name: str = folder.name) -> str:
         return (where / f"{name}.{kind}").read_text(encoding="utf-8")
 
     css, js = part("css"), part("js")
+    if layout:
+        js = part("js", name="layout") + js
     if saves:
         css += part("css", _HERE, "save_picture")
         js = part("js", _HERE, "save_picture") + js

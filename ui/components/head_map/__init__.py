@@ -17,7 +17,7 @@ MOST_HEADS = 256
 
 STAGES = ("The map", "1 Project", "2 Append", "3 Read", "4 Output")
 
-_component = component(Path(__file__).parent, saves=True)
+_component = component(Path(__file__).parent, saves=True, layout=True)
 
 
 def describe(n_heads: int, n_kv_heads: int, kind: Kind = Kind.FULL) -> str:
