@@ -61,7 +61,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if (*k_strides[2:], *v_strides[2:]) != (head_dim, 1, head_dim, 1):
         k, v = k.contiguous(), v.contiguous()
         k_strides, v_strides = k.stride(), v.stride()
-    _function(head_dim, q.dtype)(
+    _function(head_dim, q.dtype, FLAGS)(
         q.data_ptr(),
         k.data_ptr(),
         v.data_ptr(),
@@ -79,8 +79,8 @@ def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @cache
-def _function(head_dim: int, dtype: torch.dtype) -> Any:
-    path = _built(head_dim)
+def _function(head_dim: int, dtype: torch.dtype, flags: str) -> Any:
+    path = _built(head_dim, flags)
     try:
         # its threads are those of the OpenMP that torch has loaded: a second pool would fight the first for the cores
         library = ctypes.CDLL(str(path))
@@ -93,7 +93,7 @@ def _function(head_dim: int, dtype: torch.dtype) -> Any:
     return function
 
 
-def _built(head_dim: int) -> Path:
+def _built(head_dim: int, flags: str) -> Path:
     """The shared library, from the data folder if it was compiled before by this compiler, for this processor.
 
     Raises:
@@ -102,7 +102,7 @@ def _built(head_dim: int) -> Path:
     from torch._inductor.cpp_builder import get_cpp_compiler
 
     compiler = get_cpp_compiler()
-    command = [compiler, *shlex.split(FLAGS), f"-DHEAD_DIM={head_dim}"]
+    command = [compiler, *shlex.split(flags), f"-DHEAD_DIM={head_dim}"]
     target = _output([compiler, "-march=native", "-Q", "--help=target", "--version"])
     made_of = [*(path.read_bytes() for path in SOURCES), " ".join(command).encode(), target]
     key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]

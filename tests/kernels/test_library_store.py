@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -26,6 +27,11 @@ def compiler(answer: int, made: list[Path]) -> Callable[[Path], None]:
     return compile_to
 
 
+def digest(path: Path) -> str:
+    """What the name of a kept library tells of its content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
 def answer(path: Path) -> int:
     return int(ctypes.CDLL(str(path)).answer())
 
@@ -38,6 +44,7 @@ def made() -> list[Path]:
 def test_a_library_is_compiled_once_and_named_by_its_content(tmp_path: Path, made: list[Path]) -> None:
     first = library_store.kept(tmp_path / "native", "one", compiler(17, made))
     assert answer(first) == 17
+    assert first.name == f"one-{digest(first)}.so"
     assert library_store.kept(tmp_path / "native", "one", compiler(17, made)) == first
     assert len(made) == 1
     assert [path.name for path in (tmp_path / "native").iterdir()] == [first.name]
@@ -51,7 +58,7 @@ def test_a_planted_library_is_not_loaded(name: str, tmp_path: Path, made: list[P
     folder = tmp_path / "native"
     folder.mkdir(mode=0o700)
     compiler(666, [])(folder / "planted")
-    planted = folder / name.format(library_store._digest(folder / "planted"))
+    planted = folder / name.format(digest(folder / "planted"))
     (folder / "planted").rename(planted)
     planted.chmod(0o666)
     assert answer(library_store.kept(folder, "one", compiler(17, made))) == 17
@@ -104,7 +111,7 @@ def test_a_library_that_ends_its_process_is_not_loaded_here(tmp_path: Path, made
     folder = tmp_path / "native"
     whole = library_store.kept(folder, "one", compiler(17, made))
     os.truncate(whole, 5000)
-    whole.rename(folder / f"one-{library_store._digest(whole)}.so")
+    whole.rename(folder / f"one-{digest(whole)}.so")
     assert answer(library_store.kept(folder, "one", compiler(17, made))) == 17
     assert len(made) == 2
 

@@ -61,13 +61,9 @@ def test_as_the_specification_has_them(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("without", ["-mno-avx512bf16", "-mno-avx512f", "-mno-avx2 -mno-avx512f -mno-f16c"])
 def test_native_with_fewer_instructions(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "FLAGS", f"{native.FLAGS} {without}")
-    native._function.cache_clear()
-    try:
-        for dtype, (n_kv_heads, context) in itertools.product(DTYPES, ((6, 33), (1, 71))):
-            for what, tensors in spoilt(dtype, n_kv_heads, context, head_dim=96):
-                assert_as_specified("native", what, tensors)
-    finally:
-        native._function.cache_clear()
+    for dtype, (n_kv_heads, context) in itertools.product(DTYPES, ((6, 33), (1, 71))):
+        for what, tensors in spoilt(dtype, n_kv_heads, context, head_dim=96):
+            assert_as_specified("native", what, tensors)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

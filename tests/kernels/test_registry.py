@@ -100,14 +100,10 @@ def test_native_decode_equals_the_specification(head_dim: int, dtype: str) -> No
 @pytest.mark.parametrize("without", ["-mno-avx512bf16", "-mno-avx512f", "-mno-avx2 -mno-avx512f -mno-f16c"])
 def test_native_with_fewer_instructions(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "FLAGS", f"{native.FLAGS} {without}")
-    native._function.cache_clear()
-    try:
-        for dtype in ("float32", "bfloat16", "float16"):
-            for n_kv_heads in (15, 1):
-                case = Case("native", 15, n_kv_heads, 96, 71, 2, dtype, "cpu")
-                assert error_of(case) < tolerance(dtype, case.context)
-    finally:
-        native._function.cache_clear()
+    for dtype in ("float32", "bfloat16", "float16"):
+        for n_kv_heads in (15, 1):
+            case = Case("native", 15, n_kv_heads, 96, 71, 2, dtype, "cpu")
+            assert error_of(case) < tolerance(dtype, case.context)
 
 
 @needs_compiler
@@ -139,13 +135,9 @@ def test_native_reads_the_front_of_a_longer_cache() -> None:
 def test_native_says_why_it_cannot_be_built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(native, "FLAGS", "--no-such-flag")
     monkeypatch.setenv("HEADSHARE_DATA_DIR", str(tmp_path))
-    native._function.cache_clear()
-    try:
-        with pytest.raises(RuntimeError, match=r"the C\+\+ compiler failed on the decode kernel: .*no-such-flag"):
-            IMPLEMENTATIONS["native"].run(*tensors(Case("native", 4, 2, 16, 5)))
-        assert list((tmp_path / "native").iterdir()) == []
-    finally:
-        native._function.cache_clear()
+    with pytest.raises(RuntimeError, match=r"the C\+\+ compiler failed on the decode kernel: .*no-such-flag"):
+        IMPLEMENTATIONS["native"].run(*tensors(Case("native", 4, 2, 16, 5)))
+    assert list((tmp_path / "native").iterdir()) == []
 
 
 @pytest.mark.parametrize("context", [1, 97, 512, 1031])

@@ -101,7 +101,7 @@ def test_gpus_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", absent)
-    assert host._gpus() == ()
+    assert host.describe().gpus == ()
 
 
 def test_a_gpu_as_its_driver_describes_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,4 +124,4 @@ def test_a_gpu_as_its_driver_describes_it(monkeypatch: pytest.MonkeyPatch) -> No
         "nvmlDeviceGetMaxClockInfo": clock,
     }.items():
         monkeypatch.setattr(pynvml, name, value)
-    assert host._gpus() == (host.Gpu("Test GPU", 80 * 2**30, 1980, None, 1980, None, "580.1"),)
+    assert host.describe().gpus == (host.Gpu("Test GPU", 80 * 2**30, 1980, None, 1980, None, "580.1"),)

@@ -120,7 +120,7 @@ def test_uploads_are_counted_while_they_are_under_way() -> None:
     most = Settings(session_upload_mb=2, client_upload_mb=3, max_upload_mb=4)
     uploads = Uploads(Inner(), most, book)
     assert ask(uploads, upload(2**20))[0] == 200
-    assert not book._arriving
+    assert book.kept_in_all() == 0
     book.arriving("s", 2 * 2**20 - 5000)
     status, words = ask(uploads, upload(6000))
     assert (status, words) == (413, "This tab keeps 2 MiB of files already: remove one, or reload the page.\n")
@@ -128,7 +128,7 @@ def test_uploads_are_counted_while_they_are_under_way() -> None:
     assert ask(uploads, upload(None))[0] == 413
     assert ask(uploads, upload(4000))[0] == 200
     book.client_of = {"s": "a", "t": "a"}
-    book._arriving.clear()
+    book.arriving("s", -(2 * 2**20 - 5000))
     book.arriving("t", 3 * 2**20 - 5000)
     assert ask(uploads, upload(6000)) == (413, "Your tabs keep 3 MiB of files already: close one of them first.\n")
     book.client_of = {"t": "b"}
@@ -143,7 +143,7 @@ def test_an_upload_that_dawdles_is_ended_in_words() -> None:
     book = Book()
     uploads = Uploads(Inner(), Settings(upload_seconds=0), book)
     assert ask(uploads, upload(100), never) == (408, "The file did not arrive within 0 seconds.\n")
-    assert not book._arriving
+    assert book.kept_in_all() == 0
 
 
 def test_who_speaks_too_fast_waits() -> None:

@@ -10,6 +10,7 @@ from ui import frame
 from ui.server.turns import Turns
 
 PATIENCE_S = 10
+NEVER_S = 100 * PATIENCE_S
 
 
 class Visitors:
@@ -35,6 +36,12 @@ class Visitors:
             self.most_inside = max(self.most_inside, self.inside)
             self.served.append(name)
             self.inside -= 1
+
+    def come_at_once(self) -> None:
+        """Another one's turn comes: nobody has it."""
+        self.arrive("at once")
+        self.leave()
+        assert self.served[-1] == "at once"
 
     def leave(self) -> None:
         for thread in self._threads:
@@ -118,10 +125,11 @@ def test_long_runs_of_one_client_are_few_beside_each_other_and_hold_up_nobody_el
 
 
 def test_a_turn_within_a_turn_is_that_turn():
-    turns = Turns(longest_s=PATIENCE_S)
-    with turns.turn(), turns.turn():
+    visitors = Visitors(Turns(longest_s=NEVER_S))
+    with visitors.turns.turn(), visitors.turns.turn():
         pass
-    assert (turns.waiting, turns._running) == (0, None)
+    assert visitors.turns.waiting == 0
+    visitors.come_at_once()
 
 
 def test_a_turn_that_takes_long_is_not_waited_for():
@@ -130,16 +138,15 @@ def test_a_turn_that_takes_long_is_not_waited_for():
         visitors.arrive("a")
         until(lambda: visitors.served == ["a"])
     visitors.leave()
-    assert visitors.turns._running is None
+    visitors.turns.longest_s = NEVER_S
+    visitors.come_at_once()
 
 
 def test_a_turn_ends_with_its_exception():
-    turns = Turns(longest_s=PATIENCE_S)
-    with pytest.raises(KeyError), turns.turn():
+    visitors = Visitors(Turns(longest_s=NEVER_S))
+    with pytest.raises(KeyError), visitors.turns.turn():
         raise KeyError
-    with turns.turn():
-        pass
-    assert turns._running is None
+    visitors.come_at_once()
 
 
 def test_a_run_given_up_for_a_newer_one_goes_ahead_but_not_twice_in_a_row(monkeypatch):
