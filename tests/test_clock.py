@@ -23,12 +23,7 @@ from tests.pages.test_pages import assert_sound, open_page, said
 from tests.shifted_clock import sitecustomize as clock
 from tests.timing_samples import HOST, result
 from tests.timing_samples import run as sample_run
-from tests.worker.test_worker import (
-    COMMAND,
-    KINDS,
-    PATIENCE_S,
-    until,
-)
+from tests.worker.offices import COMMAND, KINDS, PATIENCE_S, until
 
 YEARS = 10 * 365 * 24 * 3600
 Jump = Callable[[], None]

@@ -1,4 +1,4 @@
-"""A worker process whose handlers misbehave in every way the tests need. Run by tests/worker/test_worker.py."""
+"""A worker process whose handlers misbehave in every way the tests need. Run by tests/worker."""
 
 import sys
 from pathlib import Path

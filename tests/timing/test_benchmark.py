@@ -12,9 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from attention import cli
-from attention.jobs import bench as job
-from attention.jobs import calibrate as calibrate_job
 from attention.kernels import plain, registry
 from attention.kernels.case import (
     Case,
@@ -26,6 +23,7 @@ from attention.kernels.case import (
 from attention.kernels.registry import Implementation
 from attention.timing import benchmark, host
 from attention.timing.pace import Clock, Pace
+from tests.made_up_host import CALIBRATION, made_up_host
 
 SMALL = Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
 LARGER = replace(SMALL, context=211)
@@ -34,15 +32,8 @@ LARGER = replace(SMALL, context=211)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A calibration of made-up rates and a small flush buffer: these tests are not about the host."""
-    made_up = host.Calibration(
-        "cpu", "test", 1, 1e9, 1e9, {"float32": 1e9, "bfloat16": 1e9, "float16": 1e9}, 2**16, 2**20, ()
-    )
-    monkeypatch.setattr(host, "_calibrations", {"cpu": made_up})
-    monkeypatch.setattr(host, "flush_bytes", lambda device: 2**16)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+    with made_up_host(monkeypatch):
+        yield
 
 
 def times(cases: list[Case], **options: Any) -> list[Result]:
@@ -210,10 +201,9 @@ def test_a_small_layer_is_timed_after_another_layer(monkeypatch: pytest.MonkeyPa
     assert set(timed) == {layer}
 
 
-def test_what_cannot_be_multiplied_is_held_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_multiplied_is_held_against_float32() -> None:
     rates = {"float32": 1e9, "bfloat16": 2e9, "float16": 1e6}
-    monkeypatch.setitem(host._calibrations, "cpu", replace(host._calibrations["cpu"], flops_per_s=rates))
-    made = {dtype: Pace("cpu", dtype, host._calibrations["cpu"]) for dtype in rates}
+    made = {dtype: Pace("cpu", dtype, replace(CALIBRATION, flops_per_s=rates)) for dtype in rates}
     assert [str(made[dtype].a.dtype) for dtype in rates] == ["torch.float32", "torch.bfloat16", "torch.float32"]
 
 
@@ -318,83 +308,6 @@ def test_unknown_and_missing_fields_are_named() -> None:
     no_object: Any = []
     with pytest.raises(ValueError, match="must be an object"):
         Result.from_json(no_object)
-
-
-def run_job(payload: dict[str, Any]) -> tuple[list[dict], dict]:
-    emitted: list[dict] = []
-    return emitted, job.run(payload, emitted.append, lambda: False)
-
-
-def test_the_job_emits_results_and_describes_the_host() -> None:
-    payload = {"cases": [{"implementation": "folded_sdpa", "context": 31, "n_heads": 4, "n_kv_heads": 2}]}
-    emitted, summary = run_job({**payload, "seconds_per_case": 0.01})
-    timed = [e for e in emitted if "implementation" in e]
-    assert [Result.from_json(e).context for e in timed] == [31, 31]
-    assert [e["repeats"] > 1 for e in timed] == [False, True]
-    assert summary["host"]["cores"] >= 1
-    assert summary["calibration"]["name"] == "test"
-    json.dumps([emitted, summary], allow_nan=False)
-    assert calibrate_job.run({}, emitted.append, lambda: False)["calibration"] == summary["calibration"]
-
-
-@pytest.mark.parametrize("payload", [{}, {"cases": []}, {"cases": "all"}, {"cases": [{}] * 501}, {"cases": [7]}])
-def test_the_job_refuses_bad_payloads(payload: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        run_job(payload)
-
-
-FIELDS = (
-    "implementation n_heads n_kv_heads head_dim context batch dtype device median_s iqr_s cache_bytes bytes_per_s error"
-)
-
-
-def test_the_command_prints_one_object_per_case(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = (
-        "bench --n-heads 4 --n-kv-heads 4,1 --head-dim 8 --context 33,65 --dtype float32,bfloat16 --seconds 0.01"
-    )
-    code = cli.main([*arguments.split(), "--implementations", "folded_matmul,enable_gqa", "--device", "cpu", "--json"])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert code == 0
-    assert len(lines) == 2 * 2 * 2 * 2
-    assert all(field in line for line in lines for field in FIELDS.split())
-    assert {(r["n_kv_heads"], r["context"], r["dtype"]) for r in lines} == set(
-        itertools.product((4, 1), (33, 65), ("float32", "bfloat16"))
-    )
-
-
-def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = "bench --n-heads 4 --n-kv-heads 2 --head-dim 8 --context 33 --seconds 0.01 --device cpu"
-    assert cli.main([*arguments.split(), "--implementations", "folded_matmul"]) == 0
-    head, row = capsys.readouterr().out.splitlines()
-    assert head.split()[:3] == ["implementation", "heads", "kv_heads"]
-    assert row.split()[:6] == ["folded_matmul", "4", "2", "8", "33", "1"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("--n-kv-heads 5", "n_kv_heads must divide n_heads"),
-        ("--context 0", "context must be between 1"),
-        ("--context 1000000000000", "context must be between 1"),
-        ("--implementations warp", "implementation must be one of"),
-        ("--dtype float8", "dtype must be one of"),
-        ("--seconds 0", "seconds must be above 0"),
-        ("--batch 4096 --context 1000000", "may be used here"),
-    ],
-)
-def test_bad_input_is_one_clear_line(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "--device", "cpu", *arguments.split()]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert len(captured.err.splitlines()) == 1
-    assert message in captured.err
-
-
-def test_words_that_are_no_numbers_end_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["bench", "--context", "many"])
-    assert ended.value.code == 2
-    assert "whole numbers separated by commas, got 'many'" in capsys.readouterr().err
 
 
 def test_all_that_run_here_are_timed_unless_named() -> None:

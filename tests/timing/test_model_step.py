@@ -12,26 +12,22 @@ import torch
 
 from attention.jobs import model_step as job
 from attention.layers import KVCache
-from attention.timing import host, model_step
+from attention.timing import model_step
 from attention.timing.model_step import (
     DecoderLayer,
     StepCase,
     run_steps,
     variants,
 )
+from tests.made_up_host import made_up_host
 
 TINY = StepCase("GQA-2", 3, 22, 34, 6, 2, 10, 17, 2, "float32", "cpu")
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    rates = dict.fromkeys(("float32", "bfloat16", "float16"), 1e9)
-    made_up = host.Calibration("cpu", "test", 1, 1e9, 1e9, rates, 2**16, 2**20, ())
-    monkeypatch.setattr(host, "_calibrations", {"cpu": made_up})
-    monkeypatch.setattr(host, "flush_bytes", lambda device: 2**16)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+    with made_up_host(monkeypatch):
+        yield
 
 
 def test_weights_are_counted_as_the_layer_has_them() -> None:

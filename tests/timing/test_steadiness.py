@@ -23,6 +23,7 @@ from attention.timing.steadiness import (
     ratio_interval,
     why_unsteady,
 )
+from tests.made_up_host import calibrated
 
 BURN = "while True: pass"
 STREAM = "import numpy as np\na = np.ones(2**26)\nwhile True: a.sum()"
@@ -94,7 +95,7 @@ def test_what_is_steady() -> None:
 def test_a_busy_machine_is_noticed(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = dict.fromkeys(("float32", "bfloat16", "float16"), 1e11)
     made_up = host.Calibration("cpu", "test", 1, 1e10, 1e10, rates, 2**25, 2**20, ())
-    monkeypatch.setattr(host, "_calibrations", {"cpu": made_up})
+    calibrated(monkeypatch, made_up)
     cases = [Case("folded_matmul", 32, n, 128, 2048, device="cpu") for n in (32, 1)]
     with beside(code):
         results = list(benchmark.run_cases(cases, seconds_per_case=0.3))

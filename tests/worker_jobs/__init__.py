@@ -1,1 +1,1 @@
-"""Handlers for tests/worker/test_worker.py."""
+"""Handlers for tests/worker."""

@@ -1,0 +1,24 @@
+"""An office of each test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attention.settings import Settings
+from attention.worker.client import Office
+from tests.worker.offices import COMMAND, KINDS
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(lock_dir=str(tmp_path / "locks"), use_gpu=False, worker_nice=0, session_jobs=3)
+
+
+@pytest.fixture
+def office(settings: Settings) -> Iterator[Office]:
+    office = Office(settings, KINDS, COMMAND)
+    yield office
+    office.close()
