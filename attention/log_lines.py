@@ -46,8 +46,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def escape_control_characters() -> None:
     """Put :class:`OneLine` around the formatter of every handler of this process, those made later included."""
-    # logging has no hook that handlers of others, made later, go through as well
-    logging.Handler.format = _format_on_one_line  # type: ignore[method-assign]
+    logging.Handler.format = _format_on_one_line  # type: ignore[method-assign]  # logging has no hook for all handlers
 
 
 def _format_on_one_line(self: logging.Handler, record: logging.LogRecord) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from safetensors.numpy import load
 
 from tests.browser.conftest import Server, assert_sound, button, ready, visit
@@ -31,7 +31,7 @@ def page(new_page: Callable[..., Page]) -> Page:
     return new_page()
 
 
-def curve(page: Page):
+def curve(page: Page) -> Locator:
     return page.locator(f".st-key-lab_curve:not({OLD})")
 
 

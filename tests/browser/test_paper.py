@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pypdfium2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, PdfMargins, expect
 
 from tests.browser.conftest import Server, visit
 from tests.browser.looks import at_rest, watch_console
@@ -19,7 +19,7 @@ GEMMA = "model=google/gemma-3-27b-pt&context=8192"
 
 def printed(page: Page, path: Path) -> pypdfium2.PdfDocument:
     """The page as a browser prints it on A4, with backgrounds."""
-    margin = {"top": "1cm", "bottom": "1cm", "left": "1cm", "right": "1cm"}
+    margin: PdfMargins = {"top": "1cm", "bottom": "1cm", "left": "1cm", "right": "1cm"}
     page.pdf(path=path, format="A4", margin=margin, print_background=True)
     return pypdfium2.PdfDocument(path)
 

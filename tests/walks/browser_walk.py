@@ -154,7 +154,7 @@ class Visitor:
         target = rooms.locator(SELECTORS[what]).nth(number)
         if not target.count():
             return
-        quick = {"timeout": 4000}
+        quick: dict[str, Any] = {"timeout": 4000}
         match what:
             case "type":
                 target.click(**quick)
@@ -165,9 +165,8 @@ class Visitor:
             case "number":
                 # what is out of range stays in the box, and the browser says so
                 low, high = target.get_attribute("min", **quick), target.get_attribute("max", **quick)
-                number = max(float(rest[0]), float(low or "-inf"))
-                number = min(number, float(high or "inf"))
-                target.fill(f"{number:.0f}", **quick)
+                allowed = min(max(float(rest[0]), float(low or "-inf")), float(high or "inf"))
+                target.fill(f"{allowed:.0f}", **quick)
                 target.press("Enter", **quick)
             case "slide" if rest[0] == "mouse":
                 self._drag(target)

@@ -74,6 +74,7 @@ class FakeJob(Job):
 def worker_of_walks() -> Iterator[list[FakeJob]]:
     """Nothing is computed: runs that pages submit stand in the list that is given."""
     jobs: list[FakeJob] = []
+    no_turn: Any = _NoTurn()
 
     def submit(kind: str, payload: dict[str, Any], *, owner: str, **_: Any) -> FakeJob:
         mine = [job for job in jobs if job.owner == owner and job.state in (State.QUEUED, State.RUNNING)]
@@ -81,7 +82,7 @@ def worker_of_walks() -> Iterator[list[FakeJob]]:
             raise client.RefusedError(
                 "you have 2 runs waiting or running already: stop one, or wait until one has ended"
             )
-        jobs.append(FakeJob(kind, payload, owner, "cpu", 60.0, 2**30, _NoTurn()))  # type: ignore[arg-type]
+        jobs.append(FakeJob(kind, payload, owner, "cpu", 60.0, 2**30, no_turn))
         return jobs[-1]
 
     with mock.patch.object(client, "submit", submit):

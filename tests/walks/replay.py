@@ -37,14 +37,6 @@ class Fault:
         return f"{self.page}: {self.oracle}: {self.what}"
 
 
-class Found(AssertionError):  # noqa: N818
-    """A walk found a fault."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(str(fault))
-        self.fault = fault
-
-
 def shorten(fault: Fault, play: Play, seconds: float = 12.0) -> list[Step]:
     """The fewest steps found within `seconds` that still give a fault of the same kind: pieces are left out, halves
     first, then ever smaller ones."""

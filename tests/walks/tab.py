@@ -19,6 +19,7 @@ from unittest import mock
 
 from streamlit.proto.Common_pb2 import FileUploaderState
 from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import RerunData, ScriptRunnerEvent
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequests
 from streamlit.runtime.state.common import user_key_from_element_id
@@ -80,6 +81,7 @@ class _Runner(LocalScriptRunner):
         self._session_id = self.tab.session
         for name, content in self.tab.files.values():
             record = UploadedFileRec(f"{name}-{len(content)}", name, "application/json", content)
+            assert isinstance(self._uploaded_file_mgr, MemoryUploadedFileManager)
             self._uploaded_file_mgr.add_file(self._session_id, record)
 
     def run(self, widget_state: Any = None, query_params: Any = None, timeout: float = 3, page_hash: str = "",
@@ -270,8 +272,8 @@ class Tab:
                 self.elements.pop(path, None)
             elif delta.WhichOneof("type") == "new_element":
                 element = delta.new_element
-                what = element.WhichOneof("type")
-                self.elements[path] = Part(str(what), getattr(element, what), path, delta.fragment_id)
+                what = str(element.WhichOneof("type"))
+                self.elements[path] = Part(what, getattr(element, what), path, delta.fragment_id)
         if self.open is not None and self.open not in self.popovers():
             self.open = None
         ids = {p.id for p in self.elements.values()}

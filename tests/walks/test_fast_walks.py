@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from tests.walks.apptest_walk import play, walk
 from tests.walks.fake_jobs import worker_of_walks
-from tests.walks.replay import Fault, shorten
+from tests.walks.replay import Fault, Step, shorten
 from tests.walks.tab import Tab
 
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
@@ -32,8 +33,8 @@ def test_a_walk_is_shortened() -> None:
     """Steps that the fault does not need are left out; the first, which opens the page, stays."""
     steps = [("page", "a"), *(("set", f"k{n}", n) for n in range(40)), ("click", "bad")]
 
-    def fake(tried: object) -> Fault | None:
-        done = list(tried)  # type: ignore[call-overload]
+    def fake(tried: Sequence[Step]) -> Fault | None:
+        done = list(tried)
         return Fault("x", "y", "z", done) if ("set", "k7", 7) in done and ("click", "bad") in done else None
 
     assert shorten(Fault("x", "y", "z", steps), fake) == [("page", "a"), ("set", "k7", 7), ("click", "bad")]
