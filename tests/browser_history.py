@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from unittest import mock
 
 from streamlit.runtime.scriptrunner import RerunData
 from streamlit.testing.v1.local_script_runner import LocalScriptRunner
@@ -19,8 +20,5 @@ def opened_from_history() -> Iterator[None]:
     def asked_from_history(runner: LocalScriptRunner, data: RerunData) -> bool:
         return ask(runner, replace(data, is_history_navigation=True))
 
-    LocalScriptRunner.request_rerun = asked_from_history  # type: ignore[method-assign]  # put back below
-    try:
+    with mock.patch.object(LocalScriptRunner, "request_rerun", asked_from_history):
         yield
-    finally:
-        LocalScriptRunner.request_rerun = ask  # type: ignore[method-assign]
