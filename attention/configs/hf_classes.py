@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 from attention.configs.allowed import allowed
-from attention.configs.fields import HEADS, LAYERS, WIDTH
+from attention.configs.names import HEADS, LAYERS, WIDTH
 from attention.errors import ContradictionError
 
 
@@ -34,11 +35,21 @@ def known_types() -> frozenset[str]:
     return frozenset(CONFIG_MAPPING_NAMES)
 
 
-def language_models() -> frozenset[str]:
-    """Every model_type that transformers can build as a causal language model."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+@cache
+def text_generators() -> frozenset[str]:
+    """Every model_type that transformers can build to write text: as a causal language model, an encoder-decoder, or
+    a model that reads images or speech as well."""
+    from transformers.models.auto import modeling_auto as auto
 
-    return frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    return frozenset(
+        (
+            *auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+            *auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+            *auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+            *auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+            *auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+        )
+    )
 
 
 def _check_aliases(raw: Mapping[str, Any], blank: Any, prefix: str) -> None:
@@ -72,8 +83,8 @@ def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
     for names in (LAYERS, HEADS):
         stated = next((raw[n] for n in names if raw.get(n) is not None), None)
         seen = getattr(made, names[0], None)
-        # LongCat's layers hold two attention blocks each; its adapter counts them
-        counts_otherwise = model_type == "longcat_flash" and names is LAYERS
+        # LongCat's layers hold two attention blocks each, HRM's stacks run several times; their adapters count them
+        counts_otherwise = model_type in ("longcat_flash", "hrm_text") and names is LAYERS
         if stated is not None and isinstance(seen, int) and seen != stated and not counts_otherwise:
             raise ValueError(f"{prefix}{names[0]}: stated {stated}, but {model_type} would build {seen}")
     return made
@@ -130,6 +141,22 @@ def nested_model_type(parent_type: str | None, part: str) -> str | None:
     return getattr(composite_default(parent_type, part), "model_type", None) or None
 
 
+def renamed_type(parent_type: str | None, part: str, stated: str) -> str | None:
+    """What a composite model's class makes of the type that a published file gives its decoder (`exaone4_5_text` is
+    exaone4), None where it knows no such type."""
+    if parent_type is None or parent_type not in known_types() or stated in known_types():
+        return None
+    from transformers import AutoConfig
+
+    try:
+        with quiet():
+            made = AutoConfig.for_model(parent_type, **{part: {"model_type": stated}})
+    except Exception:  # it refuses the type
+        return None
+    return getattr(getattr(made, part, None), "model_type", None)
+
+
+@lru_cache(maxsize=512)
 def composite_default(model_type: str | None, name: str) -> Any:
     """The value of one field in transformers' untouched configuration of a type, None if there is none."""
     if model_type is None or model_type not in known_types():

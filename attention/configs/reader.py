@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,28 +20,19 @@ from typing import Any
 from attention.configs import parameter_rules, registry
 from attention.configs.adapter import Adapter
 from attention.configs.families.ordinary import check_windows
-from attention.configs.fields import (
-    CONTEXT,
-    HEADS,
-    LAYERS,
-    MAX_LAYERS,
-    WIDTH,
-    Reader,
-    check_fields,
-)
-from attention.configs.hf_classes import class_defaults, nested_model_type
+from attention.configs.fields import Reader
+from attention.configs.hf_classes import class_defaults
+from attention.configs.names import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, check_fields
+from attention.configs.parts import decoder_part
 from attention.files import ordinary
 from attention.parameters import Parameters
 from attention.spec import ModelSpec, check_size
 
 TIED = "tie_word_embeddings"
-MAX_BYTES = 1_000_000
-"""Largest file accepted; the largest published config.json has about 100 kB."""
+MAX_BYTES = 8_000_000
+"""Largest file accepted; published ones that list every module left unquantised reach 3.1 MB."""
 MAX_DEPTH = 32
-MAX_VALUES = 100_000
-
-TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config")
-"""Where composite models keep the decoder's configuration, in order of precedence."""
+MAX_VALUES = 500_000
 
 DTYPES = {
     "float32": "fp32",
@@ -59,7 +51,7 @@ DTYPES = {
 def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     """Read a config.json from a path or from its bytes.
 
-    Strict: at most 1 MB of UTF-8, an object at the top, no duplicate keys, bounded nesting. Python's JSON
+    Strict: at most 8 MB of UTF-8, an object at the top, no duplicate keys, bounded nesting. Python's JSON
     reader is used because published files hold the bare token ``Infinity`` (Nemotron-H).
 
     Raises:
@@ -97,25 +89,19 @@ def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     return config
 
 
+_MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
+"""A whole text, which may hold brackets, or a bracket outside of any. Nothing is tried twice, whatever the file."""
+
+
 def _check_nesting(text: str) -> None:
     """Refuse deep nesting before the parser recurses into it."""
     depth = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
+    for mark in _MARKS.finditer(text):
+        if mark[0] in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise ValueError(f"a config.json may be nested at most {MAX_DEPTH} deep, got more")
-        elif character in "]}":
+        elif mark[0] in "]}":
             depth -= 1
 
 
@@ -149,38 +135,6 @@ def _check_shape(config: Mapping[str, Any]) -> None:
         if seen > MAX_VALUES:
             raise ValueError(f"a configuration may hold at most {MAX_VALUES:,} values, got more")
         stack.extend((child, depth + 1) for child in children)
-
-
-def decoder_part(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], str, str]:
-    """(the decoder's fields, where they stand, its model_type) of a plain or composite configuration.
-
-    Raises:
-        ValueError: no model_type, or a part that is not an object.
-    """
-    part, prefix = config, ""
-    model_type = _model_type(config, "model_type")
-    for _ in range(4):
-        name = next((n for n in TEXT_PARTS if part.get(n) is not None), None)
-        if name is None:
-            break
-        inner = part[name]
-        if not isinstance(inner, Mapping):
-            raise ValueError(f"{prefix}{name} must be an object, got {type(inner).__name__}")
-        parent_type = model_type
-        part, prefix = inner, f"{prefix}{name}."
-        model_type = _model_type(inner, f"{prefix}model_type") or nested_model_type(parent_type, name)
-    if model_type is None:
-        raise ValueError(f"{prefix}model_type is missing: without it nobody knows what the file describes")
-    return part, prefix, model_type
-
-
-def _model_type(part: Mapping[str, Any], label: str) -> str | None:
-    value = part.get("model_type")
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str) or len(value) > 100:
-        raise ValueError(f"{label} must be a short text, got {str(value)[:80]!r}")
-    return value
 
 
 def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> ModelSpec:
@@ -272,9 +226,9 @@ def stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:
 
 
 def _dtype(part: Mapping[str, Any], prefix: str) -> str | None:
-    for name in ("dtype", "torch_dtype"):
+    for name in ("dtype", "torch_dtype", "model_dtype"):  # the last is VILA's
         value = part.get(name)
-        if value is None:
+        if value is None or value == "auto":  # the weights' own, which the file does not state
             continue
         if not isinstance(value, str) or value.removeprefix("torch.") not in DTYPES:
             raise ValueError(f"{prefix}{name} must be one of {', '.join(DTYPES)}, got {str(value)[:80]!r}")

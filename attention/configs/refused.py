@@ -1,15 +1,13 @@
 """Types that are refused, and why."""
 
-_ENCODER = "it is an encoder (or runs as one); it keeps no cache while decoding"
+_ENCODER = "it is an encoder (or runs as one); its code keeps no cache"
 _VISION = "it has no text decoder"
 
 REFUSED: dict[str, str] = {
     **dict.fromkeys(
         (
-            *("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra", "deberta", "deberta-v2"),
-            *("distilbert", "albert", "mpnet", "modernbert", "nomic_bert", "longformer", "big_bird", "rembert"),
-            *("roformer", "ernie", "megatron-bert", "data2vec-text", "roberta-prelayernorm", "roc_bert", "xmod"),
-            *("squeezebert", "funnel", "fnet", "mobilebert", "esm", "bert-generation", "canine", "xlm", "flaubert"),
+            *("deberta", "deberta-v2", "distilbert", "albert", "mpnet", "modernbert", "nomic_bert", "longformer"),
+            *("squeezebert", "funnel", "fnet", "mobilebert", "esm", "canine", "xlm", "flaubert"),
             *("convbert", "eurobert", "neobert", "luke", "mra", "nystromformer", "yoso", "layoutlm", "lilt"),
         ),
         _ENCODER,
@@ -40,8 +38,24 @@ REFUSED: dict[str, str] = {
     "transfo-xl": "it caches hidden states of earlier segments (mems), not keys and values",
     "openai-gpt": "its code keeps no cache",
     **dict.fromkeys(
-        ("whisper", "speech_to_text", "moonshine", "seamless_m4t", "musicgen", "trocr", "donut"),
-        "it decodes speech, music or images, whose encoded length the file does not decide",
+        (
+            *("moonshine", "moonshine_streaming", "seamless_m4t", "seamless_m4t_v2", "canary", "cohere_asr", "dia"),
+            *("speecht5", "donut", "kyutai_speech_to_text"),
+        ),
+        "it decodes from speech or images by an encoder of its own, whose share of the cache is not described here",
+    ),
+    **dict.fromkeys(
+        ("musicgen", "musicgen_melody", "moshi", "bark", "csm", "higgs_audio_v2"),
+        "it writes audio codes by several decoders or codebooks, whose caches are not described here",
+    ),
+    **dict.fromkeys(
+        ("gemma4_assistant", "gemma4_unified_assistant", "muse_glimmer_assistant"),
+        "it drafts for another model and reads that model's cache; give the configuration of that model",
+    ),
+    "blt": "its bytes are cached in patches, and how many patches a text has depends on the text",
+    **dict.fromkeys(
+        ("chameleon", "idefics", "evolla", "pi0"),
+        "it reads images or proteins beside text, and its cache is not described here",
     ),
     **dict.fromkeys(
         ("rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm", "retnet"),

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from attention.configs.adapter import Adapter
 from attention.configs.families import (
+    convolved,
     described,
     hybrid,
+    indexed,
     latent,
     ordinary,
     seq2seq,
     windowed,
 )
-from attention.configs.hf_classes import composite_default, known_types, language_models
+from attention.configs.hf_classes import composite_default, known_types, text_generators
 from attention.configs.refused import REFUSED
 
 ADAPTERS: dict[str, Adapter] = {
@@ -23,6 +25,8 @@ ADAPTERS: dict[str, Adapter] = {
     **windowed.ADAPTERS,
     **latent.ADAPTERS,
     **hybrid.ADAPTERS,
+    **indexed.ADAPTERS,
+    **convolved.ADAPTERS,
     **described.ADAPTERS,
     **seq2seq.ADAPTERS,
 }
@@ -42,8 +46,10 @@ def find(model_type: str) -> Adapter:
     known = known_types()
     if model_type in known and composite_default(model_type, "text_config") is not None:
         raise ValueError(f"text_config is missing: the decoder of a {model_type} model is described there")
-    if model_type in known and model_type not in language_models():
-        raise ValueError(f"model_type {model_type!r} is refused: transformers has no language model of this type")
+    if model_type in known and model_type not in text_generators():
+        raise ValueError(
+            f"model_type {model_type!r} is refused: transformers has no model of this type that writes text"
+        )
     raise ValueError(
         f"model_type {model_type!r} is not known: how it caches is not described here, and a guess could be wrong"
     )

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attention.configs import registry
-from attention.configs.fields import check_fields
 from attention.configs.hf_classes import composite_default, config_object
+from attention.configs.names import check_fields
 from attention.configs.reader import decoder_part, spec_from_config, stated_layers
 from attention.memory.footprint import check_context, layers_bytes
 from attention.oracle.differences import explain

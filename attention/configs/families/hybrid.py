@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from attention.configs.adapter import Adapter
 from attention.configs.families import latent, ordinary
-from attention.configs.fields import MAX_LAYERS, Reader
+from attention.configs.fields import Reader
+from attention.configs.names import MAX_LAYERS
 from attention.spec import FixedState, Kind, Layer, Role, attention_layer
 
 LINEAR = ("linear_attention", "mamba", "recurrent")
 
 
-def _recurrent(convolution: int | None, recurrent: int | None, n_heads: int = 1, dtype: str | None = "fp32") -> Layer:
+def recurrent(convolution: int | None, recurrent: int | None, n_heads: int = 1, dtype: str | None = "fp32") -> Layer:
     """A layer of fixed states, sizes in elements. `n_heads`: what tensor parallelism divides them by."""
     states = []
     if convolution:
@@ -29,7 +30,7 @@ def delta_rule(reader: Reader) -> Layer:
     k_heads, k_dim = reader.size("linear_num_key_heads"), reader.size("linear_key_head_dim")
     v_heads, v_dim = reader.size("linear_num_value_heads"), reader.size("linear_value_head_dim")
     kernel = reader.size("linear_conv_kernel_dim")
-    return _recurrent((2 * k_heads * k_dim + v_heads * v_dim) * kernel, v_heads * k_dim * v_dim, v_heads)
+    return recurrent((2 * k_heads * k_dim + v_heads * v_dim) * kernel, v_heads * k_dim * v_dim, v_heads)
 
 
 def mamba1(reader: Reader) -> Layer:
@@ -37,7 +38,7 @@ def mamba1(reader: Reader) -> Layer:
     inner = reader.stated("intermediate_size") if reader.model_type in ("mamba", "falcon_mamba") else None
     if inner is None:  # Falcon-Mamba states both, and they differ: its code goes by intermediate_size
         inner = reader.size("mamba_expand", "expand") * reader.width
-    return _recurrent(
+    return recurrent(
         inner * reader.size("mamba_d_conv", "conv_kernel"), inner * reader.size("mamba_d_state", "state_size"), inner
     )
 
@@ -54,7 +55,7 @@ def mamba2(reader: Reader) -> Layer:
     state = reader.size("ssm_state_size", "mamba_d_state", "state_size")
     kernel = reader.size("mamba_d_conv", "conv_kernel")
     inner = heads * head_dim
-    return _recurrent((inner + 2 * groups * state) * kernel, inner * state, heads)
+    return recurrent((inner + 2 * groups * state) * kernel, inner * state, heads)
 
 
 def _mix(reader: Reader, kinds: list[str], attention: Layer, other: Layer) -> list[Layer]:
@@ -183,7 +184,7 @@ def read_mamba2(reader: Reader) -> list[Layer]:
     heads, head_dim = reader.size("num_heads"), reader.size("head_dim")
     inner = heads * head_dim
     groups, state = reader.size("n_groups"), reader.size("state_size")
-    layer = _recurrent((inner + 2 * groups * state) * reader.size("conv_kernel"), inner * state, heads)
+    layer = recurrent((inner + 2 * groups * state) * reader.size("conv_kernel"), inner * state, heads)
     return [layer] * reader.n_layers
 
 
@@ -192,7 +193,7 @@ def read_lfm2(reader: Reader) -> list[Layer]:
     n_layers = reader.n_layers
     if not reader.raw.get("layer_types") and reader.raw.get("full_attn_idxs") is None:
         reader.refuse("layer_types", "is missing, and so is full_attn_idxs: which layers have attention is not stated")
-    conv = _recurrent(reader.width * reader.size("conv_L_cache"), None)
+    conv = recurrent(reader.width * reader.size("conv_L_cache"), None)
     kinds = reader.per_layer("layer_types", n_layers)
     if kinds is not None and "sliding_attention" in kinds:  # LFM3
         attention = _attention(reader)
@@ -239,7 +240,7 @@ def read_kimi_linear(reader: Reader) -> list[Layer]:
     for name, value in (("num_heads", heads), ("head_dim", head_dim), ("short_conv_kernel_size", kernel)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             reader.refuse(f"linear_attn_config.{name}", f"must be a whole number of at least 1, got {value!r}")
-    kda = _recurrent(3 * heads * head_dim * kernel, heads * head_dim * head_dim, heads)
+    kda = recurrent(3 * heads * head_dim * kernel, heads * head_dim * head_dim, heads)
     attention = latent.latent(reader)
     return [attention if i + 1 in chosen else kda for i in range(n_layers)]
 
@@ -255,7 +256,7 @@ def read_recurrent_gemma(reader: Reader) -> list[Layer]:
         reader.refuse("block_types", "is missing: the file does not state which layers have attention")
     width = reader.stated("lru_width") or reader.default("lru_width") or reader.width
     kernel = reader.size("conv1d_width")
-    block = _recurrent(width * (kernel - 1), width)
+    block = recurrent(width * (kernel - 1), width)
     attention = attention_layer(
         reader.n_heads, reader.n_kv_heads(), reader.head_dim(), reader.size("attention_window_size")
     )
@@ -278,7 +279,7 @@ def read_lightning(reader: Reader) -> list[Layer]:
     if any(isinstance(t, bool) or t not in (0, 1) for t in types):
         reader.refuse("attn_type_list", "must hold 0 (lightning) and 1 (softmax) only")
     heads, head_dim = reader.n_heads, reader.head_dim()
-    lightning = _recurrent(None, heads * head_dim * head_dim, heads, None)
+    lightning = recurrent(None, heads * head_dim * head_dim, heads, None)
     attention = attention_layer(heads, reader.n_kv_heads(), head_dim)
     return [attention if t else lightning for t in types[:n_layers]]
 

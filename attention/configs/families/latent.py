@@ -158,4 +158,5 @@ ADAPTERS = {
     },
     "longcat_flash": Adapter(read_longcat_native),
     "deepseek_v4": Adapter(read_deepseek_v4),
+    "deepseek_ref": Adapter(read_deepseek_v4, class_type="deepseek_v4"),  # SGLang's name in converted files
 }

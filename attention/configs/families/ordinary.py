@@ -7,11 +7,13 @@ The types named here were run with their own code on meta tensors and agree with
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from attention.configs.adapter import Adapter
-from attention.configs.fields import LAYERS, Reader
-from attention.spec import Layer, PositionState, attention_layer
+from attention.configs.fields import Reader
+from attention.configs.names import LAYERS, MAX_LAYERS
+from attention.spec import FixedState, Layer, PositionState, Role, attention_layer, check_size
 
 FULL = ("full_attention", "attention")
 SLIDING = ("sliding_attention", "local_attention")
@@ -108,6 +110,37 @@ def read_multi_head(reader: Reader) -> list[Layer]:
     return layers_of(reader, heads, heads, reader.width // heads)
 
 
+def read_decoding_encoder(reader: Reader) -> list[Layer]:
+    """BERT and its relatives as decoders (`is_decoder`)."""
+    if not reader.raw.get("is_decoder"):
+        raise ValueError(
+            f"model_type {reader.model_type!r} is refused: it is an encoder, which keeps no cache, unless the file "
+            "states is_decoder: true"
+        )
+    if reader.raw.get("add_cross_attention"):
+        reader.refuse("add_cross_attention", "= true: it decodes beside an encoder that this file does not describe")
+    return read_multi_head(reader)
+
+
+def read_hrm(reader: Reader) -> list[Layer]:
+    """HRM (arXiv:2506.21734): the layers of a stack run H_cycles x (L_cycles + 1) times for a token, each time with a
+    cache of their own."""
+    once = reader.n_layers
+    n_layers = check_size("num_hidden_layers", reader.default("num_hidden_layers"), maximum=MAX_LAYERS)
+    if n_layers != once:
+        reader.note(f"the {once} layers run {n_layers // once} times for each token: {n_layers} caches")
+    return [attention_layer(reader.n_heads, reader.n_heads, reader.head_dim())] * n_layers
+
+
+def read_cpmant(reader: Reader) -> list[Layer]:
+    """CPM-Ant: prompt_length learned positions stand before every sequence and are cached with it."""
+    heads = reader.n_heads
+    layer = attention_layer(heads, heads, reader.head_dim("dim_head", "head_dim"))
+    size = 2 * heads * layer.k_head_dim * reader.size("prompt_length")
+    reader.note("the learned prompt's positions are counted as a part of fixed size")
+    return [replace(layer, states=(*layer.states, FixedState(Role.BUFFER, size, n_heads=heads)))] * reader.n_layers
+
+
 GROUPED_TYPES = (
     *("llama", "mistral", "mixtral", "ministral", "ministral3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"),
     *("gemma", "gemma2", "gemma3_text", "vaultgemma", "phi", "phi3", "phimoe", "phi4_multimodal"),
@@ -131,8 +164,13 @@ GROUPED_TYPES = (
 )
 MULTI_HEAD_TYPES = (
     *("gpt2", "gpt-sw3", "gptj", "gpt_neox", "gpt_neox_japanese", "opt", "bloom", "codegen"),
-    *("biogpt", "xglm", "persimmon", "ctrl"),
+    *("biogpt", "xglm", "persimmon", "ctrl", "git"),
 )
+DECODING_ENCODERS = (
+    *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
+    *("rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod"),
+)
+"""Encoders whose classes decode, with a cache, where the file says so."""
 
 
 def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
@@ -168,4 +206,8 @@ ADAPTERS = {
     # composite models that were first published flat, and types whose own code is a known one with additions
     **{name: Adapter(read_even_heads, class_type=f"{name}_text") for name in ("qwen2_vl", "qwen2_5_vl")},
     **{name: Adapter(read, class_type="phi3") for name in ("phi3_v", "phi4mm")},
+    "qwen3_asr_text": Adapter(read, class_type="qwen3"),
+    **{name: Adapter(read_decoding_encoder) for name in DECODING_ENCODERS},
+    "hrm_text": Adapter(read_hrm),
+    "cpmant": Adapter(read_cpmant),
 }

@@ -7,7 +7,8 @@ from typing import Any
 
 from attention.configs.adapter import Adapter
 from attention.configs.families import ordinary
-from attention.configs.fields import HEADS, Reader, whole
+from attention.configs.fields import Reader
+from attention.configs.names import HEADS, whole
 from attention.spec import Kind, Layer, attention_layer
 
 

@@ -1,0 +1,57 @@
+"""Where a file describes the decoder: at its top, or in a part of a composite model's file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attention.configs import registry
+from attention.configs.hf_classes import nested_model_type, renamed_type
+from attention.configs.names import HEADS, LAYERS
+
+TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "llm_cfg")
+"""Where composite models keep the decoder's configuration, in order of precedence."""
+DECODERS = {"t5gemma": "decoder", "t5gemma2": "decoder"}
+"""Encoder-decoders that keep each side's configuration in a part of its own."""
+
+
+def decoder_part(config: Mapping[str, object]) -> tuple[Mapping[str, object], str, str]:
+    """(the decoder's fields, where they stand, its model_type) of a plain or composite configuration.
+
+    Raises:
+        ValueError: no model_type, or a part that is not an object.
+    """
+    part, prefix = config, ""
+    model_type = _model_type(config, "model_type")
+    for _ in range(4):
+        names = (DECODERS[model_type],) if model_type in DECODERS else TEXT_PARTS
+        name = next((n for n in names if part.get(n) is not None), None)
+        if name is None:
+            break
+        inner = part[name]
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"{prefix}{name} must be an object, got {type(inner).__name__}")
+        parent_type = model_type
+        part, prefix = inner, f"{prefix}{name}."
+        stated = _model_type(inner, f"{prefix}model_type")
+        model_type = stated or nested_model_type(parent_type, name)
+        if stated is not None and stated not in registry.ADAPTERS:
+            model_type = renamed_type(parent_type, name, stated) or stated
+    if model_type is None:
+        raise ValueError(f"{prefix}model_type is missing: without it nobody knows what the file describes")
+    if not prefix and model_type not in registry.ADAPTERS and _is_flat(part):
+        model_type = nested_model_type(model_type, "text_config") or model_type
+    return part, prefix, model_type
+
+
+def _is_flat(part: Mapping[str, object]) -> bool:
+    """Whether a file states a decoder's sizes itself: composite models were often first published so (GLM-4.1V)."""
+    return all(any(part.get(name) is not None for name in names) for names in (LAYERS, HEADS))
+
+
+def _model_type(part: Mapping[str, object], label: str) -> str | None:
+    value = part.get("model_type")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > 100:
+        raise ValueError(f"{label} must be a short text, got {str(value)[:80]!r}")
+    return value
