@@ -15,13 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attention.configs.fields import (
-    FLAGS,
-    LAYERS,
-    MIXED,
-    NATURAL,
-    POSITIVE,
-)
+from attention.configs.names import FLAGS, LAYERS, MIXED, NATURAL, POSITIVE
 from attention.configs.reader import decoder_part, spec_from_config, stated_layers
 from attention.configs.registry import ADAPTERS, find
 from attention.memory.footprint import layers_bytes

@@ -19,6 +19,7 @@ class Adapter:
         uses_class: whether transformers has a configuration class to draw defaults from.
         class_type: the type of that class where it differs from the file's (a published alias).
         same_code: whether that class's modelling code is the model's own; a class may lend its defaults only.
+        by_layer: whether `read` heeds per_layer_config, by which transformers writes what differs from layer to layer.
         foreign: which files of the type came with code of their own, from the decoder's fields.
         prepare: rewrites checked fields into a spelling that the class understands.
     """
@@ -27,6 +28,7 @@ class Adapter:
     uses_class: bool = True
     class_type: str | None = None
     same_code: bool = True
+    by_layer: bool = False
     prepare: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     foreign: Callable[[Mapping[str, Any]], bool] = lambda part: False
 

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from attention.configs.allowed import allowed
-from attention.configs.names import HEADS, LAYERS, WIDTH
+from attention.configs.names import HEADS, KV_HEADS, LAYERS, WIDTH
 from attention.errors import ContradictionError
 
 
@@ -82,7 +82,10 @@ def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
         raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None
     for names in (LAYERS, HEADS):
         stated = next((raw[n] for n in names if raw.get(n) is not None), None)
-        seen = getattr(made, names[0], None)
+        try:
+            seen = getattr(made, names[0], None)
+        except RuntimeError:  # it differs from layer to layer
+            continue
         # LongCat's layers hold two attention blocks each, HRM's stacks run several times; their adapters count them
         counts_otherwise = model_type in ("longcat_flash", "hrm_text") and names is LAYERS
         if stated is not None and isinstance(seen, int) and seen != stated and not counts_otherwise:
@@ -154,6 +157,27 @@ def renamed_type(parent_type: str | None, part: str, stated: str) -> str | None:
     except Exception:  # it refuses the type
         return None
     return getattr(getattr(made, part, None), "model_type", None)
+
+
+def flat_type(model_type: str, part: Mapping[str, Any]) -> str | None:
+    """The type of the decoder that a composite model's file describes at its top, as some were first published
+    (GLM-4.1V): None unless the class then builds the decoder in the sizes that are stated."""
+    stated = {
+        names[0]: next((part[n] for n in names if part.get(n) is not None), None)
+        for names in (LAYERS, HEADS, KV_HEADS, WIDTH)
+    }
+    given = {name: value for name, value in stated.items() if isinstance(value, int)}
+    if LAYERS[0] not in given or HEADS[0] not in given or composite_default(model_type, "text_config") is None:
+        return None
+    from transformers import AutoConfig
+
+    try:
+        with quiet():
+            made = AutoConfig.for_model(model_type, **given).text_config
+        agrees = all(getattr(made, name, value) == value for name, value in given.items())
+    except Exception:  # it refuses them
+        return None
+    return str(made.model_type) if agrees else None
 
 
 @lru_cache(maxsize=512)

@@ -41,7 +41,6 @@ POSITIVE = frozenset(
             "num_transformer_layers",
             "decoder_layers",
             "decoder_attention_heads",
-            "head_dim",
             "kv_channels",
             "d_kv",
             "dim_head",
@@ -71,6 +70,7 @@ POSITIVE = frozenset(
             "compress_rate_csa",
             "compress_rate_hca",
         ),
+        *("layers", "embed_dim"),  # Kosmos
         # encoder-decoders
         *("num_decoder_attention_heads", "max_source_positions", "prompt_length"),
         # short convolutions and indexers
@@ -90,6 +90,7 @@ NATURAL = frozenset(
         # Cohere 2 MoE: the layers before the first mixture have windows of another pattern
         *("first_k_dense_replace", "prefix_dense_sliding_window_pattern"),
         *("swa_qk_rope_head_dim", "swa_qk_nope_head_dim"),
+        "head_dim",  # 0 where latents have no part of positions, which it then means (GLM-5.3)
     )
 )
 """Whole numbers of at least 0."""
@@ -118,7 +119,14 @@ LISTS = frozenset(
     )
 )
 MAPS = frozenset(
-    ("attn_config", "linear_attn_config", "attention_other_setting", "sparse_attention_config", "compress_rates")
+    (
+        "attn_config",
+        "linear_attn_config",
+        "attention_other_setting",
+        "sparse_attention_config",
+        "compress_rates",
+        "per_layer_config",
+    )
 )
 MIXED = frozenset(
     (

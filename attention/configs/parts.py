@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attention.configs import registry
-from attention.configs.hf_classes import nested_model_type, renamed_type
-from attention.configs.names import HEADS, LAYERS
+from attention.configs.hf_classes import flat_type, nested_model_type, renamed_type
+from attention.configs.refused import REFUSED
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "llm_cfg")
 """Where composite models keep the decoder's configuration, in order of precedence."""
@@ -22,6 +22,8 @@ def decoder_part(config: Mapping[str, object]) -> tuple[Mapping[str, object], st
     """
     part, prefix = config, ""
     model_type = _model_type(config, "model_type")
+    if model_type in REFUSED:  # whatever its parts are
+        registry.find(model_type)
     for _ in range(4):
         names = (DECODERS[model_type],) if model_type in DECODERS else TEXT_PARTS
         name = next((n for n in names if part.get(n) is not None), None)
@@ -38,14 +40,9 @@ def decoder_part(config: Mapping[str, object]) -> tuple[Mapping[str, object], st
             model_type = renamed_type(parent_type, name, stated) or stated
     if model_type is None:
         raise ValueError(f"{prefix}model_type is missing: without it nobody knows what the file describes")
-    if not prefix and model_type not in registry.ADAPTERS and _is_flat(part):
-        model_type = nested_model_type(model_type, "text_config") or model_type
+    if not prefix and model_type not in registry.ADAPTERS:
+        model_type = flat_type(model_type, part) or model_type
     return part, prefix, model_type
-
-
-def _is_flat(part: Mapping[str, object]) -> bool:
-    """Whether a file states a decoder's sizes itself: composite models were often first published so (GLM-4.1V)."""
-    return all(any(part.get(name) is not None for name in names) for names in (LAYERS, HEADS))
 
 
 def _model_type(part: Mapping[str, object], label: str) -> str | None:

@@ -153,6 +153,10 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     part, prefix, model_type = decoder_part(config)
     adapter = registry.find(model_type)
     raw = check_fields(part, stated_layers(part, prefix), prefix, model_type)
+    if raw.get("per_layer_config") and not adapter.by_layer:
+        raise ValueError(
+            f"{prefix}per_layer_config is stated: layers of {model_type} that differ are not described here"
+        )
     if adapter.prepare is not None:
         raw = adapter.prepare(raw)
     reader = Reader(model_type, raw, prefix)

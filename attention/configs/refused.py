@@ -52,6 +52,9 @@ REFUSED: dict[str, str] = {
         ("gemma4_assistant", "gemma4_unified_assistant", "muse_glimmer_assistant"),
         "it drafts for another model and reads that model's cache; give the configuration of that model",
     ),
+    "unlimited_ocr_text": "its windows keep the prompt as well, whose share of the context no file decides",
+    "diffusion_gemma_text": "it writes blocks of tokens by diffusion, and what it keeps is not described here",
+    "blip_text_model": "it decodes beside an image's encoder, whose share of the cache is not described here",
     "blt": "its bytes are cached in patches, and how many patches a text has depends on the text",
     **dict.fromkeys(
         ("chameleon", "idefics", "evolla", "pi0"),

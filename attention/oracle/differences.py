@@ -11,7 +11,7 @@ from attention.spec import Kind, Layer, PositionState, Role
 def explain(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
     """Why the model's own cache of `layer` differs by `difference` bytes (allocated less computed); None if no
     rule predicts that number."""
-    for rule in (_window, _window_of_one, _broadcast, _compressed):
+    for rule in (_window, _window_of_one, _broadcast, _compressed, _positions):
         text = rule(layer, context, element_bytes, difference, model_type)
         if text is not None:
             return text
@@ -19,7 +19,7 @@ def explain(layer: Layer, context: int, element_bytes: int, difference: int, mod
 
 
 def _key_value_rows(layer: Layer) -> list[PositionState]:
-    return [s for s in layer.states if isinstance(s, PositionState) and s.role is Role.KEY_VALUE]
+    return [s for s in layer.states if isinstance(s, PositionState) and s.role in (Role.KEY_VALUE, Role.LATENT)]
 
 
 def _window(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
@@ -61,6 +61,13 @@ def _broadcast(layer: Layer, context: int, element_bytes: int, difference: int, 
         f"transformers repeats each K/V head before caching and so stores {layer.n_heads} heads where the model has "
         f"{layer.n_kv_heads}: {expected:,} bytes more"
     )
+
+
+def _positions(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
+    """Qwen4-Exp's first indexed layer notes where each token stands, in three axes of 64-bit numbers."""
+    if model_type != "qwen4_exp_text" or difference != 3 * 8 * context:
+        return None
+    return f"transformers notes each token's position in three 64-bit numbers, in one layer: {difference:,} bytes more"
 
 
 def _compressed(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:

@@ -25,6 +25,7 @@ from attention.configs.names import check_fields
 from attention.configs.reader import decoder_part, spec_from_config, stated_layers
 from attention.memory.footprint import check_context, layers_bytes
 from attention.oracle.differences import explain
+from attention.oracle.inputs import encoder_decoder_class, forward_arguments, whole
 from attention.spec import DTYPE_BYTES, ModelSpec, check_size
 
 STEPWISE = frozenset(("jamba", "mamba", "falcon_mamba", "zamba", "rwkv", "recurrent_gemma"))
@@ -106,7 +107,9 @@ def supported(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", batch: int = 1) -> Cache:
+def read_cache(
+    config: Mapping[str, Any], context: int, dtype: str = "bf16", batch: int = 1, device: str = "meta"
+) -> Cache:
     """Build the decoder on meta tensors, run `context` tokens through it, and count its cache.
 
     Args:
@@ -114,6 +117,7 @@ def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", bat
         context: tokens.
         dtype: of weights, and so of keys and values: bf16, fp16 or fp32.
         batch: sequences.
+        device: "meta", or "cpu" for small models whose code looks at values.
 
     Raises:
         ValueError: transformers has no code for the type, or its code fails on this configuration.
@@ -125,7 +129,7 @@ def read_cache(config: Mapping[str, Any], context: int, dtype: str = "bf16", bat
             f"one, got {context:,}; {STEPWISE_HINT}"
         )
     with LOCK:
-        return _run(oracle_type, fields, prefix, tied, context, TORCH_DTYPES[dtype], batch)
+        return _run(oracle_type, fields, prefix, tied, context, TORCH_DTYPES[dtype], batch, device)
 
 
 def prepared(config: Mapping[str, Any]) -> tuple[str, dict[str, Any], str, bool]:
@@ -158,31 +162,29 @@ def _is_tied(config: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
 
 
 def _run(
-    model_type: str, fields: dict[str, Any], prefix: str, tied: bool, context: int, dtype: str, batch: int
+    model_type: str, fields: dict[str, Any], prefix: str, tied: bool, context: int, dtype: str, batch: int, device: str
 ) -> Cache:
-    import torch
     from transformers import DynamicCache
 
-    with _meta(model_type):
+    with _meta(model_type, device):
         model, settings, n_parameters = _made(model_type, fields, prefix, tied, dtype)
-        tokens = torch.zeros(batch, context, dtype=torch.long)
-        more = {"decoder_input_ids": tokens} if settings.is_encoder_decoder else _last_logits_only(model)
+        given = forward_arguments(model, whole(settings), context, batch)
         if model_type == "recurrent_gemma":  # it makes a cache of its own and does not return it
-            more["past_key_values"] = DynamicCache(config=settings)
-        out = model(input_ids=tokens, use_cache=True, **more)
-    cache = more.get("past_key_values") or getattr(out, "past_key_values", None)
+            given["past_key_values"] = DynamicCache(config=settings)
+        out = model(**given)
+    cache = given.get("past_key_values") or getattr(out, "past_key_values", None)
     if cache is None:
         cache = getattr(out, "cache_params", None)
     if cache is None:
         raise ValueError(f"transformers' {model_type} returned no cache")
-    n_layers = int(settings.num_hidden_layers)
+    n_layers = int(getattr(settings, "decoder_layers", settings.num_hidden_layers))
     return Cache(tuple(_layer_bytes(cache, n_layers, model)), n_parameters)
 
 
 @contextlib.contextmanager
-def _meta(model_type: str) -> Iterator[None]:
-    """Everything on meta tensors; process-wide settings are put back. Whatever foreign code raises becomes a
-    ValueError: it cannot be asked."""
+def _meta(model_type: str, device: str = "meta") -> Iterator[None]:
+    """Everything on meta tensors (or another device); process-wide settings are put back. Whatever foreign code raises
+    becomes a ValueError: it cannot be asked."""
     import torch
     import torch.fx.experimental._config
 
@@ -195,12 +197,12 @@ def _meta(model_type: str) -> Iterator[None]:
     # Gemma-3n asks a distribution for a quantile; its argument check would need a value, which meta has none of
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
-        with torch.device("meta"), torch.no_grad():
+        with torch.device(device), torch.no_grad():
             yield
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"transformers' {model_type} cannot be run on meta tensors: {type(error).__name__}: {text}"
+            f"transformers' {model_type} cannot be run on {device} tensors: {type(error).__name__}: {text}"
         ) from error
     finally:
         torch.set_default_dtype(previous)
@@ -210,12 +212,13 @@ def _meta(model_type: str) -> Iterator[None]:
 
 def _made(model_type: str, fields: dict[str, Any], prefix: str, tied: bool, dtype: str) -> tuple[Any, Any, int]:
     """(model, its settings, its parameter count), built inside ``_meta``."""
-    from transformers import AutoModelForSeq2SeqLM
-
     settings = config_object(model_type, fields, prefix)
     _fill_in(settings)
-    if settings.is_encoder_decoder:
-        model, n_parameters = _built(AutoModelForSeq2SeqLM, settings, dtype)
+    if (built := whole(settings)).is_encoder_decoder:
+        # the other implementations ask whether a mask is all ones, which meta tensors cannot say
+        model, n_parameters = _built(encoder_decoder_class(built), built, dtype, attn_implementation="eager")
+        if built is not settings:
+            n_parameters = sum(p.numel() for p in model.get_decoder().parameters())
     else:
         model, n_parameters = _decoder(settings, dtype, tied)
     return model, settings, n_parameters
@@ -247,10 +250,10 @@ def _fill_in(settings: Any) -> None:
         settings.head_dim = settings.hidden_size // settings.num_attention_heads
 
 
-def _built(auto: Any, settings: Any, dtype: str) -> tuple[Any, int]:
+def _built(auto: Any, settings: Any, dtype: str, **more: Any) -> tuple[Any, int]:
     import torch
 
-    model = auto.from_config(settings, dtype=getattr(torch, dtype)).eval()
+    model = auto.from_config(settings, dtype=getattr(torch, dtype), **more).eval()
     return model, sum(p.numel() for p in model.parameters())
 
 
@@ -267,13 +270,6 @@ def _decoder(settings: Any, dtype: str, tied: bool) -> tuple[Any, int]:
     if not tied:
         n_parameters += settings.vocab_size * settings.hidden_size
     return model, n_parameters
-
-
-def _last_logits_only(model: Any) -> dict[str, Any]:
-    import inspect
-
-    names = inspect.signature(model.forward).parameters
-    return {"logits_to_keep": 1} if "logits_to_keep" in names else {}
 
 
 def _layer_bytes(cache: Any, n_layers: int, model: Any) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attention.configs.fields import LAYERS
+from attention.configs.names import LAYERS
 from attention.configs.reader import decoder_part, load_config, spec_from_config
 from attention.jobs import verify as verify_job
 from attention.oracle.differences import explain
@@ -21,7 +21,6 @@ MORE = {name: row["config"] for name, row in json.loads((DATA / "configs_more.js
 
 CANNOT_BE_ASKED = {
     "meituan-longcat/LongCat-Flash-Chat": "item",  # its router reads values, which meta tensors have none of
-    "facebook/bart-large": "item",
     "Qwen/Qwen2.5-Omni-7B": "alone",
     "meta-llama/Llama-3.2-11B-Vision-Instruct": "alone",
 }
@@ -58,12 +57,12 @@ def shortened(config: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def contexts(spec: ModelSpec, model_type: str) -> tuple[int, int]:
-    """One below every window and one above the largest, prime numbers."""
+def contexts(spec: ModelSpec, model_type: str) -> tuple[int, ...]:
+    """One below every window, one above each, prime numbers where nothing slides."""
     windows = [s.window for layer in spec.layers for s in layer.states if isinstance(s, PositionState) and s.window]
     if model_type in STEPWISE:
         return 61, 251
-    return (61, 1009) if not windows else (61, max(windows) + 53)
+    return (61, 1009) if not windows else (61, *(window + 53 for window in sorted(set(windows))))
 
 
 def distinct() -> dict[str, dict[str, Any]]:

@@ -39,7 +39,7 @@ def read_zaya(reader: Reader) -> list[Layer]:
     kinds = reader.per_layer("layer_types", reader.n_layers) or []
     heads, kv, head_dim = reader.n_heads, reader.n_kv_heads(), reader.head_dim()
     columns = reader.size("cca_time0") + reader.size("cca_time1") - 2
-    states = (FixedState(Role.RECURRENT, kv * head_dim // 2, None, kv),)
+    states: tuple[FixedState, ...] = (FixedState(Role.RECURRENT, kv * head_dim // 2, None, kv),)
     if columns:
         states = (FixedState(Role.CONVOLUTION, (heads + kv) * head_dim * columns, None, kv), *states)
     made = {}

@@ -5,6 +5,7 @@ Their own code is transformers'; what its cache holds on meta tensors is what is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +36,8 @@ def kda(reader: Reader) -> Layer:
 
 def read_qwen4_exp(reader: Reader) -> list[Layer]:
     """Qwen4-Exp: gated DeltaNet, and every full_attention_interval-th layer ordinary attention with an indexer of one
-    key head. Layers of `ple_layer_ids` (counted from 1) also keep the convolution of their per-layer embedding."""
+    key head. Layers of `ple_layer_ids` (counted from 1) also keep the convolution of their per-layer embedding, and
+    the last ngram_size - 1 tokens as 64-bit numbers."""
     n_layers = reader.n_layers
     kinds = _kinds(reader, n_layers, ("linear_attention", *INDEXED))
     attention = attention_layer(reader.n_heads, reader.n_kv_heads(), reader.head_dim())
@@ -46,13 +48,23 @@ def read_qwen4_exp(reader: Reader) -> list[Layer]:
         attention = replace(attention, states=(replace(held, reads=reader.size("indexer_budget")), keys))
     linear = hybrid.delta_rule(reader)
     embedded = set(reader.default("ple_layer_ids") or ())
-    columns = (reader.size("ple_conv_kernel_size", default=4) - 1) * reader.size("ngram_size", default=3)
-    width = reader.width * reader.size("hc_count", default=4)
-    with_embedding = replace(linear, states=(*linear.states, FixedState(Role.CONVOLUTION, max(columns, 1) * width)))
+    with_embedding = replace(linear, states=(*linear.states, *_embedding(reader))) if embedded else linear
     return [
         attention if kind in INDEXED else with_embedding if index + 1 in embedded else linear
         for index, kind in enumerate(kinds)
     ]
+
+
+def _embedding(reader: Reader) -> list[FixedState]:
+    ngram = reader.size("ngram_size", minimum=2)
+    columns = (reader.size("ple_conv_kernel_size", minimum=2) - 1) * ngram
+    tokens = FixedState(Role.BUFFER, 2 * (ngram - 1), "fp32")  # as many bytes as one 64-bit number each
+    return [FixedState(Role.CONVOLUTION, columns * reader.width * reader.size("hc_count")), tokens]
+
+
+def prepare_qwen4_exp(raw: dict[str, Any]) -> dict[str, Any]:
+    """Its class wants an end of text where tokens are embedded by layer; which one does not matter here."""
+    return {"eos_token_id": 0, **raw}
 
 
 def read_glm5_next(reader: Reader) -> list[Layer]:
@@ -110,16 +122,34 @@ def read_dots3_note(reader: Reader) -> list[Layer]:
     return [made[kind] for kind in kinds]
 
 
+def _is_lightning(part: Mapping[str, Any]) -> bool:
+    """Ring and Ling 2.5 share the type with 3.0, whose linear layers alone have short convolutions."""
+    return part.get("group_norm_size") is not None and part.get("short_conv_kernel_size") is None
+
+
 def read_bailing_hybrid(reader: Reader) -> list[Layer]:
-    """Ling/Ring 3: the last layer of every layer_group_size is a latent, the others are KDA."""
-    kinds = _kinds(reader, reader.n_layers, ("linear_attention", *ordinary.FULL))
+    """Ling and Ring 2.5 and 3.0: the last layer of every layer_group_size is a latent. The others are KDA (3.0), or
+    lightning attention (2.5; vLLM's bailing_moe_linear.py), which keeps one float32 matrix per head."""
+    n_layers = reader.n_layers
+    group = reader.size("layer_group_size")
+    if n_layers % group and not reader.raw.get("layer_types"):
+        reader.refuse(
+            "layer_group_size",
+            f"= {group} does not divide {n_layers} layers: transformers' code and the published one then differ on "
+            "the last ones, and layer_types is not stated",
+        )
+    kinds = _kinds(reader, n_layers, ("linear_attention", *ordinary.FULL))
     attention, linear = latent.latent(reader), kda(reader)
+    if _is_lightning(reader.raw):
+        heads = reader.n_heads
+        head_dim = reader.stated("head_dim") or reader.even_head_dim()
+        linear = hybrid.recurrent(None, heads * head_dim * head_dim, heads)
     return [linear if kind == "linear_attention" else attention for kind in kinds]
 
 
 ADAPTERS = {
-    "qwen4_exp_text": Adapter(read_qwen4_exp),
+    "qwen4_exp_text": Adapter(read_qwen4_exp, prepare=prepare_qwen4_exp),
     "glm5_next_text": Adapter(read_glm5_next),
-    "dots3_note_text": Adapter(read_dots3_note),
-    "bailing_hybrid": Adapter(read_bailing_hybrid),
+    "dots3_note_text": Adapter(read_dots3_note, by_layer=True),
+    "bailing_hybrid": Adapter(read_bailing_hybrid, foreign=_is_lightning),
 }

@@ -160,11 +160,11 @@ GROUPED_TYPES = (
         "cohere_compass_text",
         "muse_glimmer_text",
     ),
-    *("muse_spark_text",),
+    *("muse_spark_text", "voxtral_realtime_text"),
 )
 MULTI_HEAD_TYPES = (
     *("gpt2", "gpt-sw3", "gptj", "gpt_neox", "gpt_neox_japanese", "opt", "bloom", "codegen"),
-    *("biogpt", "xglm", "persimmon", "ctrl", "git"),
+    *("biogpt", "xglm", "persimmon", "ctrl", "git", "kosmos_2_text_model", "kosmos_2_5_text_model"),
 )
 DECODING_ENCODERS = (
     *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),

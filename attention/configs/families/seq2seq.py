@@ -102,6 +102,8 @@ ADAPTERS = {
     **{name: Adapter(read_bart, uses_class=False, class_type=name) for name in BART_TYPES},
     "speech_to_text": Adapter(_of(read_bart, "speech"), uses_class=False, class_type="speech_to_text"),
     "trocr": Adapter(_of(read_bart, "an image"), uses_class=False, class_type="trocr"),
+    "pix2struct_text_model": Adapter(_of(read_t5, "an image")),
+    "pp_formulanet_text": Adapter(_of(read_bart, "an image"), uses_class=False, class_type="pp_formulanet_text"),
     "prophetnet": Adapter(read_prophetnet, uses_class=False, class_type="prophetnet"),
     "whisper": Adapter(read_whisper, uses_class=False, class_type="whisper"),
     "t5_gemma_module": Adapter(read_t5gemma),

@@ -36,6 +36,8 @@ def read_gemma3n(reader: Reader) -> list[Layer]:
 def read_gemma4(reader: Reader) -> list[Layer]:
     """Full layers have heads of global_head_dim, and num_global_key_value_heads of them where K equals V."""
     heads, kv, head_dim = reader.n_heads, reader.n_kv_heads(), reader.head_dim()
+    if reader.raw.get("per_layer_config"):  # as transformers writes it, in place of the fields below
+        return _share(reader, _gemma4_by_layer(reader))
     global_dim = reader.stated("global_head_dim")
     if global_dim is None:
         global_dim = 512
@@ -49,6 +51,15 @@ def read_gemma4(reader: Reader) -> list[Layer]:
     full = attention_layer(heads, global_kv, global_dim)
     sliding = attention_layer(heads, kv, head_dim, reader.window()) if ordinary.SLIDING[0] in kinds else full
     return _share(reader, [full if kind in ordinary.FULL else sliding for kind in kinds])
+
+
+def _gemma4_by_layer(reader: Reader) -> list[Layer]:
+    out = []
+    for index, kind in enumerate(ordinary.layer_kinds(reader, reader.n_layers)):
+        own = reader.defaults.per_layer_config[index]
+        window = reader.window() if kind in ordinary.SLIDING else None
+        out.append(attention_layer(own.num_attention_heads, own.num_key_value_heads, own.head_dim, window))
+    return out
 
 
 def prepare_refined_web(raw: dict[str, Any]) -> dict[str, Any]:
@@ -250,8 +261,8 @@ def read_laguna(reader: Reader) -> list[Layer]:
 
 ADAPTERS = {
     "gemma3n_text": Adapter(read_gemma3n),
-    "gemma4_text": Adapter(read_gemma4),
-    "gemma4_unified_text": Adapter(read_gemma4),
+    "gemma4_text": Adapter(read_gemma4, by_layer=True),
+    "gemma4_unified_text": Adapter(read_gemma4, by_layer=True),
     "falcon": Adapter(read_falcon),
     **{
         name: Adapter(read_falcon, class_type="falcon", prepare=prepare_refined_web)
