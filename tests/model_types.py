@@ -8,20 +8,14 @@ from functools import cache
 from typing import Any
 
 from attention.configs import hf_classes
+from attention.configs.families import ordinary
 from attention.configs.names import LAYERS
 
 FEW_LAYERS = {"gemma3n_text": 20, "muse_spark_text": 12}
 """Layers that a small model of the type needs, where 12 do not show every kind of layer."""
 STATED: dict[str, dict[str, Any]] = {
     # what these files always state and a class's defaults leave out
-    **dict.fromkeys(
-        (
-            *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "rembert"),
-            *("megatron-bert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta"),
-            *("xlm-roberta-xl", "xmod"),
-        ),
-        {"is_decoder": True},
-    ),
+    **{name: {"is_decoder": True} for name in ordinary.DECODING_ENCODERS},
     "bamba": {"attn_layer_indices": [1, 3]},
     "glm4_moe": {"head_dim": 128},
     "qwen3_omni_moe_text": {"head_dim": 128},

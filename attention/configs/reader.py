@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attention.configs import parameter_rules, registry
+from attention.configs import parameter_rules, params_file, registry
 from attention.configs.adapter import Adapter
 from attention.configs.families.ordinary import check_windows
 from attention.configs.fields import Reader
@@ -160,6 +160,8 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     if adapter.prepare is not None:
         raw = adapter.prepare(raw)
     reader = Reader(model_type, raw, prefix)
+    if params_file.is_params(config):
+        reader.note(params_file.NOTE)
     if adapter.uses_class:
         reader.defaults = _defaults(adapter, reader)
     try:

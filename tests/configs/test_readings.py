@@ -146,6 +146,7 @@ def test_a_contradiction_is_refused(model_type: str, field: str, value: object, 
         ("t5gemma-2b-2b", 53_248, 13 * 4096 * (20_000 + 4096) + 26 * 4096 * 20_000),
         ("deepseek-v4-flash-sgl-deepseek_ref", 0, 143_230_976),
         ("torch_dtype-auto", 131_072, 2_621_440_000),
+        ("mistral-params", 131_072, 2_621_440_000),
     ],
 )
 def test_files_that_were_read_wrongly(name: str, per_token: int, state: int) -> None:
