@@ -72,7 +72,7 @@ def test_long_files_are_read_and_longer_ones_refused() -> None:
 
 
 def test_phi4flash_keeps_one_full_cache() -> None:
-    """microsoft/Phi-4-mini-flash-reasoning, by its own SambaYCache: 9 Mamba layers, 8 windows of 512, one full layer."""
+    """microsoft/Phi-4-mini-flash-reasoning, by its SambaYCache: 9 Mamba layers, 8 windows, one full layer."""
     published = {
         **{"model_type": "phi4flash", "hidden_size": 2560, "num_attention_heads": 40, "num_hidden_layers": 32},
         **{"num_key_value_heads": 20, "sliding_window": 512, "mb_per_layer": 2, "torch_dtype": "bfloat16"},
