@@ -25,7 +25,7 @@ STATED: dict[str, dict[str, Any]] = {
     "mllama_text_model": {"cross_attention_layers": [3, 8]},
     "zamba2": {"num_hidden_layers": 54},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 6},
-    "deepseek_v2": {"num_experts_per_tok": 2},
+    "deepseek_v2": {"num_experts_per_tok": 2, "moe_intermediate_size": 1408},
     "qwen4_exp_text": {
         **{"eos_token_id": 1, "ple_layer_ids": [1, 2], "ple_embed_dim": 2048, "indexer_n_heads": 4},
         **{"indexer_kv_heads": 1, "indexer_head_dim": 256, "indexer_budget": 64, "indexer_compress_ratio": 8},

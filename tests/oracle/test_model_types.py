@@ -33,13 +33,11 @@ CANNOT_BE_ASKED = {
         (
             *("qwen3_omni_moe_text", "ernie4_5_vl_moe_text", "emu3_text_model", "paddleocr_vl_text"),
             *("granite4_vision_text", "deepseek_ocr2_text", "qwen2_5_omni_text", "kosmos_2_text_model"),
-            *("kosmos_2_5_text_model", "pix2struct_text_model", "pp_formulanet_text"),
+            *("kosmos_2_5_text_model", "mllama_text_model", "pix2struct_text_model", "pp_formulanet_text"),
         ),
         "alone",
     ),
-    **dict.fromkeys(
-        ("biogpt", "big_bird", "megatron-bert", "rembert", "roformer", "longcat_flash", "pop2piano"), "item"
-    ),
+    **dict.fromkeys(("biogpt", "big_bird", "megatron-bert", "rembert", "roformer", "longcat_flash"), "item"),
     **dict.fromkeys(("switch_transformers", "nllb-moe"), "expert_tensor"),
     "voxtral_realtime_text": "VoxtralRealtimeTextModel",
     "jetmoe": "copy out of meta",
