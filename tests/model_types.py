@@ -30,8 +30,7 @@ STATED: dict[str, dict[str, Any]] = {
         **{"eos_token_id": 1, "ple_layer_ids": [1, 2], "ple_embed_dim": 2048, "indexer_n_heads": 4},
         **{"indexer_kv_heads": 1, "indexer_head_dim": 256, "indexer_budget": 64, "indexer_compress_ratio": 8},
     },
-    "inkling_text": {"sliding_window_size": 61},
-    "inkling2_text": {"sliding_window_size": 61},
+    "dots3_note_text": {"sliding_window": 61},
     "zaya": {"sliding_window": 61, "layer_types": ["hybrid", "hybrid_sliding"] * 6},
 }
 
@@ -76,6 +75,7 @@ def small(model_type: str) -> dict[str, Any]:
         default = getattr(fields.get(name), "default", None)
         if isinstance(default, int):
             stated.setdefault(name, min(few, default))
-    if isinstance(getattr(fields.get("sliding_window"), "default", None), int):
-        stated.setdefault("sliding_window", 61)
+    for name in ("sliding_window", "attention_chunk_size", "attention_window_size", "sliding_window_size"):
+        if isinstance(getattr(fields.get(name), "default", None), int):
+            stated.setdefault(name, 61)
     return {**written(model_type, **stated), **STATED.get(model_type, {})}

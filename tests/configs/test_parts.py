@@ -11,7 +11,7 @@ import pytest
 from attention.configs.parts import decoder_part
 from attention.configs.reader import MAX_BYTES, load_config, spec_from_config
 from attention.memory.footprint import sequence_bytes
-from attention.spec import Kind
+from attention.spec import Kind, PositionState, Role
 
 PARAMS = {"dim": 308, "n_layers": 3, "n_heads": 14, "vocab_size": 32000}
 FLAT = {"num_hidden_layers": 40, "num_attention_heads": 32, "hidden_size": 4096, "num_key_value_heads": 2}
@@ -106,3 +106,12 @@ def test_ring_2_5_shares_its_type_with_3_0() -> None:
     assert sequence_bytes(kda, 61) == latents + matrices + convolutions
     with pytest.raises(ValueError, match="layer_group_size"):
         spec_from_config({**sizes, "num_hidden_layers": 5, "short_conv_kernel_size": 4})
+
+
+def test_t5gemma_keeps_the_whole_source_beside_a_window() -> None:
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 14, "hidden_size": 308, "head_dim": 22}
+    decoder = {"model_type": "t5_gemma_module", **sizes, "num_key_value_heads": 7, "sliding_window": 13}
+    layers = spec_from_config({"model_type": "t5gemma", "decoder": decoder}).layers
+    states = [state for layer in layers for state in layer.states if isinstance(state, PositionState)]
+    assert [state.window for state in states if state.role is Role.KEY_VALUE] == [13, None]
+    assert [state.window for state in states if state.role is Role.CROSS] == [None, None]
