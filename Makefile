@@ -60,8 +60,9 @@ bench: $(VENV)/dev.stamp ## measure decode and prefill on this machine; writes b
 bench-gpu: ## everything timed on a GPU, in six minutes, with the machine's own python3 and torch
 	$(PYTHON) -m bench.gpu
 
-accuracy: $(VENV)/dev.stamp ## recompute the accuracy page's results
+accuracy: $(VENV)/dev.stamp ## recompute the accuracy page's results; every model type is counted by its own code
 	$(PY) -m attention accuracy --write
+	HEADSHARE_ALL_TYPES=1 $(PY) -m pytest tests/oracle/test_model_types.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
