@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from attention.memory.counterfactuals import ways
+from attention.memory.counterfactuals import ends
 from ui import controls, frame
 from ui.components.head_map import head_map
 from ui.sections import explore as sections
@@ -16,7 +16,7 @@ with frame.page(
     sections.examples()
     model, load, _ = controls.compute_bar()
     layer = model.spec.attention_layer
-    rows = ways(model.spec, load.context, load.batch, load.kv)
+    rows = ends(model.spec, load)
     left, right = st.columns([1.9, 1], gap="large")
     with left:
         head_map(layer or model.spec.layers[0], key="head_map")

@@ -6,6 +6,7 @@ from attention.memory import (
     curves,
     history,
 )
+from attention.memory.load import Load
 from ui import controls, frame, params
 from ui.sections import compare as sections
 from viz import compare as figures
@@ -38,19 +39,20 @@ with frame.page(
     params=PARAMS,
 ):
     columns = sections.columns_picker("cmp")
-    context_column, batch_column, kv_column, view_column, more_column = frame.bar(3, 1, 1.2, 2.4, 0.9)
+    context_column, batch_column, format_column, view_column, more_column = frame.bar(3, 1, 1.2, 2.4, 0.9)
     with context_column:
         context = controls.context()
     with batch_column:
         batch = controls.batch()
-    with kv_column:
-        kv = controls.kv_format()
+    with format_column:
+        fmt = controls.cache_format()
     with view_column:
         view = sections.view_picker("cmp_view")
     with more_column, frame.more():
         tp = sections.more("cmp", "cmp_tp")
     pasted = sections.pasted(columns)
-    rows = comparison.compare(columns, context, batch, kv, tp, pasted)
+    load = Load(context, batch, fmt)
+    rows = comparison.compare(columns, load, tp, pasted)
     contexts = curves.contexts_up_to(max(context, 2**20), context, shortest=min(256, context), per_octave=3)
     picture = comparison.curves(rows, contexts, view)
     sections.metrics(rows, context)
@@ -66,4 +68,4 @@ with frame.page(
         with frame.guard():
             sections.table(rows)
         with frame.guard():
-            sections.history("cmp_family", FAMILIES, context, kv)
+            sections.history("cmp_family", FAMILIES, load)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from attention.memory.layer_groups import layer_groups
+from attention.memory.load import Load
 from attention.spec import Kind
 from ui import controls, frame, params
 from ui.components.head_map import STAGES, head_map
@@ -27,7 +28,7 @@ with frame.page(
     with columns[3], frame.more():
         controls.context()
         controls.exact_context()
-        kv = controls.kv_format()
+        fmt = controls.cache_format()
     with columns[0]:
         model = controls.model_picker()
     spec = model.spec
@@ -48,13 +49,15 @@ with frame.page(
     layer = shown = mha = group.layer
     with columns[1]:
         if layer.n_kv_heads:
-            n_kv = controls.divisor_slider("h_kv", layer.n_heads, layer.n_kv_heads, latent=layer.kind is Kind.LATENT)
+            n_kv_heads = controls.divisor_slider(
+                "h_kv", layer.n_heads, layer.n_kv_heads, latent=layer.kind is Kind.LATENT
+            )
             mha = sections.variant(layer, None)
-            shown = sections.variant(layer, n_kv) if n_kv else layer
+            shown = sections.variant(layer, n_kv_heads) if n_kv_heads else layer
         else:
             st.select_slider("K/V heads", ["none"], disabled=True, key="h_kv_none", help="This layer keeps none.")
 
-    load = controls.Load(st.session_state["context"], 1, kv)
+    load = Load(st.session_state["context"], 1, fmt)
     state = shown.key_value
     held = state.positions(load.context) / load.context if state else 1.0
     stage = st.session_state["h_step"]

@@ -6,11 +6,13 @@ from attention.formats import WEIGHT_BITS
 from attention.memory import (
     allocation,
     breakdown,
+    counterfactuals,
     footprint,
 )
 from attention.memory import (
     curves as cache_curves,
 )
+from attention.memory.load import MAX_CONTEXT
 from ui import frame, model_weights, params
 from ui.sections import kv_cache as sections
 from ui.sections import kv_cache_verify
@@ -22,7 +24,7 @@ PARAMS = (
     params.choice("k_weights", list(WEIGHT_BITS), "bf16"),
     params.integer("k_tp", 1, 1, allocation.MAX_TP, per_model=True),
     params.integer("k_page", allocation.PAGE_TOKENS, 1, 2**16),
-    params.integer("k_static", 0, 0, footprint.MAX_CONTEXT, per_model=True),
+    params.integer("k_static", 0, 0, MAX_CONTEXT, per_model=True),
     params.choice("k_pool", allocation.WINDOW_POOLS, "own"),
     params.token("k_kept"),
 )
@@ -35,13 +37,14 @@ with frame.page(
 ):
     model, load, axes = sections.controls_bar(AXES)
     spec = model_weights.if_known(model)
-    cache = footprint.cache_bytes(spec, load.context, load.batch, load.kv)
+    cache = footprint.cache_of(spec, load)
+    variants = counterfactuals.variants(spec, cache)
     weights = breakdown.weight_bytes(spec.n_parameters, st.session_state["k_weights"])
-    picture = cache_curves.over_context(spec, load.context, load.batch, load.kv, weights)
-    sections.metrics(spec, load, cache, picture)
+    picture = cache_curves.over_context(spec, cache, weights)
+    sections.metrics(spec, cache, picture, variants)
     if axes == "batch":
         batches = cache_curves.batches_around(load.batch)
-        curves = cache_curves.curves_over_batch(spec, batches, load.context, load.kv)
+        curves = cache_curves.curves_over_batch(spec, batches, load.context, load.kv_dtype)
         figure = figures.plot_over_batch(curves, chosen=load.batch, weights=weights)
     else:
         figure = figures.plot_over_context(picture, log=axes == "log")
@@ -49,11 +52,11 @@ with frame.page(
     with frame.details():
         left, right = st.columns(2, gap="large")
         with left, frame.guard():
-            sections.counterfactuals(spec, load)
+            sections.counterfactuals(spec, variants)
         with right, frame.guard():
-            sections.engine(spec, load)
+            sections.engine(spec, cache)
         with frame.guard():
-            sections.formula(spec, load)
+            sections.formula(spec, cache)
         with frame.guard():
             kv_cache_verify.verify(model, load)
         with frame.guard():

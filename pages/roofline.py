@@ -4,6 +4,7 @@ import streamlit as st
 
 from attention.catalog import published
 from attention.formats import WEIGHT_BITS
+from attention.memory.load import Load
 from attention.serving import roofline_points
 from attention.units import significant
 from ui import (
@@ -45,11 +46,11 @@ with frame.page(
         help="The data sheet's bandwidth and dense peak.",
     )
     with columns[4], frame.more():
-        weights, kv, dtype = sections.formats()
+        weights, fmt, dtype = sections.formats()
     accelerator = published.accelerator(accelerator_id)
     host = sections.host_run()
     spec = model_weights.if_known(model)
-    points = roofline_points.step_points(spec, accelerator, context, batch, weights, kv)
+    points = roofline_points.step_points(spec, accelerator, Load(context, batch, fmt), weights)
     roofs = [roofline_points.accelerator_roof(accelerator, weights)]
     if own_roof := roofline_points.host_roof(host, dtype):
         roofs.append(own_roof)

@@ -20,7 +20,7 @@ LEAD = "Move one slider: heads, cache, weights, time and published quality move 
 with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAMS):
     model, load, (right,) = controls.compute_bar(2.4)
     spec = model.spec
-    points = spectrum(spec, ACCELERATOR, load.context, load.batch, load.kv)
+    points = spectrum(spec, ACCELERATOR, load)
     with right:
         chosen = controls.divisor_slider("spec_kv", spec.n_heads, spec.n_kv_heads, latent=is_latent(spec))
     by_heads = {p.n_kv_heads: p for p in points}

@@ -29,30 +29,30 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
     spec = model_weights.known(model)
     weight_dtype = spec.model_dtype or "bf16"
     count = sections.accelerators(spec, accelerator, load, weight_dtype)
-    story = decode.tell(spec, accelerator, load.context, load.batch, load.kv, weight_dtype, count)
+    trace = decode.trace(spec, accelerator, load, weight_dtype, count)
 
-    decode_animation(story, accelerator, spec.n_kv_heads, key="decode", count=count)
-    for note in story.notes:
+    decode_animation(trace, accelerator, spec.n_kv_heads, key="decode", count=count)
+    for note in trace.notes:
         st.caption(f"Note: {foreign_text.markdown(note)}.")
 
     with frame.details():
         left, right_half = st.columns(2, gap="large")
         with left:
-            values = sections.values(model.label, spec, story, accelerator, load, weight_dtype)
+            values = sections.values(model.label, spec, trace, accelerator, load, weight_dtype)
             lesson.show("why_bottleneck" if spec.n_heads else "why_recurrent", **values)
         with right_half:
-            frames = story.frames
+            frames = trace.frames
             traffic = figures.Traffic(
                 [f.context for f in frames],
                 [f.weight_bytes for f in frames],
                 [f.cache_bytes for f in frames],
-                story.crossover,
+                trace.crossover,
             )
             frame.chart(
                 figures.plot_traffic(traffic),
                 key="why_traffic",
                 filename="decode-traffic",
-                alt=summary(story, accelerator, spec.n_kv_heads, count),
+                alt=summary(trace, accelerator, spec.n_kv_heads, count),
             )
             st.caption(
                 "Computed: a lower bound from the data sheet's bandwidth and peak; each weight and each cached value "

@@ -15,7 +15,7 @@ import streamlit as st
 
 from attention import sharing
 from attention.formats import FORMATS
-from attention.memory.footprint import MAX_BATCH, MAX_CONTEXT
+from attention.memory.load import MAX_BATCH, MAX_CONTEXT, Load
 from attention.memory.model_words import findable
 from attention.spec import ModelSpec, uniform_spec
 from attention.units import tokens
@@ -48,15 +48,6 @@ class ChosenModel:
     config: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Load:
-    """How the cache is used: tokens held, sequences, element format (a name of ``formats.FORMATS``)."""
-
-    context: int
-    batch: int
-    kv: str
-
-
 def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
     """The usual row: model, context, batch, cache format; exact numbers under More.
 
@@ -73,8 +64,8 @@ def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
     with columns[2]:
         sequences = batch()
     with columns[3]:
-        kv = kv_format()
-    return model, Load(held, sequences, kv), columns[4:-1]
+        stored = cache_format()
+    return model, Load(held, sequences, stored), columns[4:-1]
 
 
 def model_picker(label: str = "Model") -> ChosenModel:
@@ -238,7 +229,7 @@ def batch(label: str = "Batch") -> int:
     return sequences
 
 
-def kv_format(label: str = "Format") -> str:
+def cache_format(label: str = "Format") -> str:
     """Element format of the cache, a name of ``formats.FORMATS``."""
     chosen = str(
         st.selectbox(

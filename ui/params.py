@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attention.formats import FORMATS
-from attention.memory.footprint import MAX_BATCH, MAX_CONTEXT
+from attention.memory.load import MAX_BATCH, MAX_CONTEXT
 from attention.spec import MAX_SIZE
 
 VERSION = "1"

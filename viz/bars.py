@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from attention.memory.allocation import Step
-from attention.memory.breakdown import Variant
-from attention.memory.counterfactuals import Way
+from attention.memory.counterfactuals import Variant
 from attention.serving.plan import MemoryBar
 from attention.timing.sharings import WayTime
 from attention.timing.views import faster, faster_text
@@ -45,7 +44,7 @@ def _sharing_color(label: str) -> str:
     return SHARING_COLORS.get(label.partition("-")[0], ACCENT_MID)
 
 
-def ways(rows: Sequence[Way]) -> tuple[Bar, ...]:
+def ends(rows: Sequence[Variant]) -> tuple[Bar, ...]:
     """Cache bytes of MHA, the model and MQA."""
     return tuple(
         Bar(row.label, binary_bytes(row.state_bytes), row.state_bytes, _sharing_color(row.label), own=row.is_model)

@@ -81,7 +81,9 @@ def percent(share: float) -> str:
 def _diamonds(numbers: Comparison) -> list[dict[str, Any]]:
     # in one trace, because each takes its time to draw
     points = [
-        (*curve.outgrows, theme.series_color(i)) for i, curve in enumerate(numbers.curves) if curve.outgrows is not None
+        (*curve.crossover, theme.series_color(i))
+        for i, curve in enumerate(numbers.curves)
+        if curve.crossover is not None
     ]
     if not points:
         return []

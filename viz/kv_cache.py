@@ -40,14 +40,14 @@ def plot_over_context(numbers: ContextPicture, *, log: bool = True, height: int 
     xs, last = numbers.curves.x, numbers.curves.x[-1]
     low, high = _range(numbers, log=log)
     labels = _labels(numbers, log=log)
-    name = "Cache of one sequence" if numbers.batch == 1 else f"Cache of {numbers.batch:,} sequences"
+    name = "Cache of one sequence" if numbers.chosen.batch == 1 else f"Cache of {numbers.chosen.batch:,} sequences"
     weights_shown = numbers.weights is not None and low < numbers.weights < high
-    crossing_shown = weights_shown and numbers.outgrows_at is not None and xs[0] <= numbers.outgrows_at <= last
+    crossing_shown = weights_shown and numbers.crossover is not None and xs[0] <= numbers.crossover <= last
     return figure.figure(
         [
             *(_lines(numbers) if log else _stack(numbers.curves)),
-            *([_marker(numbers.outgrows_at, numbers.weights, _WARN, "diamond")] if crossing_shown else []),
-            _marker(numbers.context, numbers.state_bytes, theme.ACCENT, "circle"),
+            *([_marker(numbers.crossover, numbers.weights, _WARN, "diamond")] if crossing_shown else []),
+            _marker(numbers.chosen.context, numbers.chosen.state_bytes, theme.ACCENT, "circle"),
         ],
         height=height,
         x=figure.token_axis(xs[0], last) if log else figure.linear_token_axis(last),
@@ -64,7 +64,7 @@ def plot_over_context(numbers: ContextPicture, *, log: bool = True, height: int 
 
 def _range(numbers: ContextPicture, *, log: bool) -> tuple[float, float]:
     top = max(numbers.curves.total)
-    reached = numbers.outgrows_at is not None and numbers.outgrows_at <= numbers.curves.x[-1]
+    reached = numbers.crossover is not None and numbers.crossover <= numbers.curves.x[-1]
     if not log:
         return 0.0, 1.12 * max(top, numbers.weights or 0 if reached else 0)
     bottoms = [v for v in (*numbers.curves.total, *numbers.mqa[:1]) if v]
@@ -114,16 +114,16 @@ def _marker(x: int | None, y: int | None, color: str, symbol: str) -> dict[str, 
 
 def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool) -> list[dict[str, Any]]:
     scale = log10 if log else float
-    chosen = f"<b>{binary_bytes(numbers.state_bytes)}</b> at {held(numbers.context)}"
-    at = scale(numbers.context), scale(max(numbers.state_bytes, 1))
+    chosen = f"<b>{binary_bytes(numbers.chosen.state_bytes)}</b> at {held(numbers.chosen.context)}"
+    at = scale(numbers.chosen.context), scale(max(numbers.chosen.state_bytes, 1))
     # at the right edge the lines' names stand, and the page's first number says the same
-    edge = numbers.context >= 0.8 * numbers.curves.x[-1]
+    edge = numbers.chosen.context >= 0.8 * numbers.curves.x[-1]
     notes = [] if edge else [figure.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
-        if crossing and numbers.outgrows_at:
+        if crossing and numbers.crossover:
             # short, so that it stays clear of the lines' names on a phone
-            text += f",<br>outgrown at {tokens(numbers.outgrows_at)}"
+            text += f",<br>outgrown at {tokens(numbers.crossover)}"
         notes.append(
             figure.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
         )

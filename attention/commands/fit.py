@@ -15,7 +15,7 @@ from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, whole_numb
 from attention.errors import shown
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
-from attention.memory.footprint import check_batch, check_context
+from attention.memory.load import check_batch, check_context
 from attention.serving.fit import Setup, fits, largest_batch, largest_context, room, smallest_count
 from attention.serving.roofline import decode_floor, traffic_crossover
 from attention.spec import ModelSpec

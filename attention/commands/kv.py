@@ -11,14 +11,9 @@ from attention.catalog.sources import resolve
 from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, whole_number
 from attention.foreign_text import quoted
 from attention.formats import FORMATS, cache_format
-from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS, allocate
-from attention.memory.footprint import (
-    MAX_CONTEXT,
-    cache_bytes,
-    check_batch,
-    check_context,
-    layers_bytes,
-)
+from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS, set_aside
+from attention.memory.footprint import cache_bytes, layers_bytes
+from attention.memory.load import MAX_CONTEXT, check_batch, check_context
 from attention.spec import ModelSpec, check_size
 from attention.tables import to_text
 
@@ -98,11 +93,9 @@ def describe(spec: ModelSpec, source: str, args: argparse.Namespace) -> dict[str
         spec = sharing.with_n_kv_heads(spec, args.n_kv_heads)
     encoder = args.encoder_context
     sums = cache_bytes(spec, args.context, args.batch, kv_dtype, encoder)
-    held = allocate(
+    held = set_aside(
         spec,
-        args.context,
-        args.batch,
-        kv_dtype,
+        sums,
         tp=args.tp,
         page_tokens=args.page_tokens,
         max_context=args.max_context,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from attention.formats import cache_format
 from attention.memory.footprint import sequence_bytes
+from attention.memory.load import Load
 from attention.memory.terms import shared_bytes
 from attention.serving.roofline import cache_share
 from attention.sharing import divisors
@@ -39,8 +40,8 @@ class Question:
     judge: Callable[..., Verdict]
 
 
-def _half_the_traffic(*, spec: ModelSpec, load: Any, weight_dtype: str, **_: Any) -> Verdict:
-    share = cache_share(spec, load.context, load.batch, weight_dtype, load.kv)
+def _half_the_traffic(*, spec: ModelSpec, load: Load, weight_dtype: str, **_: Any) -> Verdict:
+    share = cache_share(spec, load, weight_dtype)
     return Verdict(share > 0.5, f"the cache is {significant(100 * share)} % of each step's traffic")
 
 
@@ -74,9 +75,9 @@ def _twice(*, spec: ModelSpec, n_kv_heads: int, **_: Any) -> Verdict:
     return Verdict(bool(fitting) and n_kv_heads == max(fitting), says)
 
 
-def _ninety_per_cent(*, spec: ModelSpec, n_kv_heads: int, load: Any, **_: Any) -> Verdict:
+def _ninety_per_cent(*, spec: ModelSpec, n_kv_heads: int, load: Load, **_: Any) -> Verdict:
     def saved(k: int) -> float:
-        fmt = cache_format(load.kv)
+        fmt = cache_format(load.kv_dtype)
         return 1 - shared_bytes(spec, k, load.context, fmt) / shared_bytes(spec, None, load.context, fmt)
 
     enough = [k for k in divisors(spec.n_heads) if saved(k) >= 0.9]

@@ -19,12 +19,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.formats import CacheFormat, cache_format
-from attention.memory.footprint import (
-    MAX_CONTEXT,
-    cache_bytes,
-    check_batch,
-    check_context,
-)
+from attention.memory.footprint import CacheBytes, cache_bytes
+from attention.memory.load import MAX_CONTEXT
 from attention.memory.terms import (
     Bend,
     fixed_state_bytes,
@@ -91,9 +87,36 @@ def allocate(
     window_pool: str = "own",
     encoder_context: int | None = None,
 ) -> Allocation:
-    """Bytes set aside for `batch` sequences that hold `context` tokens.
+    """Bytes set aside for `batch` sequences that hold `context` tokens; see :func:`set_aside`.
+
+    Raises:
+        ValueError: context, batch or kv_dtype out of range, recurrent states of unknown dtype, or as `set_aside`.
+    """
+    return set_aside(
+        spec,
+        cache_bytes(spec, context, batch, kv_dtype, encoder_context),
+        tp=tp,
+        page_tokens=page_tokens,
+        max_context=max_context,
+        window_pool=window_pool,
+        encoder_context=encoder_context,
+    )
+
+
+def set_aside(
+    spec: ModelSpec,
+    cache: CacheBytes,
+    *,
+    tp: int = 1,
+    page_tokens: int = PAGE_TOKENS,
+    max_context: int | None = None,
+    window_pool: str = "own",
+    encoder_context: int | None = None,
+) -> Allocation:
+    """Bytes set aside for a cache.
 
     Args:
+        cache: what the states need, with this `encoder_context`.
         tp: ranks of tensor parallelism.
         page_tokens: tokens per page; 1 switches pages off.
         max_context: tokens set aside in advance for each sequence; None sets aside as the context grows.
@@ -104,8 +127,7 @@ def allocate(
         ValueError: an argument out of range, tp that does not divide a layer's heads, or K/V heads that cannot
             be dealt out to tp ranks.
     """
-    check_context(context)
-    check_batch(batch)
+    context, batch = cache.context, cache.batch
     check_size("page_tokens", page_tokens, maximum=2**20)
     if max_context is not None and check_size("max_context", max_context, maximum=MAX_CONTEXT) < context:
         raise ValueError(f"max_context must be at least the context of {context:,}, got {max_context:,}")
@@ -113,12 +135,12 @@ def allocate(
         raise ValueError(f"window_pool must be one of {', '.join(WINDOW_POOLS)}, got {window_pool!r}")
     check_tp(spec, tp)
     encoder = context if encoder_context is None else encoder_context
-    fmt = cache_format(kv_dtype)
+    fmt = cache_format(cache.kv_dtype)
 
     def total(plan: _Plan) -> int:
         return batch * plan.tp * _rank_bytes(spec, fmt, plan)
 
-    needed = cache_bytes(spec, context, batch, kv_dtype, encoder).state_bytes
+    needed = cache.state_bytes
     plan = _Plan(context, encoder)
     steps = [Step("states", needed, "what the layers' states need")]
     if max_context is not None:

@@ -8,7 +8,7 @@ columns and a visitor can compare a model with itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,11 +16,9 @@ from attention import sharing
 from attention.catalog import published
 from attention.formats import cache_format
 from attention.memory import allocation
-from attention.memory.breakdown import (
-    outgrows_weights_at,
-    weight_bytes,
-)
-from attention.memory.footprint import cache_bytes, sequence_bytes
+from attention.memory.breakdown import weight_bytes
+from attention.memory.footprint import cache_of, crossover, sequence_bytes
+from attention.memory.load import Load
 from attention.spec import Kind, ModelSpec
 
 _SEPARATOR = "~"
@@ -74,7 +72,7 @@ class Compared:
         fixed_bytes: one sequence's states that do not grow; bytes_per_token: growth at the context.
         state_bytes, allocated_bytes, bytes_per_rank: the whole batch.
         weights_bytes: in bf16, None if the parameter count is not known.
-        outgrows_at: first context at which the batch's caches are larger than the weights.
+        crossover: first context at which the batch's caches are larger than the weights.
         bytes_per_token_per_billion: average bytes per token held, per 10^9 parameters.
         of_own_mha: the cache as a share of what the same model's MHA would need.
         note: why figures are missing, None if none are.
@@ -101,23 +99,20 @@ class Compared:
     allocated_bytes: int | None = None
     bytes_per_rank: int | None = None
     weights_bytes: int | None = None
-    outgrows_at: int | None = None
+    crossover: int | None = None
     bytes_per_token_per_billion: float | None = None
     of_own_mha: float | None = None
     note: str | None = None
     spec: ModelSpec | None = field(default=None, repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "spec"}
+        """The row as it is taken away: its fields without `spec`."""
+        named = {"crossover": "outgrows_at"}  # as it has been called in files
+        return {named.get(f.name, f.name): getattr(self, f.name) for f in fields(self) if f.name != "spec"}
 
 
 def compare(
-    columns: Sequence[Column],
-    context: int,
-    batch: int = 1,
-    kv_dtype: str = "bf16",
-    tp: int = 1,
-    pasted: ModelSpec | None = None,
+    columns: Sequence[Column], load: Load, tp: int = 1, pasted: ModelSpec | None = None
 ) -> tuple[Compared, ...]:
     """A row per column, in order. What one model does not allow leaves its figures empty, with a note.
 
@@ -125,42 +120,41 @@ def compare(
         pasted: the model of the column PASTED; without it that column is left out.
 
     Raises:
-        ValueError: context, batch, kv_dtype or tp out of range for all.
+        ValueError: recurrent states of unknown dtype.
     """
-    cache_format(kv_dtype)
     return tuple(
-        _compared(col, context, batch, col.kv_dtype or kv_dtype, col.tp or tp, pasted)
+        _compared(col, replace(load, kv_dtype=col.kv_dtype or load.kv_dtype), col.tp or tp, pasted)
         for col in columns[:MAX_COLUMNS]
         if col.model != PASTED or pasted is not None
     )
 
 
-def _compared(col: Column, context: int, batch: int, kv_dtype: str, tp: int, pasted: ModelSpec | None) -> Compared:
+def _compared(col: Column, load: Load, tp: int, pasted: ModelSpec | None) -> Compared:
     row = None if col.model == PASTED else published.model(col.model)
     spec = pasted if row is None else row.spec
     n_parameters = spec.n_parameters if spec is not None else row.n_parameters if row is not None else None
     known: dict[str, Any] = {
         "key": col.write(), "label": col.label, "released": row.released if row else None, "n_parameters": n_parameters,
-        "kv_dtype": kv_dtype, "tp": tp, "context": context, "batch": batch,
+        "kv_dtype": load.kv_dtype, "tp": tp, "context": load.context, "batch": load.batch,
         "weights_bytes": weight_bytes(n_parameters), "spec": spec,
     }  # fmt: skip
     if spec is None:
         assert row is not None
         return Compared(**known, note=f"sizes unpublished: {row.unpublished or 'nothing to compute from'}")
-    cache = cache_bytes(spec, context, batch, kv_dtype)
+    cache = cache_of(spec, load)
     mha = sharing.mha_of(spec)
-    as_mha = sequence_bytes(mha, context, kv_dtype) if mha else 0
+    as_mha = sequence_bytes(mha, load.context, load.kv_dtype) if mha else 0
     billions = n_parameters / 1e9 if n_parameters else None
     known |= {
         "sharing": sharing.of(spec), "kinds": kinds_in_words(spec), "n_layers": spec.n_layers, "n_heads": spec.n_heads,
         "n_kv_heads": spec.n_kv_heads, "head_dim": spec.head_dim, "fixed_bytes": cache.fixed_bytes,
         "bytes_per_token": cache.bytes_per_token, "state_bytes": cache.state_bytes,
-        "outgrows_at": outgrows_weights_at(spec, known["weights_bytes"], kv_dtype, batch),
-        "bytes_per_token_per_billion": cache.sequence_bytes / context / billions if billions else None,
+        "crossover": crossover(spec, known["weights_bytes"], load.kv_dtype, load.batch),
+        "bytes_per_token_per_billion": cache.sequence_bytes / load.context / billions if billions else None,
         "of_own_mha": cache.sequence_bytes / as_mha if as_mha else None,
     }  # fmt: skip
     try:
-        aside = allocation.allocate(spec, context, batch, kv_dtype, tp=tp)
+        aside = allocation.set_aside(spec, cache, tp=tp)
     except ValueError as refusal:
         return Compared(**known, note=str(refusal))
     return Compared(**known, allocated_bytes=aside.allocated_bytes, bytes_per_rank=aside.bytes_per_rank)
@@ -183,11 +177,11 @@ VIEWS = {
 
 
 class Curve(NamedTuple):
-    """One model's values over the context, in bytes or as a share; `outgrows` where it equals the weights."""
+    """One model's values over the context, in bytes or as a share; `crossover` (x, y) where it equals the weights."""
 
     label: str
     y: tuple[float, ...]
-    outgrows: tuple[int, float] | None = None
+    crossover: tuple[int, float] | None = None
 
 
 class Comparison(NamedTuple):
@@ -214,11 +208,11 @@ def curves(rows: Sequence[Compared], contexts: Sequence[int], view: str = "total
         if y is None:
             left_out.append(row.label)
             continue
-        at = row.outgrows_at if view == "total" else None
-        outgrows = None
+        at = row.crossover if view == "total" else None
+        point = None
         if at is not None and row.weights_bytes is not None and contexts[0] <= at <= contexts[-1]:
-            outgrows = (at, float(row.weights_bytes))
-        out.append(Curve(row.label, y, outgrows))
+            point = (at, float(row.weights_bytes))
+        out.append(Curve(row.label, y, point))
     return Comparison(view, tuple(contexts), tuple(out), tuple(left_out), rows[0].context if rows else 0)
 
 

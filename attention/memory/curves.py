@@ -8,14 +8,8 @@ from typing import NamedTuple
 from attention import sharing
 from attention.formats import cache_format
 from attention.memory import terms
-from attention.memory.breakdown import outgrows_weights_at
-from attention.memory.footprint import (
-    MAX_BATCH,
-    MAX_CONTEXT,
-    check_batch,
-    check_context,
-    sequence_bytes,
-)
+from attention.memory.footprint import CacheBytes, crossover
+from attention.memory.load import MAX_BATCH, MAX_CONTEXT
 from attention.spec import Kind, ModelSpec
 
 
@@ -69,10 +63,9 @@ class ContextPicture(NamedTuple):
         mha, mqa: the counterfactuals' totals, empty where they do not exist or are the model itself.
         own: how the model shares, e.g. "GQA-8".
         weights: bytes of the weights, None if not known.
-        outgrows_at: first context at which the cache is larger than the weights, None if never or not known.
-        context, state_bytes: the chosen point.
+        crossover: first context at which the cache is larger than the weights, None if never or not known.
+        chosen: the cache under the chosen load.
         max_context: longest context its makers state, None if not stated.
-        batch: sequences counted.
     """
 
     curves: KindCurves
@@ -80,24 +73,22 @@ class ContextPicture(NamedTuple):
     mqa: tuple[int, ...]
     own: str
     weights: int | None
-    outgrows_at: int | None
-    context: int
-    state_bytes: int
+    crossover: int | None
+    chosen: CacheBytes
     max_context: int | None
-    batch: int
 
 
-def over_context(
-    spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16", weights: int | None = None
-) -> ContextPicture:
+def over_context(spec: ModelSpec, cache: CacheBytes, weights: int | None = None) -> ContextPicture:
     """The cache from 128 tokens to the longest context worth showing.
 
     That is the model's longest, the chosen one, or the point where the cache outgrows the weights if it lies
     within four times those.
+
+    Args:
+        cache: the model's own, under the chosen load.
     """
-    check_context(context)
-    check_batch(batch)
-    crossing = outgrows_weights_at(spec, weights, kv_dtype, batch)
+    context, batch, kv_dtype = cache.context, cache.batch, cache.kv_dtype
+    crossing = crossover(spec, weights, kv_dtype, batch)
     longest = max(context, spec.max_context or 131_072)
     if crossing is not None and longest < crossing * 1.5 <= 6 * longest:
         longest = round(crossing * 1.5)
@@ -120,8 +111,6 @@ def over_context(
         own,
         weights,
         crossing,
-        context,
-        batch * sequence_bytes(spec, context, fmt),
+        cache,
         spec.max_context,
-        batch,
     )

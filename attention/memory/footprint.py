@@ -13,13 +13,9 @@ from functools import lru_cache
 
 from attention.formats import CacheFormat, cache_format
 from attention.memory import terms
+from attention.memory.load import MAX_CONTEXT, Load
 from attention.memory.terms import Terms
 from attention.spec import Kind, Layer, ModelSpec, check_size
-
-MAX_CONTEXT = 2**32
-"""Longest context accepted, in tokens."""
-MAX_BATCH = 2**20
-"""Most sequences accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +31,10 @@ class LayerBytes:
 
 @dataclass(frozen=True, slots=True)
 class CacheBytes:
-    """Bytes of a model's states at a context.
+    """Bytes of a model's states under a load.
 
     Attributes:
+        load: what they were counted for.
         fixed_bytes: one sequence's part that does not depend on the context (recurrent and convolution
             states, cross-attention's K and V, calibrated scales).
         bytes_per_token: growth of one sequence's state for one more token at this context.
@@ -46,22 +43,24 @@ class CacheBytes:
         by_kind: one sequence's bytes by kind of layer.
     """
 
-    context: int
-    batch: int
-    kv_dtype: str
+    load: Load
     fixed_bytes: int
     bytes_per_token: int
     sequence_bytes: int
     state_bytes: int
     by_kind: dict[Kind, int]
 
+    @property
+    def context(self) -> int:
+        return self.load.context
 
-def check_context(context: int) -> int:
-    return check_size("context", context, maximum=MAX_CONTEXT)
+    @property
+    def batch(self) -> int:
+        return self.load.batch
 
-
-def check_batch(batch: int) -> int:
-    return check_size("batch", batch, maximum=MAX_BATCH)
+    @property
+    def kv_dtype(self) -> str:
+        return self.load.kv_dtype
 
 
 @lru_cache(maxsize=4096)
@@ -107,14 +106,22 @@ def cache_bytes(
     Raises:
         ValueError: context, batch or kv_dtype out of range, or recurrent states of unknown dtype.
     """
-    check_context(context)
-    check_batch(batch)
+    return cache_of(spec, Load(context, batch, kv_dtype), encoder_context)
+
+
+def cache_of(spec: ModelSpec, load: Load, encoder_context: int | None = None) -> CacheBytes:
+    """:func:`cache_bytes` of a load.
+
+    Raises:
+        ValueError: `encoder_context` out of range, or recurrent states of unknown dtype.
+    """
+    context = load.context
     encoder = context if encoder_context is None else check_size("encoder_context", encoder_context, 1, MAX_CONTEXT)
-    fmt = cache_format(kv_dtype)
+    fmt = cache_format(load.kv_dtype)
     whole = terms.total(spec, fmt)
     total, fixed, after = (whole.at(held, encoder) for held in (context, 0, context + 1))
     by_kind = {kind: some.at(context, encoder) for kind, some in terms.by_kind(spec, fmt).items()}
-    return CacheBytes(context, batch, kv_dtype, fixed, after - total, total, total * batch, by_kind)
+    return CacheBytes(load, fixed, after - total, total, total * load.batch, by_kind)
 
 
 def layers_bytes(
@@ -142,6 +149,15 @@ def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", ba
     """
     whole = terms.total(spec, cache_format(kv_dtype))
     return longest_context(lambda context: batch * whole.at(context), target_bytes)
+
+
+def crossover(spec: ModelSpec, weights: int | None, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
+    """First context at which `batch` sequences' states together are larger than `weights` bytes.
+
+    None if the weights are not known or no context up to MAX_CONTEXT gets there (a recurrent model).
+    """
+    last = None if weights is None else context_where(spec, weights, kv_dtype, batch)
+    return None if last is None else last + 1
 
 
 def longest_context(needed: Callable[[int], int], room_bytes: int) -> int | None:

@@ -23,7 +23,8 @@ from attention.configs import registry
 from attention.configs.hf_classes import composite_default, config_object
 from attention.configs.names import check_fields
 from attention.configs.reader import decoder_part, spec_from_config, stated_layers
-from attention.memory.footprint import check_context, layers_bytes
+from attention.memory.footprint import layers_bytes
+from attention.memory.load import check_context
 from attention.oracle.differences import explain
 from attention.oracle.inputs import encoder_decoder_class, forward_arguments, whole
 from attention.spec import DTYPE_BYTES, ModelSpec, check_size

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from attention.catalog.published import Accelerator
 from attention.formats import weight_bytes
 from attention.memory.footprint import sequence_bytes
+from attention.memory.load import Load
 from attention.serving.roofline import (
     DecodeFloor,
     decode_floor,
@@ -51,7 +52,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Story:
+class Trace:
     """Frames in order of context; `crossover` is the context from which the cache's traffic exceeds the weights'
     (None: never), `crossover_frame` its frame if the decode gets there; notes say what the bound leaves out."""
 
@@ -68,17 +69,9 @@ def contexts(longest: int, n: int = FRAMES) -> tuple[int, ...]:
     return tuple(1 + round((longest - 1) * i / steps) for i in range(steps + 1)) if steps else (1,)
 
 
-def tell(
-    spec: ModelSpec,
-    accelerator: Accelerator,
-    context: int,
-    batch: int = 1,
-    kv_dtype: str = "bf16",
-    weight_dtype: str = "bf16",
-    count: int = 1,
-) -> Story:
-    """The decode of `context` tokens on `count` accelerators: bytes and operations of all together, and the time that
-    each needs for its part.
+def trace(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str = "bf16", count: int = 1) -> Trace:
+    """The decode of all the load's tokens, from the first, on `count` accelerators: bytes and operations of all
+    together, and the time that each needs for its part.
 
     Raises:
         ValueError: the parameter count is not known, or an argument is out of range.
@@ -86,25 +79,27 @@ def tell(
     frames: list[Frame] = []
     weights = weight_bytes(known_parameters(spec, "to follow a decode").read, weight_dtype)
     notes: tuple[str, ...] = ()
-    for held in contexts(context):
-        step = decode_floor(spec, accelerator, held, batch, count=count, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+    for held in contexts(load.context):
+        step = decode_floor(
+            spec, accelerator, held, load.batch, count=count, weight_dtype=weight_dtype, kv_dtype=load.kv_dtype
+        )
         notes = (*step.notes, *_expected(step))
         frames.append(
             Frame(
                 held,
                 weights,
-                batch * sequence_bytes(spec.as_read, held, kv_dtype),
+                load.batch * sequence_bytes(spec.as_read, held, load.kv_dtype),
                 step.floor.flops * count,
                 step.floor.time_s,
                 step.floor.binds,
                 step.written_bytes * count,
             )
         )
-    crossover = traffic_crossover(spec, weight_dtype, kv_dtype, batch)
+    crossover = traffic_crossover(spec, weight_dtype, load.kv_dtype, load.batch)
     at = None
-    if crossover is not None and crossover <= context:
+    if crossover is not None and crossover <= load.context:
         at = next(i for i, frame in enumerate(frames) if frame.context >= crossover)
-    return Story(tuple(frames), crossover, at, notes)
+    return Trace(tuple(frames), crossover, at, notes)
 
 
 def _expected(step: DecodeFloor) -> tuple[str, ...]:

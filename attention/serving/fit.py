@@ -20,12 +20,8 @@ from attention.memory.allocation import (
     check_tp,
     tp_choices,
 )
-from attention.memory.footprint import (
-    MAX_BATCH,
-    check_batch,
-    check_context,
-    longest_context,
-)
+from attention.memory.footprint import longest_context
+from attention.memory.load import MAX_BATCH, check_batch, check_context
 from attention.spec import ModelSpec, check_size
 
 MAX_COUNT = 64

@@ -25,7 +25,7 @@ class Plan(NamedTuple):
         largest_context: for the chosen batch: 0 not one token, None no limit binds.
         largest_batch: for the chosen context. smallest_count: accelerators for the chosen load, None if no count.
         floor: bound of one decode step of the chosen load.
-        overtakes_at: first context at which the caches' traffic exceeds the weights', None if never.
+        crossover: first context at which the caches' traffic exceeds the weights', None if never.
         compute_binds_at: batch from which multiplying the weights takes longer than reading them, None if not known.
     """
 
@@ -36,7 +36,7 @@ class Plan(NamedTuple):
     largest_batch: int
     smallest_count: int | None
     floor: roofline.DecodeFloor
-    overtakes_at: int | None
+    crossover: int | None
     compute_binds_at: int | None
 
 

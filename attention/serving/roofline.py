@@ -16,11 +16,10 @@ from attention.catalog.published import Accelerator
 from attention.formats import WEIGHT_BITS, CacheFormat, cache_format, weight_bytes
 from attention.memory.allocation import allocate
 from attention.memory.footprint import (
-    cache_bytes,
-    check_batch,
-    check_context,
-    context_where,
+    cache_of,
+    crossover,
 )
+from attention.memory.load import Load, check_batch, check_context
 from attention.memory.terms import (
     Bend,
     fixed_state_bytes,
@@ -286,8 +285,7 @@ def traffic_crossover(spec: ModelSpec, weight_dtype: str, kv_dtype: str, batch: 
         ValueError: the parameter count is not known.
     """
     size = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
-    context = context_where(spec.as_read, size, kv_dtype, batch)
-    return None if context is None else context + 1
+    return crossover(spec.as_read, size, kv_dtype, batch)
 
 
 def ridge(bytes_per_s: float, flops_per_s: float) -> float:
@@ -311,8 +309,8 @@ def batch_where_compute_binds(accelerator: Accelerator, weight_dtype: str = "bf1
     return int(ridge(accelerator.bytes_per_s, peak) * per_weight / 2) + 1
 
 
-def cache_share(spec: ModelSpec, context: int, batch: int, weight_dtype: str, kv_dtype: str) -> float:
+def cache_share(spec: ModelSpec, load: Load, weight_dtype: str) -> float:
     """Share of what a step reads that is states, between 0 and 1; weights as the bound counts them."""
     weights = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
-    states = cache_bytes(spec.as_read, context, batch, kv_dtype).state_bytes
+    states = cache_of(spec.as_read, load).state_bytes
     return states / (states + weights)

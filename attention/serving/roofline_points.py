@@ -12,6 +12,7 @@ from attention.kernels.case import (
     case_bytes,
     case_flops,
 )
+from attention.memory.load import Load
 from attention.memory.terms import remembered
 from attention.serving.fit import Setup, fits
 from attention.serving.roofline import (
@@ -114,29 +115,30 @@ def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
     return tuple(rows.items())
 
 
-def step_points(
-    spec: ModelSpec, accelerator: Accelerator, context: int, batch: int, weight_dtype: str, kv_dtype: str
-) -> tuple[Point, ...]:
+def step_points(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str) -> tuple[Point, ...]:
     """The whole decode step and its attention alone, for each of :func:`variants`, under an accelerator's roof.
 
     A model without a parameter count has attention alone.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: unknown `weight_dtype`, or an accelerator without a peak for it.
     """
     roof = accelerator_roof(accelerator, weight_dtype)
     known = spec.n_parameters is not None
+    setup = Setup(accelerator, 1, weight_dtype, load.kv_dtype)
     points: list[Point] = []
     for name, variant in variants(spec):
         # one parameter stands in where the count is not known: only the attention's part is read then
         counted = variant if known else _counted(variant)
 
-        def at(sequences: int, counted: ModelSpec = counted) -> tuple[int, int, int, int, float]:
-            step = decode_floor(counted, accelerator, context, sequences, weight_dtype=weight_dtype, kv_dtype=kv_dtype)
+        def at(batch: int, counted: ModelSpec = counted) -> tuple[int, int, int, int, float]:
+            step = decode_floor(
+                counted, accelerator, load.context, batch, weight_dtype=weight_dtype, kv_dtype=load.kv_dtype
+            )
             states = step.cache_bytes + step.written_bytes
             return (*step.floor[:2], states, step.attention_flops, step.tokens_per_s)
 
-        moved, flops, cache, attention, tokens_per_s = at(batch)
+        moved, flops, cache, attention, tokens_per_s = at(load.batch)
         if known:
             trail = [at(b) for b in BATCHES]
             points.append(
@@ -147,7 +149,7 @@ def step_points(
                     flops / moved,
                     trail=tuple((f / m, _allowed(f / m, roof)) for m, f, *_ in trail),
                     tokens_per_s=tokens_per_s,
-                )._replace(fits=fits(variant, Setup(accelerator, 1, weight_dtype, kv_dtype), context, batch))
+                )._replace(fits=fits(variant, setup, load.context, load.batch))
             )
         if cache and attention:
             points.append(_point(name, "attention alone", roof, attention / cache))

@@ -7,11 +7,8 @@ from typing import NamedTuple
 from attention import sharing
 from attention.catalog.published import Accelerator
 from attention.formats import cache_format
-from attention.memory.footprint import (
-    check_batch,
-    check_context,
-    sequence_bytes,
-)
+from attention.memory.footprint import sequence_bytes
+from attention.memory.load import Load
 from attention.memory.terms import (
     head_step,
     remembered,
@@ -62,22 +59,20 @@ def attention_parameters(spec: ModelSpec, n_kv_heads: int | None) -> int | None:
     return (per_query + (own if n_kv_heads is None else n_kv_heads * per_kv)) * spec.hidden_size
 
 
-def spectrum(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int, kv_dtype: str) -> tuple[Point, ...]:
+def spectrum(spec: ModelSpec, accelerator: Accelerator, load: Load) -> tuple[Point, ...]:
     """A point for each divisor of the query heads, from 1 (MQA) to all (MHA). The model itself stands at its own
     number, with whatever numbers its other layers have, or before all, with 0, where it keeps a latent vector.
 
     Raises:
-        ValueError: the model has no attention layer, or an argument is out of range.
+        ValueError: the model has no attention layer.
     """
     if not spec.n_heads:
         raise ValueError(f"{spec.name} has no attention layer, so no heads to share: choose another model")
     peak = accelerator.flops_per_s.get("bf16") or accelerator.flops_per_s.get("fp16")
-    check_context(context)
-    check_batch(batch)
-    fmt = cache_format(kv_dtype)
+    context, batch, fmt = load.context, load.batch, cache_format(load.kv_dtype)
     points = []
     if is_latent(spec):
-        points.append(Point(0, batch * sequence_bytes(spec, context, kv_dtype), None, None, "MLA"))
+        points.append(Point(0, batch * sequence_bytes(spec, context, fmt), None, None, "MLA"))
     for k in _possible(spec):
         is_own = k == spec.n_kv_heads and not is_latent(spec)
         whole = total(spec, fmt) if is_own else shared_total(spec, k, fmt)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attention.formats import weight_bytes
-from attention.memory.counterfactuals import Way, ways
+from attention.memory.counterfactuals import Variant, ends
+from attention.memory.load import Load
 from attention.sharing import with_n_kv_heads
 from attention.spec import Kind, ModelSpec, Role, attention_layer
 from attention.timing.steadiness import STILL_TIMED, ratio_interval
@@ -101,48 +102,48 @@ def steps(
     hidden = spec.hidden_size
     batches = sorted(batches)
 
-    def step(way: Way, context: int, batch: int) -> Step:
+    def step(shared: Variant, load: Load) -> Step:
         def case(n_kv_heads: int) -> StepCase:
             return StepCase(
-                variant=way.label,
+                variant=shared.label,
                 n_layers=spec.n_layers,
                 hidden_size=hidden,
                 intermediate_size=width,
                 n_heads=layer.n_heads,
                 n_kv_heads=n_kv_heads,
                 head_dim=layer.k_head_dim,
-                context=context,
-                batch=batch,
+                context=load.context,
+                batch=load.batch,
                 dtype=dtype,
                 device=device,
-                prefill=batch == 1,
+                prefill=load.batch == 1,
             )
 
-        timed = None if way.is_model and layer.kind is Kind.LATENT else case(way.n_kv_heads)
-        read = _weights_read(spec, way, dtype)
+        timed = None if shared.is_model and layer.kind is Kind.LATENT else case(shared.n_kv_heads)
+        read = _weights_read(spec, shared, dtype)
         if read is None:
             if timed is None:
                 raise ValueError("how many parameters this model has is not known, so its step cannot be counted")
             read = timed.weight_bytes * timed.n_layers
-        several = f" · batch {batch}" if batch > 1 else ""
-        return Step(f"{tokens(context)}{several} · {way.label}", way.label, read, way.state_bytes, timed)
+        several = f" · batch {load.batch}" if load.batch > 1 else ""
+        label = f"{tokens(load.context)}{several} · {shared.label}"
+        return Step(label, shared.label, read, shared.state_bytes, timed)
 
     return tuple(
-        step(way, context, batch)
-        for context in sorted(contexts)
-        for batch in batches
-        for way in ways(spec, context, batch, FORMATS[dtype])
+        step(shared, load)
+        for load in (Load(context, batch, FORMATS[dtype]) for context in sorted(contexts) for batch in batches)
+        for shared in ends(spec, load)
     )
 
 
-def _weights_read(spec: ModelSpec, way: Way, dtype: str) -> int | None:
+def _weights_read(spec: ModelSpec, shared: Variant, dtype: str) -> int | None:
     """Fewest bytes of weights a step of the model with this sharing reads; None where the parameters are not known."""
     if spec.parameters is None:
         return None
     read = spec.parameters.read
-    if not way.is_model:
-        shared = with_n_kv_heads(spec, None if way.label == "MHA" else way.n_kv_heads)
-        read += _kv_projections(shared) - _kv_projections(spec)
+    if not shared.is_model:
+        other = with_n_kv_heads(spec, None if shared.label == "MHA" else shared.n_kv_heads)
+        read += _kv_projections(other) - _kv_projections(spec)
     return weight_bytes(read, FORMATS[dtype])
 
 

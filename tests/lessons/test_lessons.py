@@ -1,11 +1,10 @@
-"""The lessons' numbers: decode story, spectrum, quiz, typed texts, lesson files, figures."""
+"""The lessons' numbers: decode found, spectrum, quiz, typed texts, lesson files, figures."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +14,13 @@ from attention.catalog.papers import table
 from attention.lessons import quiz
 from attention.lessons.code import Sizes
 from attention.memory.footprint import sequence_bytes
+from attention.memory.load import Load
 from attention.memory.model_points import model_points
 from attention.serving.decode import (
     FRAMES,
     Ratios,
     contexts,
-    tell,
+    trace,
 )
 from attention.serving.roofline import decode_floor
 from attention.serving.spectrum import attention_parameters, nearest_published, spectrum
@@ -55,36 +55,36 @@ LLAMA = spec_of("meta-llama/Llama-3.1-8B")
 H100 = published.accelerator("h100-sxm")
 
 
-class TestStory:
+class TestTrace:
     def test_frames_are_the_roofline_s(self) -> None:
-        story = tell(LLAMA, H100, 8191, batch=3)
-        assert story.frames[0].context == 1
-        assert story.frames[-1].context == 8191
-        assert len(story.frames) == FRAMES
+        found = trace(LLAMA, H100, Load(8191, 3))
+        assert found.frames[0].context == 1
+        assert found.frames[-1].context == 8191
+        assert len(found.frames) == FRAMES
         last = decode_floor(LLAMA, H100, 8191, 3)
-        frame = story.frames[-1]
+        frame = found.frames[-1]
         assert (frame.weight_bytes, frame.cache_bytes) == (last.weight_bytes, last.cache_bytes)
         assert (frame.flops, frame.time_s) == (last.floor.flops, last.floor.time_s)
         assert frame.moved_bytes == frame.weight_bytes + frame.cache_bytes
         assert frame.cache_bytes == 3 * sequence_bytes(LLAMA, 8191)
 
     def test_crossover_is_where_the_cache_passes_the_weights(self) -> None:
-        story = tell(LLAMA, H100, 16_384, batch=37)
-        assert story.crossover is not None
-        assert story.crossover_frame is not None
-        at, before = story.frames[story.crossover_frame], story.frames[story.crossover_frame - 1]
+        found = trace(LLAMA, H100, Load(16_384, 37))
+        assert found.crossover is not None
+        assert found.crossover_frame is not None
+        at, before = found.frames[found.crossover_frame], found.frames[found.crossover_frame - 1]
         assert at.cache_bytes > at.weight_bytes
-        assert before.context < story.crossover <= at.context
+        assert before.context < found.crossover <= at.context
         weights = at.weight_bytes
-        assert 37 * sequence_bytes(LLAMA, story.crossover) > weights
-        assert 37 * sequence_bytes(LLAMA, story.crossover - 1) <= weights
+        assert 37 * sequence_bytes(LLAMA, found.crossover) > weights
+        assert 37 * sequence_bytes(LLAMA, found.crossover - 1) <= weights
 
     def test_short_decodes_have_no_crossing_in_view(self) -> None:
-        story = tell(LLAMA, H100, 5)
-        assert [f.context for f in story.frames] == [1, 2, 3, 4, 5]
-        assert story.crossover_frame is None
-        assert story.crossover is not None
-        assert tell(LLAMA, H100, 1).frames[0].context == 1
+        found = trace(LLAMA, H100, Load(5))
+        assert [f.context for f in found.frames] == [1, 2, 3, 4, 5]
+        assert found.crossover_frame is None
+        assert found.crossover is not None
+        assert trace(LLAMA, H100, Load(1)).frames[0].context == 1
 
     def test_contexts_rise_evenly(self) -> None:
         steps = np.diff(contexts(100_003))
@@ -93,7 +93,7 @@ class TestStory:
 
     def test_unknown_parameters_are_said(self) -> None:
         with pytest.raises(ValueError, match="n_parameters"):
-            tell(uniform_spec(2, 4, 2, 8), H100, 10)
+            trace(uniform_spec(2, 4, 2, 8), H100, Load(10))
 
     def test_ratios_of_the_paper(self) -> None:
         ratios = Ratios(n=1024, d=512, h=8, b=4)
@@ -108,14 +108,14 @@ class TestSpectrum:
         """Found by a walk: half the cache of Baichuan-M1 was shown, whose windowed layers have other K/V heads."""
         spec = ModelSpec("m", (attention_layer(12, 2, 8), attention_layer(12, 2, 8), attention_layer(12, 4, 8, 5)),
                          "bf16", hidden_size=7)  # fmt: skip
-        points = {p.n_kv_heads: p for p in spectrum(spec, H100, 100, 3, "bf16")}
+        points = {p.n_kv_heads: p for p in spectrum(spec, H100, Load(100, 3))}
         assert points[2].cache_bytes == 3 * sequence_bytes(spec, 100)
         assert points[2].attention_parameters == 7 * 16 * (3 * 12 + 2 + 2 + 4)
         assert points[4].cache_bytes == 3 * sequence_bytes(with_n_kv_heads(spec, 4), 100)
         assert points[4].attention_parameters == 7 * 16 * 3 * (12 + 4)
 
     def test_every_divisor_has_its_point(self) -> None:
-        points = spectrum(LLAMA, H100, 4099, 3, "bf16")
+        points = spectrum(LLAMA, H100, Load(4099, 3))
         assert [p.n_kv_heads for p in points] == [1, 2, 4, 8, 16, 32]
         for p in points:
             assert p.cache_bytes == 32 * 2 * p.n_kv_heads * 128 * 4099 * 2 * 3
@@ -132,7 +132,7 @@ class TestSpectrum:
 
         spec = ModelSpec("mamba", (Layer(Kind.RECURRENT, (FixedState(Role.RECURRENT, 17, "fp32"),)),) * 3)
         with pytest.raises(ValueError, match="no attention layer"):
-            spectrum(spec, H100, 11, 1, "bf16")
+            spectrum(spec, H100, Load(11))
         assert family(spec) == "none"
 
     def test_published_neighbour(self) -> None:
@@ -143,10 +143,6 @@ class TestSpectrum:
         llama = found["meta-llama/Llama-3.1-8B"]
         assert (llama.sharing, llama.cache_bytes) == ("GQA", 2**30)
         assert {"MHA", "GQA", "MQA", "MLA"} <= {p.sharing for p in found.values()}
-
-
-def load(context: int = 8192, batch: int = 1) -> SimpleNamespace:
-    return SimpleNamespace(context=context, batch=batch, kv="bf16")
 
 
 class TestQuiz:
@@ -166,7 +162,7 @@ class TestQuiz:
         weights = 2 * LLAMA.parameters.read
         for context, batch in ((8192, 1), (131_072, 1), (8192, 14), (8192, 13)):
             cache = batch * sequence_bytes(LLAMA, context)
-            verdict = judge(spec=LLAMA, load=load(context, batch), weight_dtype="bf16")
+            verdict = judge(spec=LLAMA, load=Load(context, batch), weight_dtype="bf16")
             assert verdict.solved is (cache > weights), (context, batch)
 
     def test_more_with_less(self) -> None:
@@ -189,7 +185,7 @@ class TestQuiz:
 
     def test_ninety_per_cent(self) -> None:
         judge = self.judge("ninety")
-        assert [k for k in divisors(32) if judge(spec=LLAMA, n_kv_heads=k, load=load()).solved] == [2]
+        assert [k for k in divisors(32) if judge(spec=LLAMA, n_kv_heads=k, load=Load(8192)).solved] == [2]
         saved = 1 - sequence_bytes(with_n_kv_heads(LLAMA, 4), 8192) / sequence_bytes(with_n_kv_heads(LLAMA, None), 8192)
         assert saved < 0.9
 

@@ -5,6 +5,7 @@ import pytest
 from attention.catalog import published
 from attention.memory import comparison, footprint, history
 from attention.memory.comparison import Column
+from attention.memory.load import Load
 from attention.spec import Kind
 
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -42,7 +43,7 @@ def test_a_column_that_cannot_be_read_says_why(text: str, says: str) -> None:
 
 
 def test_a_row_has_the_memory_modules_numbers() -> None:
-    (row,) = comparison.compare([Column(LLAMA, "fp8", 4)], 5003, 3, "bf16", 1)
+    (row,) = comparison.compare([Column(LLAMA, "fp8", 4)], Load(5003, 3))
     spec = published.model(LLAMA).spec
     assert spec is not None
     cache = footprint.cache_bytes(spec, 5003, 3, "fp8")
@@ -56,7 +57,7 @@ def test_a_row_has_the_memory_modules_numbers() -> None:
 
 def test_what_one_model_does_not_allow_leaves_the_others_alone() -> None:
     gemini, qwen, llama = comparison.compare(
-        [Column("google/Gemini-1.0"), Column("Qwen/Qwen2-7B"), Column(LLAMA)], 1013, tp=8
+        [Column("google/Gemini-1.0"), Column("Qwen/Qwen2-7B"), Column(LLAMA)], Load(1013), tp=8
     )
     assert gemini.state_bytes is None
     assert "unpublished" in (gemini.note or "")
@@ -67,7 +68,7 @@ def test_what_one_model_does_not_allow_leaves_the_others_alone() -> None:
 
 
 def test_views_are_the_same_cache_divided() -> None:
-    rows = comparison.compare([Column(LLAMA)], 1024, 3)
+    rows = comparison.compare([Column(LLAMA)], Load(1024, 3))
     contexts = (1, 1024, 4096)
     total, token, billion, mha = (comparison.curves(rows, contexts, view).curves[0].y for view in comparison.VIEWS)
     assert total == tuple(3 * 131_072.0 * c for c in contexts)
@@ -79,11 +80,11 @@ def test_views_are_the_same_cache_divided() -> None:
 
 
 def test_curves_mark_where_the_cache_equals_the_weights_and_name_who_is_missing() -> None:
-    rows = comparison.compare([Column(LLAMA), Column("google/Gemini-1.0")], 1024)
+    rows = comparison.compare([Column(LLAMA), Column("google/Gemini-1.0")], Load(1024))
     picture = comparison.curves(rows, (1024, 131_072))
-    assert picture.curves[0].outgrows == (rows[0].outgrows_at, float(rows[0].weights_bytes or 0))
+    assert picture.curves[0].crossover == (rows[0].crossover, float(rows[0].weights_bytes or 0))
     assert picture.left_out == (rows[1].label,)
-    assert comparison.curves(rows, (1024, 2048)).curves[0].outgrows is None
+    assert comparison.curves(rows, (1024, 2048)).curves[0].crossover is None
     assert comparison.curves((), (1024,)).curves == ()
 
 

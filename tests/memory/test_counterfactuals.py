@@ -2,7 +2,8 @@
 
 import pytest
 
-from attention.memory.counterfactuals import Way, ways
+from attention.memory.counterfactuals import Variant, ends
+from attention.memory.load import Load
 from attention.sharing import of_layer
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role, attention_layer, latent_layer, uniform_spec
 from tests.published_specs import spec_of
@@ -11,25 +12,25 @@ from tests.published_specs import spec_of
 def test_llama_31_8b():
     spec = spec_of("meta-llama/Llama-3.1-8B")
     token = 32 * 2 * 128 * 2
-    assert ways(spec, 8192, 3) == (
-        Way("MHA", 32, 3 * 8192 * 32 * token, False),
-        Way("GQA-8", 8, 3 * 8192 * 8 * token, True),
-        Way("MQA", 1, 3 * 8192 * 1 * token, False),
+    assert ends(spec, Load(8192, 3)) == (
+        Variant("MHA", 32, 3 * 8192 * 32 * token, False),
+        Variant("GQA-8", 8, 3 * 8192 * 8 * token, True),
+        Variant("MQA", 1, 3 * 8192 * 1 * token, False),
     )
 
 
 @pytest.mark.parametrize(("n_kv", "labels"), [(15, ["MHA", "MQA"]), (1, ["MHA", "MQA"]), (3, ["MHA", "GQA-3", "MQA"])])
 def test_the_model_stands_once(n_kv, labels):
-    found = ways(uniform_spec(2, 15, n_kv, 7), 11)
+    found = ends(uniform_spec(2, 15, n_kv, 7), Load(11))
     assert [w.label for w in found] == labels
     assert [w.n_kv_heads for w in found if w.is_model] == [n_kv]
 
 
 def test_latent_and_recurrent():
-    found = ways(ModelSpec("m", (latent_layer(16, 512, 64, 128, 128),)), 1)
+    found = ends(ModelSpec("m", (latent_layer(16, 512, 64, 128, 128),)), Load(1))
     assert [(w.label, w.state_bytes) for w in found] == [("MHA", 16 * 320 * 2), ("MLA", 576 * 2), ("MQA", 320 * 2)]
     none = ModelSpec("r", (Layer(Kind.RECURRENT, (FixedState(Role.RECURRENT, 7, "fp32"),)),))
-    assert ways(none, 11) == (Way("State", 0, 28, True),)
+    assert ends(none, Load(11)) == (Variant("State", 0, 28, True),)
 
 
 def test_of_layer():

@@ -1,7 +1,7 @@
 """Curves are the memory module's sums at each point, and reach as far as is worth showing."""
 
-from attention.memory import breakdown, footprint
 from attention.memory import curves as cache_curves
+from attention.memory import footprint, load
 from attention.spec import Kind, Layer, ModelSpec, attention_layer, uniform_spec
 
 FULL = attention_layer(14, 7, 13)
@@ -30,24 +30,25 @@ def test_contexts_cover_the_range_and_hold_the_chosen_one() -> None:
 def test_batches_around_the_chosen_one() -> None:
     assert cache_curves.batches_around(1) == (1, 2, 4, 8, 16)
     assert cache_curves.batches_around(12) == (1, 3, 6, 12, 24, 48, 96, 192)
-    assert max(cache_curves.batches_around(footprint.MAX_BATCH)) == footprint.MAX_BATCH
+    assert max(cache_curves.batches_around(load.MAX_BATCH)) == load.MAX_BATCH
 
 
 def test_a_picture_holds_its_counterfactuals_and_the_crossing() -> None:
     spec = uniform_spec(3, 14, 7, 13)
     weights = footprint.sequence_bytes(spec, 150_000)
-    picture = cache_curves.over_context(spec, 1013, 1, "bf16", weights)
-    assert picture.state_bytes == footprint.sequence_bytes(spec, 1013)
-    assert picture.outgrows_at == breakdown.outgrows_weights_at(spec, weights) == 150_001
+    picture = cache_curves.over_context(spec, footprint.cache_bytes(spec, 1013), weights)
+    assert picture.chosen.state_bytes == footprint.sequence_bytes(spec, 1013)
+    assert picture.crossover == footprint.crossover(spec, weights) == 150_001
     assert {1013, 150_001} <= set(picture.curves.x)
     assert picture.curves.x[-1] > 150_001
     assert [m / own for m, own in zip(picture.mha, picture.curves.total, strict=True)] == [2.0] * len(picture.mha)
     assert [own / m for m, own in zip(picture.mqa, picture.curves.total, strict=True)] == [7.0] * len(picture.mqa)
     assert picture.own == "GQA-7"
-    far = cache_curves.over_context(spec, 1013, 1, "bf16", 10**15)
+    far = cache_curves.over_context(spec, footprint.cache_bytes(spec, 1013), 10**15)
     assert far.curves.x[-1] == 131_072  # a crossing far outside does not stretch the axis
 
 
 def test_a_model_that_is_a_counterfactual_itself_is_not_drawn_twice() -> None:
-    assert cache_curves.over_context(uniform_spec(3, 14, 14, 13), 101).mha == ()
-    assert cache_curves.over_context(uniform_spec(3, 14, 1, 13), 101).mqa == ()
+    mha, mqa = uniform_spec(3, 14, 14, 13), uniform_spec(3, 14, 1, 13)
+    assert cache_curves.over_context(mha, footprint.cache_bytes(mha, 101)).mha == ()
+    assert cache_curves.over_context(mqa, footprint.cache_bytes(mqa, 101)).mqa == ()

@@ -18,6 +18,7 @@ from attention.formats import FORMATS, cache_format
 from attention.memory import (
     allocation,
     breakdown,
+    counterfactuals,
     curves,
     terms,
 )
@@ -101,7 +102,7 @@ def test_the_sum_is_that_of_the_layers(spec: ModelSpec, context: int, kv: str, e
     source = context if encoder is None else encoder
     assert held.fixed_bytes == slow(spec, 0, kv, source)
     assert held.bytes_per_token == slow(spec, context + 1, kv, source) - slow(spec, context, kv, source)
-    assert sum(t.total_bytes for t in breakdown.terms(spec, context, 1, kv, encoder)) == held.sequence_bytes
+    assert sum(t.total_bytes for t in breakdown.terms(spec, held.load, encoder)) == held.state_bytes
 
 
 @settings(deadline=None)
@@ -174,12 +175,12 @@ def redraws(spec: ModelSpec, context: int) -> None:
     plan.plan(counted, setup, context, 3)
     plan.fit_map(counted, setup, context, 3)
     plan.every_accelerator(counted, setup, context, 3)
-    cache_bytes(spec, context, 2)
-    curves.over_context(spec, context, 2, "bf16", 14 * 10**9)
-    breakdown.variants(spec, context)
-    allocation.allocate(spec, context, tp=1)
+    cache = cache_bytes(spec, context, 2)
+    curves.over_context(spec, cache, 14 * 10**9)
+    counterfactuals.variants(spec, cache)
+    allocation.set_aside(spec, cache, tp=1)
     allocation.tp_choices(spec)
-    spectrum.spectrum(spec, published.accelerator("h100-sxm"), context, 1, "bf16")
+    spectrum.spectrum(spec, published.accelerator("h100-sxm"), cache.load)
     context_where(spec, 10**12)
     layer_groups(spec)
 

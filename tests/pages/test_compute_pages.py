@@ -13,11 +13,11 @@ from attention.catalog import published
 from attention.formats import weight_bytes
 from attention.memory import (
     allocation,
-    breakdown,
     comparison,
     footprint,
     history,
 )
+from attention.memory.load import Load
 from attention.oracle import accuracy, accuracy_view
 from attention.serving import fit
 from attention.serving import plan as serving
@@ -66,7 +66,7 @@ def test_kv_cache_shows_the_memory_modules_numbers(model: str, context: int, bat
     shown = metrics(at)
     assert binary_bytes(cache.state_bytes) in shown.values()
     assert shown["For one more token"] == binary_bytes(cache.bytes_per_token)
-    at_tokens = breakdown.outgrows_weights_at(spec, weight_bytes(spec.n_parameters or 0, "bf16"), kv, batch)
+    at_tokens = footprint.crossover(spec, weight_bytes(spec.n_parameters or 0, "bf16"), kv, batch)
     assert shown["Outgrows the weights at"] == f"{tokens(at_tokens or 0)} tokens"
     assert f"{cache.state_bytes:,} bytes" in html(at)
     table = at.dataframe[0].value
@@ -124,7 +124,7 @@ def test_every_kind_of_model_has_its_page(name: str, model: str) -> None:
 def test_compare_has_a_row_per_column() -> None:
     chosen = [LLAMA, f"{LLAMA}~fp8~4", GEMMA, "google/Gemini-1.0"]
     at = sound(open_page("compare", cmp=chosen, context="5003", batch="3"))
-    rows = comparison.compare([comparison.column(text) for text in chosen], 5003, 3)
+    rows = comparison.compare([comparison.column(text) for text in chosen], Load(5003, 3))
     table = at.dataframe[0].value
     assert list(table["model"]) == [row.label for row in rows]
     for shown, row in zip(table["GiB"], rows, strict=True):

@@ -16,6 +16,7 @@ from attention import sharing, units
 from attention.catalog import published
 from attention.formats import weight_bytes
 from attention.memory.footprint import cache_bytes
+from attention.memory.load import Load
 from attention.parameters import Parameters
 from attention.serving import decode
 from attention.sharing import with_n_kv_heads
@@ -234,12 +235,12 @@ def test_a_pasted_model_that_nobody_can_count_is_asked_for() -> None:
 
 def test_the_story_counts_recurrent_states_once() -> None:
     spec = spec_of(MODELS["recurrent only"])
-    frame = decode.tell(spec, published.accelerator("h100-sxm"), 8192).frames[-1]
+    frame = decode.trace(spec, published.accelerator("h100-sxm"), Load(8192)).frames[-1]
     assert frame.cache_bytes == cache_bytes(spec, 8192).state_bytes == frame.written_bytes
 
 
 def test_a_stated_count_is_read_whole_and_says_so() -> None:
     spec = replace(spec_of(MODELS["GQA"]), weights=None, n_parameters=7_000_000_000)
     assert spec.parameters == Parameters(7_000_000_000)
-    story = decode.tell(spec, published.accelerator("h100-sxm"), 8)
+    story = decode.trace(spec, published.accelerator("h100-sxm"), Load(8))
     assert any("stated" in note for note in story.notes)

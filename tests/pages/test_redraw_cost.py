@@ -10,6 +10,7 @@ import pytest
 
 from attention.configs.reader import spec_from_config
 from attention.memory import breakdown, footprint
+from attention.memory.load import Load
 from attention.spec import ModelSpec
 from tests.memory.test_terms import windows
 from tests.pages.test_pages import assert_sound, open_page, said
@@ -63,11 +64,28 @@ def test_a_redraw_of_ten_thousand_different_layers(where: str, monkeypatch: pyte
 
 def test_a_long_formula_says_how_many_terms_are_left_and_what_they_add_up_to() -> None:
     spec = spec_from_config(windows(100))
-    shown = breakdown.terms(spec, 50, most=3)
-    every = breakdown.terms(spec, 50)
+    shown = breakdown.terms(spec, Load(50), most=3)
+    every = breakdown.terms(spec, Load(50))
     assert shown == every[:3]
     rest = sum(term.total_bytes for term in every[3:])
     text = cache_formula(shown, len(every) - 3, rest)
     assert f"{len(every) - 3} more" in text
     assert f"{rest:,} bytes" in text
     assert f"{footprint.cache_bytes(spec, 50).state_bytes:,} bytes" in text
+
+
+@pytest.mark.parametrize("where", ["app.py", "pages/kv_cache.py"])
+def test_a_cache_is_counted_once_a_redraw(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = open_page(where, model="meta-llama/Llama-3.1-8B")
+    made: list[footprint.CacheBytes] = []
+    whole = footprint.CacheBytes
+
+    def counted(*values: object) -> footprint.CacheBytes:
+        made.append(whole(*values))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(footprint, "CacheBytes", counted)
+    at.session_state["context"] = 12_345
+    at.run()
+    assert_sound(at)
+    assert [cache.context for cache in made] == [12_345]

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from attention.kept import store
 from attention.kept.store import Store
 from attention.kernels.case import Result
+from attention.memory.load import Load
 from attention.settings import Settings
 from attention.timing import host, runs
 from attention.timing.steadiness import STILL_TIMED
@@ -162,7 +163,7 @@ def test_roofline_moves_with_the_batch_and_attention_does_not():
 
     spec, h100 = spec_of("meta-llama/Llama-3.1-8B"), published.accelerator("h100-sxm")
     one, many = (
-        {(p.sharing, p.part): p for p in roofline_points.step_points(spec, h100, 8192, batch, "bf16", "bf16")}
+        {(p.sharing, p.part): p for p in roofline_points.step_points(spec, h100, Load(8192, batch), "bf16")}
         for batch in (1, 64)
     )
     for way, group_size in (("MHA", 1), ("GQA-8", 4), ("MQA", 32)):

@@ -4,6 +4,7 @@ import pytest
 
 from attention.catalog.published import Accelerator, accelerator, model
 from attention.memory.footprint import sequence_bytes
+from attention.memory.load import Load
 from attention.serving.roofline import (
     COMPUTE,
     MEMORY,
@@ -122,7 +123,7 @@ def test_where_the_cache_overtakes_the_weights() -> None:
     read = 8_030_261_248 - 128_256 * 4096 + 4096
     assert context == 2 * read // 131_072 + 1 == 114_517
     assert sequence_bytes(spec, context) > 2 * read >= sequence_bytes(spec, context - 1)
-    assert cache_share(spec, context, 1, "bf16", "bf16") == pytest.approx(0.5, abs=1e-4)
+    assert cache_share(spec, Load(context), "bf16") == pytest.approx(0.5, abs=1e-4)
     mamba = model("tiiuae/falcon-mamba-7b").spec
     assert mamba is not None
     assert traffic_crossover(mamba, "bf16", "bf16") is None

@@ -3,8 +3,9 @@
 import pytest
 
 from attention.catalog import published
-from attention.memory import allocation, breakdown
-from attention.memory.counterfactuals import Way
+from attention.memory import allocation
+from attention.memory.counterfactuals import Variant, variants
+from attention.memory.footprint import cache_bytes
 from attention.serving import plan as serving
 from attention.serving.fit import Setup
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
@@ -23,7 +24,7 @@ def spec_of(name: str) -> ModelSpec:
 
 
 def test_ways_to_share():
-    own, mqa = bars.ways((Way("GQA-8", 8, 2**30, True), Way("MQA", 1, 2**27, False)))
+    own, mqa = bars.ends((Variant("GQA-8", 8, 2**30, True), Variant("MQA", 1, 2**27, False)))
     assert (own.label, own.text, own.end, own.own) == ("GQA-8", "1.00 GiB", 2**30, True)
     assert (mqa.label, mqa.text, mqa.color, mqa.own) == ("MQA", "128 MiB", SHARING_COLORS["MQA"], False)
 
@@ -52,7 +53,7 @@ def test_times_of_a_run():
 
 
 def test_variants_are_set_beside_the_model():
-    rows = breakdown.variants(spec_of("Gemma 3 27B"), 8192, 2)
+    rows = variants(spec_of("Gemma 3 27B"), cache_bytes(spec_of("Gemma 3 27B"), 8192, 2))
     drawn = bars.variants(rows)
     assert [bar.end for bar in drawn] == [row.state_bytes for row in rows]
     assert [bar.pale for bar in drawn] == [not row.is_model for row in rows]
@@ -60,7 +61,8 @@ def test_variants_are_set_beside_the_model():
 
 
 def test_a_model_that_keeps_nothing_has_no_bars():
-    assert bars.variants(breakdown.variants(ModelSpec("nothing", (Layer(Kind.NONE),)), 8192, 1)) == ()
+    nothing = ModelSpec("nothing", (Layer(Kind.NONE),))
+    assert bars.variants(variants(nothing, cache_bytes(nothing, 8192))) == ()
     assert bars.allocation(()) == ()
 
 

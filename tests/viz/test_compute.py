@@ -17,6 +17,8 @@ from attention.memory import (
 )
 from attention.memory.comparison import Comparison, Curve
 from attention.memory.curves import KindCurves
+from attention.memory.footprint import cache_bytes
+from attention.memory.load import Load
 from attention.serving import plan
 from attention.serving.fit import Grid, Setup
 from attention.serving.plan import FitMap
@@ -56,7 +58,7 @@ def spec_of(name: str) -> ModelSpec:
 def test_cache_over_context(name: str, log: bool) -> None:
     spec = spec_of(name)
     weights = breakdown.weight_bytes(spec.n_parameters)
-    numbers = cache_curves.over_context(spec, 8192, 3, "bf16", weights)
+    numbers = cache_curves.over_context(spec, cache_bytes(spec, 8192, 3), weights)
     fig = checked(kv_cache.plot_over_context(numbers, log=log))
     lines = {trace.name: trace for trace in fig.data if trace.mode == "lines"}
     kinds = {kv_cache.KIND_NAMES[kind]: y for kind, y in numbers.curves.by_kind.items()}
@@ -71,10 +73,10 @@ def test_cache_over_context(name: str, log: bool) -> None:
 def test_the_crossing_is_marked_where_the_cache_outgrows_the_weights() -> None:
     spec = spec_of("Llama 3.1 8B")
     weights = breakdown.weight_bytes(spec.n_parameters)
-    numbers = cache_curves.over_context(spec, 8192, 1, "bf16", weights)
+    numbers = cache_curves.over_context(spec, cache_bytes(spec, 8192), weights)
     marks = [trace for trace in kv_cache.plot_over_context(numbers).data if trace.marker.symbol == "diamond"]
-    assert [(mark.x[0], mark.y[0]) for mark in marks] == [(numbers.outgrows_at, weights)]
-    without = cache_curves.over_context(spec, 8192, 1, "bf16", None)
+    assert [(mark.x[0], mark.y[0]) for mark in marks] == [(numbers.crossover, weights)]
+    without = cache_curves.over_context(spec, cache_bytes(spec, 8192))
     fig = kv_cache.plot_over_context(without)
     assert not [trace for trace in fig.data if trace.marker.symbol == "diamond"]
     assert not fig.layout.shapes
@@ -90,7 +92,7 @@ def test_cache_over_batch_shows_each_number_of_sequences() -> None:
 
 @pytest.mark.parametrize("view", comparison.VIEWS)
 def test_comparison(view: str) -> None:
-    rows = comparison.compare([comparison.column(name) for name in MODELS], 8192)
+    rows = comparison.compare([comparison.column(name) for name in MODELS], Load(8192))
     picture = comparison.curves(rows, (256, 8192, 131_072), view)
     fig = checked(compare.plot_over_context(picture))
     lines = [trace for trace in fig.data if trace.mode == "lines"]
@@ -159,7 +161,7 @@ NOTHING = ModelSpec("nothing", (Layer(Kind.NONE),))
 @pytest.mark.parametrize(
     "figure",
     [
-        kv_cache.plot_over_context(cache_curves.over_context(NOTHING, 8192)),
+        kv_cache.plot_over_context(cache_curves.over_context(NOTHING, cache_bytes(NOTHING, 8192))),
         kv_cache.plot_over_batch(KindCurves((), {}, ()), chosen=1),
         compare.plot_over_context(comparison.curves((), ())),
         lineage_figures.plot_lineage((), family="None"),
@@ -186,11 +188,11 @@ def test_axes_have_round_names() -> None:
 
 
 def test_the_formula_has_its_numbers_put_in() -> None:
-    text = formula.cache_formula(breakdown.terms(uniform_spec(32, 32, 8, 128), 8192, 2))
+    text = formula.cache_formula(breakdown.terms(uniform_spec(32, 32, 8, 128), Load(8192, 2)))
     read = " ".join(re.sub("<[^>]*>", "", text).split())
     assert "= 2 sequences × 32 layers × 8,192 tokens × 2 K, V × 8 K/V heads × 128 head size × 2 bytes" in read
     assert read.endswith("= 2,147,483,648 bytes (2.00 GiB)")
-    latent = formula.cache_formula(breakdown.terms(spec_of("DeepSeek-V3"), 100, 1, "fp8-tensor"))
+    latent = formula.cache_formula(breakdown.terms(spec_of("DeepSeek-V3"), Load(100, 1, "fp8-tensor")))
     assert "(512 + 64)" in latent
     assert "scales" in latent
     assert "keeps nothing" in formula.cache_formula(())

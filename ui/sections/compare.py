@@ -13,6 +13,7 @@ from attention.memory import comparison
 from attention.memory import history as lineage
 from attention.memory.allocation import MAX_TP
 from attention.memory.comparison import Column, Compared, Comparison
+from attention.memory.load import Load
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, held, ratio, significant
 from ui import controls, downloads, frame, model_weights, state
@@ -132,7 +133,7 @@ def notes(rows: Sequence[Compared], picture: Comparison) -> None:
             st.caption(f"**{foreign_text.markdown(row.label)}**: {foreign_text.markdown(row.note)}")
     if picture.left_out and picture.view == "billion":
         st.caption(f"Without a known parameter count: {foreign_text.markdown(', '.join(picture.left_out))}.")
-    if any(curve.outgrows for curve in picture.curves):
+    if any(curve.crossover for curve in picture.curves):
         st.caption("◆ where the cache equals the weights in bf16.")
 
 
@@ -153,7 +154,7 @@ def table(rows: Sequence[Compared]) -> None:
         "KiB / token": [_over(r.bytes_per_token, _KIB) for r in rows],
         "GiB": [_over(r.state_bytes, _GIB) for r in rows],
         "GiB / rank": [_over(r.bytes_per_rank, _GIB) for r in rows],
-        "equals weights at": [r.outgrows_at for r in rows],
+        "equals weights at": [r.crossover for r in rows],
         "KiB / token / 10⁹": [_over(r.bytes_per_token_per_billion, _KIB) for r in rows],
         "% of own MHA": [_over(r.of_own_mha, 0.01) for r in rows],
     }
@@ -195,7 +196,7 @@ def _markdown_rows(rows: Sequence[Compared]) -> list[dict[str, Any]]:
             "one more token": _size(r.bytes_per_token),
             f"at {held(r.context)}, batch {r.batch}": _size(r.state_bytes),
             "per rank": _size(r.bytes_per_rank),
-            "equals weights at": "" if r.outgrows_at is None else f"{r.outgrows_at:,}",
+            "equals weights at": "" if r.crossover is None else f"{r.crossover:,}",
             "of own MHA": "" if r.of_own_mha is None else f"{significant(100 * r.of_own_mha)} %",
         }
         for r in rows
@@ -206,11 +207,11 @@ def _size(n: int | None) -> str:
     return "" if n is None else binary_bytes(n)
 
 
-def history(key: str, families: Sequence[str], context: int, kv: str) -> None:
+def history(key: str, families: Sequence[str], load: Load) -> None:
     """How one family came to share, by release."""
     st.subheader("How sharing evolved", anchor=False)
     family = st.pills("Family", families, key=key, required=True, label_visibility="collapsed") or families[0]
-    models = lineage.lineage(family, context, kv)
+    models = lineage.lineage(family, load.context, load.kv_dtype)
     frame.chart(
         figures.plot_lineage(models, family=family),
         key="cmp_lineage",
@@ -219,6 +220,6 @@ def history(key: str, families: Sequence[str], context: int, kv: str) -> None:
         + ", ".join(f"{m.label} ({m.released}) {significant(100 * m.share)} %" for m in models),
     )
     st.caption(
-        f"At {held(context)}, against multi-head attention over the whole context in every layer: shared heads, "
+        f"At {held(load.context)}, against multi-head attention over the whole context in every layer: shared heads, "
         "windows, shared layers, latent vectors and recurrent layers all count. Larger markers, more parameters."
     )

@@ -11,13 +11,14 @@ from streamlit.errors import StreamlitAPIException
 from attention import sharing
 from attention.kernels.case import Case
 from attention.memory import counterfactuals
-from attention.memory.counterfactuals import Way
+from attention.memory.counterfactuals import Variant
+from attention.memory.load import Load
 from attention.spec import Kind, Layer
 from attention.timing import sharings
 from attention.units import binary_bytes, counted, duration, held, ratio
 from ui import frame, jobs, measured, params
 from ui.components.bars import bars
-from ui.controls import ChosenModel, Load
+from ui.controls import ChosenModel
 from ui.jobs import Seen
 from viz import bars as figures
 
@@ -58,7 +59,7 @@ def _pairs(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
     return [(key, v) for key, value in query.items() for v in ([value] if isinstance(value, str) else value)]
 
 
-def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
+def cache(model: ChosenModel, load: Load, rows: tuple[Variant, ...]) -> None:
     """The cache as one large number, and as bars beside MHA and MQA."""
     own = next(row for row in rows if row.is_model)
     mha = next((row for row in rows if row.label == "MHA"), own)
@@ -70,14 +71,14 @@ def cache(model: ChosenModel, load: Load, rows: tuple[Way, ...]) -> None:
     else:
         beside = f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA"
     st.metric(
-        f"{counterfactuals.kept_name(model.spec)} of {model.label} at {held(load.context)}{many}, {load.kv}",
+        f"{counterfactuals.kept_name(model.spec)} of {model.label} at {held(load.context)}{many}, {load.kv_dtype}",
         binary_bytes(own.state_bytes),
         beside,
         delta_color="off",
         delta_arrow="off",
     )
     text = ", ".join(f"{row.label} {binary_bytes(row.state_bytes)}" for row in rows)
-    bars(figures.ways(rows), key="ways", filename="cache-mha-gqa-mqa", alt=f"Cache: {text}")
+    bars(figures.ends(rows), key="ways", filename="cache-mha-gqa-mqa", alt=f"Cache: {text}")
 
 
 def timing(layer: Layer | None, load: Load) -> None:

@@ -26,7 +26,7 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
     """The row of controls: the model with its parameter count, the accelerators, the load."""
     columns = frame.bar(2.3, 2.3, 0.9, 1.2, 2.2, 1, 0.9)
     with columns[6], frame.more():
-        kv = controls.kv_format()
+        fmt = controls.cache_format()
         controls.exact_context()
     with columns[0]:
         model = controls.model_picker()
@@ -43,7 +43,7 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
     spec = model_weights.known(model)
     chosen = {
         "accelerator": published.accelerator(str(accelerator)), "count": int(st.session_state["f_count"]),
-        "weight_dtype": st.session_state["f_weights"], "kv_dtype": kv,
+        "weight_dtype": st.session_state["f_weights"], "kv_dtype": fmt,
     }  # fmt: skip
     return model, spec, chosen, context, batch
 
@@ -161,8 +161,8 @@ def step(plan: Plan, spec: ModelSpec, setup: Setup) -> None:
         f"Each sequence gets at most **{significant(bound.sequence_tokens_per_s)} tokens/s**, all together "
         f"**{significant(bound.tokens_per_s)} tokens/s**.",
     ]
-    if plan.overtakes_at is not None:
-        lines.append(f"From **{held(plan.overtakes_at)}** on, a step reads more cache than weights.")
+    if plan.crossover is not None:
+        lines.append(f"From **{held(plan.crossover)}** on, a step reads more cache than weights.")
     if plan.compute_binds_at is not None:
         lines.append(
             f"From a batch of {plan.compute_binds_at:,} on, multiplying the weights takes longer than reading them."

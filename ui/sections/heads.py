@@ -7,13 +7,13 @@ import streamlit as st
 from attention.formats import cache_format
 from attention.memory.footprint import layer_bytes
 from attention.memory.layer_groups import LayerGroup
+from attention.memory.load import Load
 from attention.memory.projections import Projections, projections
 from attention.sharing import with_n_kv_heads
 from attention.spec import Kind, Layer, ModelSpec
 from attention.units import binary_bytes, counted, parameters, ratio, significant
 from ui import lesson
 from ui.components.head_map import describe
-from ui.controls import Load
 
 
 def variant(layer: Layer, n_kv_heads: int | None) -> Layer:
@@ -23,7 +23,7 @@ def variant(layer: Layer, n_kv_heads: int | None) -> Layer:
 
 def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
     """The two numbers that matter: a token's cache in this layer, and the projections' parameters."""
-    fmt = cache_format(load.kv)
+    fmt = cache_format(load.kv_dtype)
     own, most = (layer_bytes(layer, load.context, fmt, spec.model_dtype) for layer in (shown, mha))
     st.metric(
         f"This layer's {'cache' if shown.n_heads else 'state'}, one sequence of {counted(load.context, 'token')}",
@@ -57,7 +57,7 @@ def _against(shown: Layer, own: int, most: int) -> str | None:
 def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
     """The chosen step of decoding in words, with the layer's numbers."""
     summary = describe(shown.n_heads, shown.n_kv_heads, shown.kind)
-    fmt = cache_format(load.kv)
+    fmt = cache_format(load.kv_dtype)
     state = shown.key_value
     if state is None:
         why = "Its queries read the cache that an earlier layer keeps." if shown.kind is Kind.SHARED else ""
@@ -70,7 +70,7 @@ def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> N
             summary=summary,
             elements=f"{state.elements_per_position:,}",
             token_bytes=binary_bytes(token),
-            format=load.kv,
+            format=load.kv_dtype,
         )
         return
     lesson.show(
@@ -89,12 +89,12 @@ def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> N
         mha_token_bytes=binary_bytes(mha_token),
         read_bytes=binary_bytes(layer_bytes(shown, load.context, fmt, spec.model_dtype)),
         mha_read_bytes=binary_bytes(layer_bytes(mha, load.context, fmt, spec.model_dtype)),
-        format=load.kv,
+        format=load.kv_dtype,
     )
 
 
 def _fixed(layer: Layer, spec: ModelSpec, load: Load) -> int:
-    return layer_bytes(layer, 0, cache_format(load.kv), spec.model_dtype)
+    return layer_bytes(layer, 0, cache_format(load.kv_dtype), spec.model_dtype)
 
 
 def projection_table(shown: Layer, spec: ModelSpec) -> None:

@@ -14,14 +14,16 @@ from attention.memory import (
     breakdown,
     footprint,
 )
+from attention.memory.counterfactuals import Variant
 from attention.memory.curves import ContextPicture
 from attention.memory.footprint import CacheBytes
+from attention.memory.load import MAX_CONTEXT, Load
 from attention.memory.terms import state_counts
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, held, parameters, ratio
 from ui import controls, downloads, frame
 from ui.components.bars import bars
-from ui.controls import ChosenModel, Load
+from ui.controls import ChosenModel
 from viz import bars as figures
 from viz import formula as formulas
 from viz.kv_cache import KIND_NAMES
@@ -47,19 +49,18 @@ def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
     with columns[2]:
         batch = controls.batch()
     with columns[3]:
-        kv = controls.kv_format()
+        fmt = controls.cache_format()
     with columns[4]:
         over = st.selectbox(
             "Over", axes, key="k_axes", format_func=_AXES.__getitem__,
             help="Lines on logarithmic axes, stacked areas on linear ones, or bars over the number of sequences.",
         )  # fmt: skip
-    return model, Load(context, batch, kv), str(over)
+    return model, Load(context, batch, fmt), str(over)
 
 
-def metrics(spec: ModelSpec, load: Load, cache: CacheBytes, picture: ContextPicture) -> None:
+def metrics(spec: ModelSpec, cache: CacheBytes, picture: ContextPicture, variants: Sequence[Variant]) -> None:
     """The numbers that matter: what the states need, what is set aside, the growth, where it passes the weights."""
-    mha = sharing.mha_of(spec)
-    full = footprint.sequence_bytes(mha, cache.context, cache.kv_dtype) * cache.batch if mha else 0
+    full = max((row.state_bytes for row in variants if row.n_kv_heads == spec.n_heads), default=0)
     beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
     with frame.numbers():
         what = "one sequence" if cache.batch == 1 else counted(cache.batch, "sequence")
@@ -68,7 +69,7 @@ def metrics(spec: ModelSpec, load: Load, cache: CacheBytes, picture: ContextPict
             binary_bytes(cache.state_bytes),
             beside,
         )
-        _metric("An engine sets aside", *_set_aside(spec, load))
+        _metric("An engine sets aside", *_set_aside(spec, cache))
         fixed = f"and {binary_bytes(cache.fixed_bytes)} whatever the context" if cache.fixed_bytes else None
         _metric("For one more token", binary_bytes(cache.bytes_per_token), fixed)
         _metric("Outgrows the weights at", *_crossing(picture, spec))
@@ -78,14 +79,12 @@ def _metric(label: str, value: str, beside: str | None = None) -> None:
     st.metric(label, value, beside, delta_color="off", delta_arrow="off", width="content")
 
 
-def _allocation(spec: ModelSpec, load: Load) -> allocation.Allocation:
+def _allocation(spec: ModelSpec, cache: CacheBytes) -> allocation.Allocation:
     """What an engine sets aside with the assumptions chosen below the figure."""
     state = st.session_state
-    return allocation.allocate(
+    return allocation.set_aside(
         spec,
-        load.context,
-        load.batch,
-        load.kv,
+        cache,
         tp=state["k_tp"],
         page_tokens=state["k_page"],
         max_context=state["k_static"] or None,
@@ -93,9 +92,9 @@ def _allocation(spec: ModelSpec, load: Load) -> allocation.Allocation:
     )
 
 
-def _set_aside(spec: ModelSpec, load: Load) -> tuple[str, str]:
+def _set_aside(spec: ModelSpec, cache: CacheBytes) -> tuple[str, str]:
     try:
-        aside = _allocation(spec, load)
+        aside = _allocation(spec, cache)
     except ValueError:
         return "–", "see the assumptions below"
     if aside.tp > 1:
@@ -108,9 +107,9 @@ def _crossing(picture: ContextPicture, spec: ModelSpec) -> tuple[str, str | None
     if picture.weights is None:
         return "–", "parameter count not known"
     weights = f"weights {binary_bytes(picture.weights)}, {parameters(spec.n_parameters)} parameters"
-    if picture.outgrows_at is None:
+    if picture.crossover is None:
         return "never", weights
-    return held(picture.outgrows_at), weights
+    return held(picture.crossover), weights
 
 
 def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
@@ -122,18 +121,17 @@ def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
     )
     return (
         text
-        if picture.outgrows_at is None
-        else f"{text} Larger than the weights from {counted(picture.outgrows_at, 'token')}."
+        if picture.crossover is None
+        else f"{text} Larger than the weights from {counted(picture.crossover, 'token')}."
     )
 
 
-def counterfactuals(spec: ModelSpec, load: Load) -> None:
+def counterfactuals(spec: ModelSpec, rows: Sequence[Variant]) -> None:
     """The same model with other numbers of K/V heads."""
     st.subheader("The same model, shared otherwise", anchor=False)
     if not sharing.has_attention(spec):
         st.caption("This model has no K/V heads to share: its layers keep one state of fixed size.")
         return
-    rows = breakdown.variants(spec, load.context, load.batch, load.kv)
     bars(
         figures.variants(rows),
         key="kv_variants",
@@ -144,7 +142,7 @@ def counterfactuals(spec: ModelSpec, load: Load) -> None:
     )
 
 
-def engine(spec: ModelSpec, load: Load) -> None:
+def engine(spec: ModelSpec, cache: CacheBytes) -> None:
     """From the bytes the states need to the bytes an engine sets aside."""
     st.subheader("What an engine sets aside", anchor=False)
     columns = st.columns(4, gap="small", vertical_alignment="bottom")
@@ -157,7 +155,7 @@ def engine(spec: ModelSpec, load: Load) -> None:
     columns[2].number_input(
         "Pre-allocate",
         0,
-        footprint.MAX_CONTEXT,
+        MAX_CONTEXT,
         key="k_static",
         help="Tokens set aside in advance per sequence; 0: none.",
     )
@@ -166,7 +164,7 @@ def engine(spec: ModelSpec, load: Load) -> None:
         format_func={"own": "own pool", "shared": "shared pool"}.__getitem__,
         help="Whether windowed layers keep their own short pages, or share a pool with layers of full length.",
     )  # fmt: skip
-    aside = _allocation(spec, load)
+    aside = _allocation(spec, cache)
     bars(
         figures.allocation(aside.steps),
         key="kv_allocation",
@@ -180,14 +178,12 @@ def engine(spec: ModelSpec, load: Load) -> None:
         st.caption(f"Each of {aside.tp} ranks sets aside **{binary_bytes(aside.bytes_per_rank)}**.")
 
 
-def formula(spec: ModelSpec, load: Load) -> None:
+def formula(spec: ModelSpec, cache: CacheBytes) -> None:
     """The sum with its numbers put in."""
     st.subheader("The formula, with the numbers put in", anchor=False)
-    fmt = cache_format(load.kv)
-    shown = breakdown.terms(spec, load.context, load.batch, load.kv, most=MOST_TERMS)
-    rest = footprint.cache_bytes(spec, load.context, load.batch, load.kv).state_bytes - sum(
-        t.total_bytes for t in shown
-    )
+    fmt = cache_format(cache.kv_dtype)
+    shown = breakdown.terms(spec, cache.load, most=MOST_TERMS)
+    rest = cache.state_bytes - sum(t.total_bytes for t in shown)
     st.html(formulas.cache_formula(shown, len(state_counts(spec)) - len(shown), rest))
     bits = f"{fmt.bits_per_element:.4g} bits per element" + (" with its scales" if fmt.group_size else "")
     source = f" ({fmt.source})" if fmt.source else ""
@@ -208,7 +204,7 @@ def layer_rows(spec: ModelSpec, load: Load, most: int | None = None) -> list[dic
             "state_bytes": row.state_bytes,
         }
         for row, layer in zip(
-            footprint.layers_bytes(spec, load.context, load.kv, most=most), spec.layers[:most], strict=True
+            footprint.layers_bytes(spec, load.context, load.kv_dtype, most=most), spec.layers[:most], strict=True
         )
     ]
 
@@ -234,7 +230,7 @@ def layer_table(model: ChosenModel, load: Load) -> None:
         model=model.key,
         context=load.context,
         batch=1,
-        kv_dtype=load.kv,
+        kv_dtype=load.kv_dtype,
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import streamlit as st
 
 from attention import foreign_text
+from attention.memory.load import Load
 from attention.units import binary_bytes, counted, duration, parameters
 from ui import downloads, frame, jobs, lesson
-from ui.controls import ChosenModel, Load
+from ui.controls import ChosenModel
 from ui.jobs import Seen
 from ui.params import TYPED
 

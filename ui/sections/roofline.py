@@ -36,11 +36,11 @@ def batch_slider() -> int:
 def formats() -> tuple[str, str, str]:
     """Formats of weights and cache, and the data type of the host's own points."""
     weights = st.selectbox("Weights", list(WEIGHT_BITS), key="r_weights", help="How the weights are stored.")
-    kv = controls.kv_format()
+    fmt = controls.cache_format()
     dtype = st.selectbox(
         "Measured points", ["float32", "bfloat16"], key="r_dtype", help="Data type of the measured points and roof."
     )
-    return str(weights), kv, str(dtype)
+    return str(weights), fmt, str(dtype)
 
 
 def host_run() -> Run:

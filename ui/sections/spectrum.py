@@ -8,6 +8,7 @@ import streamlit as st
 
 from attention.catalog import papers
 from attention.kernels.case import Result
+from attention.memory.load import Load
 from attention.serving.spectrum import Point
 from attention.spec import ModelSpec
 from attention.timing import views
@@ -15,7 +16,6 @@ from attention.units import binary_bytes, counted, duration, parameters, ratio, 
 from attention.worker.client import Limits
 from ui import frame, jobs, lesson, measured
 from ui.components.bars import bars
-from ui.controls import Load
 from ui.jobs import Seen
 from viz import bars as bar_figures
 from viz import spectrum as figures

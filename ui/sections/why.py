@@ -7,15 +7,15 @@ import streamlit as st
 from attention.catalog.published import Accelerator
 from attention.formats import cache_format, weight_bytes
 from attention.memory.footprint import sequence_bytes
+from attention.memory.load import Load
 from attention.memory.terms import shared_bytes
-from attention.serving.decode import Ratios, Story
+from attention.serving.decode import Ratios, Trace
 from attention.serving.fit import MAX_COUNT, Setup, room, smallest_count
 from attention.serving.roofline import compute_peak, ridge
 from attention.sharing import has_attention
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, significant
 from ui import frame
-from ui.controls import Load
 
 
 def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str) -> int:
@@ -24,12 +24,12 @@ def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_d
     Raises:
         ValueError: no number up to ``fit.MAX_COUNT`` does, so that no time can be promised.
     """
-    setup = Setup(accelerator, 1, weight_dtype, load.kv)
+    setup = Setup(accelerator, 1, weight_dtype, load.kv_dtype)
     count = smallest_count(spec, setup, load.context, load.batch)
     if count == 1:
         return 1
     weights = binary_bytes(weight_bytes(spec.n_parameters or 0, weight_dtype))
-    cache = binary_bytes(load.batch * sequence_bytes(spec, load.context, load.kv))
+    cache = binary_bytes(load.batch * sequence_bytes(spec, load.context, load.kv_dtype))
     room_for = binary_bytes(room(spec, setup).usable_bytes)
     why = f"{weights} of weights ({weight_dtype}) and {cache} of cache do not fit on one {accelerator.label}"
     if count is None:
@@ -43,10 +43,10 @@ def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_d
 
 
 def values(
-    label: str, spec: ModelSpec, story: Story, accelerator: Accelerator, load: Load, weight_dtype: str
+    label: str, spec: ModelSpec, trace: Trace, accelerator: Accelerator, load: Load, weight_dtype: str
 ) -> dict[str, str]:
     """For ``why_bottleneck.md``."""
-    last = story.frames[-1]
+    last = trace.frames[-1]
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
     return {
         "model": label,
@@ -65,12 +65,12 @@ def values(
 def _read(spec: ModelSpec, load: Load, read_bytes: int) -> str:
     if spec.as_read is spec:
         return f"{binary_bytes(read_bytes)} of cache"
-    held = binary_bytes(load.batch * sequence_bytes(spec, load.context, load.kv))
+    held = binary_bytes(load.batch * sequence_bytes(spec, load.context, load.kv_dtype))
     return f"{binary_bytes(read_bytes)} of its {held} of cache (an indexer picks the entries)"
 
 
 def _as_mha(spec: ModelSpec, load: Load) -> dict[str, str]:
-    whole = load.batch * shared_bytes(spec, None, load.context, cache_format(load.kv))
+    whole = load.batch * shared_bytes(spec, None, load.context, cache_format(load.kv_dtype))
     return {"n_heads": f"{spec.n_heads:,}", "mha_cache": binary_bytes(whole)}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attention.catalog.published import Accelerator
-from attention.serving.decode import Frame, Story
+from attention.serving.decode import Frame, Trace
 from attention.units import binary_bytes, counted, decimal, duration, significant
 from ui.components.component import component
 from viz.theme import kv_colors
@@ -18,9 +18,9 @@ MOST_STRIPES = 16
 _component = component(Path(__file__).parent)
 
 
-def summary(story: Story, accelerator: Accelerator, n_kv_heads: int, count: int = 1) -> str:
+def summary(trace: Trace, accelerator: Accelerator, n_kv_heads: int, count: int = 1) -> str:
     """The animation's last step in a sentence."""
-    last = story.frames[-1]
+    last = trace.frames[-1]
     kept = "KV cache" if n_kv_heads else "state"
     return (
         f"Animated decode: at {counted(last.context, 'token')} a step reads "
@@ -29,28 +29,28 @@ def summary(story: Story, accelerator: Accelerator, n_kv_heads: int, count: int 
     )
 
 
-def decode_animation(story: Story, accelerator: Accelerator, n_kv_heads: int, *, key: str, count: int = 1) -> None:
+def decode_animation(trace: Trace, accelerator: Accelerator, n_kv_heads: int, *, key: str, count: int = 1) -> None:
     """Draw the animation; it starts at the last step and waits for Play.
 
     Args:
         n_kv_heads: K/V heads whose colours the cache has (0: a state without heads).
         count: accelerators at work together.
     """
-    last = story.frames[-1]
+    last = trace.frames[-1]
     _component(
         key=key,
         data={
-            "frames": [_frame(frame) for frame in story.frames],
+            "frames": [_frame(frame) for frame in trace.frames],
             "largest": max(last.weight_bytes, last.cache_bytes),
-            "most": max(frame.moved_bytes for frame in story.frames),
+            "most": max(frame.moved_bytes for frame in trace.frames),
             "colors": kv_colors(max(1, min(n_kv_heads, MOST_STRIPES))),
             "tokens": _WORDS.split(),
             "device": _device(accelerator, count),
             "kept": "KV cache" if n_kv_heads else "State",
-            "summary": summary(story, accelerator, n_kv_heads, count),
-            "crossoverFrame": story.crossover_frame,
+            "summary": summary(trace, accelerator, n_kv_heads, count),
+            "crossoverFrame": trace.crossover_frame,
             "markText": "cache = weights",
-            "before": _before(story),
+            "before": _before(trace),
             "after": "Now a step reads more cache than weights: from here on, most of it goes into the cache.",
         },
     )
@@ -61,10 +61,10 @@ def _device(accelerator: Accelerator, count: int) -> str:
     return f"{together} · {decimal(count * accelerator.bytes_per_s, 'B/s')}"
 
 
-def _before(story: Story) -> str:
-    if story.crossover is None:
+def _before(trace: Trace) -> str:
+    if trace.crossover is None:
         return "A step of this model reads more weights than cache, however long the context."
-    return f"From {counted(story.crossover, 'token')} on, a step reads more cache than weights."
+    return f"From {counted(trace.crossover, 'token')} on, a step reads more cache than weights."
 
 
 def _frame(frame: Frame) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""How a cache is used: the three numbers that a page's bar of controls asks for, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from attention.formats import cache_format
+from attention.spec import check_size
+
+MAX_CONTEXT = 2**32
+"""Longest context accepted, in tokens."""
+MAX_BATCH = 2**20
+"""Most sequences accepted."""
+
+
+def check_context(context: int) -> int:
+    return check_size("context", context, maximum=MAX_CONTEXT)
+
+
+def check_batch(batch: int) -> int:
+    return check_size("batch", batch, maximum=MAX_BATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a cache holds. Whoever has a Load need not check it again.
+
+    Attributes:
+        context: tokens held by each sequence, 1 to MAX_CONTEXT.
+        batch: sequences, 1 to MAX_BATCH.
+        kv_dtype: how an element of K and V is stored, a name of ``formats.FORMATS``.
+
+    Raises:
+        ValueError: one of them is out of range or not known.
+    """
+
+    context: int
+    batch: int = 1
+    kv_dtype: str = "bf16"
+
+    def __post_init__(self) -> None:
+        check_context(self.context)
+        check_batch(self.batch)
+        cache_format(self.kv_dtype)
