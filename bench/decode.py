@@ -94,7 +94,9 @@ def _time(shape: Case, extra: dict[str, Any], seconds: float, ours: bool) -> lis
 
 def _best(results: Iterable[Result], names: tuple[str, ...]) -> Result | None:
     return min(
-        (r for r in results if r.implementation in names and r.median_s), key=lambda r: r.median_s or 0.0, default=None
+        (r for r in results if r.case.implementation in names and r.median_s),
+        key=lambda r: r.median_s or 0.0,
+        default=None,
     )
 
 
@@ -125,11 +127,11 @@ def row(results: list[Result]) -> str:
     best = _best(results, OURS)
     first = results[0]
     cells = [
-        first.phase,
-        first.dtype,
-        str(first.batch),
-        str(first.n_kv_heads),
-        units.tokens(first.context) + (" †" if any("other processes took" in r.note for r in results) else ""),
+        first.case.phase,
+        first.case.dtype,
+        str(first.case.batch),
+        str(first.case.n_kv_heads),
+        units.tokens(first.case.context) + (" †" if any("other processes took" in r.note for r in results) else ""),
         units.duration(first.floor_s or 0.0),
         first.bound,
     ]
@@ -137,13 +139,13 @@ def row(results: list[Result]) -> str:
         return "| " + " | ".join(cells) + " | none ran |"
     limit = LIMITS[best.bound]
     cells += [
-        best.implementation,
+        best.case.implementation,
         units.duration(best.median_s),
         units.duration(best.iqr_s or 0.0),
         f"{best.times_floor:.2f}",
-        f"{limit} {'✓' if best.times_floor <= limit else '✗'}" if best.phase == "decode" else "–",
+        f"{limit} {'✓' if best.times_floor <= limit else '✗'}" if best.case.phase == "decode" else "–",
     ]
-    times = {r.implementation: r.median_s for r in results}
+    times = {r.case.implementation: r.median_s for r in results}
     for name in _PEERS:
         time_s = times.get(name)
         cells.append(f"{time_s / best.median_s:.2f}" if time_s else "–")
@@ -152,6 +154,11 @@ def row(results: list[Result]) -> str:
 
 def _load(path: Path) -> dict[str, list[dict[str, Any]]]:
     return json.loads(path.read_text())["shapes"] if path.exists() else {}
+
+
+def _place(case: Case) -> tuple[Any, ...]:
+    """Where a shape stands in the table."""
+    return (case.phase, case.dtype, case.batch, -case.n_kv_heads, case.context)
 
 
 def _save(path: Path, kept: dict[str, Any], described: host.Host, processor: str) -> None:
@@ -166,8 +173,7 @@ def _save(path: Path, kept: dict[str, Any], described: host.Host, processor: str
     }
     path.write_text(json.dumps({**about, "shapes": kept}, indent=1, sort_keys=True) + "\n")
     rows = [[Result.from_json(r) for r in results] for results in kept.values()]
-    order = ("decode", "prefill")
-    rows.sort(key=lambda r: (order.index(r[0].phase), r[0].dtype, r[0].batch, -r[0].n_kv_heads, r[0].context))
+    rows.sort(key=lambda results: _place(results[0].case))
     lines = [
         f"# Decode and prefill on {processor}",
         "",

@@ -108,7 +108,7 @@ def _attention(device: str, end: float, seconds: float, out: Path) -> None:
             if result.median_s is None or result.unsteady:
                 print(f"{result.unsteady or result.note}: {result.case}", flush=True)
         for shape in shapes:
-            own = [result for result in timed if result.n_kv_heads == shape.n_kv_heads]
+            own = [result for result in timed if result.case.n_kv_heads == shape.n_kv_heads]
             if own:
                 print(decode.row(own), flush=True)
         run = runs.new(results, host=described.to_json(), calibration=calibration.to_json(), source="recorded")
@@ -119,7 +119,8 @@ def _attention(device: str, end: float, seconds: float, out: Path) -> None:
 def _table(results: list[Result], processor: str, out: Path) -> None:
     shapes: dict[tuple, list[Result]] = {}
     for r in results:
-        shapes.setdefault((r.phase, r.dtype, r.batch, r.n_kv_heads, r.context), []).append(r)
+        c = r.case
+        shapes.setdefault((c.phase, c.dtype, c.batch, c.n_kv_heads, c.context), []).append(r)
     lines = [f"# Decode and prefill on {processor}", "", *decode.header(), *(decode.row(rs) for rs in shapes.values())]
     (out / "table.md").write_text("\n".join(lines) + "\n")
 

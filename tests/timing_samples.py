@@ -12,18 +12,9 @@ HOST = {"cpu": "Test(R) CPU 3000 @ 2.00GHz", "cores": 2, "threads": 2, "system":
 def result(implementation="folded_sdpa", n_kv_heads=7, context=1024, median_s=0.013, floor_s=0.011, **sizes):
     case = Case(implementation, 7 * 11, n_kv_heads, 19, context, **{"device": "cpu", **sizes})
     return Result(
-        implementation=implementation,
-        n_heads=case.n_heads,
-        n_kv_heads=n_kv_heads,
-        head_dim=case.head_dim,
-        context=context,
-        batch=case.batch,
-        dtype=case.dtype,
-        device=case.device,
-        phase=case.phase,
+        case,
         median_s=median_s,
         iqr_s=None if median_s is None else 0.0017,
-        cache_bytes=case.cache_bytes,
         bytes_per_s=None if median_s is None else case_bytes(case) / median_s,
         error=3e-7,
         floor_s=floor_s,

@@ -22,7 +22,7 @@ def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
     if not (why := views.trouble(results)):
         return
     last = results[-1]
-    beside = views.recorded_beside(shape or views.shape_of(last), last.device)
+    beside = views.recorded_beside(shape or views.shape_of(last), last.case.device)
     unsteady(why, beside)
 
 

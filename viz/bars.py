@@ -9,7 +9,7 @@ from typing import NamedTuple
 from attention.memory.allocation import Step
 from attention.memory.counterfactuals import Variant
 from attention.serving.plan import MemoryBar
-from attention.timing.sharings import WayTime
+from attention.timing.sharings import SharingTime
 from attention.timing.views import faster, faster_text
 from attention.units import binary_bytes, duration, ratio
 from viz.spectrum import Quality
@@ -52,7 +52,7 @@ def ends(rows: Sequence[Variant]) -> tuple[Bar, ...]:
     )
 
 
-def times(rows: Sequence[WayTime]) -> tuple[Bar, ...]:
+def times(rows: Sequence[SharingTime]) -> tuple[Bar, ...]:
     """Seconds per decode step with half their interquartile range to either side; "…" while a time is not known,
     pale and without a comparison while it is not steady."""
     bars = []

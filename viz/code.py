@@ -23,11 +23,11 @@ WAYS = {
 
 
 def _label(result: Result) -> str:
-    n = result.n_kv_heads
-    shared = sharing.name(result.n_heads, n)
-    if n == result.n_heads:
+    n = result.case.n_kv_heads
+    shared = sharing.name(result.case.n_heads, n)
+    if n == result.case.n_heads:
         return shared
-    return f"{shared}: {WAYS.get(result.implementation, result.implementation)}"
+    return f"{shared}: {WAYS.get(result.case.implementation, result.case.implementation)}"
 
 
 def plot_trap(results: Sequence[Result]) -> go.Figure:
@@ -63,7 +63,7 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
         end_ms = 1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0)
         fig.add_annotation(x=end_ms, y=label, text=duration(r.median_s or 0), showarrow=False, xanchor="left", xshift=6)
     first = results[0]
-    name = f"Milliseconds · {held(first.context)}, {plain(first.dtype)}, {plain(first.device)}"
+    name = f"Milliseconds · {held(first.case.context)}, {plain(first.case.dtype)}, {plain(first.case.device)}"
     # room for the text beside the longest bar
     most = max(1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0) for r in shown)
     fig.update_xaxes(title_text=name, range=[0, 1.35 * most])

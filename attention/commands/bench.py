@@ -107,15 +107,15 @@ _HEADER = _line(_NAMES)
 
 
 def _row(r: Result) -> str:
-    timed = r.median_s is not None
+    case, timed = r.case, r.median_s is not None
     cells = (
-        r.implementation,
-        str(r.n_heads),
-        str(r.n_kv_heads),
-        str(r.head_dim),
-        units.tokens(r.context),
-        str(r.batch),
-        r.dtype,
+        case.implementation,
+        str(case.n_heads),
+        str(case.n_kv_heads),
+        str(case.head_dim),
+        units.tokens(case.context),
+        str(case.batch),
+        case.dtype,
         units.duration(r.median_s) if r.median_s is not None else "–",
         units.duration(r.iqr_s) if r.iqr_s is not None else "–",
         units.decimal(r.bytes_per_s, "B/s") if r.bytes_per_s is not None else "–",

@@ -66,9 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _line(r: Result) -> str:
     held = f"each K/V head on {r.copies} ranks" if r.copies > 1 else f"{r.kv_heads_per_rank} K/V heads per rank"
+    case = r.case
     return (
-        f"{r.n_heads}/{r.n_kv_heads} heads, context {units.tokens(r.context)}, {r.dtype}, {r.ranks} ranks: "
-        f"{units.binary_bytes(r.cache_bytes_per_rank)} of {units.binary_bytes(r.cache_bytes)} per rank ({held}); "
+        f"{case.n_heads}/{case.n_kv_heads} heads, context {units.tokens(case.context)}, {case.dtype}, {r.ranks} ranks: "
+        f"{units.binary_bytes(r.cache_bytes_per_rank)} of {units.binary_bytes(case.cache_bytes)} per rank ({held}); "
         f"step {units.duration(r.step_s)}, of it all-reduce {units.duration(r.all_reduce_s)}; "
         f"one process {units.duration(r.single_s)}; error {r.error:.1e} of {r.tolerance:.1e} allowed"
     )

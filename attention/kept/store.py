@@ -263,5 +263,5 @@ def save_results(results: Sequence[Result]) -> str:
     if not results:
         raise ValueError("nothing was timed, so there is no run to keep")
     # measured already while these were timed
-    calibration = calibrate(results[0].device).to_json()
+    calibration = calibrate(results[0].case.device).to_json()
     return link(store().save(new(results, calibration=calibration, source="command line")))

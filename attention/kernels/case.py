@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, astuple, dataclass, fields
 from typing import Any, Self
 
+from attention.errors import shown
 from attention.spec import check_size
 
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -51,38 +52,30 @@ class Case:
             ("device", self.device, DEVICES),
             ("phase", self.phase, PHASES),
         ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+            if not isinstance(value, str) or value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
         if not isinstance(self.implementation, str):
-            raise ValueError(f"implementation must be a name, got {self.implementation!r}")
+            raise ValueError(f"implementation must be a name, got {shown(self.implementation)}")
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises ValueError for an unknown field or a value out of range."""
-        return cls(**_known_fields(cls, values))
+        return cls(**_known_fields("case", values, {field.name for field in fields(cls)}))
 
     @property
     def group_size(self) -> int:
         return self.n_heads // self.n_kv_heads
 
     @property
-    def shape(self) -> tuple[int, int, int, int, int, str, str, str]:
-        """Cases of one shape are timed on the same tensors."""
-        return (
-            self.n_heads,
-            self.n_kv_heads,
-            self.head_dim,
-            self.context,
-            self.batch,
-            self.dtype,
-            self.device,
-            self.phase,
-        )
+    def shape(self) -> tuple[Any, ...]:
+        """Cases of one shape are timed on the same tensors: all fields but the implementation."""
+        return astuple(self)[1:]
 
     @property
-    def compared_with(self) -> tuple[int, int, int, int, str, str, str]:
+    def compared_with(self) -> tuple[Any, ...]:
         """Cases that are equal but for implementation and K/V heads are timed in the same rounds."""
-        return (self.n_heads, self.head_dim, self.context, self.batch, self.dtype, self.device, self.phase)
+        n_heads, _, *rest = self.shape
+        return (n_heads, *rest)
 
     @property
     def cache_bytes(self) -> int:
@@ -120,9 +113,10 @@ class Result:
     """A timing and what is needed to judge it.
 
     Attributes:
+        case: what was asked for, its device resolved.
         median_s, iqr_s: median and interquartile range of `repeats` runs in seconds; None if it was not timed
             (`note` says why).
-        cache_bytes: bytes of K and V. bytes_per_s: the least traffic divided by the median.
+        bytes_per_s: the least traffic divided by the median.
         error: largest deviation from the float64 reference, divided by the reference's root mean square;
             tolerance: what dtype and context allow.
         floor_s: max(bytes / bandwidth, flops / matmul rate), both measured in this run; times_floor: median / floor.
@@ -134,23 +128,14 @@ class Result:
         unsteady: why nothing may be concluded from it, in words; empty if it is steady.
     """
 
-    implementation: str
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    context: int
-    batch: int
-    dtype: str
-    device: str
+    case: Case
     median_s: float | None
     iqr_s: float | None
-    cache_bytes: int
     bytes_per_s: float | None
     error: float | None
     floor_s: float | None
     times_floor: float | None
     note: str = ""
-    phase: str = "decode"
     bound: str = ""
     repeats: int = 0
     tolerance: float | None = None
@@ -160,35 +145,42 @@ class Result:
     together: int = 0
     unsteady: str = ""
 
-    @property
-    def case(self) -> Case:
-        """What was asked for."""
-        return Case(**{field.name: getattr(self, field.name) for field in fields(Case)})
-
-    @property
-    def compared_with(self) -> tuple[int, int, int, int, str, str, str]:
-        """See :attr:`Case.compared_with`."""
-        return self.case.compared_with
-
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """One row: the case's fields, then the others."""
+        return as_row(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Raises ValueError for an unknown or missing field."""
-        known = _known_fields(cls, values)
+        """What `to_json` wrote, now or in an earlier version.
+
+        Raises:
+            ValueError: an unknown or missing field, a case out of range, or `cache_bytes` of another shape.
+        """
+        of_case = [field.name for field in fields(Case)]
+        own = [field for field in fields(cls) if field.name != "case"]
+        known = _known_fields("result", values, {*of_case, "cache_bytes", *(field.name for field in own)})
+        needed = [name for name in of_case if name != "phase"]
+        needed += ["cache_bytes", *(field.name for field in own if field.default is MISSING)]
+        for name in needed:
+            if name not in known:
+                raise ValueError(f"a timing must say its {name}")
+        case = Case(**{name: known.pop(name) for name in of_case if name in known})
+        if (cache_bytes := known.pop("cache_bytes")) != case.cache_bytes:
+            raise ValueError(f"cache_bytes must be {case.cache_bytes:,} for this shape, got {cache_bytes!r}")
         if isinstance(known.get("times_s"), list):
             known["times_s"] = tuple(known["times_s"])
-        for field in fields(cls):
-            if field.default is MISSING and field.name not in known:
-                raise ValueError(f"a timing must say its {field.name}")
-        return cls(**known)
+        return cls(case, **known)
 
 
-def _known_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+def as_row(result: Any) -> dict[str, Any]:
+    """A result that holds its `case` as one flat row: the case's fields and its bytes of K and V, then its own."""
+    own = asdict(result)
+    return {**own.pop("case"), "cache_bytes": result.case.cache_bytes, **own}
+
+
+def _known_fields(what: str, values: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
-        raise ValueError(f"a {cls.__name__.lower()} must be an object, got {values!r}")
-    known = {f.name for f in fields(cls)}
+        raise ValueError(f"a {what} must be an object, got {values!r}")
     unknown = [name for name in values if name not in known]
     if unknown:
         raise ValueError(f"unknown field {unknown[0]!r}; known are {', '.join(sorted(known))}")

@@ -86,7 +86,7 @@ def accelerator_roof(accelerator: Accelerator, weight_dtype: str) -> Roof:
 
 def host_roof(run: Run, dtype: str = "float32") -> Roof | None:
     """The roof of the machine a run was taken on, as it was measured in the run; None if it was not."""
-    own = [r for r in run.results if r.dtype == dtype]
+    own = [r for r in run.results if r.case.dtype == dtype]
     # what was measured between the timings themselves is nearer to them than the calibration before
     rate = max((r.flops_per_s or 0.0 for r in own), default=(run.calibration.get("flops_per_s") or {}).get(dtype))
     bandwidth = max((r.read_bytes_per_s or 0.0 for r in own), default=run.calibration.get("read_bytes_per_s"))
@@ -160,15 +160,15 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
     """What the fastest timing of each sharing reached: its rate of operations over its intensity."""
     best: dict[str, tuple[tuple[int, float], Point]] = {}
     for result in results:
-        if result.median_s is None or result.unsteady or result.dtype != dtype or result.phase != "decode":
-            continue
         case = result.case
+        if result.median_s is None or result.unsteady or case.dtype != dtype or case.phase != "decode":
+            continue
         rate = case_flops(case) / result.median_s
-        name = sharing.name(result.n_heads, result.n_kv_heads)
-        note = f"{result.implementation.replace('_', ' ')}, context {result.context:,}, batch {result.batch}"
+        name = sharing.name(case.n_heads, case.n_kv_heads)
+        note = f"{case.implementation.replace('_', ' ')}, context {case.context:,}, batch {case.batch}"
         point = Point(name, "measured", case_flops(case) / case_bytes(case), rate, note=note)
         # the largest cache is the least helped by the processor's own caches
-        rank = (result.cache_bytes, rate)
+        rank = (case.cache_bytes, rate)
         if name not in best or rank > best[name][0]:
             best[name] = (rank, point)
     return tuple(point for _, point in best.values())

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
 
 import torch
@@ -348,10 +348,9 @@ def _result(
     if median_s is not None and cache and case.cache_bytes < cache:
         notes.append(f"K/V would fit the last-level cache ({binary_bytes(cache)}): flushed before each run")
     return Result(
-        **asdict(case),
+        case,
         median_s=median_s,
         iqr_s=high - low if median_s is not None else None,
-        cache_bytes=case.cache_bytes,
         bytes_per_s=case_bytes(case) / median_s if median_s else None,
         error=entry.error if entry.error is not None and entry.error != float("inf") else None,
         floor_s=floor_s,

@@ -68,7 +68,7 @@ class Run:
 
     @property
     def device(self) -> str:
-        return self.results[0].device if self.results else "cpu"
+        return self.results[0].case.device if self.results else "cpu"
 
     @property
     def processor(self) -> str:
@@ -161,7 +161,7 @@ def title_of(results: Iterable[Result]) -> str:
         return "nothing timed"
 
     def listed(name: str) -> str:
-        return ", ".join(dict.fromkeys(str(getattr(result, name)) for result in results))
+        return ", ".join(dict.fromkeys(str(getattr(result.case, name)) for result in results))
 
     return (
         f"{listed('phase')}, {listed('n_heads')} query heads of {listed('head_dim')}, "
@@ -199,7 +199,7 @@ def parse(text: str | bytes) -> Run:
     if not isinstance(values["host"], dict) or not isinstance(values["host"].get("cpu"), str):
         raise ValueError("host must be an object that names its cpu")
     results = tuple(_result(row, number) for number, row in enumerate(rows, 1))
-    if len({result.device for result in results}) > 1:
+    if len({result.case.device for result in results}) > 1:
         raise ValueError("results must be of one device")
     return Run(
         results=results,
@@ -225,9 +225,9 @@ def _result(row: Any, number: int) -> Result:
     """One timing, checked against the arithmetic of its own shape."""
     try:
         result = Result.from_json(row)
-        if not isinstance(result.implementation, str) or not re.fullmatch(r"[a-z0-9_]{1,40}", result.implementation):
-            raise ValueError(f"implementation must be a name, got {shown(result.implementation)}")
         case = result.case
+        if not re.fullmatch(r"[a-z0-9_]{1,40}", case.implementation):
+            raise ValueError(f"implementation must be a name, got {shown(case.implementation)}")
         if case.device == "auto":
             raise ValueError("device must say where it was timed, got 'auto'")
         for name in NUMBERS:
@@ -238,8 +238,6 @@ def _result(row: Any, number: int) -> Result:
         _repeats(result)
         if result.bound not in ("", "memory", "arithmetic"):
             raise ValueError(f"bound must be memory or arithmetic, got {shown(result.bound)}")
-        if result.cache_bytes != case.cache_bytes:
-            raise ValueError(f"cache_bytes must be {case.cache_bytes:,} for this shape, got {result.cache_bytes!r}")
         if result.median_s:
             _agrees("bytes_per_s", result.bytes_per_s, case_bytes(case) / result.median_s)
             if result.floor_s:

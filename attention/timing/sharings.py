@@ -8,14 +8,16 @@ from typing import NamedTuple
 from attention import sharing
 from attention.kernels.case import Case, Result
 from attention.spec import Kind, Layer
+from attention.timing.views import fastest
 
 TIMED = ("folded_sdpa", "folded_matmul", "tall_matmul", "split_matmul")
 """Implementations that read each K/V head once; the fastest of them stands for a way of sharing."""
+_COMPARED = ("n_heads", "head_dim", "context", "dtype")
 MAX_TIMED_BYTES = 256 * 2**20
 """Largest cache of one layer that a visitor's timing fills, as MHA."""
 
 
-class WayTime(NamedTuple):
+class SharingTime(NamedTuple):
     """One way to share and its fastest time for one decode step of one layer; None while it is not known."""
 
     label: str
@@ -53,20 +55,17 @@ def timed_cases(layer: Layer, context: int, dtype: str = "float32") -> tuple[Cas
     return tuple(case(n, held, name) for n in timed_sharings(layer) for name in TIMED)
 
 
-def times(cases: Iterable[Case], results: Iterable[Result], own: int | None) -> tuple[WayTime, ...]:
+def times(cases: Iterable[Case], results: Iterable[Result], own: int | None) -> tuple[SharingTime, ...]:
     """The fastest result of each sharing among `cases`, in their order; results of other shapes are left out.
 
     Args:
         own: the model's number of K/V heads, None if it is not timed.
     """
-    cases = list(cases)
-    by_shape = {case.n_kv_heads: (case.n_heads, case.head_dim, case.context, case.dtype) for case in cases}
-    best: dict[int, Result] = {}
-    for result in results:
-        shape = (result.n_heads, result.head_dim, result.context, result.dtype)
-        if result.median_s is None or by_shape.get(result.n_kv_heads) != shape:
-            continue
-        known = best.get(result.n_kv_heads)
-        if known is None or known.median_s is None or result.median_s < known.median_s:
-            best[result.n_kv_heads] = result
-    return tuple(WayTime(sharing.name(shape[0], n), n, n == own, best.get(n)) for n, shape in by_shape.items())
+    by_heads = {case.n_kv_heads: case for case in cases}
+
+    def asked(case: Case) -> bool:
+        like = by_heads.get(case.n_kv_heads)
+        return like is not None and all(getattr(case, name) == getattr(like, name) for name in _COMPARED)
+
+    best = fastest(result for result in results if asked(result.case))
+    return tuple(SharingTime(sharing.name(case.n_heads, n), n, n == own, best.get(n)) for n, case in by_heads.items())

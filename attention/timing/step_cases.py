@@ -100,6 +100,8 @@ class StepCase:
 class StepResult:
     """A timed layer and what it means for the model. Times in seconds; None where not timed (`note` says why).
 
+    It does not hold its StepCase: rows that were kept or shared so far say less of it than a StepCase needs.
+
     Attributes:
         layer_s, iqr_s: one decode step of one layer, median and interquartile range.
         token_s: layer_s times n_layers: one token for each sequence. tokens_per_s: of the whole batch.

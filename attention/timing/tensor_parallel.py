@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 from typing import Any
@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from attention.kernels import reference
-from attention.kernels.case import DTYPES, Case, check_bytes
+from attention.kernels.case import DTYPES, Case, as_row, check_bytes
 from attention.kernels.registry import implementation
 from attention.timing import host
 from attention.timing.benchmark import RESERVE, relative_error, tolerance
@@ -75,18 +75,10 @@ class Result:
         error: of the sum against float64 in one process, divided by its root mean square.
     """
 
-    implementation: str
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    context: int
-    batch: int
-    dtype: str
-    device: str
+    case: Case
     ranks: int
     copies: int
     kv_heads_per_rank: int
-    cache_bytes: int
     cache_bytes_per_rank: int
     threads_per_rank: int
     step_s: float
@@ -96,7 +88,7 @@ class Result:
     tolerance: float
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return as_row(self)
 
 
 def start(device: str) -> tuple[int, int]:
@@ -176,18 +168,10 @@ def run_case(case: Case) -> Result:
     dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
     step_s, all_reduce_s, single_s, error = numbers.tolist()
     return Result(
-        implementation=case.implementation,
-        n_heads=case.n_heads,
-        n_kv_heads=case.n_kv_heads,
-        head_dim=case.head_dim,
-        context=case.context,
-        batch=case.batch,
-        dtype=case.dtype,
-        device=case.device,
+        case,
         ranks=ranks,
         copies=max(1, ranks // case.n_kv_heads),
         kv_heads_per_rank=own.n_kv_heads,
-        cache_bytes=case.cache_bytes,
         cache_bytes_per_rank=k.nbytes + v.nbytes,
         threads_per_rank=threads,
         step_s=step_s,

@@ -76,7 +76,7 @@ class Curve(NamedTuple):
 
 
 def shape_of(result: Result) -> Shape:
-    return Shape(result.n_heads, result.head_dim, result.context, result.batch, result.dtype, result.phase)
+    return Shape(*(getattr(result.case, name) for name in Shape._fields))
 
 
 def shapes(results: Iterable[Result]) -> tuple[Shape, ...]:
@@ -93,36 +93,34 @@ def describe(shape: Shape) -> str:
 
 def bars(results: Iterable[Result], shape: Shape) -> tuple[Bar, ...]:
     """The timings of one shape, by implementation in the order of the lesson, then by K/V heads, most first."""
-    known = [*names.DECODE, *names.PREFILL]
     timed = [r for r in results if shape_of(r) == shape and r.median_s is not None]
-    timed.sort(key=lambda r: (known.index(r.implementation) if r.implementation in known else 99, -r.n_kv_heads))
-    return tuple(_bar(r, names.label(r.implementation)) for r in timed)
+    order = {name: place for place, name in enumerate(dict.fromkeys([*names.DECODE, *names.PREFILL]))}
+    timed.sort(key=lambda r: (order.get(r.case.implementation, 99), -r.case.n_kv_heads))
+    return tuple(_bar(r, names.label(r.case.implementation)) for r in timed)
 
 
 def _bar(result: Result, name: str) -> Bar:
     assert result.median_s is not None
     return Bar(
         name,
-        result.n_kv_heads,
-        result.n_heads,
+        result.case.n_kv_heads,
+        result.case.n_heads,
         result.median_s,
         result.iqr_s or 0.0,
         result.floor_s or 0.0,
         result.bound,
-        result.implementation,
+        result.case.implementation,
         result.unsteady,
     )
 
 
-def fastest(results: Iterable[Result], shape: Shape) -> dict[int, Result]:
-    """For each number of K/V heads, most first, the fastest timing of the shape."""
+def fastest(results: Iterable[Result], shape: Shape | None = None) -> dict[int, Result]:
+    """For each number of K/V heads, most first, the fastest timing, of the shape if one is given."""
     best: dict[int, Result] = {}
-    for result in results:
-        if result.median_s is None or shape_of(result) != shape:
-            continue
-        known = best.get(result.n_kv_heads)
-        if known is None or known.median_s is None or result.median_s < known.median_s:
-            best[result.n_kv_heads] = result
+    # a stable order: of two that are equally fast the first counts
+    for result in sorted(results, key=lambda r: r.median_s or 0.0):
+        if result.median_s is not None and shape in (None, shape_of(result)):
+            best.setdefault(result.case.n_kv_heads, result)
     return dict(sorted(best.items(), reverse=True))
 
 
@@ -135,15 +133,15 @@ def curves(results: Sequence[Result], shape: Shape) -> tuple[Curve, ...]:
                 found.setdefault(n_kv_heads, []).append(result)
     out = []
     for n_kv_heads, points in sorted(found.items(), reverse=True):
-        points.sort(key=lambda r: r.context)
+        points.sort(key=lambda r: r.case.context)
         out.append(
             Curve(
                 n_kv_heads,
                 shape.n_heads,
-                tuple(p.context for p in points),
+                tuple(p.case.context for p in points),
                 tuple(p.median_s or 0.0 for p in points),
                 tuple(p.floor_s or 0.0 for p in points),
-                tuple(names.label(p.implementation) for p in points),
+                tuple(names.label(p.case.implementation) for p in points),
             )
         )
     return tuple(out)
@@ -186,7 +184,7 @@ def faster(base: Result, other: Result) -> Interval | None:
     if base.unsteady or other.unsteady or not base.median_s or not other.median_s:
         return None
     if base.times_s or other.times_s:
-        same = base.together == other.together and base.compared_with == other.compared_with
+        same = base.together == other.together and base.case.compared_with == other.case.compared_with
         return ratio_interval(base.times_s, other.times_s) if same else None
     return Interval(*[base.median_s / other.median_s] * 3)
 
@@ -209,7 +207,7 @@ def speedups(results: Iterable[Result], shape: Shape) -> tuple[Speed, ...]:
     best = list(fastest(results, shape).values())
     return tuple(
         Speed(
-            sharing.name(result.n_heads, result.n_kv_heads),
+            sharing.name(result.case.n_heads, result.case.n_kv_heads),
             result.median_s or 0.0,
             result.times_floor,
             None if result is best[0] else faster(best[0], result),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attention.kernels import reference
-from attention.kernels.case import Result
+from attention.kernels.case import Case, Result
 from attention.timing.benchmark import relative_error, tolerance
 from bench import __main__ as bench_main
 from bench import decode
@@ -30,7 +30,7 @@ def test_peers_equal_the_specification(phase: str, n_kv_heads: int) -> None:
 
 def timed(name: str, median_s: float | None, bound: str = "memory") -> Result:
     return Result(
-        name, 32, 8, 128, 4096, 1, "float32", "cpu", median_s, 1e-5, 1, 1.0, 1e-6, 0.001,
+        Case(name, 32, 8, 128, 4096, 1, "float32", "cpu"), median_s, 1e-5, 1.0, 1e-6, 0.001,
         median_s / 0.001 if median_s else None, bound=bound,
     )  # fmt: skip
 

@@ -94,7 +94,7 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(
     with page.expect_download() as download:
         button(page, "JSON").click()
     taken = runs.parse(Path(download.value.path()).read_bytes())
-    assert [(r.n_kv_heads, r.implementation) for r in taken.results] == [
+    assert [(r.case.n_kv_heads, r.case.implementation) for r in taken.results] == [
         (8, "enable_gqa"), (8, "folded_sdpa"), (2, "enable_gqa"), (2, "folded_sdpa"),
     ]  # fmt: skip
     assert all((r.times_floor or 0) >= 1 and r.together == 1 for r in taken.results)

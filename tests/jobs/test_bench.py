@@ -29,7 +29,7 @@ def test_the_job_emits_results_and_describes_the_host() -> None:
     payload = {"cases": [{"implementation": "folded_sdpa", "context": 31, "n_heads": 4, "n_kv_heads": 2}]}
     emitted, summary = run_job({**payload, "seconds_per_case": 0.01})
     timed = [e for e in emitted if "implementation" in e]
-    assert [Result.from_json(e).context for e in timed] == [31, 31]
+    assert [Result.from_json(e).case.context for e in timed] == [31, 31]
     assert [e["repeats"] > 1 for e in timed] == [False, True]
     assert summary["host"]["cores"] >= 1
     assert summary["calibration"]["name"] == "test"

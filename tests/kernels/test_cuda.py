@@ -37,7 +37,7 @@ def test_results_say_their_floor_and_their_error() -> None:
     case = Case("folded_matmul", 8, 2, 64, 4096, 2, "bfloat16", "cuda")
     cases = [case, replace(case, implementation="enable_gqa")]
     for result in benchmark.run_cases(cases, seconds_per_case=0.05):
-        assert result.device == "cuda"
+        assert result.case.device == "cuda"
         assert result.median_s, result.note
         assert result.floor_s
         assert result.error is not None

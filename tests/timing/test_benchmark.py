@@ -42,10 +42,9 @@ def times(cases: list[Case], **options: Any) -> list[Result]:
 
 def test_a_timing_is_consistent() -> None:
     (result,) = times([SMALL])
-    assert (result.implementation, result.n_heads, result.n_kv_heads, result.head_dim) == ("folded_matmul", 6, 3, 10)
-    assert (result.context, result.batch, result.dtype, result.device) == (101, 2, "float32", "cpu")
+    assert result.case == Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
     # K and V: 2 · batch · heads · context · head_dim · 4 bytes; query and result: 2 · batch · heads · head_dim · 4
-    assert result.cache_bytes == 2 * 2 * 3 * 101 * 10 * 4 == 48_480
+    assert result.case.cache_bytes == 2 * 2 * 3 * 101 * 10 * 4 == 48_480
     assert case_bytes(SMALL) == 48_480 + 2 * 2 * 6 * 10 * 4 == 49_440
     # two products of 2 · batch · heads · head_dim · context operations
     assert case_flops(SMALL) == 2 * 2 * 2 * 6 * 10 * 101 == 48_480
@@ -71,7 +70,7 @@ def test_causal_prefill_counts_half_the_square() -> None:
     assert case_flops(case) == 4 * 2 * 6 * 10 * (7 + 6 + 5 + 4 + 3 + 2 + 1)
     assert case_bytes(case) == 2 * 2 * 3 * 7 * 10 * 4 + 2 * 2 * 6 * 7 * 10 * 4
     (result,) = times([case])
-    assert result.phase == "prefill"
+    assert result.case.phase == "prefill"
     assert result.median_s
 
 
@@ -87,7 +86,7 @@ def test_implementations_of_a_shape_take_turns_in_changing_order() -> None:
     log: list[str] = []
     extra = {name: spy(log, name) for name in "abc"}
     results = times([replace(LARGER, implementation=name) for name in "abc"], extra=extra)
-    assert [r.implementation for r in results] == ["a", "b", "c"]
+    assert [r.case.implementation for r in results] == ["a", "b", "c"]
     # each is checked and warmed up, then all take turns, forth and back
     assert "".join(log[:6]) == "aabbcc"
     assert "".join(log[6:18]) == "abccbaabccba"
@@ -121,10 +120,10 @@ def test_what_waits_for_a_compiler_is_prepared_last() -> None:
         [replace(LARGER, implementation=name) for name in extra], seconds_per_case=0.01, extra=extra, provisional=True
     )
     first = next(stream)
-    assert (first.implementation, first.repeats, first.unsteady) == ("plain", 1, "still being timed")
+    assert (first.case.implementation, first.repeats, first.unsteady) == ("plain", 1, "still being timed")
     assert "slow" not in log
     known = list(stream)
-    assert [r.implementation for r in known if r.repeats > 1][-2:] == ["slow", "plain"]
+    assert [r.case.implementation for r in known if r.repeats > 1][-2:] == ["slow", "plain"]
 
 
 def test_no_time_lies_below_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,11 +154,11 @@ def test_shapes_come_one_after_another_and_stream() -> None:
     cases = [replace(SMALL, implementation=name, context=context) for name in "ab" for context in (11, 13)]
     stream = benchmark.run_cases(cases, seconds_per_case=0.01, extra=extra)
     first = next(stream)
-    assert (first.implementation, first.context) == ("a", 11)
+    assert (first.case.implementation, first.case.context) == ("a", 11)
     seen = len(log)
-    assert [(r.implementation, r.context) for r in itertools.islice(stream, 1)] == [("b", 11)]
+    assert [(r.case.implementation, r.case.context) for r in itertools.islice(stream, 1)] == [("b", 11)]
     assert len(log) == seen
-    assert [(r.implementation, r.context) for r in stream] == [("a", 13), ("b", 13)]
+    assert [(r.case.implementation, r.case.context) for r in stream] == [("a", 13), ("b", 13)]
     assert len(log) > seen
 
 
@@ -218,7 +217,7 @@ def test_a_wrong_implementation_is_not_timed() -> None:
         raise RuntimeError("No available kernel.\nmore lines")
 
     extra = {f.__name__: Implementation(f.__name__, "", "", f) for f in (wrong, broken, refusing)}
-    by_name = {r.implementation: r for r in times([replace(SMALL, implementation=n) for n in extra], extra=extra)}
+    by_name = {r.case.implementation: r for r in times([replace(SMALL, implementation=n) for n in extra], extra=extra)}
     assert all(r.median_s is None and r.bytes_per_s is None and r.repeats == 0 for r in by_name.values())
     assert by_name["wrong"].note == by_name["broken"].note == "not timed: wrong beyond the tolerance"
     assert by_name["wrong"].error is not None
@@ -244,7 +243,7 @@ def test_stop_is_asked_between_runs() -> None:
     assert next(asked) == 7
     stream = benchmark.run_cases([SMALL, replace(SMALL, context=103)], seconds_per_case=0.01, should_stop=lambda: stop)
     stop = False
-    assert next(stream).context == 101
+    assert next(stream).case.context == 101
     stop = True
     assert list(stream) == []
 

@@ -42,7 +42,7 @@ def test_rows_follow_the_lesson_and_leave_out_what_was_not_timed():
 
 def test_the_fastest_of_each_way_to_share():
     best = views.fastest(RESULTS, SHAPE)
-    assert {n: (r.implementation, r.median_s) for n, r in best.items()} == {
+    assert {n: (r.case.implementation, r.median_s) for n, r in best.items()} == {
         77: ("repeat_sdpa", 0.11),
         7: ("folded_sdpa", 0.019),
     }

@@ -10,7 +10,7 @@ from attention.serving import plan as serving
 from attention.serving.fit import Setup
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
 from attention.timing import sharings
-from attention.timing.sharings import WayTime
+from attention.timing.sharings import SharingTime
 from tests.timing_samples import timed
 from viz import bars
 from viz.spectrum import Quality
@@ -32,7 +32,7 @@ def test_ways_to_share():
 def test_times_are_compared_with_the_first_and_missing_ones_wait():
     mha = timed([4e-3, 4.1e-3, 3.9e-3, 4e-3, 4e-3, 4e-3], n_kv_heads=77)
     gqa = timed([1e-3, 1e-3, 1e-3, 1e-3, 1e-3, 1e-3], n_kv_heads=7)
-    rows = (WayTime("MHA", 77, False, mha), WayTime("GQA-7", 7, True, gqa), WayTime("MQA", 1, False))
+    rows = (SharingTime("MHA", 77, False, mha), SharingTime("GQA-7", 7, True, gqa), SharingTime("MQA", 1, False))
     first, second, third = bars.times(rows)
     assert (first.text, first.end, first.spread, first.pale) == ("4.00 ms", 4e-3, (mha.iqr_s or 0) / 2, False)
     assert (second.text, second.own) == ("1.00 ms · 4.00× as fast (3.90–4.10)", True)
@@ -42,7 +42,7 @@ def test_times_are_compared_with_the_first_and_missing_ones_wait():
 def test_what_is_not_steady_is_pale_and_not_compared():
     mha = timed([4e-3] * 6, n_kv_heads=77, unsteady="other processes took 40% of the processor")
     gqa = timed([1e-3] * 6, n_kv_heads=7)
-    first, second = bars.times((WayTime("MHA", 77, False, mha), WayTime("GQA-7", 7, True, gqa)))
+    first, second = bars.times((SharingTime("MHA", 77, False, mha), SharingTime("GQA-7", 7, True, gqa)))
     assert (first.pale, second.pale) == (True, False)
     assert second.text == "1.00 ms"
 

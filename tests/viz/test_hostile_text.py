@@ -83,7 +83,7 @@ FIGURES: dict[str, Callable[[str], Any]] = {
     "no curves": lambda text: timings.plot_curves([], text),
     "roofline": _roofline,
     "trap": lambda text: code.plot_trap(
-        [replace(result(n), implementation=text, dtype=text, device=text) for n in ("folded_sdpa", "enable_gqa")]
+        [replace(r, case=replace(r.case, implementation=text)) for r in (result(), result("enable_gqa"))]
     ),
     "decode step": lambda text: decode_step.plot_steps([StepRow(text, "GQA-7", 7, 11, None)], text),
     "no decode step": lambda text: decode_step.plot_steps([], text),

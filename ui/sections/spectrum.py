@@ -89,13 +89,8 @@ def cases(spec: ModelSpec, points: tuple[Point, ...], load: Load) -> list[dict[s
 
 def best_results(job: Seen | None, spec: ModelSpec) -> dict[int, Result]:
     """The fastest result by number of K/V heads, of this model's heads only."""
-    best: dict[int, Result] = {}
-    for result in jobs.timings(job):
-        if result.median_s and (result.n_heads, result.head_dim) == (spec.n_heads, spec.head_dim):
-            known = best.get(result.n_kv_heads)
-            if known is None or result.median_s < (known.median_s or 0):
-                best[result.n_kv_heads] = result
-    return best
+    own = (spec.n_heads, spec.head_dim)
+    return views.fastest(r for r in jobs.timings(job) if (r.case.n_heads, r.case.head_dim) == own)
 
 
 def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Seen | None) -> figures.Costs:
@@ -196,12 +191,7 @@ def table_one_cases() -> list[dict[str, Any]]:
 
 def draw_table_one(job: Seen | None) -> None:
     """This host's times of those cases, the faster implementation of each."""
-    best: dict[int, Result] = {}
-    for result in jobs.timings(job):
-        known = best.get(result.n_kv_heads)
-        if result.median_s and (known is None or result.median_s < (known.median_s or 0)):
-            best[result.n_kv_heads] = result
-    results = [best[k] for k in sorted(best, reverse=True)]
+    results = list(views.fastest(jobs.timings(job)).values())
     if results:
         measured.notice(results)
         frame.chart(

@@ -156,11 +156,11 @@ def table(results: Iterable[Result], key: str) -> None:
     number = st.column_config.NumberColumn
     frame.table(
         {
-            "Implementation": column(lambda r: kernel_names.label(r.implementation)),
-            "K/V heads": column(lambda r: r.n_kv_heads),
-            "Context": column(lambda r: r.context),
-            "Batch": column(lambda r: r.batch),
-            "Data type": column(lambda r: r.dtype),
+            "Implementation": column(lambda r: kernel_names.label(r.case.implementation)),
+            "K/V heads": column(lambda r: r.case.n_kv_heads),
+            "Context": column(lambda r: r.case.context),
+            "Batch": column(lambda r: r.case.batch),
+            "Data type": column(lambda r: r.case.dtype),
             "Median (ms)": scaled("median_s", 1e3),
             "Steady": column(lambda r: "" if r.median_s is None else "no" if r.unsteady else "yes"),
             "Spread (ms)": scaled("iqr_s", 1e3),
@@ -169,8 +169,8 @@ def table(results: Iterable[Result], key: str) -> None:
             "Bound by": column(lambda r: r.bound),
             "GB/s": scaled("bytes_per_s", 1e-9),
             "Error": column(lambda r: r.error),
-            "Query heads": column(lambda r: f"{r.n_heads} of {r.head_dim}"),
-            "Phase": column(lambda r: r.phase),
+            "Query heads": column(lambda r: f"{r.case.n_heads} of {r.case.head_dim}"),
+            "Phase": column(lambda r: r.case.phase),
             "Note": column(lambda r: "; ".join(part for part in (r.unsteady, r.note) if part)),
         },
         key=key,
@@ -262,6 +262,6 @@ def kept(found: Sequence[Run]) -> None:
 
 def explanations(results: Iterable[Result]) -> None:
     """What is to be learnt from each implementation that was timed."""
-    timed = dict.fromkeys((r.phase, r.implementation) for r in results)
+    timed = dict.fromkeys((r.case.phase, r.case.implementation) for r in results)
     known = [kernel_names.table(phase)[name] for phase, name in timed if name in kernel_names.table(phase)]
     st.markdown("\n".join(f"- **{name.label}**: {name.why}" for name in known))
