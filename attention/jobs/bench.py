@@ -7,7 +7,11 @@ from typing import Any
 
 from attention.kernels.case import Case
 from attention.timing import benchmark, host
+from attention.timing.payload import cases_of, options_of
 from attention.timing.steadiness import STILL_TIMED
+
+MOST = 500
+"""Cases of one run at most."""
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -19,17 +23,8 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     Raises:
         ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
     """
-    cases = _cases(payload)
-    seconds = payload.get("seconds_per_case", 0.6)
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
-        raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
-    timed = benchmark.run_cases(
-        cases,
-        should_stop=should_stop,
-        seconds_per_case=seconds,
-        memory_bytes=payload.get("memory_bytes"),
-        provisional=True,
-    )
+    cases = cases_of(payload, Case.from_json, MOST)
+    timed = benchmark.run_cases(cases, should_stop=should_stop, **options_of(payload, seconds=0.6))
     emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
     begun: set[Case] = set()
     finished = 0
@@ -50,11 +45,4 @@ def _progress(finished: int, begun: set[Case], cases: list[Case]) -> str:
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
     """Memory the largest case needs, for the check before the run."""
-    return max(benchmark.memory_needed(case) for case in _cases(payload))
-
-
-def _cases(payload: dict[str, Any]) -> list[Case]:
-    raw = payload.get("cases")
-    if not isinstance(raw, list) or not 1 <= len(raw) <= 500:
-        raise ValueError("cases must be a list of 1 to 500 cases")
-    return [Case.from_json(case) for case in raw]
+    return max(benchmark.memory_needed(case) for case in cases_of(payload, Case.from_json, MOST))

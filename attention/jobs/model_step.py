@@ -8,6 +8,10 @@ from typing import Any
 
 from attention.timing import host, model_step
 from attention.timing.benchmark import resolve_device
+from attention.timing.payload import cases_of, options_of
+
+MOST = 200
+"""Cases of one run at most."""
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -19,17 +23,8 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     Raises:
         ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
     """
-    cases = _cases(payload)
-    seconds = payload.get("seconds_per_case", 1.5)
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= 60:
-        raise ValueError(f"seconds_per_case must be above 0 and at most 60, got {seconds!r}")
-    timed = model_step.run_steps(
-        cases,
-        should_stop=should_stop,
-        seconds_per_case=seconds,
-        memory_bytes=payload.get("memory_bytes"),
-        provisional=True,
-    )
+    cases = cases_of(payload, model_step.StepCase.from_json, MOST)
+    timed = model_step.run_steps(cases, should_stop=should_stop, **options_of(payload, seconds=1.5))
     emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
     seen: Counter[tuple[str, int]] = Counter()
     most = 3 if cases[0].prefill else 2
@@ -44,11 +39,4 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
     """Memory the largest case needs, for the check before the run."""
-    return max(case.memory_bytes for case in _cases(payload))
-
-
-def _cases(payload: dict[str, Any]) -> list[model_step.StepCase]:
-    raw = payload.get("cases")
-    if not isinstance(raw, list) or not 1 <= len(raw) <= 200 or not all(isinstance(case, dict) for case in raw):
-        raise ValueError("cases must be a list of 1 to 200 cases")
-    return [model_step.StepCase.from_json(case) for case in raw]
+    return max(case.memory_bytes for case in cases_of(payload, model_step.StepCase.from_json, MOST))

@@ -1,10 +1,10 @@
 """The floor of a decode step: the bytes it must move, the operations it must do, and which of the two binds.
 
-``time ≥ max(bytes / bandwidth, flops / peak)`` (Williams, Waterman, Patterson 2009). It is a bound, not a
-promise: interconnect, launch times, sampling and everything not counted here only add to it. Counted are the fewest
-weights that a step can read, once (``parameters.py``: tables that are looked up count one row, and of the experts those
-that one token chooses), the states once per sequence, and two operations per multiply-add. What a batch of several
-tokens reads of the experts is an expectation, and stands apart from the bound.
+``floor.py`` says what follows from the two; here they are counted. A floor is a bound, not a promise: interconnect,
+launch times, sampling and everything not counted here only add to it. Counted are the fewest weights that a step can
+read, once (``parameters.py``: tables that are looked up count one row, and of the experts those that one token
+chooses), the states once per sequence, and two operations per multiply-add. What a batch of several tokens reads of
+the experts is an expectation, and stands apart from the bound.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
+from attention.floor import Floor, floor
 from attention.formats import WEIGHT_BITS, CacheFormat, cache_format, weight_bytes
 from attention.memory.allocation import allocate
 from attention.memory.footprint import (
@@ -28,30 +29,6 @@ from attention.memory.terms import (
 )
 from attention.parameters import STATED, Parameters
 from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_size
-
-MEMORY, COMPUTE = "memory", "compute"
-
-
-class Floor(NamedTuple):
-    """The least a piece of work can take.
-
-    Attributes:
-        moved_bytes, flops: what must be moved and computed, on one device.
-        memory_s, compute_s: the time each needs alone (compute_s None: no peak known for this dtype).
-        time_s: the larger; binds: which one it is.
-    """
-
-    moved_bytes: int
-    flops: int
-    memory_s: float
-    compute_s: float | None
-    time_s: float
-    binds: str
-
-    @property
-    def intensity(self) -> float:
-        """Operations per byte moved."""
-        return self.flops / self.moved_bytes if self.moved_bytes else 0.0
 
 
 class DecodeFloor(NamedTuple):
@@ -84,17 +61,6 @@ class DecodeFloor(NamedTuple):
     @property
     def sequence_tokens_per_s(self) -> float:
         return 1 / self.floor.time_s
-
-
-def floor(moved_bytes: int, flops: int, bytes_per_s: float, flops_per_s: float | None) -> Floor:
-    """Floor of work with these totals on a device with these peaks."""
-    if not bytes_per_s > 0 or (flops_per_s is not None and not flops_per_s > 0):
-        raise ValueError(f"bytes_per_s and flops_per_s must be above 0, got {bytes_per_s!r} and {flops_per_s!r}")
-    memory_s = moved_bytes / bytes_per_s
-    compute_s = None if flops_per_s is None else flops / flops_per_s
-    if compute_s is not None and compute_s > memory_s:
-        return Floor(moved_bytes, flops, memory_s, compute_s, compute_s, COMPUTE)
-    return Floor(moved_bytes, flops, memory_s, compute_s, memory_s, MEMORY)
 
 
 def attention_floor(

@@ -21,6 +21,7 @@ from statistics import median, quantiles
 import torch
 from torch import Tensor
 
+from attention.floor import MEMORY, floor
 from attention.kernels import reference
 from attention.kernels.case import (
     Case,
@@ -339,8 +340,8 @@ def _result(
     median_s = median(times) if times else None
     low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
     bandwidth, flops_per_s = rounds.rates([other.timed for other in entries if other.timed])
-    memory_s, arithmetic_s = case_bytes(case) / bandwidth, case_flops(case) / flops_per_s
-    floor_s = max(memory_s, arithmetic_s)
+    least = floor(case_bytes(case), case_flops(case), bandwidth, flops_per_s)
+    floor_s = least.time_s
     if median_s is not None and median_s < floor_s:
         floor_s = median_s  # its single run so far, or the rounding of its times
     if bandwidth > FASTER * rounds.pace.bytes_per_s:
@@ -356,7 +357,7 @@ def _result(
         floor_s=floor_s,
         times_floor=median_s / floor_s if median_s else None,
         note="; ".join(notes),
-        bound="memory" if memory_s >= arithmetic_s else "arithmetic",
+        bound="memory" if least.binds == MEMORY else "arithmetic",
         repeats=len(times),
         tolerance=_allowed(case),
         read_bytes_per_s=bandwidth,

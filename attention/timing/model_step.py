@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attention.floor import floor
 from attention.kernels import reference
 from attention.layers import GroupedQueryAttention, KVCache, attend
 from attention.timing import host
@@ -200,7 +201,7 @@ def _result(
     low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
     traffic = case.weight_bytes + case.cache_bytes
     bandwidth, flops_per_s = rounds.rates([other.step for other in entries])
-    floor_s = min(layer_s, max(traffic / bandwidth, case.decode_flops / flops_per_s))
+    floor_s = min(layer_s, floor(traffic, case.decode_flops, bandwidth, flops_per_s).time_s)
     return StepResult(
         variant=case.variant,
         n_layers=case.n_layers,

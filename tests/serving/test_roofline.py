@@ -3,18 +3,16 @@
 import pytest
 
 from attention.catalog.published import Accelerator, accelerator, model
+from attention.floor import COMPUTE, MEMORY, floor
 from attention.memory.footprint import sequence_bytes
 from attention.memory.load import Load
 from attention.serving.roofline import (
-    COMPUTE,
-    MEMORY,
     attainable_flops_per_s,
     attention_floor,
     batch_where_compute_binds,
     cache_share,
     compute_peak,
     decode_floor,
-    floor,
     layer_flops,
     ridge,
     traffic_crossover,

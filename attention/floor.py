@@ -1,0 +1,44 @@
+"""The least time that a piece of work can take on a device.
+
+``time ≥ max(bytes / bandwidth, flops / peak)`` (Williams, Waterman, Patterson 2009). For a data sheet's peaks and for
+rates measured between the rounds of a timing alike.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MEMORY, COMPUTE = "memory", "compute"
+
+
+class Floor(NamedTuple):
+    """The least a piece of work can take.
+
+    Attributes:
+        moved_bytes, flops: what must be moved and computed, on one device.
+        memory_s, compute_s: the time each needs alone (compute_s None: no peak known for this dtype).
+        time_s: the larger; binds: which one it is.
+    """
+
+    moved_bytes: int
+    flops: int
+    memory_s: float
+    compute_s: float | None
+    time_s: float
+    binds: str
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte moved."""
+        return self.flops / self.moved_bytes if self.moved_bytes else 0.0
+
+
+def floor(moved_bytes: int, flops: int, bytes_per_s: float, flops_per_s: float | None) -> Floor:
+    """Floor of work with these totals on a device with these peaks."""
+    if not bytes_per_s > 0 or (flops_per_s is not None and not flops_per_s > 0):
+        raise ValueError(f"bytes_per_s and flops_per_s must be above 0, got {bytes_per_s!r} and {flops_per_s!r}")
+    memory_s = moved_bytes / bytes_per_s
+    compute_s = None if flops_per_s is None else flops / flops_per_s
+    if compute_s is not None and compute_s > memory_s:
+        return Floor(moved_bytes, flops, memory_s, compute_s, compute_s, COMPUTE)
+    return Floor(moved_bytes, flops, memory_s, compute_s, memory_s, MEMORY)
