@@ -15,7 +15,7 @@ from attention.kept import store
 from attention.kept.store import Store, StoreError
 from attention.settings import Settings
 from attention.timing import runs
-from attention.worker.client import Limits, Office, State
+from attention.worker.client import Limits, Queues, State
 from bench.load import server
 from bench.session import Session
 from tests.faults.test_strangers import ask, run
@@ -23,7 +23,7 @@ from tests.pages.test_pages import assert_sound, open_page, said
 from tests.shifted_clock import sitecustomize as clock
 from tests.timing_samples import HOST, result
 from tests.timing_samples import run as sample_run
-from tests.worker.offices import COMMAND, KINDS, PATIENCE_S, until
+from tests.worker.shared import COMMAND, KINDS, PATIENCE_S, until
 
 YEARS = 10 * 365 * 24 * 3600
 Jump = Callable[[], None]
@@ -54,9 +54,9 @@ def jump(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def office(tmp_path: Path, jump: Jump) -> Iterator[Office]:
+def queues(tmp_path: Path, jump: Jump) -> Iterator[Queues]:
     settings = Settings(lock_dir=str(tmp_path / "locks"), use_gpu=False, worker_nice=0, session_jobs=3)
-    own = Office(settings, KINDS, COMMAND)
+    own = Queues(settings, KINDS, COMMAND)
     yield own
     own.close()
 
@@ -66,8 +66,8 @@ def timed() -> runs.Run:
     return runs.new([result()], host=HOST)
 
 
-def test_a_run_ends_at_its_limit(office: Office, jump: Jump) -> None:
-    hung = office.submit("hang", {}, owner="a", limits=Limits(seconds=1))
+def test_a_run_ends_at_its_limit(queues: Queues, jump: Jump) -> None:
+    hung = queues.submit("hang", {}, owner="a", limits=Limits(seconds=1))
     until(lambda: hung.results)
     jump()
     assert hung.wait(PATIENCE_S)
@@ -75,8 +75,8 @@ def test_a_run_ends_at_its_limit(office: Office, jump: Jump) -> None:
     assert 1 <= hung.elapsed_s < PATIENCE_S
 
 
-def test_a_run_within_its_limit_is_not_ended(office: Office, jump: Jump) -> None:
-    job = office.submit("count", {"n": 50, "pause_s": 0.01}, owner="a", limits=Limits(seconds=60))
+def test_a_run_within_its_limit_is_not_ended(queues: Queues, jump: Jump) -> None:
+    job = queues.submit("count", {"n": 50, "pause_s": 0.01}, owner="a", limits=Limits(seconds=60))
     until(lambda: job.results)
     jump()
     assert job.wait(PATIENCE_S)
@@ -84,11 +84,11 @@ def test_a_run_within_its_limit_is_not_ended(office: Office, jump: Jump) -> None
     assert 0 < job.elapsed_s < 60
 
 
-def test_the_order_of_the_queue_is_that_of_arrival(office: Office, jump: Jump) -> None:
-    running = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
-    second = office.submit("count", {"n": 1}, owner="b")
+def test_the_order_of_the_queue_is_that_of_arrival(queues: Queues, jump: Jump) -> None:
+    running = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    second = queues.submit("count", {"n": 1}, owner="b")
     jump()
-    third = office.submit("count", {"n": 1}, owner="c")
+    third = queues.submit("count", {"n": 1}, owner="c")
     until(lambda: running.state is State.RUNNING)
     assert (running.position, second.position, third.position) == (0, 1, 2)
     running.stop()

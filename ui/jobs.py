@@ -53,7 +53,7 @@ class Kept(NamedTuple):
     problem: str = ""
 
 
-class Desk:
+class SessionJobs:
     """One session's jobs, by the key of the place that shows them."""
 
     def __init__(self) -> None:
@@ -70,14 +70,14 @@ class Desk:
             job.stop()
 
 
-@st.cache_resource(scope="session", on_release=Desk.close, show_spinner=False)
-def _desk() -> Desk:
-    return Desk()
+@st.cache_resource(scope="session", on_release=SessionJobs.close, show_spinner=False)
+def _session_jobs() -> SessionJobs:
+    return SessionJobs()
 
 
 def current(key: str) -> Job | None:
     """The last job started under `key` in this session, running or not."""
-    return _desk().jobs.get(key)
+    return _session_jobs().jobs.get(key)
 
 
 def parsed(job: Seen | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
@@ -88,7 +88,7 @@ def parsed(job: Seen | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     """
     if job is None:
         return []
-    known: list[T] = _desk().parsed.setdefault(job, [])
+    known: list[T] = _session_jobs().parsed.setdefault(job, [])
     # a list that grows at its end while this goes on
     known.extend(parse(values) for values in job.results[len(known) : len(job.results)])
     return known
@@ -101,17 +101,17 @@ def timings(job: Seen | None) -> tuple[Result, ...]:
 
 def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = None) -> None:
     """Start a job in place of the last one under `key`; a refusal is shown by the panel."""
-    desk = _desk()
-    desk.refusals.pop(key, None)
-    if (last := desk.jobs.get(key)) is not None:
+    session = _session_jobs()
+    session.refusals.pop(key, None)
+    if (last := session.jobs.get(key)) is not None:
         last.stop()
     try:
-        desk.jobs[key] = worker.submit(kind, payload, owner=desk.owner, client=client.current(), limits=limits)
+        session.jobs[key] = worker.submit(kind, payload, owner=session.owner, client=client.current(), limits=limits)
     except SettingError:
         _log.exception("a setting of this server is wrong")
-        desk.refusals[key] = "this server is not set up right, and its log says how"
+        session.refusals[key] = "this server is not set up right, and its log says how"
     except ValueError as refusal:
-        desk.refusals[key] = str(refusal)
+        session.refusals[key] = str(refusal)
 
 
 def stop(key: str) -> None:
@@ -198,12 +198,12 @@ def in_view(key: str, address: str) -> tuple[Seen | None, str]:
     """The job that the address names, after one that has just ended was kept there; and what was wrong, in words."""
     from attention.kept.store import store
 
-    desk = _desk()
-    job, kept = desk.jobs.get(key), desk.kept.get(key)
+    session = _session_jobs()
+    job, kept = session.jobs.get(key), session.kept.get(key)
     if job is not None and not job.done:
         return None, ""
     if job is not None and (kept is None or kept.job is not job):
-        kept = desk.kept[key] = _keep(desk, job)
+        kept = session.kept[key] = _keep(session, job)
         state.put(**{address: kept.token})
     token = st.session_state[address]
     if kept is not None and kept.job is job and kept.token == token:
@@ -216,25 +216,25 @@ def in_view(key: str, address: str) -> tuple[Seen | None, str]:
         return None, str(problem)
 
 
-def _keep(desk: Desk, job: Job) -> Kept:
+def _keep(session: SessionJobs, job: Job) -> Kept:
     from attention.kept.store import store
 
     if not job.results and not job.summary:
         return Kept(job, job, "")
     seen = of_job(job)
     most = settings.load().session_saves
-    if desk.saved >= most:
+    if session.saved >= most:
         return Kept(job, seen, "", f"this session has kept {most} runs already, so no link will show this one")
     try:
         token = store().save_job(seen)
     except StoreError as problem:
         return Kept(job, seen, "", str(problem))
-    desk.saved += 1
+    session.saved += 1
     return Kept(job, seen, token)
 
 
 def _status(key: str, job: Seen | None, idle: str) -> None:
-    if refusal := _desk().refusals.get(key):
+    if refusal := _session_jobs().refusals.get(key):
         st.warning(_sentence(refusal))
     if job is None:
         if idle and not refusal:

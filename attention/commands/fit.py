@@ -16,7 +16,7 @@ from attention.errors import shown
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.load import check_batch, check_context
-from attention.serving.fit import Setup, fits, largest_batch, largest_context, room, smallest_count
+from attention.serving.fit import Setup, budget, fits, largest_batch, largest_context, smallest_count
 from attention.serving.roofline import decode_floor, traffic_crossover
 from attention.spec import ModelSpec
 
@@ -90,7 +90,7 @@ def describe(spec: ModelSpec, source: str, setup: Setup, args: argparse.Namespac
     setup = replace(setup, kv_dtype=kv_dtype)
     if args.parameters is not None:
         spec = replace(spec, n_parameters=args.parameters)
-    space = room(spec, setup)
+    space = budget(spec, setup)
     fitting = fits(spec, setup, args.context, args.batch)
     step = decode_floor(
         spec,

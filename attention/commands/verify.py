@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         job.wait()
     finally:
-        client.office().close()
+        client.queues().close()
     if job.summary is None:
         raise ValueError(f"{args.source}: {job.error or 'the check was stopped'}")
     found = job.summary

@@ -58,7 +58,7 @@ class Setup:
             raise ValueError(f"window_pool must be one of {', '.join(WINDOW_POOLS)}, got {self.window_pool!r}")
 
 
-class Room(NamedTuple):
+class Budget(NamedTuple):
     """One accelerator's memory in bytes, from the data sheet down to what is left for states (may be negative)."""
 
     memory_bytes: int
@@ -85,7 +85,7 @@ class Grid(NamedTuple):
     usable_bytes: int
 
 
-def room(spec: ModelSpec, setup: Setup) -> Room:
+def budget(spec: ModelSpec, setup: Setup) -> Budget:
     """What is left for states on each accelerator.
 
     Raises:
@@ -97,7 +97,7 @@ def room(spec: ModelSpec, setup: Setup) -> Room:
     memory = setup.accelerator.memory_bytes
     usable = memory * round(setup.utilisation * 10_000) // 10_000
     weights = -(-weight_bytes(spec.n_parameters, setup.weight_dtype) // setup.count)
-    return Room(memory, usable, setup.reserve_bytes, weights, usable - setup.reserve_bytes - weights)
+    return Budget(memory, usable, setup.reserve_bytes, weights, usable - setup.reserve_bytes - weights)
 
 
 def state_bytes_per_rank(spec: ModelSpec, setup: Setup, context: int, batch: int) -> int:
@@ -115,7 +115,7 @@ def state_bytes_per_rank(spec: ModelSpec, setup: Setup, context: int, batch: int
 
 def fits(spec: ModelSpec, setup: Setup, context: int, batch: int) -> bool:
     """Whether weights and the states of `batch` sequences of `context` tokens fit."""
-    return state_bytes_per_rank(spec, setup, context, batch) <= room(spec, setup).state_room_bytes
+    return state_bytes_per_rank(spec, setup, context, batch) <= budget(spec, setup).state_room_bytes
 
 
 def largest_context(spec: ModelSpec, setup: Setup, batch: int = 1) -> int | None:
@@ -124,7 +124,7 @@ def largest_context(spec: ModelSpec, setup: Setup, batch: int = 1) -> int | None
     The model's own longest context is not applied: compare with ``spec.max_context``.
     """
     check_batch(batch)
-    left = room(spec, setup).state_room_bytes
+    left = budget(spec, setup).state_room_bytes
     return longest_context(lambda context: state_bytes_per_rank(spec, setup, context, batch), left)
 
 
@@ -132,7 +132,7 @@ def largest_batch(spec: ModelSpec, setup: Setup, context: int) -> int:
     """Most sequences of `context` tokens that fit at once (0: not one)."""
     check_context(context)
     one = state_bytes_per_rank(spec, setup, context, 1)
-    left = room(spec, setup).state_room_bytes
+    left = budget(spec, setup).state_room_bytes
     return min(MAX_BATCH, max(0, left) // one) if one else MAX_BATCH
 
 
@@ -155,7 +155,7 @@ def grid(spec: ModelSpec, setup: Setup, contexts: Sequence[int], batches: Sequen
     """
     for batch in batches:
         check_batch(batch)
-    space = room(spec, setup)
+    space = budget(spec, setup)
     base = space.weight_bytes + space.reserve_bytes
     one = [state_bytes_per_rank(spec, setup, context, 1) for context in contexts]
     used = tuple(tuple(base + batch * size for size in one) for batch in batches)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from attention.catalog import published
 from attention.serving import fit, roofline
-from attention.serving.fit import Grid, Room, Setup
+from attention.serving.fit import Budget, Grid, Setup
 from attention.spec import ModelSpec
 
 CONTEXTS = tuple(2**p for p in range(10, 21))
@@ -20,7 +20,7 @@ class Plan(NamedTuple):
     """What fits, and how fast a step can be at best.
 
     Attributes:
-        room: one accelerator's memory; state_bytes: of the chosen load on it.
+        budget: one accelerator's memory; state_bytes: of the chosen load on it.
         fits: whether the chosen load does.
         largest_context: for the chosen batch: 0 not one token, None no limit binds.
         largest_batch: for the chosen context. smallest_count: accelerators for the chosen load, None if no count.
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
         compute_binds_at: batch from which multiplying the weights takes longer than reading them, None if not known.
     """
 
-    room: Room
+    budget: Budget
     state_bytes: int
     fits: bool
     largest_context: int | None
@@ -47,12 +47,12 @@ def plan(spec: ModelSpec, setup: Setup, context: int, batch: int) -> Plan:
         ValueError: the parameter count is not known, the heads cannot be dealt out to `count` ranks, or a size out of
             range.
     """
-    room = fit.room(spec, setup)
+    budget = fit.budget(spec, setup)
     states = fit.state_bytes_per_rank(spec, setup, context, batch)
     return Plan(
-        room,
+        budget,
         states,
-        states <= room.state_room_bytes,
+        states <= budget.state_room_bytes,
         fit.largest_context(spec, setup, batch),
         fit.largest_batch(spec, setup, context),
         fit.smallest_count(spec, setup, context, batch),
@@ -98,17 +98,17 @@ class MemoryBar(NamedTuple):
     memory: int
 
 
-def memory_bar(room: Room, state_bytes: int) -> MemoryBar:
+def memory_bar(budget: Budget, state_bytes: int) -> MemoryBar:
     """The parts of one accelerator's memory with the chosen load on it."""
-    taken = room.weight_bytes + state_bytes + room.reserve_bytes
+    taken = budget.weight_bytes + state_bytes + budget.reserve_bytes
     return MemoryBar(
-        room.weight_bytes,
+        budget.weight_bytes,
         state_bytes,
-        room.reserve_bytes,
-        max(0, room.usable_bytes - taken),
-        room.memory_bytes - room.usable_bytes,
-        max(0, taken - room.usable_bytes),
-        room.memory_bytes,
+        budget.reserve_bytes,
+        max(0, budget.usable_bytes - taken),
+        budget.memory_bytes - budget.usable_bytes,
+        max(0, taken - budget.usable_bytes),
+        budget.memory_bytes,
     )
 
 

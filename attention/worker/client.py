@@ -26,25 +26,25 @@ from attention.worker.job import (
     Limits,
     State,
 )
-from attention.worker.lane import Lane
 from attention.worker.parent import COMMAND
+from attention.worker.run_queue import RunQueue
 from attention.worker.times import Times
 
-__all__ = ["Job", "Limits", "Office", "RefusedError", "State", "office", "submit", "warm"]
+__all__ = ["Job", "Limits", "Queues", "RefusedError", "State", "queues", "submit", "warm"]
 
 log = logging.getLogger(__name__)
 
 MAX_PAYLOAD_BYTES = 2 * 2**20
 
 
-class Office:
-    """All lanes of this process; one per process is enough (:func:`submit`), tests make their own."""
+class Queues:
+    """The queues of runs, one for each device; a process needs one object (:func:`submit`), tests make their own."""
 
     def __init__(
         self, settings: Settings, kinds: Sequence[str] = tuple(HANDLERS), command: Sequence[str] = COMMAND
     ) -> None:
         self.settings, self._kinds, self._command = settings, kinds, command
-        self._lanes: dict[str, Lane] = {}
+        self._by_device: dict[str, RunQueue] = {}
         self._times = Times()
         self._lock = threading.Lock()
 
@@ -67,7 +67,7 @@ class Office:
         device = lane_of(str(payload.get("device", "auto")), self.settings)
         seconds = min(limits.seconds or self.settings.job_seconds, self.settings.job_seconds)
         with self._lock:
-            if sum(lane.jobs_of(owner) for lane in self._lanes.values()) >= self.settings.session_jobs:
+            if sum(queue.jobs_of(owner) for queue in self._by_device.values()) >= self.settings.session_jobs:
                 count = self.settings.session_jobs
                 raise RefusedError(
                     f"you have {count} {'run' if count == 1 else 'runs'} waiting or running already: "
@@ -80,9 +80,9 @@ class Office:
                 log.exception("the queue's folder can't be used")
                 raise RefusedError("this machine can't queue runs at the moment: its disk is full or closed") from error
             job = Job(kind, payload, owner, device, float(seconds), memory, turn)
-            if device not in self._lanes:
-                self._lanes[device] = Lane(device, self.settings, self._command, self._times)
-            self._lanes[device].add(job)
+            if device not in self._by_device:
+                self._by_device[device] = RunQueue(device, self.settings, self._command, self._times)
+            self._by_device[device].add(job)
         return job
 
     def warm(self) -> None:
@@ -91,9 +91,9 @@ class Office:
             return
         device = lane_of("auto", self.settings)
         with self._lock:
-            if device not in self._lanes:
-                self._lanes[device] = Lane(device, self.settings, self._command, self._times)
-            starts = self._lanes[device].warm()
+            if device not in self._by_device:
+                self._by_device[device] = RunQueue(device, self.settings, self._command, self._times)
+            starts = self._by_device[device].warm()
         if starts:
             # in its turn, like whatever measures; nobody waits for it
             with contextlib.suppress(RefusedError):
@@ -115,14 +115,14 @@ class Office:
 
     def worker_pids(self) -> list[int]:
         """Process ids of the living workers."""
-        links = [lane.link for lane in self._lanes.values()]
+        links = [queue.link for queue in self._by_device.values()]
         return [link.pid for link in links if link is not None and link.alive]
 
     def close(self) -> None:
         """End all runs and workers."""
-        for lane in self._lanes.values():
-            lane.close()
-        self._lanes.clear()
+        for queue in self._by_device.values():
+            queue.close()
+        self._by_device.clear()
 
 
 def lane_of(device: str, settings: Settings) -> str:
@@ -150,24 +150,24 @@ def _has_cuda() -> bool:
         return False
 
 
-_office: Office | None = None
-_office_lock = threading.Lock()
+_queues: Queues | None = None
+_queues_lock = threading.Lock()
 
 
-def office() -> Office:
-    """This process's queue, made at the first call from the settings then in force."""
-    global _office
-    with _office_lock:
-        if _office is None:
-            _office = Office(settings_module.load())
-            atexit.register(_office.close)
-        return _office
+def queues() -> Queues:
+    """This process's queues, made at the first call from the settings then in force."""
+    global _queues
+    with _queues_lock:
+        if _queues is None:
+            _queues = Queues(settings_module.load())
+            atexit.register(_queues.close)
+        return _queues
 
 
 def warm() -> None:
     """Have the worker of the usual device started, its libraries loaded and the device calibrated, in the background,
     unless it is already: who draws a Run button expects a run. Returns at once."""
-    office().warm()
+    queues().warm()
 
 
 def submit(kind: str, payload: dict[str, Any], *, owner: str, client: str = "", limits: Limits | None = None) -> Job:
@@ -183,4 +183,4 @@ def submit(kind: str, payload: dict[str, Any], *, owner: str, client: str = "", 
     Raises:
         RefusedError: too many runs, too big, unknown kind or device; a sentence for the visitor.
     """
-    return office().submit(kind, payload, owner=owner, client=client, limits=limits)
+    return queues().submit(kind, payload, owner=owner, client=client, limits=limits)

@@ -24,7 +24,7 @@ from bench.load import ROOT, rss, server
 from tests.event_loop import run
 from tests.faults.clients import HONEST, STRANGER, Uploads, Visitor, closed_by_server, dangling
 from tests.faults.test_strangers import SOAK, ask, hostile_queries
-from tests.worker.offices import until
+from tests.worker.shared import until
 
 ATTACK_S = 60.0 if SOAK else 12.0
 P95_S = 0.5 if SOAK else 5.0

@@ -16,7 +16,7 @@ from attention.settings import Settings
 from attention.timing import runs
 from attention.tiny import text as tiny_view
 from attention.worker import client
-from attention.worker.client import Office
+from attention.worker.client import Queues
 from tests.pages.test_pages import assert_sound, open_page, said
 from tests.timing_samples import run as sample_run
 from ui import jobs, kept_runs, params
@@ -30,9 +30,9 @@ JSON = "application/json"
 @pytest.fixture(autouse=True)
 def new_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
     """All script tests of a process are one session to Streamlit."""
-    kept, desk = kept_runs._Kept(), jobs.Desk()
+    kept, session = kept_runs._Kept(), jobs.SessionJobs()
     monkeypatch.setattr(kept_runs, "_kept", lambda: kept)
-    monkeypatch.setattr(jobs, "_desk", lambda: desk)
+    monkeypatch.setattr(jobs, "_session_jobs", lambda: session)
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store
 
 
 @pytest.fixture
-def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
     """The server's queue, with room for two runs of which a visitor may have one; no run ends by itself."""
     settings = Settings(lock_dir=str(tmp_path), use_gpu=False, max_queue=2, session_jobs=1)
-    own = Office(settings, KINDS, (sys.executable, "-c", HANG.format(kinds=KINDS)))
-    monkeypatch.setattr(client, "_office", own)
+    own = Queues(settings, KINDS, (sys.executable, "-c", HANG.format(kinds=KINDS)))
+    monkeypatch.setattr(client, "_queues", own)
     yield own
     own.close()
 
@@ -127,7 +127,7 @@ def test_a_visitor_keeps_so_many_runs_and_no_more(own_store: Store, monkeypatch:
     assert own_store.count() == 2
 
 
-def test_a_visitor_has_so_many_runs_at_once(office: Office) -> None:
+def test_a_visitor_has_so_many_runs_at_once(queues: Queues) -> None:
     at = open_page("pages/timings.py")
     at.button(key="timings_run").click().run()
     assert at.button(key="timings_stop").label == "Stop"
@@ -138,8 +138,8 @@ def test_a_visitor_has_so_many_runs_at_once(office: Office) -> None:
     assert at.button(key="decode_step_run").label == "Run"
 
 
-def test_the_queue_of_the_machine_is_so_long(office: Office) -> None:
-    others = [office.submit("verify", {}, owner=name) for name in ("one", "another")]
+def test_the_queue_of_the_machine_is_so_long(queues: Queues) -> None:
+    others = [queues.submit("verify", {}, owner=name) for name in ("one", "another")]
     at = open_page("pages/timings.py")
     at.button(key="timings_run").click().run()
     assert_sound(at)
@@ -151,7 +151,7 @@ def test_the_queue_of_the_machine_is_so_long(office: Office) -> None:
     assert at.button(key="timings_stop").label == "Stop"
 
 
-def test_a_run_that_ended_with_nothing_says_how_it_ended(office: Office) -> None:
+def test_a_run_that_ended_with_nothing_says_how_it_ended(queues: Queues) -> None:
     at = open_page("app.py")
     at.button(key="explore_run").click().run()
     at.button(key="explore_stop").click().run()

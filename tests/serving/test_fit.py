@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from attention.catalog.published import Accelerator, accelerator, model
 from attention.formats import weight_bytes
-from attention.serving.fit import Setup, fits, grid, largest_batch, largest_context, room, smallest_count
+from attention.serving.fit import Setup, budget, fits, grid, largest_batch, largest_context, smallest_count
 from attention.spec import ModelSpec, attention_layer, uniform_spec
 
 
@@ -28,7 +28,7 @@ def test_weights_to_the_byte(dtype: str, size: int) -> None:
 
 def test_the_budget_by_hand() -> None:
     setup = Setup(device(10_000), reserve_bytes=500, page_tokens=1)
-    assert room(SPEC, setup) == (10_000, 9_000, 500, 2018, 6482)
+    assert budget(SPEC, setup) == (10_000, 9_000, 500, 2018, 6482)
     assert largest_context(SPEC, setup) == 6482 // 96
     assert largest_batch(SPEC, setup, 7) == 6482 // (96 * 7)
     assert largest_context(SPEC, Setup(device(10_000), reserve_bytes=500), 1) == 6482 // 96 // 16 * 16
@@ -36,7 +36,7 @@ def test_the_budget_by_hand() -> None:
 
 def test_too_small_is_zero_and_windows_have_no_limit() -> None:
     small = Setup(device(2_500), reserve_bytes=500)
-    assert room(SPEC, small).state_room_bytes < 0
+    assert budget(SPEC, small).state_room_bytes < 0
     assert (largest_context(SPEC, small), largest_batch(SPEC, small, 1)) == (0, 0)
     window = ModelSpec("m", (attention_layer(8, 4, 3, window=5),), "bf16", n_parameters=1009)
     assert largest_context(window, Setup(device(10_000), reserve_bytes=0)) is None
@@ -62,7 +62,7 @@ def test_a_published_case() -> None:
     assert spec is not None
     setup = Setup(accelerator("h100-sxm"))
     left = 72_000_000_000 - 2**30 - 2 * 8_030_261_248
-    assert room(spec, setup).state_room_bytes == left
+    assert budget(spec, setup).state_room_bytes == left
     assert largest_context(spec, setup) == left // 131_072 // 16 * 16
     assert largest_batch(spec, setup, 8192) == left // 2**30
 
@@ -97,7 +97,7 @@ def test_a_setup_checks_itself(arguments: dict, message: str) -> None:
 
 def test_without_a_parameter_count_nothing_is_guessed() -> None:
     with pytest.raises(ValueError, match="n_parameters of typed sizes is not known"):
-        room(uniform_spec(1, 2, 1, 3), Setup(device(10_000)))
+        budget(uniform_spec(1, 2, 1, 3), Setup(device(10_000)))
 
 
 @settings(deadline=None)

@@ -41,9 +41,9 @@ def test_the_map_agrees_with_its_frontier() -> None:
 
 @pytest.mark.parametrize(("context", "batch"), [(1013, 5), (2**20, 1024)])
 def test_the_bar_holds_the_whole_memory(context: int, batch: int) -> None:
-    room = fit.room(SPEC, SETUP)
+    budget = fit.budget(SPEC, SETUP)
     states = fit.state_bytes_per_rank(SPEC, SETUP, context, batch)
-    bar = serving.memory_bar(room, states)
+    bar = serving.memory_bar(budget, states)
     assert bar.weights + bar.states + bar.reserve + bar.free + bar.unused - bar.over == bar.memory
     assert (bar.over > 0) != fit.fits(SPEC, SETUP, context, batch)
     assert not (bar.over and bar.free)

@@ -84,11 +84,11 @@ def test_what_an_engine_sets_aside_adds_up(pool):
 def test_an_accelerator_s_memory_adds_up(batch):
     setup = Setup(published.accelerator("h100-sxm"))
     plan = serving.plan(spec_of("Llama 3.1 8B"), setup, 8192, batch)
-    parts = serving.memory_bar(plan.room, plan.state_bytes)
+    parts = serving.memory_bar(plan.budget, plan.state_bytes)
     weights, cache, reserve, rest, last = bars.memory(parts)
     assert [bar.end - bar.start for bar in (weights, cache, reserve)] == [parts.weights, parts.states, parts.reserve]
     assert (weights.start, cache.start, reserve.start) == (0, weights.end, cache.end)
-    limit = plan.room.usable_bytes
+    limit = plan.budget.usable_bytes
     if parts.over:
         assert (rest.label, rest.start, rest.end) == ("too much", limit, reserve.end)
         assert (last.start, last.end) == (0, limit)

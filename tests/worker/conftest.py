@@ -1,4 +1,4 @@
-"""An office of each test's own."""
+"""An queues of each test's own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from attention.settings import Settings
-from attention.worker.client import Office
-from tests.worker.offices import COMMAND, KINDS
+from attention.worker.client import Queues
+from tests.worker.shared import COMMAND, KINDS
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def office(settings: Settings) -> Iterator[Office]:
-    office = Office(settings, KINDS, COMMAND)
-    yield office
-    office.close()
+def queues(settings: Settings) -> Iterator[Queues]:
+    queues = Queues(settings, KINDS, COMMAND)
+    yield queues
+    queues.close()

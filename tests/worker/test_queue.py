@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from attention.timing.device_queue import Ticket, Turn, in_turn
-from attention.worker.client import Limits, Office, RefusedError, State
-from tests.worker.offices import COMMAND, HERE, KINDS, PATIENCE_S, until
+from attention.worker.client import Limits, Queues, RefusedError, State
+from tests.worker.shared import COMMAND, HERE, KINDS, PATIENCE_S, until
 
 
-def test_first_come_first_served_with_the_place_in_the_queue(office):
-    running = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
-    second = office.submit("count", {"n": 1}, owner="b")
-    third = office.submit("count", {"n": 1}, owner="c")
+def test_first_come_first_served_with_the_place_in_the_queue(queues):
+    running = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    second = queues.submit("count", {"n": 1}, owner="b")
+    third = queues.submit("count", {"n": 1}, owner="c")
     until(lambda: running.state is State.RUNNING)
     assert (running.position, second.position, third.position) == (0, 1, 2)
     running.stop()
@@ -26,11 +26,11 @@ def test_first_come_first_served_with_the_place_in_the_queue(office):
 
 
 def test_clients_take_turns_however_many_runs_one_has(settings):
-    office = Office(replace(settings, session_jobs=9, client_jobs=9), KINDS, COMMAND)
+    queues = Queues(replace(settings, session_jobs=9, client_jobs=9), KINDS, COMMAND)
     try:
-        running = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="s", client="stranger")
-        many = [office.submit("count", {"n": 1}, owner="s", client="stranger") for _ in range(3)]
-        honest = [office.submit("count", {"n": 1}, owner=name, client=name) for name in ("a", "b")]
+        running = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="s", client="stranger")
+        many = [queues.submit("count", {"n": 1}, owner="s", client="stranger") for _ in range(3)]
+        honest = [queues.submit("count", {"n": 1}, owner=name, client=name) for name in ("a", "b")]
         until(lambda: running.state is State.RUNNING)
         assert [job.position for job in (*honest, *many)] == [1, 2, 3, 4, 5]
         running.stop()
@@ -38,7 +38,7 @@ def test_clients_take_turns_however_many_runs_one_has(settings):
         assert all(job.wait(PATIENCE_S) for job in jobs)
         assert sorted(jobs, key=lambda job: job.started_at or 0.0) == list(jobs)
     finally:
-        office.close()
+        queues.close()
 
 
 def test_who_waits_is_not_passed_for_ever_by_clients_that_come_again():
@@ -56,24 +56,24 @@ def test_who_waits_is_not_passed_for_ever_by_clients_that_come_again():
 
 
 def test_limits_of_a_client_over_its_sessions(settings):
-    office = Office(replace(settings, client_jobs=2), KINDS, COMMAND)
+    queues = Queues(replace(settings, client_jobs=2), KINDS, COMMAND)
     try:
         for owner in ("tab 1", "tab 2"):
-            office.submit("hang", {}, owner=owner, client="203.0.113.7")
+            queues.submit("hang", {}, owner=owner, client="203.0.113.7")
         with pytest.raises(RefusedError, match="your network address has 2 runs waiting or running already"):
-            office.submit("count", {"n": 1}, owner="tab 3", client="203.0.113.7")
-        office.submit("hang", {}, owner="tab 4", client="203.0.113.8")
+            queues.submit("count", {"n": 1}, owner="tab 3", client="203.0.113.7")
+        queues.submit("hang", {}, owner="tab 4", client="203.0.113.8")
     finally:
-        office.close()
+        queues.close()
 
 
-def test_who_waits_is_told_how_long(office):
-    first = office.submit("count", {"n": 3}, owner="a")
+def test_who_waits_is_told_how_long(queues):
+    first = queues.submit("count", {"n": 3}, owner="a")
     assert first.wait(PATIENCE_S)
     # another client: the place of the first one counts from the end of its run, which is noted about now
-    running = office.submit("hang", {}, owner="z", limits=Limits(seconds=100))
-    known = office.submit("count", {"n": 1}, owner="b", limits=Limits(seconds=10))
-    last = office.submit("count", {"n": 1}, owner="c")
+    running = queues.submit("hang", {}, owner="z", limits=Limits(seconds=100))
+    known = queues.submit("count", {"n": 1}, owner="b", limits=Limits(seconds=10))
+    last = queues.submit("count", {"n": 1}, owner="c")
     until(lambda: running.results)
     expected, most = last.wait_s()
     assert expected is None  # no run of the kind that hangs has ended yet
@@ -82,16 +82,16 @@ def test_who_waits_is_told_how_long(office):
     assert known.wait(PATIENCE_S)
     assert last.wait(PATIENCE_S)
     assert last.wait_s() == (0.0, 0.0)
-    before = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="d")
-    after = office.submit("count", {"n": 1}, owner="e")
+    before = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="d")
+    after = queues.submit("count", {"n": 1}, owner="e")
     until(lambda: before.state is State.RUNNING)
     assert 1.0 <= after.wait_s()[0] < PATIENCE_S
 
 
-def test_a_run_stopped_in_the_queue_never_starts(office):
-    running = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
-    waiting = office.submit("count", {"n": 1}, owner="b")
-    third = office.submit("count", {"n": 1}, owner="c")
+def test_a_run_stopped_in_the_queue_never_starts(queues):
+    running = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+    waiting = queues.submit("count", {"n": 1}, owner="b")
+    third = queues.submit("count", {"n": 1}, owner="c")
     waiting.stop()
     assert waiting.state is State.STOPPED
     assert third.position == 1
@@ -102,7 +102,7 @@ def test_a_run_stopped_in_the_queue_never_starts(office):
 
 
 def test_two_app_processes_share_the_device_in_order(settings):
-    one, two = Office(settings, KINDS, COMMAND), Office(settings, KINDS, COMMAND)
+    one, two = Queues(settings, KINDS, COMMAND), Queues(settings, KINDS, COMMAND)
     try:
         first = one.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
         until(lambda: first.results)
@@ -140,16 +140,16 @@ def test_a_dead_process_does_not_hold_the_queue(tmp_path):
 
 
 def test_limits_of_a_visitor_and_of_the_queue(settings):
-    office = Office(replace(settings, session_jobs=2, max_queue=3), KINDS, COMMAND)
+    queues = Queues(replace(settings, session_jobs=2, max_queue=3), KINDS, COMMAND)
     try:
-        jobs = [office.submit("hang", {}, owner="a") for _ in range(2)]
+        jobs = [queues.submit("hang", {}, owner="a") for _ in range(2)]
         with pytest.raises(RefusedError, match="you have 2 runs waiting or running already"):
-            office.submit("count", {"n": 1}, owner="a")
-        jobs.append(office.submit("hang", {}, owner="b"))
+            queues.submit("count", {"n": 1}, owner="a")
+        jobs.append(queues.submit("hang", {}, owner="b"))
         with pytest.raises(RefusedError, match="3 runs are waiting on this machine already"):
-            office.submit("count", {"n": 1}, owner="c")
+            queues.submit("count", {"n": 1}, owner="c")
         jobs[1].stop()
-        jobs.append(office.submit("hang", {}, owner="a"))
+        jobs.append(queues.submit("hang", {}, owner="a"))
     finally:
-        office.close()
+        queues.close()
     assert all(job.done for job in jobs)

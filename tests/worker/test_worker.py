@@ -18,34 +18,34 @@ from attention.timing.host import Calibration
 from attention.worker.child import HANDLERS
 from attention.worker.client import (
     Limits,
-    Office,
+    Queues,
     RefusedError,
     State,
 )
-from tests.worker.offices import COMMAND, HERE, KINDS, PATIENCE_S, gone, until
+from tests.worker.shared import COMMAND, HERE, KINDS, PATIENCE_S, gone, until
 
 STOP_S = 2.0
 
 
-def test_results_stream_back_one_by_one(office):
-    job = office.submit("count", {"n": 5}, owner="a")
+def test_results_stream_back_one_by_one(queues):
+    job = queues.submit("count", {"n": 5}, owner="a")
     assert [item["i"] for item in job.events()] == [0, 1, 2, 3, 4]
     assert job.state is State.DONE
     assert (job.summary, job.progress, job.progress_text, job.error) == ({"counted": 5}, 1.0, "5 of 5", None)
 
 
-def test_the_worker_is_another_process_and_is_reused(office):
+def test_the_worker_is_another_process_and_is_reused(queues):
     pids = set()
     for _ in range(3):
-        job = office.submit("count", {"n": 1}, owner="a")
+        job = queues.submit("count", {"n": 1}, owner="a")
         assert job.wait(PATIENCE_S)
         pids.add(job.results[0]["pid"])
     assert len(pids) == 1
     assert os.getpid() not in pids
 
 
-def test_stop_is_heard_by_a_run_that_listens_and_the_worker_is_kept(office):
-    job = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+def test_stop_is_heard_by_a_run_that_listens_and_the_worker_is_kept(queues):
+    job = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
     until(lambda: len(job.results) > 3)
     asked = time.monotonic()
     job.stop()
@@ -53,75 +53,75 @@ def test_stop_is_heard_by_a_run_that_listens_and_the_worker_is_kept(office):
     assert time.monotonic() - asked < STOP_S
     assert job.state is State.STOPPED
     assert job.summary == {"counted": len(job.results)}
-    assert office.worker_pids() == [job.results[0]["pid"]]
+    assert queues.worker_pids() == [job.results[0]["pid"]]
 
 
-def test_stop_ends_a_run_that_does_not_listen_within_two_seconds(office):
-    job = office.submit("hang", {}, owner="a")
+def test_stop_ends_a_run_that_does_not_listen_within_two_seconds(queues):
+    job = queues.submit("hang", {}, owner="a")
     until(lambda: job.results)
     job.stop()
     assert job.wait(STOP_S)
     assert job.state is State.STOPPED
     assert gone(job.results[0]["pid"])
-    after = office.submit("count", {"n": 2}, owner="a")
+    after = queues.submit("count", {"n": 2}, owner="a")
     assert after.wait(PATIENCE_S)
     assert after.state is State.DONE
 
 
-def test_a_killed_worker_is_reported_and_replaced_and_results_are_kept(office):
-    job = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
+def test_a_killed_worker_is_reported_and_replaced_and_results_are_kept(queues):
+    job = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a")
     until(lambda: len(job.results) > 2)
     os.kill(job.results[0]["pid"], signal.SIGKILL)
     assert job.wait(PATIENCE_S)
     assert job.state is State.FAILED
     assert "killed (SIGKILL)" in job.error
     assert len(job.results) > 2
-    after = office.submit("count", {"n": 2}, owner="a")
+    after = queues.submit("count", {"n": 2}, owner="a")
     assert after.wait(PATIENCE_S)
     assert after.state is State.DONE
     assert after.results[0]["pid"] != job.results[0]["pid"]
 
 
-def test_a_worker_killed_while_idle_is_replaced_unseen(office):
-    first = office.submit("count", {"n": 1}, owner="a")
+def test_a_worker_killed_while_idle_is_replaced_unseen(queues):
+    first = queues.submit("count", {"n": 1}, owner="a")
     assert first.wait(PATIENCE_S)
     os.kill(first.results[0]["pid"], signal.SIGKILL)
-    until(lambda: not office.worker_pids())
-    after = office.submit("count", {"n": 1}, owner="a")
+    until(lambda: not queues.worker_pids())
+    after = queues.submit("count", {"n": 1}, owner="a")
     assert after.wait(PATIENCE_S)
     assert after.state is State.DONE
 
 
-def test_a_hung_run_ends_at_the_time_limit(office):
+def test_a_hung_run_ends_at_the_time_limit(queues):
     # a busy machine takes longer than that to start a worker
-    assert office.submit("count", {"n": 1}, owner="a").wait(PATIENCE_S)
-    job = office.submit("hang", {}, owner="a", limits=Limits(seconds=0.5))
+    assert queues.submit("count", {"n": 1}, owner="a").wait(PATIENCE_S)
+    job = queues.submit("hang", {}, owner="a", limits=Limits(seconds=0.5))
     assert job.wait(PATIENCE_S)
     assert job.state is State.FAILED
     assert "longer than the limit of 500 ms" in job.error
     assert len(job.results) == 1
 
 
-def test_a_run_over_its_memory_budget_is_ended(office):
-    job = office.submit("eat", {}, owner="a", limits=Limits(memory_bytes=200 * 2**20))
+def test_a_run_over_its_memory_budget_is_ended(queues):
+    job = queues.submit("eat", {}, owner="a", limits=Limits(memory_bytes=200 * 2**20))
     assert job.wait(PATIENCE_S)
     assert job.state is State.FAILED
     assert "the limit is 200 MiB" in job.error
     assert job.results
-    assert office.worker_pids() == []
+    assert queues.worker_pids() == []
 
 
-def test_a_run_that_cannot_fit_is_refused_before_it_starts(office):
+def test_a_run_that_cannot_fit_is_refused_before_it_starts(queues):
     with pytest.raises(RefusedError, match=r"needs 2\.00 GiB of memory and may use 1\.00 GiB"):
-        office.submit("count", {"n": 1}, owner="a", limits=Limits(memory_bytes=2**30, estimate_bytes=2**31))
-    job = office.submit("big", {"bytes": 2**31}, owner="a", limits=Limits(memory_bytes=2**30))
+        queues.submit("count", {"n": 1}, owner="a", limits=Limits(memory_bytes=2**30, estimate_bytes=2**31))
+    job = queues.submit("big", {"bytes": 2**31}, owner="a", limits=Limits(memory_bytes=2**30))
     assert job.wait(PATIENCE_S)
     assert job.results == []
     assert "needs 2.00 GiB of memory; the limit is 1.00 GiB" in job.error
 
 
-def test_a_handlers_mistake_does_not_leak_and_results_are_kept(office, capfd):
-    job = office.submit("crash", {}, owner="a")
+def test_a_handlers_mistake_does_not_leak_and_results_are_kept(queues, capfd):
+    job = queues.submit("crash", {}, owner="a")
     assert job.wait(PATIENCE_S)
     assert job.state is State.FAILED
     assert job.error == "The run failed in the worker (KeyError). The server's log has the details."
@@ -129,27 +129,27 @@ def test_a_handlers_mistake_does_not_leak_and_results_are_kept(office, capfd):
     assert "/etc/secret" in capfd.readouterr().err
 
 
-def test_a_refusal_of_the_handler_reaches_the_visitor(office):
-    job = office.submit("refuse", {"n_heads": 0}, owner="a")
+def test_a_refusal_of_the_handler_reaches_the_visitor(queues):
+    job = queues.submit("refuse", {"n_heads": 0}, owner="a")
     assert job.wait(PATIENCE_S)
     assert job.error == "n_heads must be positive, got 0"
 
 
-def test_a_worker_frozen_while_idle_is_replaced_before_the_next_run(office):
-    first = office.submit("count", {"n": 1}, owner="a")
+def test_a_worker_frozen_while_idle_is_replaced_before_the_next_run(queues):
+    first = queues.submit("count", {"n": 1}, owner="a")
     assert first.wait(PATIENCE_S)
     worker = psutil.Process(first.results[0]["pid"])
     worker.suspend()
     # on a busy machine that takes a moment, and what is stopped only after its next run has begun is another case
     until(lambda: worker.status() == psutil.STATUS_STOPPED)
-    after = office.submit("count", {"n": 1}, owner="a", limits=Limits(seconds=300))
+    after = queues.submit("count", {"n": 1}, owner="a", limits=Limits(seconds=300))
     assert after.wait(PATIENCE_S)
     assert after.state is State.DONE
     assert gone(first.results[0]["pid"])
 
 
-def test_a_worker_frozen_during_a_run_is_given_up(office):
-    job = office.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a", limits=Limits(seconds=300))
+def test_a_worker_frozen_during_a_run_is_given_up(queues):
+    job = queues.submit("count", {"n": 10_000, "pause_s": 0.01}, owner="a", limits=Limits(seconds=300))
     until(lambda: job.results)
     os.kill(job.results[0]["pid"], signal.SIGSTOP)
     assert job.wait(2 * PATIENCE_S)
@@ -157,8 +157,8 @@ def test_a_worker_frozen_during_a_run_is_given_up(office):
     assert "stopped from outside" in job.error
 
 
-def test_a_storm_of_processes_is_ended_whole(office):
-    job = office.submit("storm", {"most": 600}, owner="a")
+def test_a_storm_of_processes_is_ended_whole(queues):
+    job = queues.submit("storm", {"most": 600}, owner="a")
     assert job.wait(2 * PATIENCE_S)
     assert job.state is State.FAILED
     assert "more than 256 processes" in job.error
@@ -168,7 +168,7 @@ def test_a_storm_of_processes_is_ended_whole(office):
         return [p for p in psutil.process_iter() if of_group(p.pid, group) and p.status() != psutil.STATUS_ZOMBIE]
 
     until(lambda: not left())
-    after = office.submit("count", {"n": 1}, owner="a")
+    after = queues.submit("count", {"n": 1}, owner="a")
     assert after.wait(PATIENCE_S)
     assert after.state is State.DONE
 
@@ -180,48 +180,48 @@ def of_group(pid, group):
         return False
 
 
-def test_memory_that_the_system_refuses_is_told_and_the_worker_goes_on(office):
-    job = office.submit("gulp", {}, owner="a")
+def test_memory_that_the_system_refuses_is_told_and_the_worker_goes_on(queues):
+    job = queues.submit("gulp", {}, owner="a")
     assert job.wait(PATIENCE_S)
     assert "not enough free memory for this run" in job.error
-    after = office.submit("count", {"n": 1}, owner="a")
+    after = queues.submit("count", {"n": 1}, owner="a")
     assert after.wait(PATIENCE_S)
     assert after.state is State.DONE
 
 
 @pytest.mark.parametrize("kind", ["os.system", "../bench", "", "sleep"])
-def test_only_known_kinds_run(office, kind):
+def test_only_known_kinds_run(queues, kind):
     with pytest.raises(RefusedError, match="kind must be one of"):
-        office.submit(kind, {}, owner="a")
+        queues.submit(kind, {}, owner="a")
 
 
-def test_a_payload_is_bounded_and_cuda_is_refused_without_one(office):
+def test_a_payload_is_bounded_and_cuda_is_refused_without_one(queues):
     with pytest.raises(RefusedError, match="longer than"):
-        office.submit("count", {"n": 1, "junk": "x" * 3_000_000}, owner="a")
+        queues.submit("count", {"n": 1, "junk": "x" * 3_000_000}, owner="a")
     with pytest.raises(RefusedError, match="no CUDA device"):
-        office.submit("count", {"n": 1, "device": "cuda"}, owner="a")
+        queues.submit("count", {"n": 1, "device": "cuda"}, owner="a")
 
 
 def test_an_idle_worker_gives_its_memory_back(settings):
-    office = Office(replace(settings, worker_idle_seconds=0), KINDS, COMMAND)
+    queues = Queues(replace(settings, worker_idle_seconds=0), KINDS, COMMAND)
     try:
-        job = office.submit("count", {"n": 1}, owner="a")
+        job = queues.submit("count", {"n": 1}, owner="a")
         assert job.wait(PATIENCE_S)
         until(lambda: gone(job.results[0]["pid"]))
-        assert office.worker_pids() == []
+        assert queues.worker_pids() == []
     finally:
-        office.close()
+        queues.close()
 
 
-def test_fifty_runs_leave_no_process_thread_or_memory_behind(office):
+def test_fifty_runs_leave_no_process_thread_or_memory_behind(queues):
     me = psutil.Process()
 
     def run(times):
         for _ in range(times):
-            job = office.submit("count", {"n": 20}, owner="a")
+            job = queues.submit("count", {"n": 20}, owner="a")
             assert job.wait(PATIENCE_S)
             assert job.state is State.DONE
-        worker = psutil.Process(office.worker_pids()[0])
+        worker = psutil.Process(queues.worker_pids()[0])
         return len(me.children(recursive=True)), me.num_threads(), me.memory_info().rss, worker.memory_info().rss
 
     run(5)
@@ -236,15 +236,15 @@ def test_fifty_runs_leave_no_process_thread_or_memory_behind(office):
 SERVER = """
 import sys, time
 from attention.settings import Settings
-from attention.worker.client import Office
-office = Office(Settings(lock_dir=sys.argv[1], use_gpu=False), ("hang",), (sys.executable, sys.argv[2]))
-job = office.submit("hang", {}, owner="a")
+from attention.worker.client import Queues
+queues = Queues(Settings(lock_dir=sys.argv[1], use_gpu=False), ("hang",), (sys.executable, sys.argv[2]))
+job = queues.submit("hang", {}, owner="a")
 while not job.results:
     time.sleep(0.02)
 print(job.results[0]["pid"], flush=True)
 time.sleep(0 if sys.argv[3] == "exit" else 60)
 if sys.argv[3] == "exit":
-    office.close()
+    queues.close()
 """
 
 
@@ -295,22 +295,22 @@ def test_a_warm_worker_has_calibrated_in_its_turn(settings, monkeypatch):
     """Whoever presses Run first finds the device measured; beside somebody's run it is not measured."""
     monkeypatch.setenv("HEADSHARE_LOCK_DIR", settings.lock_dir)
     with turn("cpu", settings.lock_dir):
-        office = Office(settings)
-        office.warm()
-        until(lambda: office.worker_pids(), 60)
-        (pid,) = office.worker_pids()
+        queues = Queues(settings)
+        queues.warm()
+        until(lambda: queues.worker_pids(), 60)
+        (pid,) = queues.worker_pids()
         # its libraries are loaded all the same
         until(lambda: psutil.Process(pid).memory_info().rss > 150 * 2**20, 60)
         shared = Path(settings.lock_dir) / "cpu.calibration.json"
         assert not shared.exists()
     try:
         until(shared.exists, 60)
-        office.warm()
-        job = office.submit("calibrate", {"device": "cpu"}, owner="a")
+        queues.warm()
+        job = queues.submit("calibrate", {"device": "cpu"}, owner="a")
         assert job.wait(60)
-        assert office.worker_pids() == [pid]
+        assert queues.worker_pids() == [pid]
         handed_on = Calibration.from_json(json.loads(shared.read_text()))
         assert job.summary is not None
         assert Calibration.from_json(job.summary["calibration"]) == handed_on
     finally:
-        office.close()
+        queues.close()

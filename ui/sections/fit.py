@@ -100,7 +100,7 @@ def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int)
 
 
 def _verdict(plan: Plan) -> tuple[str, str]:
-    bar = serving.memory_bar(plan.room, plan.state_bytes)
+    bar = serving.memory_bar(plan.budget, plan.state_bytes)
     if plan.fits:
         return "fits", f"{binary_bytes(bar.free)} free on each"
     return "does not fit", f"{binary_bytes(bar.over)} too much on each"
@@ -123,7 +123,7 @@ def _limit(plan: Plan, spec: ModelSpec) -> str:
 
 def memory(plan: Plan, setup: Setup) -> None:
     """One accelerator's memory."""
-    bar = serving.memory_bar(plan.room, plan.state_bytes)
+    bar = serving.memory_bar(plan.budget, plan.state_bytes)
     st.subheader(f"Memory of one {setup.accelerator.label}", anchor=False)
     bars(
         figures.memory(bar), key="fit_memory", filename="accelerator-memory", joined=True,

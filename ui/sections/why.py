@@ -10,7 +10,7 @@ from attention.memory.footprint import sequence_bytes
 from attention.memory.load import Load
 from attention.memory.terms import shared_bytes
 from attention.serving.decode import Ratios, Trace
-from attention.serving.fit import MAX_COUNT, Setup, room, smallest_count
+from attention.serving.fit import MAX_COUNT, Setup, budget, smallest_count
 from attention.serving.roofline import compute_peak, ridge
 from attention.sharing import has_attention
 from attention.spec import ModelSpec
@@ -30,7 +30,7 @@ def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_d
         return 1
     weights = binary_bytes(weight_bytes(spec.n_parameters or 0, weight_dtype))
     cache = binary_bytes(load.batch * sequence_bytes(spec, load.context, load.kv_dtype))
-    room_for = binary_bytes(room(spec, setup).usable_bytes)
+    room_for = binary_bytes(budget(spec, setup).usable_bytes)
     why = f"{weights} of weights ({weight_dtype}) and {cache} of cache do not fit on one {accelerator.label}"
     if count is None:
         raise ValueError(f"{why}, nor on any number up to {MAX_COUNT}: choose another accelerator, or a smaller load.")

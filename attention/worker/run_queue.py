@@ -29,7 +29,7 @@ MAX_PROCESSES = 256
 """Of a worker and what it starts: compilers run a few at a time for each core."""
 
 
-class Lane:
+class RunQueue:
     """One device's queue in this process, and its worker."""
 
     def __init__(self, device: str, settings: Settings, command: Sequence[str], times: Times) -> None:
