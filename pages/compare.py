@@ -11,7 +11,7 @@ from ui import controls, frame, params
 from ui.sections import compare as sections
 from viz import compare as figures
 
-STORY = [
+SHOWN_FIRST = [
     "meta-llama/Llama-2-7b-hf",
     "meta-llama/Llama-3.1-8B",
     "Qwen/Qwen3-8B",
@@ -22,7 +22,7 @@ FAMILIES = history.families_with_history()
 PARAMS = (
     params.Param(
         "cmp",
-        STORY,
+        SHOWN_FIRST,
         lambda text: comparison.column(text).write(),
         f"models of the catalogue, or {comparison.PASTED}",
         many=True,

@@ -194,9 +194,9 @@ def plot_maps(stages: Sequence[tuple[str, np.ndarray]], n_kv_heads: Sequence[int
         vertical_spacing=0.04,
         column_titles=["head 0", *map(str, range(1, n_heads))],
     )
-    for row, ((name, maps), kv_heads) in enumerate(zip(stages, n_kv_heads, strict=True), 1):
+    for row, ((name, maps), n) in enumerate(zip(stages, n_kv_heads, strict=True), 1):
         for head in range(n_heads):
-            color = theme.kv_color(head * kv_heads // n_heads, kv_heads)
+            color = theme.kv_color(head * n // n_heads, n)
             visible = np.where(np.tri(maps.shape[-1], dtype=bool), maps[head], np.nan)
             fig.add_heatmap(
                 z=visible,

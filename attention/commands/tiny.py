@@ -91,5 +91,5 @@ def _study(args: argparse.Namespace) -> int:
 
     first = check_size("first-seed", args.first_seed, minimum=0)
     seeds = range(first, first + check_size("seeds", args.seeds, minimum=0, maximum=1000))
-    study(seeds, args.write, kv_heads=args.n_kv_heads)
+    study(seeds, args.write, n_kv_heads=args.n_kv_heads)
     return 0

@@ -228,12 +228,12 @@ def _shape(tensors: Mapping[str, TensorInfo], inner: str, layer: int) -> tuple[i
 
 
 def _plan_attention(
-    tensors: Mapping[str, TensorInfo], layout: Layout, n_heads: int, n_kv: int, new_n_kv: int, head_dim: int
+    tensors: Mapping[str, TensorInfo], layout: Layout, n_heads: int, n_kv_heads: int, new_n_kv_heads: int, head_dim: int
 ) -> tuple[list[Planned], set[str]]:
     """The changed tensors of one attention module, and the names that are no more."""
     planned: list[Planned] = []
     dropped: set[str] = set()
-    share = n_kv // new_n_kv
+    share = n_kv_heads // new_n_kv_heads
     changed = (layout.fused,) if layout.fused else layout.separate
     for inner, tensor in tensors.items():
         module, _, last = inner.rpartition(".")
@@ -242,30 +242,32 @@ def _plan_attention(
                 raise ValueError(f"{tensor.name} belongs to a quantised projection: convert the original checkpoint")
             row = tensor.n_elements // tensor.shape[0]
             role: Role = "bias" if last == "bias" else "weight"
-            kv_rows = n_kv * head_dim
+            kv_rows = n_kv_heads * head_dim
             if layout.fused:
                 q_rows = n_heads * head_dim
                 parts = [Piece((Span(tensor, 0, q_rows * row),))]
                 for start in (q_rows, q_rows + kv_rows):
-                    parts += _grouped(tensor, start * row, head_dim * row, new_n_kv, share, role)
-                rows = (n_heads + 2 * new_n_kv) * head_dim
+                    parts += _grouped(tensor, start * row, head_dim * row, new_n_kv_heads, share, role)
+                rows = (n_heads + 2 * new_n_kv_heads) * head_dim
             else:
-                parts = _grouped(tensor, 0, head_dim * row, new_n_kv, share, role)
-                rows = new_n_kv * head_dim
-            expected = rows + (n_kv - new_n_kv) * head_dim * (2 if layout.fused else 1)
+                parts = _grouped(tensor, 0, head_dim * row, new_n_kv_heads, share, role)
+                rows = new_n_kv_heads * head_dim
+            expected = rows + (n_kv_heads - new_n_kv_heads) * head_dim * (2 if layout.fused else 1)
             if tensor.shape[0] != expected:
                 raise ValueError(f"{tensor.name} has {tensor.shape[0]} rows, {expected} were expected")
             planned.append(_planned(tensor, (rows, *tensor.shape[1:]), parts))
         elif module == layout.head_norm:
-            if tensor.n_elements != n_kv * head_dim:
-                raise ValueError(f"{tensor.name} has {tensor.n_elements} elements, {n_kv * head_dim} were expected")
-            parts = _grouped(tensor, 0, head_dim, new_n_kv, share, "bias" if last == "bias" else "norm")
+            if tensor.n_elements != n_kv_heads * head_dim:
+                raise ValueError(
+                    f"{tensor.name} has {tensor.n_elements} elements, {n_kv_heads * head_dim} were expected"
+                )
+            parts = _grouped(tensor, 0, head_dim, new_n_kv_heads, share, "bias" if last == "bias" else "norm")
             planned.append(_planned(tensor, (tensor.shape[0] // share, *tensor.shape[1:]), parts))
         elif layout.head_norms and module.startswith(f"{layout.head_norms}."):
             # one tensor per head, perhaps in different shards: the group's first one takes the merged norm
             head = int(module.rpartition(".")[2])
             names = [f"{layout.head_norms}.{h}.{last}" for h in range(head * share, (head + 1) * share)]
-            if head >= new_n_kv:
+            if head >= new_n_kv_heads:
                 dropped.add(tensor.name)
                 continue
             if missing := [name for name in names if name not in tensors]:
@@ -275,11 +277,11 @@ def _plan_attention(
     return planned, dropped
 
 
-def _grouped(tensor: TensorInfo, start: int, size: int, new_n_kv: int, share: int, role: Role) -> list[Piece]:
+def _grouped(tensor: TensorInfo, start: int, size: int, new_n_kv_heads: int, share: int, role: Role) -> list[Piece]:
     """Heads of `size` elements from `start`, in groups of `share`."""
     return [
         Piece(tuple(Span(tensor, start + (group * share + i) * size, size) for i in range(share)), role)
-        for group in range(new_n_kv)
+        for group in range(new_n_kv_heads)
     ]
 
 

@@ -62,16 +62,16 @@ def projections(layer: Layer, hidden_size: int | None, n_kv_heads: int | None = 
     if layer.kind not in (Kind.FULL, Kind.SLIDING, Kind.CHUNKED, Kind.SHARED, Kind.LATENT):
         return None
     q_dim, v_dim = layer.k_head_dim, layer.v_head_dim
-    n_kv = layer.n_kv_heads if n_kv_heads is None else n_kv_heads
+    n_kv_heads = layer.n_kv_heads if n_kv_heads is None else n_kv_heads
     hidden = check_size("hidden_size", hidden_size or layer.n_heads * q_dim)
     q = Projection("W_Q", layer.n_heads * q_dim, hidden, "query heads")
     o = Projection("W_O", hidden, layer.n_heads * v_dim, "query heads")
     mha = q.n_parameters + o.n_parameters + layer.n_heads * (q_dim + v_dim) * hidden
     if layer.kind is Kind.SHARED:
         return Projections(hidden, hidden_size is None, (q, o), mha)
-    check_size("n_kv_heads", n_kv)
-    if layer.n_heads % n_kv:
-        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n_kv}")
-    k = Projection("W_K", n_kv * q_dim, hidden, "K/V heads")
-    v = Projection("W_V", n_kv * v_dim, hidden, "K/V heads")
+    check_size("n_kv_heads", n_kv_heads)
+    if layer.n_heads % n_kv_heads:
+        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n_kv_heads}")
+    k = Projection("W_K", n_kv_heads * q_dim, hidden, "K/V heads")
+    v = Projection("W_V", n_kv_heads * v_dim, hidden, "K/V heads")
     return Projections(hidden, hidden_size is None, (q, k, v, o), mha)

@@ -31,11 +31,11 @@ Cell = dict[str, Any]
 KEY = ("n_kv_heads", "pool", "seed", "alpha")
 
 
-def variants(kv_heads: Sequence[int] = KV_HEADS) -> list[tuple[int, Pool]]:
+def variants(n_kv_heads: Sequence[int] = KV_HEADS) -> list[tuple[int, Pool]]:
     """What is compared. With K = n_heads every pooling is the identity, so one run stands for the three: MHA
     trained on just as long, the control."""
     full = max(KV_HEADS)
-    return [(k, pool) for k in kv_heads for pool in POOLS if k != full or pool == "mean"]
+    return [(k, pool) for k in n_kv_heads for pool in POOLS if k != full or pool == "mean"]
 
 
 def provenance() -> dict[str, Any]:
@@ -66,7 +66,7 @@ def run(
     record: Callable[[Cell], None],
     *,
     alphas: Sequence[float] = ALPHAS,
-    kv_heads: Sequence[int] = KV_HEADS,
+    n_kv_heads: Sequence[int] = KV_HEADS,
     threads: int = 1,
 ) -> None:
     """Do the study; `record` is given each loss as it is measured.
@@ -80,7 +80,7 @@ def run(
     runs = {
         (k, pool, seed): lab.Uptraining(lab.convert(source, k, pool, seed), stream, seed)
         for seed in seeds
-        for k, pool in variants(kv_heads)
+        for k, pool in variants(n_kv_heads)
     }
     for alpha in sorted(alphas):
         for (k, pool, seed), uptraining in runs.items():

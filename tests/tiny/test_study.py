@@ -75,7 +75,7 @@ def test_a_run_measures_each_alpha_once_and_goes_on_from_it(monkeypatch: pytest.
     threads = torch.get_num_threads()
     found: list[dict] = []
     try:
-        tiny_study.run([3], found.append, alphas=(0.0, 0.1), kv_heads=(4, 8), threads=threads)
+        tiny_study.run([3], found.append, alphas=(0.0, 0.1), n_kv_heads=(4, 8), threads=threads)
     finally:
         torch.use_deterministic_algorithms(False)
     assert [(c["n_kv_heads"], c["pool"], c["alpha"], c["steps"]) for c in found] == [

@@ -77,7 +77,7 @@ def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> N
         f"heads_step_{stage}",
         summary=summary,
         n_heads=shown.n_heads,
-        n_kv=shown.n_kv_heads,
+        n_kv_heads=shown.n_kv_heads,
         asked="One head asks" if shown.group_size == 1 else f"{shown.group_size} heads ask",
         head_dim=shown.k_head_dim,
         v_head_dim=shown.v_head_dim,

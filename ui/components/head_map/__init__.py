@@ -50,10 +50,10 @@ def head_map(layer: Layer, *, key: str, n_kv_heads: int | None = None, held: flo
     """
     n_heads = layer.n_heads
     kind = layer.kind
-    n_kv = layer.n_kv_heads if n_kv_heads is None else n_kv_heads
+    n_kv_heads = layer.n_kv_heads if n_kv_heads is None else n_kv_heads
     if n_kv_heads is not None and kind is Kind.LATENT:
         kind = Kind.FULL
-    drawable = 0 < n_heads <= MOST_HEADS and (n_kv > 0 or kind is Kind.SHARED)
+    drawable = 0 < n_heads <= MOST_HEADS and (n_kv_heads > 0 or kind is Kind.SHARED)
     latent_width = 1.0
     state = layer.key_value
     if kind is Kind.LATENT and state is not None:
@@ -63,15 +63,15 @@ def head_map(layer: Layer, *, key: str, n_kv_heads: int | None = None, held: flo
         key=key,
         data={
             "nHeads": n_heads if drawable else 0,
-            "nKv": n_kv or 1,
-            "colors": kv_colors(max(n_kv, 1)) if drawable else [],
+            "nKv": n_kv_heads or 1,
+            "colors": kv_colors(max(n_kv_heads, 1)) if drawable else [],
             "held": max(0.02, min(1.0, held)),
             "stage": stage,
             "latent": kind is Kind.LATENT,
             "latentWidth": latent_width,
             "shared": kind is Kind.SHARED,
-            "summary": describe(n_heads, n_kv, kind),
-            "hint": _hint(n_heads, n_kv, kind, held),
+            "summary": describe(n_heads, n_kv_heads, kind),
+            "hint": _hint(n_heads, n_kv_heads, kind, held),
             "empty": _why_empty(layer),
         },
     )
