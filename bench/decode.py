@@ -22,7 +22,7 @@ from attention import units
 from attention.commands.arguments import numbers
 from attention.kernels import registry
 from attention.kernels.case import Case, Result
-from attention.timing import benchmark, host
+from attention.timing import benchmark, host, speed
 
 HELP = "decode and prefill against peers and the machine's limit"
 RESULTS = Path(__file__).parent / "results"
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             if results:
                 kept[repr(shape.shape)] = [r.to_json() for r in results]
                 print(row(results), flush=True)
-                _save(path, kept, described, host.calibrate(device).name)
+                _save(path, kept, described, speed.calibrate(device).name)
     print(f"written: {path} and {path.with_suffix('.md')}")
     return 0
 

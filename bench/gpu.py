@@ -85,7 +85,7 @@ def _shapes(device: str) -> Iterator[list[Case]]:
 
 
 def _attention(device: str, end: float, seconds: float, out: Path) -> None:
-    described, calibration = host.describe(), host.calibrate(device)
+    described, calibration = host.describe(), speed.calibrate(device)
     print(json.dumps(calibration.to_json()), flush=True)
     results: list[Result] = []
     for number, shapes in enumerate(_shapes(device), 1):

@@ -8,22 +8,22 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from attention.timing import host
+from attention.timing import speed
 
-CALIBRATION = host.Calibration(
+CALIBRATION = speed.Calibration(
     "cpu", "test", 1, 1e9, 1e9, {"float32": 1e9, "bfloat16": 1e9, "float16": 1e9}, 2**16, 2**20, ()
 )
 
 
-def calibrated(monkeypatch: pytest.MonkeyPatch, calibration: host.Calibration) -> None:
+def calibrated(monkeypatch: pytest.MonkeyPatch, calibration: speed.Calibration) -> None:
     """Have the host be taken for measured already."""
-    monkeypatch.setattr(host, "calibrate", lambda device="cpu", *, again=False: calibration)
+    monkeypatch.setattr(speed, "calibrate", lambda device="cpu", *, again=False: calibration)
 
 
 @contextmanager
 def made_up_host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     calibrated(monkeypatch, CALIBRATION)
-    monkeypatch.setattr(host, "flush_bytes", lambda device: 2**16)
+    monkeypatch.setattr(speed, "flush_bytes", lambda device: 2**16)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attention.kernels.case import Case
-from attention.timing import benchmark, host
+from attention.timing import benchmark, host, speed
 from attention.timing.payload import cases_of, options_of
 from attention.timing.steadiness import STILL_TIMED
 
@@ -34,7 +34,7 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
         finished += result.unsteady != STILL_TIMED
         emit({"progress": (len(begun) + finished) / (2 * len(cases)), "message": _progress(finished, begun, cases)})
     device = benchmark.resolve_device(cases[0].device)
-    return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}
+    return {"host": host.describe().to_json(), "calibration": speed.calibrate(device).to_json()}
 
 
 def _progress(finished: int, begun: set[Case], cases: list[Case]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from attention.timing import host
+from attention.timing import host, speed
 from attention.timing.benchmark import resolve_device
 
 
@@ -16,5 +16,5 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
         ValueError: no such device here.
     """
     device = resolve_device(str(payload.get("device", "auto")))
-    calibration = host.calibrate(device, again=bool(payload.get("again", False)))
+    calibration = speed.calibrate(device, again=bool(payload.get("again", False)))
     return {"host": host.describe().to_json(), "calibration": calibration.to_json()}

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from attention.timing import host, model_step
+from attention.timing import host, model_step, speed
 from attention.timing.benchmark import resolve_device
 from attention.timing.payload import cases_of, options_of
 
@@ -34,7 +34,7 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
         done = sum(seen.values()) / (most * len(cases))
         emit({"progress": min(1.0, done), "message": f"{len(seen)} of {len(cases)} steps begun, each timed in turn"})
     device = resolve_device(cases[0].device)
-    return {"host": host.describe().to_json(), "calibration": host.calibrate(device).to_json()}
+    return {"host": host.describe().to_json(), "calibration": speed.calibrate(device).to_json()}
 
 
 def estimate_bytes(payload: dict[str, Any]) -> int:

@@ -258,7 +258,7 @@ def save_results(results: Sequence[Result]) -> str:
         StoreError: the store can't be written.
         ValueError: there is nothing to keep.
     """
-    from attention.timing.host import calibrate
+    from attention.timing.speed import calibrate
 
     if not results:
         raise ValueError("nothing was timed, so there is no run to keep")

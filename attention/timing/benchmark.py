@@ -31,7 +31,7 @@ from attention.kernels.case import (
     check_bytes,
 )
 from attention.kernels.registry import Implementation, implementation
-from attention.timing import host
+from attention.timing import host, speed
 from attention.timing.pace import Clock
 from attention.timing.rounds import Rounds, Timed
 from attention.timing.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
@@ -132,13 +132,13 @@ def memory_needed(case: Case, impl: Implementation | None = None) -> int:
     outputs = case.query_bytes * 3 + 8 * (case.query_bytes // 2)
     device = case.device if case.device != "auto" else resolve_device("auto")
     layers = 2 if has_layer_before(replace(case, device=device)) else 1
-    return int(case.cache_bytes * (layers + copies)) + scores + outputs + check + 2 * host.flush_bytes(device)
+    return int(case.cache_bytes * (layers + copies)) + scores + outputs + check + 2 * speed.flush_bytes(device)
 
 
 def has_layer_before(case: Case) -> bool:
     """Whether another layer is attended to, untimed, before each timed run; reading a larger K/V takes so long that it
     makes no difference. ``case.device`` must be resolved."""
-    return case.cache_bytes < host.flush_bytes(case.device)
+    return case.cache_bytes < speed.flush_bytes(case.device)
 
 
 def tolerance(dtype: str, context: int, head_dim: int = 128, n_values: int = 4096) -> float:
@@ -250,7 +250,7 @@ def _prepare(entry: _Entry, before: Inputs | None, expected: Tensor, clock: Cloc
         return
     try:
         out = impl.run(*inputs)
-        host.synchronize(case.device)
+        speed.synchronize(case.device)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -287,7 +287,7 @@ def _time_set(
     provisional: bool,
 ) -> Iterator[Result]:
     device = cases[0].device
-    calibration = host.calibrate(device)
+    calibration = speed.calibrate(device)
     rounds = Rounds(device, cases[0].dtype, calibration)
     drawn: dict[int, _Inputs] = {}
     entries: list[_Entry] = []

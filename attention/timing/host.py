@@ -1,35 +1,24 @@
-"""The machine that measures: what it is, and how fast it can read, copy and multiply.
-
-``describe`` needs no torch; ``calibrate`` measures with it.
-"""
+"""The machine that measures: what it is, and what of it is free."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from attention.settings import control_group
-from attention.timing.device_queue import lock_folder
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
-LARGEST_FLUSH = 256 * 2**20
-SHARED_S = 3600.0
-"""How long other processes of this host take over a calibration."""
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
 """CPU flags that decide how fast attention can be."""
 
@@ -68,59 +57,13 @@ class Host:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What a device reached, measured in this process.
-
-    Attributes:
-        device: "cpu" or "cuda"; name: of the processor.
-        threads: torch's threads while it was measured (CPU).
-        read_bytes_per_s: reading a float32 tensor far larger than the caches, in the fastest of WAYS_TO_READ,
-            `read_with`.
-        copy_bytes_per_s: copying one half of it to the other, bytes read plus bytes written.
-        flops_per_s: dtype name -> rate of a large square matrix product, a multiply-add counted as two.
-        buffer_bytes: what was read.
-    """
-
-    device: str
-    name: str
-    threads: int
-    read_bytes_per_s: float
-    copy_bytes_per_s: float
-    flops_per_s: dict[str, float]
-    buffer_bytes: int
-    cache_bytes: int | None
-    features: tuple[str, ...]
-    read_with: str = "largest element"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Any) -> Self:
-        """What `to_json` wrote.
-
-        Raises:
-            ValueError: a field is missing, unknown or no positive rate.
-        """
-        try:
-            made = cls(**{**values, "features": tuple(values["features"])})
-            rates = (made.read_bytes_per_s, made.copy_bytes_per_s, *made.flops_per_s.values())
-            if not all(0 < rate < 1e30 for rate in rates):
-                raise ValueError(f"rates must be above 0, got {rates}")
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"not a calibration: {error}") from None
-        return made
-
-
 def describe() -> Host:
     """This machine. Clocks are those of this moment."""
-    hardware = _hardware()
-    return replace(hardware, gpus=_gpus())
+    return replace(hardware(), gpus=_gpus())
 
 
 @cache
-def _hardware() -> Host:
+def hardware() -> Host:
     info = _cpuinfo()
     return Host(
         cpu=info.get("model name") or platform.processor() or platform.machine(),
@@ -160,165 +103,6 @@ def free_memory(device: str = "cpu") -> int:
     if limit.isdigit() and used.isdigit():
         free = min(free, max(0, int(limit) - int(used)))
     return int(free)
-
-
-_calibrations: dict[str, Calibration] = {}
-_calibrating = Lock()
-
-
-def calibrate(device: str = "cpu", *, again: bool = False) -> Calibration:
-    """Measure a device (about a second), or take over what another process of this host measured within the hour.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    with _calibrating:
-        found = None if again else _calibrations.get(device) or _taken_over(device)
-        if found is None:
-            found = _calibrate(device)
-            _hand_on(found)
-        _calibrations[device] = found
-        return found
-
-
-def _shared_file(device: str) -> Path:
-    from attention import settings
-
-    return lock_folder(settings.load().lock_dir) / f"{device}.calibration.json"
-
-
-def _taken_over(device: str) -> Calibration | None:
-    """What another process measured on this machine with as many threads; None if it is old or cannot be read."""
-    try:
-        path = _shared_file(device)
-        if not 0 <= time.time() - path.stat().st_mtime < SHARED_S:
-            return None
-        found = Calibration.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return None
-    hardware = _hardware()
-    fits = found.device == device and (
-        device == "cuda" or (found.name, found.threads) == (hardware.cpu, hardware.threads)
-    )
-    return found if fits else None
-
-
-def _hand_on(measured: Calibration) -> None:
-    """For other processes of this host; where it cannot be written they measure for themselves."""
-    with contextlib.suppress(OSError, ValueError):
-        path = _shared_file(measured.device)
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps(measured.to_json()))
-        aside.replace(path)
-
-
-def _calibrate(device: str) -> Calibration:
-    import torch
-
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda: this machine has no CUDA device that torch can use")
-    hardware = _hardware()
-    if device == "cpu":
-        torch.set_num_threads(hardware.threads)
-    size = 2 * flush_bytes(device)
-    buffer = torch.ones(size // 4, device=device)
-    source, target = buffer.chunk(2)
-    reads = {way: best_time(partial(read_once, buffer, way), device) for way in WAYS_TO_READ}
-    way, read = min(reads.items(), key=lambda item: item[1])
-    copied = best_time(lambda: target.copy_(source), device)
-    del buffer, source, target
-    return Calibration(
-        device=device,
-        name=hardware.cpu if device == "cpu" else torch.cuda.get_device_name(),
-        threads=torch.get_num_threads(),
-        read_bytes_per_s=size / read,
-        copy_bytes_per_s=size / copied,
-        flops_per_s={name: _matmul_rate(name, device) for name in ("float32", "bfloat16", "float16")},
-        buffer_bytes=size,
-        cache_bytes=last_level_cache(device),
-        features=hardware.features,
-        read_with=way,
-    )
-
-
-def flush_bytes(device: str) -> int:
-    """How much must be read to leave nothing else in the device's caches.
-
-    To measure the memory's speed takes twice as much: caches keep some of what is read again and again, even if it is
-    four times their size (seen here: 40 to 50 GB/s instead of 36).
-    """
-    if device == "cuda":
-        # a short read is over before the memory is at its full rate
-        return 2**30
-    # a last-level cache of hundreds of megabytes belongs to dozens of cores, and few of them are this machine's
-    return min(LARGEST_FLUSH, max(64 * 2**20, 4 * (last_level_cache(device) or 32 * 2**20)))
-
-
-def read_once(buffer: torch.Tensor, way: str = "largest element") -> torch.Tensor:
-    """Read all of a float32 tensor of whole megabytes in one of WAYS_TO_READ."""
-    if way == "matrix-vector product":
-        matrix = buffer.view(-1, 4096)
-        return matrix @ matrix[0]
-    return buffer.sum() if way == "sum" else buffer.amax()
-
-
-WAYS_TO_READ = ("largest element", "sum", "matrix-vector product")
-"""PyTorch's own ways to read memory; which comes closest to the memory's speed depends on the machine."""
-
-
-def last_level_cache(device: str) -> int | None:
-    """Bytes of the largest cache between the processor and the memory the K/V cache lies in."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.get_device_properties(0).L2_cache_size)
-    hardware = _hardware()
-    return hardware.l3_bytes or hardware.l2_bytes
-
-
-def synchronize(device: str) -> None:
-    """Wait until everything asked of the device is done."""
-    if device == "cuda":
-        import torch
-
-        torch.cuda.synchronize()
-
-
-def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 5) -> float:
-    """Best rate of an n × n matrix product over some repeats, a multiply-add counted as two."""
-    import torch
-
-    dtype: torch.dtype = getattr(torch, dtype_name)
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    # the result is written into place, so that the allocator's page faults are not measured
-    out = torch.empty_like(a)
-    return 2 * n**3 / best_time(lambda: torch.matmul(a, b, out=out), device, repeats)
-
-
-def _matmul_rate(dtype_name: str, device: str) -> float:
-    if device == "cuda":
-        return matmul_flops(dtype_name, device, 8192)
-    small, plain = (matmul_flops(name, device, 256, repeats=15) for name in (dtype_name, "float32"))
-    # A dtype the processor has no multiplier for is emulated: dozens of times slower, so a small product suffices.
-    # Held against float32 of the same moment, since a crowded machine is slow at everything.
-    return matmul_flops(dtype_name, device, 1536) if small > plain / 8 else small
-
-
-def best_time(run: Callable[[], object], device: str, repeats: int = 7) -> float:
-    """Shortest of some runs in seconds, after two to warm up: a limit is what the device can do undisturbed."""
-    times = []
-    for attempt in range(repeats + 2):
-        synchronize(device)
-        start = time.perf_counter()
-        run()
-        synchronize(device)
-        if attempt >= 2:
-            times.append(time.perf_counter() - start)
-        if len(times) >= 3 and sum(times) > 1:
-            break  # a crowded machine must not make its reader wait
-    return min(times)
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from attention.floor import floor
 from attention.kernels import reference
 from attention.layers import GroupedQueryAttention, KVCache, attend
-from attention.timing import host
+from attention.timing import host, speed
 from attention.timing.benchmark import (
     RESERVE,
     never,
@@ -80,7 +80,7 @@ def run_steps(
         return int(RESERVE * host.free_memory(device)) if memory_bytes is None else memory_bytes
 
     for case in resolved:
-        needed = case.memory_bytes + 2 * host.flush_bytes(case.device)
+        needed = case.memory_bytes + 2 * speed.flush_bytes(case.device)
         if needed > limit(case.device):
             raise ValueError(
                 f"{case.variant} at context {case.context:,} and batch {case.batch} needs {binary_bytes(needed)} for "
@@ -114,7 +114,7 @@ def _time_set(
     cases: Sequence[StepCase], number: int, should_stop: Callable[[], bool], seconds: float, provisional: bool
 ) -> Iterator[StepResult]:
     device, dtype = cases[0].device, cases[0].dtype
-    rounds = Rounds(device, dtype, host.calibrate(device))
+    rounds = Rounds(device, dtype, speed.calibrate(device))
     entries: list[_Entry] = []
     for case in cases:
         if should_stop():
@@ -127,7 +127,7 @@ def _time_set(
     rounds.pace.forget()
     for _ in rounds.take([entry.step for entry in entries], seconds * len(entries), should_stop):
         pass
-    prefill = Rounds(device, dtype, host.calibrate(device))
+    prefill = Rounds(device, dtype, speed.calibrate(device))
     prefills = [entry.prefill for entry in entries if entry.prefill]
     if prefills and not should_stop():
         if provisional:

@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from attention.timing import host
+from attention.timing import host, speed
 
 SLEEP_CYCLES = 1_000_000
 """About half a millisecond of a GPU's clock: more than it takes a host to launch a handful of kernels."""
@@ -66,9 +66,9 @@ class Pace:
     """What the machine can do while a case is timed: it reads and multiplies in between, so that a floor and the times
     set against it saw the same machine, and the K/V cache is read from memory each time."""
 
-    def __init__(self, device: str, dtype: str, calibration: host.Calibration) -> None:
+    def __init__(self, device: str, dtype: str, calibration: speed.Calibration) -> None:
         # read in turn, so that of neither any is left in the caches when it is read again
-        self.buffers = [torch.ones(host.flush_bytes(device) // 4, device=device) for _ in range(2)]
+        self.buffers = [torch.ones(speed.flush_bytes(device) // 4, device=device) for _ in range(2)]
         # what a processor has no multiplier for it can still widen to float32
         multiplied = max((dtype, "float32"), key=calibration.flops_per_s.__getitem__)
         rate = calibration.flops_per_s[multiplied]
@@ -82,7 +82,7 @@ class Pace:
 
     def read(self, clock: Clock) -> None:
         buffer = self.buffers[len(self.reads) % 2]
-        self.reads.append(clock.time(lambda: host.read_once(buffer, self.calibration.read_with)))
+        self.reads.append(clock.time(lambda: speed.read_once(buffer, self.calibration.read_with)))
 
     def multiply(self, clock: Clock) -> None:
         self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))

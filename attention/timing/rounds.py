@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from attention.timing import host
+from attention.timing import speed
 from attention.timing.other_load import OtherLoad
 from attention.timing.pace import Clock, Pace
 from attention.timing.steadiness import (
@@ -49,7 +49,7 @@ class Rounds:
     What other processes did is noted for each round; once enough rounds were quiet, only those count.
     """
 
-    def __init__(self, device: str, dtype: str, calibration: host.Calibration) -> None:
+    def __init__(self, device: str, dtype: str, calibration: speed.Calibration) -> None:
         self.device = device
         self.clock = Clock(device)
         self.pace = Pace(device, dtype, calibration)

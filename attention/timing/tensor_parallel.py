@@ -22,7 +22,7 @@ from torch import Tensor
 from attention.kernels import reference
 from attention.kernels.case import DTYPES, Case, as_row, check_bytes
 from attention.kernels.registry import implementation
-from attention.timing import host
+from attention.timing import host, speed
 from attention.timing.benchmark import RESERVE, relative_error, tolerance
 from attention.units import binary_bytes
 
@@ -208,10 +208,10 @@ def _median(run: Callable[[], object], device: str, together: bool = False) -> f
     for attempt in range(WARM_UP + REPEATS):
         if together:
             dist.barrier()
-        host.synchronize(device)
+        speed.synchronize(device)
         begin = time.perf_counter()
         run()
-        host.synchronize(device)
+        speed.synchronize(device)
         if attempt >= WARM_UP:
             times.append(time.perf_counter() - begin)
     return median(times)

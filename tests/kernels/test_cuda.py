@@ -9,7 +9,7 @@ import torch
 
 from attention.kernels import reference, registry
 from attention.kernels.case import Case
-from attention.timing import benchmark, host, model_step
+from attention.timing import benchmark, host, model_step, speed
 from attention.timing.pace import Clock
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -53,7 +53,7 @@ def test_the_clock_leaves_out_the_wait_for_a_launch() -> None:
 
 
 def test_calibration_and_free_memory() -> None:
-    measured = host.calibrate("cuda")
+    measured = speed.calibrate("cuda")
     assert measured.device == "cuda"
     assert measured.read_bytes_per_s > 1e10
     assert host.free_memory("cuda") > 2**30

@@ -21,7 +21,7 @@ from attention.kernels.case import (
     check_bytes,
 )
 from attention.kernels.registry import Implementation
-from attention.timing import benchmark, host
+from attention.timing import benchmark, speed
 from attention.timing.pace import Clock, Pace
 from tests.made_up_host import CALIBRATION, made_up_host
 
@@ -129,7 +129,7 @@ def test_what_waits_for_a_compiler_is_prepared_last() -> None:
 def test_no_time_lies_below_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reading beside it is made ten thousand times too slow: the floor follows what a step itself reached."""
     time_one = Clock.time
-    read_once = host.read_once
+    read_once = speed.read_once
 
     def slow_reading(clock: Clock, run: Any) -> float:
         reads.clear()
@@ -141,7 +141,7 @@ def test_no_time_lies_below_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
         return read_once(buffer)
 
     reads: list[int] = []
-    monkeypatch.setattr(host, "read_once", counted_reading)
+    monkeypatch.setattr(speed, "read_once", counted_reading)
     monkeypatch.setattr(Clock, "time", slow_reading)
     results = times([replace(LARGER, n_kv_heads=n) for n in (6, 1)])
     assert all(r.times_floor is not None and r.times_floor >= 1 for r in results)
@@ -164,13 +164,13 @@ def test_shapes_come_one_after_another_and_stream() -> None:
 
 def test_the_memory_is_read_before_every_timed_run(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
-    read_once = host.read_once
+    read_once = speed.read_once
 
     def reading(buffer: torch.Tensor, way: str) -> torch.Tensor:
         log.append("flush")
         return read_once(buffer, way)
 
-    monkeypatch.setattr(host, "read_once", reading)
+    monkeypatch.setattr(speed, "read_once", reading)
     times([replace(LARGER, implementation="a")], extra={"a": spy(log, "a")})
     assert log[0] == "a"
     assert log[1:] == ["flush", "a"] * (len(log[1:]) // 2)

@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from attention.kernels.case import Case
-from attention.timing import benchmark, host
+from attention.timing import benchmark, speed
 from attention.timing.steadiness import (
     QUIET,
     Interval,
@@ -94,7 +94,7 @@ def test_what_is_steady() -> None:
 @pytest.mark.parametrize("code", [BURN, STREAM], ids=["burns a core", "streams memory"])
 def test_a_busy_machine_is_noticed(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = dict.fromkeys(("float32", "bfloat16", "float16"), 1e11)
-    made_up = host.Calibration("cpu", "test", 1, 1e10, 1e10, rates, 2**25, 2**20, ())
+    made_up = speed.Calibration("cpu", "test", 1, 1e10, 1e10, rates, 2**25, 2**20, ())
     calibrated(monkeypatch, made_up)
     cases = [Case("folded_matmul", 32, n, 128, 2048, device="cpu") for n in (32, 1)]
     with beside(code):

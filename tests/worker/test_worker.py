@@ -14,7 +14,7 @@ import pytest
 
 from attention.settings import Settings, load
 from attention.timing.device_queue import turn
-from attention.timing.host import Calibration
+from attention.timing.speed import Calibration
 from attention.worker.child import HANDLERS
 from attention.worker.client import (
     Limits,
