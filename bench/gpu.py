@@ -28,11 +28,12 @@ from attention.timing import (
     host,
     model_step,
     runs,
+    speed,
 )
 from bench import decode
 
 HELP = "everything that is timed on a GPU, in one command"
-TESTS = ("tests/kernels/test_cuda.py", "tests/timing/test_host.py")
+TESTS = ("tests/kernels/test_cuda.py", "tests/timing/test_host.py", "tests/timing/test_speed.py")
 
 
 def main(argv: list[str] | None = None) -> int:
