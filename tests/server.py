@@ -61,7 +61,8 @@ class Server:
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HEADSHARE_DATA_DIR": str(data), **environment},
+                # a worker that steps back for pages would step back for the other tests as well
+                env={**os.environ, "HEADSHARE_WORKER_NICE": "0", "HEADSHARE_DATA_DIR": str(data), **environment},
             )
         self._wait()
 

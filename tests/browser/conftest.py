@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.server import PATIENCE_MS, Server
@@ -65,16 +65,29 @@ def cold_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     assert not said, f"the server's log:\n{said}"
 
 
+@pytest.fixture(scope="session")
+def visitors(browser: Browser) -> Iterator[BrowserContext]:
+    """Where visitors open their tabs: each has a session of its own on the server, and all share what the browser has
+    read of Streamlit's scripts."""
+    context = browser.new_context(viewport=SIZE)
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+def new_page(browser: Browser, visitors: BrowserContext) -> Iterator[Callable[..., Page]]:
     """``new_page(**context options)`` opens a tab of a visitor of its own, 1280 × 800 unless told."""
-    contexts = []
+    opened: list[Page] = []
+    contexts: list[BrowserContext] = []
     said: list[str] = []
 
     def open_tab(**options: Any) -> Page:
-        context = browser.new_context(**{"viewport": SIZE, **options})
-        contexts.append(context)
+        context = visitors
+        if options:
+            context = browser.new_context(**{"viewport": SIZE, **options})
+            contexts.append(context)
         page = context.new_page()
+        opened.append(page)
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -83,6 +96,8 @@ def new_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield open_tab
     # pytest shows it beside a failure
     print("\n".join(dict.fromkeys(said)))
+    for page in opened:
+        page.close()
     for context in contexts:
         context.close()
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,17 +195,3 @@ def test_runs_of_two_machines_in_one_figure(page: Page, server: Server) -> None:
     )
     expect(page.get_by_text("bytes_per_s must be")).to_be_visible()
     assert_sound(page)
-
-
-def test_a_killed_server_leaves_no_worker(tmp_path: Path, new_page: Callable[..., Page]) -> None:
-    own = Server(tmp_path, HEADSHARE_LOCK_DIR=str(tmp_path / "locks"), HEADSHARE_GPU="0")
-    try:
-        start_long(new_page(), own)
-        (worker,) = workers(own)
-        os.kill(own.process.pid, signal.SIGKILL)
-        end = time.monotonic() + 5
-        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < end, "the worker outlived its server"
-            time.sleep(0.05)
-    finally:
-        own.close()

@@ -126,7 +126,7 @@ def test_a_large_file_is_refused_before_it_is_fetched(monkeypatch: pytest.Monkey
     path = tmp_path / "config.json"
     path.write_text("{}")
     asked = answer(monkeypatch, path, size=MAX_BYTES + 1)
-    with pytest.raises(ValueError, match="1,000,001 bytes"):
+    with pytest.raises(ValueError, match="8,000,001 bytes; at most 8,000,000 are read"):
         hub.fetch_config("some-org/some-model")
     assert "model_id" not in asked
 

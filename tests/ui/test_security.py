@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from attention.settings import load
+from tests.event_loop import run
 from ui.server.security import SecurityHeaders
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def headers_of(kind: str) -> list[tuple[bytes, bytes]]:
         raise AssertionError("nothing is asked for")
 
     settings = load({"HEADSHARE_FRAME_ANCESTORS": "https://frames.example"})
-    asyncio.run(SecurityHeaders(app, settings)({"type": kind}, receive, send))
+    run(SecurityHeaders(app, settings)({"type": kind}, receive, send))
     return list(sent[0]["headers"])
 
 

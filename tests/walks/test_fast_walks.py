@@ -15,7 +15,7 @@ from tests.walks.replay import Fault, Step, shorten
 from tests.walks.tab import Tab
 
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
-SECONDS = 300 if SOAK else 25
+SECONDS = 300 if SOAK else 15
 STEPS = 20_000 if SOAK else 300
 
 
