@@ -14,6 +14,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -88,14 +89,15 @@ class Run:
         return f"{' '.join(name.split())}{cores}"
 
     def to_json(self) -> dict[str, Any]:
+        """The document, of which nothing is shared with this run: recorded runs are read once a process."""
         return {
             "headshare_run": FORMAT,
             "title": self.title,
             "created": self.created,
             "source": self.source,
-            "versions": self.versions,
-            "host": self.host,
-            "calibration": self.calibration,
+            "versions": dict(self.versions),
+            "host": deepcopy(self.host),
+            "calibration": deepcopy(self.calibration),
             "results": [result.to_json() for result in self.results],
         }
 

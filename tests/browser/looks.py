@@ -75,8 +75,8 @@ for (let i = 0; i < texts.length; i += 1)
 """Collects `broken` (words over two lines), `cut` (texts that end in an ellipsis) and `over` (texts on one another)."""
 
 _SIDEWAYS = """
-const wide = [document.scrollingElement, main, ...trees(main).flatMap(root => [...root.querySelectorAll('[role=radiogroup]')])]
-  .filter(e => e.scrollWidth > e.clientWidth + 1)
+const wide = [document.scrollingElement, main, ...trees(main).flatMap(root => [...root.querySelectorAll('[role=radiogroup], [data-testid=stMultiSelectTagsContainer]')])]
+  .filter(e => e.scrollWidth > e.clientWidth + 1 && (e === document.scrollingElement || shown(e)))
   .map(e => `${e.dataset.testid || e.tagName.toLowerCase()} ${e.scrollWidth} in ${e.clientWidth}`);
 // an own vertical bar of the page is where its box ends
 const edge = main.getBoundingClientRect().left + main.clientWidth;

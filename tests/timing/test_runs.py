@@ -121,3 +121,15 @@ def test_titles_name_the_shapes():
     title = runs.title_of([result(n_kv_heads=77), result(n_kv_heads=1)])
     assert title == "decode, 77 query heads of 19, K/V heads 77, 1, float32"
     assert runs.title_of([]) == "nothing timed"
+
+
+def test_a_document_is_nobody_elses():
+    document = runs.recorded()[0].to_json()
+    for part in ("versions", "host", "calibration"):
+        document[part].clear()
+    document["results"].clear()
+    again = runs.recorded()[0]
+    assert again.versions
+    assert again.host
+    assert again.calibration
+    assert again.results

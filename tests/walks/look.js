@@ -47,10 +47,10 @@
   }
 
   // options of a row out of sight
-  for (const row of main.querySelectorAll("[data-testid=stButtonGroup]")) {
+  for (const row of main.querySelectorAll("[data-testid=stButtonGroup], [data-testid=stMultiSelectTagsContainer]")) {
     if (!seen(row)) continue;
     const room = row.getBoundingClientRect();
-    for (const option of row.querySelectorAll("button, [role=radio]")) {
+    for (const option of row.querySelectorAll("button, [role=radio], span[title]")) {
       const box = option.getBoundingClientRect();
       if (box.right > room.right + 2 || box.left < room.left - 2) found.push(`out of sight: option "${say(option)}" of "${say(row)}"`);
     }
