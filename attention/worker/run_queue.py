@@ -52,7 +52,7 @@ class RunQueue:
             self._arrived.notify()
 
     def warm(self) -> bool:
-        """Have a worker ready; it ends when nothing comes, like one that has worked. Whether there was none."""
+        """Have a worker ready; it ends when nothing comes, like one that has worked. Returns whether one is started."""
         with self._arrived:
             starts = self.link is None and not self._jobs and not self._warm
             self._warm = self._warm or starts
