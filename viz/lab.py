@@ -127,7 +127,7 @@ def plot_run(
             hovertemplate="Step %{x}: held-out loss %{y:.3f}<extra></extra>",
         )
         last = validation[-1][1]
-        named.append(EndLabel(validation[-1][0], last, f"<b>this run {last:.2f}</b>", color))
+        named.append(EndLabel(validation[-1][0], last, "", color, strong=f"this run {last:.2f}"))
     ends = _loss_axis(fig, min(values), max(values))
     fig.update_xaxes(title_text="Steps of uptraining", range=[-0.01 * n_steps, n_steps], rangemode="tozero")
     _labels(fig, named, ends, 380)

@@ -14,7 +14,7 @@ MOST_SHIFT = 0.1
 """Cumulative layout shift that counts as good (web.dev/articles/cls)."""
 
 _WALK = r"""
-const broken = [], cut = [], over = [], texts = [];
+const broken = [], cut = [], over = [], marked = [], texts = [];
 const main = document.querySelector('[data-testid=stMain]');
 const trees = root => [root, ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => trees(e.shadowRoot))];
 // of what is not drawn in a drawing Chromium says that it is visible
@@ -39,6 +39,8 @@ for (const root of trees(main)) {
   for (let node; (node = walker.nextNode());) {
     const e = node.parentElement;
     if (!node.data.trim() || !e || e.closest(SKIPPED) || !shown(e)) continue;
+    // our own markup, made plain by mistake; code may be about it
+    if (/<\/?(a|b|br|i|span|su[bp])\b/i.test(node.data) && !e.closest('pre, code, textarea')) marked.push(brief(node.data));
     const range = document.createRange();
     // a word may break after a hyphen or a slash, as it may in print
     for (const found of e instanceof SVGElement ? [] : node.data.matchAll(/[^\s\-‐–—\/_·.,()]+/g)) {
@@ -72,7 +74,8 @@ for (let i = 0; i < texts.length; i += 1)
     if (across > 2 && down > Math.min(6, 0.4 * Math.min(a.box.bottom - a.box.top, b.box.bottom - b.box.top))) over.push('“' + a.text + '” and “' + b.text + '”');
   }
 """
-"""Collects `broken` (words over two lines), `cut` (texts that end in an ellipsis) and `over` (texts on one another)."""
+"""Collects `broken` (words over two lines), `cut` (texts that end in an ellipsis), `over` (texts on one another) and
+`marked` (texts that show markup)."""
 
 _SIDEWAYS = """
 const wide = [document.scrollingElement, main, ...trees(main).flatMap(root => [...root.querySelectorAll('[role=radiogroup], [data-testid=stMultiSelectTagsContainer]')])]
@@ -87,6 +90,7 @@ FINDINGS = f"""() => {{
 {_SIDEWAYS}
 const lines = (what, found) => [...new Set(found)].slice(0, 8).map(one => what + one);
 return [...lines('broken inside a word: ', broken), ...lines('cut off: ', cut), ...lines('on one another: ', over),
+        ...lines('markup is shown: ', marked),
         ...lines('wider than what is seen of it: ', wide)];
 }}"""
 

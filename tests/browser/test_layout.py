@@ -68,6 +68,7 @@ def test_a_page_at_a_width(app: str, watched: tuple[Page, list[str]], name: str,
         ),
         ("<input style='width: 3em' value='H100 SXM 80 GB'>", "cut off: H100"),
         ("<p style='position: absolute; top: 9px'>one</p><p style='position: absolute; top: 12px'>two</p>", "on one"),
+        ("<p>&lt;b&gt;this run&lt;/b&gt;</p>", "markup is shown: <b>this run"),
         ("<div style='width: 3000px'>wide</div>", "wider than what is seen of it: stMain"),
     ],
 )

@@ -31,6 +31,11 @@
     }
   }
 
+  // our own markup, made plain by mistake
+  for (const e of main.querySelectorAll("text, p, td, th, small, [data-testid=stMetricValue]"))
+    if (/<\/?(b|br|i|span|su[bp])\b/i.test(e.textContent) && seen(e) && !e.closest("pre, code, textarea") && !e.querySelector("pre, code"))
+      found.push(`markup is shown: "${e.textContent.trim().slice(0, 60)}"`);
+
   // cut: labels, numbers and choices whose text is wider than the room they have; what a visitor writes may be longer
   const cut = "[data-testid=stWidgetLabel] p, [data-testid=stMetricLabel] p, [data-testid=stMetricValue] > div, button p, " +
     "[data-baseweb=select] [value], [data-testid=stNumberInputField], h1, h2, h3";

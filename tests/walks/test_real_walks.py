@@ -51,11 +51,12 @@ def test_the_look_finds_what_is_wrong(visited: tuple[Browser, Server], tmp_path:
         "1.0000 GiB</div></div>"
         "<div style='position:relative'><h2 style='position:absolute;top:0'>One thing</h2>"
         "<h3 style='position:absolute;top:0'>upon another</h3></div>"
+        "<p>&lt;b&gt;1.0 GiB&lt;/b&gt;</p>"
         "<div style='width:900px;height:9px'></div></main>"
     )
     page = visited[0].new_page()
     page.goto(bad.as_uri())
     said = "\n".join(page.evaluate(LOOK))
     page.close()
-    for word in ("broken inside a word", "cut:", "lies upon", "scrolls sideways"):
+    for word in ("broken inside a word", "cut:", "lies upon", "scrolls sideways", "markup is shown"):
         assert word in said, said
