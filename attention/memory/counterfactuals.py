@@ -8,7 +8,7 @@ from attention import sharing
 from attention.formats import CacheFormat, cache_format
 from attention.memory.footprint import CacheBytes, cache_of
 from attention.memory.load import Load
-from attention.memory.terms import shared_bytes, shared_total
+from attention.memory.terms import remembered, shared_bytes, shared_total
 from attention.spec import Kind, ModelSpec
 
 
@@ -58,7 +58,7 @@ def variants(spec: ModelSpec, cache: CacheBytes) -> tuple[Variant, ...]:
     load, own = cache.load, cache.state_bytes
     fmt = cache_format(load.kv_dtype)
     n_heads, n_kv_heads = spec.n_heads, spec.n_kv_heads
-    latent = any(layer.kind is Kind.LATENT for layer, _ in spec.groups)
+    latent = remembered(spec, ("latent",), lambda: any(layer.kind is Kind.LATENT for layer, _ in spec.groups))
     if not n_heads:
         return (Variant(spec.name, 0, own, True),)
     own_name = "MLA" if latent else sharing.name(n_heads, n_kv_heads)
