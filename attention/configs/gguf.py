@@ -103,9 +103,11 @@ class _Header:
         out: dict[str, Any] = {
             "num_hidden_layers": n_layers,
             "hidden_size": self.size("embedding_length"),
-            "max_position_embeddings": self.get("context_length"),
             "torch_dtype": "float16",
+            **self._weights(),
         }
+        if self.get("context_length") is not None:
+            out["max_position_embeddings"] = self.size("context_length")
         heads = self.per_layer("attention.head_count", n_layers, None)
         kv = self.per_layer("attention.head_count_kv", n_layers, heads)
         if self.arch in gguf_types.LATENT:
@@ -134,6 +136,21 @@ class _Header:
                 f"split.count = {shown(parts)}: this file is one part of several; join them "
                 "(llama-gguf-split --merge) or give the model's config.json"
             )
+
+    def _weights(self) -> dict[str, Any]:
+        """Fields that no cache depends on, but the weights of the model's own code, under all names that classes have
+        for them; `verify` builds that code."""
+        tensors, tokens = self.keys.get(gguf_header.TENSORS), self.keys.get("tokenizer.ggml.tokens")
+        out: dict[str, Any] = {}
+        if isinstance(tensors, Mapping) and "token_embd" in tensors:
+            out["tie_word_embeddings"] = "output" not in tensors
+        for key, names in gguf_types.WEIGHTS.items():
+            value = self.get(key) or (tokens if key == "vocab_size" else None)
+            if isinstance(value, int):  # a list where layers differ, which no class can state
+                out |= dict.fromkeys(names, check_size(f"{self.arch}.{key}", value))
+        if self.arch in gguf_types.EXPERTS_ALONE and "moe_intermediate_size" in out:
+            out["intermediate_size"] = out["moe_intermediate_size"]
+        return out
 
     def _attention(
         self, heads: list[int], kv: list[int], dims: tuple[int, ...], kinds: list[str], window: int | None, width: int

@@ -64,6 +64,20 @@ INDEXED = frozenset(("deepseek32", "glm-dsa"))
 CONVOLVED = {"lfm2": "lfm2", "lfm2moe": "lfm2_moe"}
 DELTA = {"qwen3next": "qwen3_next", "qwen35": "qwen3_5_text", "qwen35moe": "qwen3_5_moe_text"}
 
+WEIGHTS = {
+    "vocab_size": ("vocab_size",),
+    "feed_forward_length": ("intermediate_size",),
+    "expert_count": ("num_experts", "num_local_experts", "n_routed_experts"),
+    "expert_used_count": ("num_experts_per_tok",),
+    "expert_shared_count": ("n_shared_experts",),
+    "expert_feed_forward_length": ("moe_intermediate_size",),
+    "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
+    "leading_dense_block_count": ("first_k_dense_replace",),
+}
+"""What a class calls the sizes of the weights."""
+EXPERTS_ALONE = frozenset(("gpt-oss", "granitemoe", "minimax-m2"))
+"""Architectures whose only intermediate_size is the experts'."""
+
 _INSTEAD = "is not read from a GGUF here; give the model's config.json"
 REFUSED = {
     **dict.fromkeys(

@@ -10,8 +10,9 @@ import pytest
 
 from attention.catalog.sources import resolve
 from attention.commands import fit, kv
-from attention.configs import gguf_header, gguf_types
+from attention.configs import gguf_header, gguf_types, parameter_rules
 from attention.configs.gguf_windows import WINDOWS
+from attention.configs.parts import decoder_part
 from attention.configs.reader import load_config, spec_from_config
 from attention.memory.footprint import sequence_bytes
 from attention.parameters import Routed
@@ -229,6 +230,16 @@ def test_parameters_are_counted_from_the_tensors_shapes(tmp_path: Path) -> None:
     assert weights is not None
     assert weights.total == 2 * 14 * 31 + 14 * 12 + 14 * 5 * 3
     assert (weights.looked_up, weights.rows, weights.routed) == (14 * 31, 14, (Routed(1, 3, 2, 70),))
+
+
+def test_the_weights_of_the_models_own_code_are_stated_too() -> None:
+    """SmolLM2-135M, of which the class's own sizes would make 634 M parameters."""
+    keys = of("llama", sizes(30, 576, 9, 3, feed_forward_length=1536, vocab_size=49152))
+    keys[gguf_header.TENSORS] = {"token_embd": 576 * 49152}
+    part, _, _ = decoder_part(keys)
+    counted = parameter_rules.count(spec_from_config(keys), part)
+    assert counted is not None
+    assert counted.total == 134_515_008
 
 
 def test_kv_and_fit_take_a_file_and_say_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
