@@ -56,7 +56,7 @@ BY_LAYER = frozenset(
             "step35",
             "laguna",
         ),
-        *("spark2_5", "maple", "chatglm", "deepseek2-ocr", "chameleon", "cogvlm", "paddleocr", "hunyuan_vl"),
+        *("spark2_5", "maple", "chatglm", "deepseek2-ocr", "chameleon", "cogvlm", "talkie", "paddleocr", "hunyuan_vl"),
     )
 )
 LATENT = {"deepseek2": "deepseek_v2", "deepseek32": "deepseek_v32", "glm-dsa": "glm_moe_dsa", "mistral4": "mistral4"}
@@ -121,6 +121,7 @@ REFUSED = {
     **dict.fromkeys(("nanbeige", "hrm_text"), f"its layers run several times for each token, which {_INSTEAD}"),
     "graniteswitch": f"the layer that chooses its adapters {_INSTEAD}",
     "clip": "it is the projector of images or sound beside a model, and has no cache",
+    "gptj": "llama.cpp has a name for it and no code",
     "t5": f"the cache of an encoder-decoder {_INSTEAD}",
 }
 _MULTI_HEAD = frozenset(("gpt2", "bloom", "gpt_neox", "baichuan", "qwen", "qwen2_vl_text", "falcon", "gpt_bigcode"))

@@ -181,6 +181,7 @@ def test_every_architecture_is_read_or_refused_with_a_reason() -> None:
     read = {*gguf_types.TYPES, *gguf_types.BY_LAYER, *gguf_types.LATENT, *gguf_types.CONVOLVED, *gguf_types.DELTA}
     assert not read & set(gguf_types.REFUSED)
     assert set(WINDOWS) <= read
+    assert len(read | set(gguf_types.REFUSED)) == 153  # names in llama.cpp's LLM_ARCH_NAMES, autumn 2026
     plain = {**sizes(6, 308, 14, 14, 22), "attention.sliding_window": 13}
     plain["attention.sliding_window_pattern"] = [True, True, False] * 2
     for arch in sorted(read - set(gguf_types.LATENT) - set(gguf_types.CONVOLVED) - set(gguf_types.DELTA)):
