@@ -178,7 +178,7 @@ def gemma4(heads: int, kv: list[int], head_dims: tuple[int, int], kinds: list[st
     }
     if any(len(counts) > 1 for counts in by_kind.values()):
         raise ValueError(f"gemma4.attention.head_count_kv must be one number for layers of one kind, got {kv!r:.80}")
-    full, sliding = (next(iter(by_kind.get(is_full, by_kind[not is_full]))) for is_full in (True, False))
+    full, sliding = (min(by_kind.get(is_full) or by_kind[not is_full]) for is_full in (True, False))
     return {
         **{"model_type": "gemma4_text", "num_attention_heads": heads, "num_key_value_heads": sliding},
         **{"num_global_key_value_heads": full, "attention_k_eq_v": full != sliding},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,46 @@ def test_a_header_as_json_is_held_to_the_same_bounds() -> None:
         spec = spec_from_config({**keys, gguf_header.TENSORS: tensors})
         assert spec.n_parameters is None
         assert any("parameters not counted: gguf.tensors.token_embd" in note for note in spec.notes)
+
+
+WEIRD = [
+    0,
+    1,
+    5,
+    2**40,
+    2**64 - 1,
+    -1,
+    0.5,
+    float("nan"),
+    True,
+    "",
+    "7",
+    "x" * 5000,
+    [],
+    [0],
+    [1] * 99,
+    [0.5] * 99,
+    [-1],
+]
+OF_EACH_KIND = (
+    *("google__gemma-4-26B-A4B", "zai-org__GLM-5", "LiquidAI__LFM2-1.2B", "tiiuae__falcon-40b"),
+    *("Qwen__Qwen3-Next-80B-A3B-Instruct", "openai__gpt-oss-120b", "google__gemma-3n-E2B-it"),
+)
+
+
+@pytest.mark.parametrize("name", OF_EACH_KIND)
+def test_any_value_of_any_key_is_answered_or_refused(name: str) -> None:
+    keys = {**of(*PUBLISHED[name]), "general.type": "model", "split.count": 1, "tokenizer.ggml.tokens": 7}
+    arch = PUBLISHED[name][0]
+    for more in (
+        "attention.sliding_window_pattern",
+        "feed_forward_length",
+        "expert_count",
+        "attention.shared_kv_layers",
+    ):
+        keys.setdefault(f"{arch}.{more}", None)
+    for key in keys:
+        for value in WEIRD:
+            changed = {k: v for k, v in {**keys, key: value}.items() if v is not None}
+            with contextlib.suppress(ValueError):
+                assert spec_from_config(changed).n_layers >= 1
