@@ -1,4 +1,4 @@
-"""What a user may name as a model: a catalogue name, a config.json or its folder, a Hugging Face id."""
+"""What a user may name as a model: a catalogue name, a config.json or its folder, a GGUF file, a Hugging Face id."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from attention.errors import shown
 from attention.files import ordinary
 from attention.spec import ModelSpec
 
+_SUFFIXES = (".json", ".gguf")
+
 
 def resolve(source: str, *, paths: bool = True) -> ModelSpec:
     """The model that `source` names.
 
     Args:
-        source: a name of the catalogue, else the path of a .json file or of a folder with a config.json, else a
-            Hugging Face model id (if the Hub is allowed, see ``hub.py``). Paths are tried only where something
+        source: a name of the catalogue, else the path of a .json or .gguf file or of a folder with a config.json,
+            else a Hugging Face model id (if the Hub is allowed, see ``hub.py``). Paths are tried only where something
             is there, or where the text can only be a path.
         paths: False where `source` comes from a web page: no file of the host is looked at.
 
@@ -74,14 +76,14 @@ def _path(source: str) -> Path | None:
     try:
         if path.is_dir():
             path = path / "config.json"
-        # nothing that is not called .json is ever opened
-        if path.suffix == ".json" and path.is_file():
+        # nothing of another name is ever opened
+        if path.suffix in _SUFFIXES and path.is_file():
             return path
     except (OSError, ValueError, RuntimeError):
         raise ValueError(f"{shown(source)} is neither a model's name nor a usable path") from None
-    if path.suffix == ".json":
+    if path.suffix in _SUFFIXES:
         ordinary(path)  # says what is there, if it is no file
         raise ValueError(f"there is no file {shown(str(path), 300)}")
     if source.startswith(("/", ".", "~")):
-        raise ValueError(f"{shown(source)} is neither a .json file nor a folder with a config.json")
+        raise ValueError(f"{shown(source)} is neither a .json file nor a folder with a config.json, nor a .gguf file")
     return None

@@ -12,6 +12,7 @@ from attention import units
 from attention.catalog.published import accelerator
 from attention.catalog.sources import resolve
 from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, whole_number
+from attention.configs import gguf_header
 from attention.errors import shown
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
@@ -36,7 +37,9 @@ def parameter_count(text: str) -> int:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="catalogue name, config.json, or its folder")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="catalogue name, config.json or its folder, or GGUF file"
+    )
     parser.add_argument("--accelerator", default="h100-sxm", help="id of the catalogue (default h100-sxm)")
     parser.add_argument("--count", type=whole_number, default=1, help="accelerators, as tensor parallel ranks")
     parser.add_argument("--context", type=whole_number, default=DEFAULT_CONTEXT, help="tokens held per sequence")
@@ -121,8 +124,13 @@ def describe(spec: ModelSpec, source: str, setup: Setup, args: argparse.Namespac
         "floor_tokens_per_s": step.tokens_per_s if fitting else None,
         "floor_binds": step.floor.binds if fitting else None,
         "traffic_crossover_context": traffic_crossover(spec, setup.weight_dtype, kv_dtype, args.batch),
-        "notes": list(step.notes),
+        "notes": [*_recognised(spec), *step.notes],
     }
+
+
+def _recognised(spec: ModelSpec) -> tuple[str, ...]:
+    """What was made of a file that is no config.json."""
+    return spec.notes if gguf_header.CACHE in spec.notes else ()
 
 
 def _text(answer: dict[str, Any]) -> str:

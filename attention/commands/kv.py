@@ -9,6 +9,7 @@ from typing import Any
 from attention import sharing, units
 from attention.catalog.sources import resolve
 from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, whole_number
+from attention.configs import gguf_header
 from attention.foreign_text import quoted
 from attention.formats import FORMATS, cache_format
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS, set_aside
@@ -21,7 +22,9 @@ HELP = "bytes of a model's KV cache and other states at a context, and what an e
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="catalogue name, config.json, or its folder")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="catalogue name, config.json or its folder, or GGUF file"
+    )
     parser.add_argument(
         "--context",
         type=whole_number,
@@ -142,7 +145,7 @@ def _notes(spec: ModelSpec, args: argparse.Namespace) -> list[str]:
     notes = []
     if spec.max_context is not None and args.context > spec.max_context:
         notes.append(f"the model states a longest context of {units.counted(spec.max_context, 'token')}")
-    if args.kv_dtype is None:
+    if args.kv_dtype is None and gguf_header.CACHE not in spec.notes:
         notes.append(f"kv_dtype {spec.model_dtype} is the dtype the model states; servers may choose another")
     return notes
 

@@ -19,7 +19,7 @@ MEMORY_BYTES = 3 * 2**30
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="MODEL", help="catalogue name, config.json, or its folder")
+    parser.add_argument("source", metavar="MODEL", help="catalogue name, config.json or its folder, or GGUF file")
     parser.add_argument(
         "--context", type=whole_number, default=DEFAULT_CONTEXT, help=f"tokens (default {DEFAULT_CONTEXT})"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attention.configs import params_file, registry
+from attention.configs import gguf, params_file, registry
 from attention.configs.hf_classes import flat_type, nested_model_type, renamed_type
 from attention.configs.refused import REFUSED
 
@@ -22,6 +22,8 @@ def decoder_part(config: Mapping[str, object]) -> tuple[Mapping[str, object], st
     """
     if params_file.is_params(config):
         config = params_file.rewritten(config)
+    elif gguf.is_header(config):
+        config = gguf.rewritten(config)
     part, prefix = config, ""
     model_type = _model_type(config, "model_type")
     if model_type in REFUSED:  # whatever its parts are

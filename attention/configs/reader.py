@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attention.configs import parameter_rules, params_file, registry
+from attention.configs import gguf, gguf_header, parameter_rules, params_file, registry
 from attention.configs.adapter import Adapter
 from attention.configs.families.ordinary import check_windows
 from attention.configs.fields import Reader
@@ -49,7 +49,7 @@ DTYPES = {
 
 
 def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
-    """Read a config.json from a path or from its bytes.
+    """Read a config.json from a path or from its bytes, or the header of a GGUF file from a path that ends in .gguf.
 
     Strict: at most 8 MB of UTF-8, an object at the top, no duplicate keys, bounded nesting. Python's JSON
     reader is used because published files hold the bare token ``Infinity`` (Nemotron-H).
@@ -59,6 +59,8 @@ def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     """
     if isinstance(source, bytes):
         data = source
+    elif Path(source).suffix == gguf_header.SUFFIX:
+        return gguf.load(source)
     else:
         try:
             with ordinary(Path(source)).open("rb") as file:
@@ -67,6 +69,9 @@ def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
             raise ValueError(
                 f"{os.fspath(source)[:300]!r} cannot be read: {getattr(error, 'strerror', None) or error}"
             ) from None
+    if data[:4] == gguf_header.MAGIC:
+        raise ValueError("a config.json must be UTF-8 text, and this is a GGUF file: its header is read on the command "
+                         "line alone, from a path that ends in .gguf")  # fmt: skip
     if len(data) > MAX_BYTES:
         raise ValueError(f"a config.json may have at most {MAX_BYTES:,} bytes, got more")
     try:
@@ -162,6 +167,9 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
     reader = Reader(model_type, raw, prefix)
     if params_file.is_params(config):
         reader.note(params_file.NOTE)
+    elif gguf.is_header(config):
+        for note in gguf.notes(part):
+            reader.note(note)
     if adapter.uses_class:
         reader.defaults = _defaults(adapter, reader)
     try:
@@ -189,7 +197,10 @@ def _with_parameters(spec: ModelSpec, config: Mapping[str, Any], part: Mapping[s
     not depend on it."""
     stated = {**part, TIED: next((w[TIED] for w in (part, config) if isinstance(w.get(TIED), bool)), None)}
     try:
-        found = parameter_rules.count(spec, stated, reader.defaults)
+        if gguf.is_header(config):
+            found = gguf.parameters(config, spec.n_layers)
+        else:
+            found = parameter_rules.count(spec, stated, reader.defaults)
     except ValueError as problem:
         return replace(spec, notes=(*spec.notes, f"parameters not counted: {problem}"))
     return spec if found is None else with_parameters(spec, found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from attention.configs.adapter import Adapter
 from attention.configs.families import (
+    by_layer,
     convolved,
     described,
     hybrid,
@@ -29,6 +30,7 @@ ADAPTERS: dict[str, Adapter] = {
     **convolved.ADAPTERS,
     **described.ADAPTERS,
     **seq2seq.ADAPTERS,
+    **by_layer.ADAPTERS,
 }
 
 

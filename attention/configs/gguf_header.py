@@ -1,0 +1,204 @@
+"""The header of a GGUF file: its key/value pairs and the shapes of its tensors, never their data.
+
+Layout: ggml-org/ggml, ``docs/gguf.md``: magic, version, two counts, the pairs, then a name, a shape, a type and an
+offset for each tensor. Versions 2 and 3, little- and big-endian. Nothing is trusted: every length and count is held to
+a bound and to what the file has left, texts of the tokenizer are walked over and not built.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from attention.errors import shown
+from attention.files import ordinary
+
+MAGIC = b"GGUF"
+SUFFIX = ".gguf"
+MAX_BYTES = 64 * 2**20
+"""Longest header read; published ones have up to some 20 MB, nearly all of it the tokenizer's."""
+MAX_PAIRS = 10_000
+MAX_TENSORS = 100_000
+MAX_ITEMS = 4_000_000
+"""Entries of all arrays together; the largest published tokenizers have about a million."""
+MAX_LIST = 20_000
+"""Entries of an array that is kept; of longer ones the length alone is."""
+MAX_TEXT = 10_000
+"""Bytes of a text that is kept; longer ones (chat templates) are walked over."""
+MAX_NAME = 65_535
+CACHE = "a GGUF states no dtype of the cache: fp16 is counted, llama.cpp's own choice unless it is told another"
+"""What a reader of every such file must know."""
+TENSORS = "gguf.tensors"
+"""Key of our own: elements of the tensors, see `_tensors`."""
+_TEXT, _ARRAY = 8, 9
+_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
+"""struct's letter for each type of a value: 0 to 3 are u8, i8, u16, i16, 4 u32, 5 i32, 6 f32, 7 bool, 10 u64 …"""
+_CHUNK = 2**20
+
+
+class _Cursor:
+    """Reads forward through a file, no further than `MAX_BYTES`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.data, self.at, self.order = file, bytearray(), 0, "<"
+        self.size = os.fstat(file.fileno()).st_size
+        self.items = 0
+
+    def refuse(self, what: str, why: str) -> NoReturn:
+        raise ValueError(f"{what} at byte {self.at:,} of this GGUF file {why}")
+
+    def need(self, n_bytes: int, what: str) -> int:
+        """Have the next `n_bytes` in `data` and step over them; returns where they start."""
+        start, end = self.at, self.at + n_bytes
+        if end > self.size:
+            self.refuse(what, f"would take {n_bytes:,} bytes, and the file has {self.size - start:,} left")
+        if end > MAX_BYTES:
+            self.refuse(what, f"would make the header longer than the {MAX_BYTES:,} bytes that are read")
+        while len(self.data) < end:
+            more = self.file.read(max(_CHUNK, end - len(self.data)))
+            if not more:
+                self.refuse(what, "is missing: the file ends before it")
+            self.data += more
+        self.at = end
+        return start
+
+    def number(self, letter: str, what: str) -> Any:
+        form = self.order + letter
+        return struct.unpack_from(form, self.data, self.need(struct.calcsize(form), what))[0]
+
+    def text(self, what: str, most: int) -> str | None:
+        """A text, None if it has more than `most` bytes, which are stepped over."""
+        length = self.number("Q", f"the length of {what}")
+        start = self.need(length, what)
+        return self.data[start : self.at].decode("utf-8", "replace") if length <= most else None
+
+    def skip_texts(self, n: int, what: str) -> None:
+        """Step over `n` texts. Written out, since a tokenizer has half a million of them."""
+        length_at, at = struct.Struct(self.order + "Q").unpack_from, self.at
+        for _ in range(n):
+            if at + 8 > len(self.data):
+                self.at = at
+                self.need(8, what)
+            (length,) = length_at(self.data, at)
+            at += 8 + length
+            if at > len(self.data):
+                self.at = at - length
+                self.need(length, what)
+        self.at = at
+
+    def count(self, what: str, least_bytes: int, most: int) -> int:
+        """How many entries follow, of at least so many bytes each."""
+        value: int = self.number("Q", what)
+        if value > most or value * least_bytes > self.size - self.at:
+            self.refuse(what, f"is {value:,}; at most {min(most, (self.size - self.at) // least_bytes):,} fit")
+        return value
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The pairs of a file's header that describe the model, and under `TENSORS` what its tensors hold.
+
+    Of an array too long to describe layers, and of the tokenizer's, the value is its length.
+
+    Raises:
+        ValueError: unreadable, not a GGUF file, cut off, or not within bounds; names the key, the value and what is
+            accepted.
+    """
+    try:
+        with ordinary(Path(path)).open("rb") as file:
+            return _read(_Cursor(file))
+    except OSError as error:
+        raise ValueError(f"{os.fspath(path)[:300]!r} cannot be read: {error.strerror}") from None
+
+
+def _read(cursor: _Cursor) -> dict[str, Any]:
+    magic = bytes(cursor.data[cursor.need(4, "the magic") : cursor.at])
+    if magic != MAGIC:
+        raise ValueError(f"this is no GGUF file: it begins with {magic!r}, not {MAGIC!r}")
+    version = cursor.number("I", "the version")
+    if version & 0xFFFF == 0:
+        cursor.order, version = ">", int.from_bytes(version.to_bytes(4, "little"), "big")
+    if version not in (2, 3):
+        raise ValueError(f"the version of this GGUF file must be 2 or 3, got {version:,}")
+    n_tensors = cursor.count("the number of tensors", 24, MAX_TENSORS)
+    out: dict[str, Any] = {}
+    seen: set[str] = set()
+    for _ in range(cursor.count("the number of keys", 13, MAX_PAIRS)):
+        key = cursor.text("a key", MAX_NAME)
+        if not key:
+            cursor.refuse("a key", f"must have between 1 and {MAX_NAME:,} bytes")
+        if key in seen:
+            raise ValueError(f"the key {shown(key)} occurs twice in this GGUF file")
+        seen.add(key)
+        value = _value(cursor, shown(key), cursor.number("I", "a value's type"), key.startswith("tokenizer."))
+        if value is not None and not key.startswith("gguf."):
+            out[key] = value
+    if n_tensors:
+        out[TENSORS] = _tensors(cursor, n_tensors)
+    return out
+
+
+def _value(cursor: _Cursor, key: str, kind: int, skip: bool) -> Any:
+    """One value, None if it is a text too long to keep."""
+    if kind == _TEXT:
+        return cursor.text(f"the text of {key}", 0 if skip else MAX_TEXT)
+    if kind == _ARRAY:
+        return _array(cursor, key, skip)
+    return _checked(cursor, key, kind, cursor.number(_letter(key, kind), f"the value of {key}"))
+
+
+def _letter(key: str, kind: int) -> str:
+    if kind not in _FORMATS:
+        raise ValueError(f"{key} has a value of type {kind:,}, which GGUF does not have (0 to 12)")
+    return _FORMATS[kind]
+
+
+def _checked(cursor: _Cursor, key: str, kind: int, value: Any) -> Any:
+    if kind != 7:
+        return value
+    if value not in (0, 1):
+        cursor.refuse(f"the truth value of {key}", f"must be 0 or 1, got {value}")
+    return bool(value)
+
+
+def _array(cursor: _Cursor, key: str, skip: bool) -> Any:
+    """The entries, or their number if they are not kept."""
+    kind = cursor.number("I", f"the type of {key}'s entries")
+    if kind == _ARRAY:
+        raise ValueError(f"{key} is an array of arrays, which no known key is")
+    width = 8 if kind == _TEXT else struct.calcsize("<" + _letter(key, kind))
+    n = cursor.count(f"the length of {key}", width, MAX_ITEMS - cursor.items)
+    cursor.items += n
+    if kind == _TEXT:
+        cursor.skip_texts(n, f"an entry of {key}")  # no known key of a model's layers is an array of texts
+        return n
+    start = cursor.need(n * width, f"the entries of {key}")
+    if skip or n > MAX_LIST:
+        return n
+    values = struct.unpack_from(f"{cursor.order}{n}{_letter(key, kind)}", cursor.data, start)
+    return [_checked(cursor, key, kind, value) for value in values]
+
+
+def _tensors(cursor: _Cursor, n_tensors: int) -> dict[str, int]:
+    """Elements by where they are: "output", "token_embd", a layer ("blk.3"), its routed experts ("blk.3 experts")."""
+    out: dict[str, int] = {}
+    for _ in range(n_tensors):
+        name = cursor.text("a tensor's name", MAX_NAME)
+        n_dims = cursor.number("I", f"the number of dimensions of {shown(name)}")
+        if n_dims > 4:
+            cursor.refuse(f"the number of dimensions of {shown(name)}", f"must be at most 4, got {n_dims:,}")
+        elements = math.prod(cursor.number("Q", f"a dimension of {shown(name)}") for _ in range(n_dims))
+        cursor.need(12, f"the type and offset of {shown(name)}")
+        if elements > 2**50:
+            raise ValueError(f"the tensor {shown(name)} has {elements:,} elements; at most {2**50:,} are accepted")
+        parts = (name or "").split(".")
+        if parts[0].startswith("rope_") or parts[-2:-1] == ["rope_freqs"]:
+            continue  # tables of positions, no parameters
+        if parts[0] == "blk" and len(parts) > 2:
+            place = f"blk.{parts[1]}" + (" experts" if "_exps" in parts[2] else "")
+        else:
+            place = parts[0]
+        out[place] = out.get(place, 0) + elements
+    return out
