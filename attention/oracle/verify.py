@@ -254,6 +254,8 @@ def _fill_in(settings: Any) -> None:
 def _built(auto: Any, settings: Any, dtype: str, **more: Any) -> tuple[Any, int]:
     import torch
 
+    # of the same size, and what the products of experts take
+    dtype = "bfloat16" if dtype == "float16" else dtype
     model = auto.from_config(settings, dtype=getattr(torch, dtype), **more).eval()
     return model, sum(p.numel() for p in model.parameters())
 

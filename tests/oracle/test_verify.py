@@ -136,6 +136,14 @@ def test_published_parameter_counts() -> None:
     assert verify(CONFIGS["openai-community__gpt2"], 61).n_parameters == 124_439_808
 
 
+def test_experts_in_half_precision_can_be_asked() -> None:
+    """The products of experts are written for bfloat16 alone, which is of the same size."""
+    config = {**CONFIGS["mistralai__Mixtral-8x7B-v0.1"], "torch_dtype": "float16"}
+    done = verify(config, 53)
+    assert done.kv_dtype == "fp16"
+    assert done.computed_bytes == done.allocated_bytes == 32 * 53 * 2 * 8 * 128 * 2
+
+
 def test_a_difference_of_another_size_is_not_explained() -> None:
     layer = attention_layer(14, 7, 22, window=13)
     one_position = 2 * 7 * 22 * 2
