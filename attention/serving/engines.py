@@ -1,0 +1,171 @@
+"""Rules by which engines lay out a cache and print what they laid out: rows of data, each with its source and version.
+
+What has no row here is refused. ``engine_vllm`` and ``engine_llama_cpp`` compute by these rules, the reports
+(``engine_report``) name them beside the figures of a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from attention.errors import shown
+from attention.spec import FixedState, ModelSpec, Role
+
+ENGINES = ("vllm", "llama.cpp")
+
+
+class Rule(NamedTuple):
+    """Attributes:
+    engine, name: together unique. says: the rule in a sentence.
+    version: releases it was read in or seen in. source: where.
+    """
+
+    engine: str
+    name: str
+    says: str
+    version: str
+    source: str
+
+
+_PLANNING = "vllm/v1/core/kv_cache_planning.py"
+_INTERFACE = "vllm/v1/kv_cache_interface.py"
+_KV = "ggml-org/llama.cpp src/llama-kv-cache.cpp"
+
+RULES = (
+    Rule("vllm", "blocks", "the pool is as many whole blocks as the memory holds", "V1", _PLANNING),
+    Rule("vllm", "smallest rank", "every rank takes the fewest blocks that any rank can hold", "V1", _PLANNING),
+    Rule(
+        "vllm",
+        "groups",
+        "layers of one kind are dealt into groups of equal size; groups draw blocks from one pool, so that places "
+        "which a short group leaves empty are set aside too",
+        "0.9.2 to 0.33",
+        f"{_PLANNING}, vllm #57431",
+    ),
+    Rule(
+        "vllm",
+        "one page size",
+        "all layers of a hybrid have pages of one size: the block of a layer with fewer bytes per token is enlarged",
+        "0.9.2 to 0.33",
+        _PLANNING,
+    ),
+    Rule(
+        "vllm",
+        "state page",
+        "an attention block is enlarged until its page holds a layer's recurrent state, kernel − 1 columns of the "
+        "convolution with it; the state is padded to that page",
+        "0.11 to 0.33",
+        "vllm/platforms/interface.py, vllm #54458",
+    ),
+    Rule(
+        "vllm",
+        "window",
+        "a windowed layer is counted as holding window − 1 and the tokens in flight, and one block more, at most the "
+        "longest request",
+        "V1",
+        _INTERFACE,
+    ),
+    Rule(
+        "vllm",
+        "windows at full length",
+        "without the hybrid manager windowed layers hold every token",
+        "V1",
+        f"{_INTERFACE}, hf-mem #60",
+    ),
+    Rule("vllm", "latent", "every rank holds the whole latent vector, once, not as K and V", "V1", _INTERFACE),
+    Rule(
+        "vllm",
+        "fp8_ds_mla",
+        "a latent of 512 + 64 takes 656 bytes: 512 in fp8, 4 fp32 scales, 64 in bf16; an indexer's key is fp8 with one "
+        "fp32 scale",
+        "0.11 to 0.33",
+        f"{_INTERFACE}, sglang #11309",
+    ),
+    Rule("vllm", "scale per token and head", "8 bits an element and one fp32 scale a head", "0.19", "vllm #39008"),
+    Rule("vllm", "nvfp4", "4 bits an element and one E4M3 scale for 16", "0.19", _INTERFACE),
+    Rule(
+        "vllm",
+        "tokens by groups",
+        "tokens printed are blocks ÷ groups × the smallest block",
+        "0.9.2 to 0.20",
+        "hf-mem #61, vllm #43308",
+    ),
+    Rule(
+        "vllm",
+        "tokens by concurrency",
+        "tokens printed are the concurrency times the longest request, not bytes ÷ bytes per token",
+        "0.21 to 0.33",
+        "vllm #51041, #54662",
+    ),
+    Rule(
+        "llama.cpp",
+        "cells",
+        "cells are padded to 256, for each sequence unless unified",
+        "b6900 on",
+        "llama-context.cpp",
+    ),
+    Rule("llama.cpp", "size", "K and V are layers × cells rows of whole type blocks", "all", _KV),
+    Rule(
+        "llama.cpp",
+        "window",
+        "windowed layers hold n_swa (for every sequence when unified) and n_ubatch cells, padded to 256, at most those "
+        "of the other layers; all of those with --swa-full",
+        "b5400 on",
+        "llama-kv-cache-iswa.cpp, llama.cpp #13194",
+    ),
+    Rule(
+        "llama.cpp", "latent", "K holds the latent and its RoPE part; there is no V", "2026", f"{_KV}, llama.cpp #11446"
+    ),
+    Rule("llama.cpp", "latent as K and V", "the latent is kept as V once more", "2025", "llama.cpp #12801"),
+    Rule(
+        "llama.cpp",
+        "recurrent",
+        "R is kernel − 1 columns of the convolution, S the recurrent state, both in fp32, a row for each sequence",
+        "b5500 on",
+        "llama-memory-recurrent.cpp, genie-claw #410",
+    ),
+    Rule("llama.cpp", "MB", "MB in old lines is 2^20 bytes", "2023", "llama-cpp-python #66"),
+)
+
+
+def rule(engine: str, name: str) -> Rule:
+    """The row of that name."""
+    return next(row for row in RULES if (row.engine, row.name) == (engine, name))
+
+
+_KERNELS = ("mamba_d_conv", "conv_kernel", "linear_conv_kernel_dim", "conv_L_cache", "conv_kernel_size", "d_conv")
+
+
+def conv_kernel(config: Mapping[str, Any] | None) -> int | None:
+    """The columns of a configuration's convolution, None where it states none."""
+    config = config or {}
+    parts: list[Mapping[str, Any]] = [config]
+    parts += [config[key] for key in ("text_config", "llm_config") if isinstance(config.get(key), dict)]
+    found = [part[name] for part in parts for name in _KERNELS if isinstance(part.get(name), int)]
+    return found[0] if found else None
+
+
+def without_newest_column(state: FixedState, kernel: int | None) -> int:
+    """Elements of a convolution's state as engines keep it: one column fewer than transformers.
+
+    Raises:
+        ValueError: the kernel is not known, or does not divide what transformers keeps.
+    """
+    if kernel is None:
+        raise ValueError("the kernel of the model's convolution is not known, so neither is the engine's state of it")
+    if kernel < 2 or state.elements % kernel:
+        raise ValueError(
+            f"a kernel of {shown(kernel)} does not divide a convolution state of {state.elements:,} elements"
+        )
+    return state.elements // kernel * (kernel - 1)
+
+
+def refuse_roles(engine: str, spec: ModelSpec, known: tuple[Role, ...]) -> None:
+    """Raises:
+    ValueError: the model keeps something for which no rule of this engine is known.
+    """
+    for layer, _ in spec.groups:
+        for state in layer.states:
+            if state.role not in known:
+                raise ValueError(f"how {engine} lays out {state.role} is not known here")
