@@ -17,7 +17,7 @@ MAX_BYTES = 10_000_000
 MAX_FIGURES = 4096
 """Of one kind; further ones are not read."""
 _COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)")
-_END = r"(?=[\s,;)}\]'\"])"
+_END = r"(?=\.?[\s,;)}\]'\"])"
 """A number is read whole or not at all: what cuts a log off can cut a number off."""
 _N = r"(\d{1,12})"
 _GIB = r"(\d{1,6}\.\d{1,4}) ?Gi?B"
@@ -59,22 +59,22 @@ _VLLM_SETTINGS = {
     "align": r"mamba_cache_mode\W{1,8}(align)\b",
 }
 _LLAMA_SETTINGS = {
-    "n_ctx": rf"\bn_ctx\s{{0,12}}= {{0,4}}{_N}{_END}",
-    "n_ubatch": rf"\bn_ubatch\s{{0,12}}= {{0,4}}{_N}{_END}",
-    "n_seq_max": rf"\bn_seq_max\s{{0,12}}= {{0,4}}{_N}{_END}",
-    "unified": r"\bkv_unified\s{0,12}= '?(true|false)\b",
-    "flash_attn": r"\bflash_attn\s{0,12}= {0,4}(auto|enabled|disabled|[01])\b",
+    "n_ctx": rf"\bn_ctx[ \t]{{0,30}}= {{0,4}}{_N}{_END}",
+    "n_ubatch": rf"\bn_ubatch[ \t]{{0,30}}= {{0,4}}{_N}{_END}",
+    "n_seq_max": rf"\bn_seq_max[ \t]{{0,30}}= {{0,4}}{_N}{_END}",
+    "unified": r"\bkv_unified[ \t]{0,30}= '?(true|false)\b",
+    "flash_attn": r"\bflash_attn[ \t]{0,30}= {0,4}(auto|enabled|disabled|[01])\b",
     "swa_full": r"(using full-size SWA cache)",
     "type_k": rf"\btype_k = '{_TYPE}'",
     "type_v": rf"\btype_v = '{_TYPE}'",
-    "n_layer": rf"\bn_layer\s{{0,12}}= {_N}{_END}",
-    "n_head": rf"\bn_head\s{{0,12}}= {_N}{_END}",
-    "n_head_kv": rf"\bn_head_kv\s{{0,12}}= {_N}{_END}",
-    "k_head_dim": rf"\bn_embd_head_k\s{{0,12}}= {_N}{_END}",
-    "v_head_dim": rf"\bn_embd_head_v\s{{0,12}}= {_N}{_END}",
-    "n_swa": rf"\bn_swa\s{{0,12}}= {_N}{_END}",
-    "d_state": rf"\bssm_d_state\s{{0,12}}= {_N}{_END}",
-    "arch": r"\barch\s{0,16}= (deepseek2|llama|qwen2|qwen3|qwen3moe|mistral3?|gemma[234n]?)\b",
+    "n_layer": rf"\bn_layer[ \t]{{0,30}}= {_N}{_END}",
+    "n_head": rf"\bn_head[ \t]{{0,30}}= {_N}{_END}",
+    "n_head_kv": rf"\bn_head_kv[ \t]{{0,30}}= {_N}{_END}",
+    "k_head_dim": rf"\bn_embd_head_k[ \t]{{0,30}}= {_N}{_END}",
+    "v_head_dim": rf"\bn_embd_head_v[ \t]{{0,30}}= {_N}{_END}",
+    "n_swa": rf"\bn_swa[ \t]{{0,30}}= {_N}{_END}",
+    "d_state": rf"\bssm_d_state[ \t]{{0,30}}= {_N}{_END}",
+    "arch": r"\barch[ \t]{0,30}= (deepseek2|llama|qwen2|qwen3|qwen3moe|mistral3?|gemma[234n]?)\b",
 }
 _NAMES = (
     r"\bmodel='([^'\n]{1,300})'",
@@ -205,6 +205,5 @@ def _shorter(name: str) -> list[str]:
     names = [name]
     while (shorter := _SUFFIX.sub("", names[-1])) != names[-1] and shorter:
         names.append(shorter)
-    return names + [
-        re.sub("instruct", "Base", text, flags=re.IGNORECASE) for text in names if "instruct" in text.lower()
-    ]
+    names += [re.sub("instruct", "Base", text, flags=re.IGNORECASE) for text in names if "instruct" in text.lower()]
+    return [*names, *(text.replace(" ", "-") for text in names if " " in text)]

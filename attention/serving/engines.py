@@ -134,14 +134,14 @@ def rule(engine: str, name: str) -> Rule:
     return next(row for row in RULES if (row.engine, row.name) == (engine, name))
 
 
-_KERNELS = ("mamba_d_conv", "conv_kernel", "linear_conv_kernel_dim", "conv_L_cache", "conv_kernel_size", "d_conv")
+_KERNELS = ("mamba_d_conv", "conv_kernel", "linear_conv_kernel_dim", "conv_L_cache", "conv_kernel_size", "short_conv_kernel_size", "d_conv")
 
 
 def conv_kernel(config: Mapping[str, Any] | None) -> int | None:
     """The columns of a configuration's convolution, None where it states none."""
     config = config or {}
     parts: list[Mapping[str, Any]] = [config]
-    parts += [config[key] for key in ("text_config", "llm_config") if isinstance(config.get(key), dict)]
+    parts += [config[key] for key in ("text_config", "llm_config", "linear_attn_config") if isinstance(config.get(key), dict)]
     found = [part[name] for part in parts for name in _KERNELS if isinstance(part.get(name), int)]
     return found[0] if found else None
 
