@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from attention.catalog import published
-from attention.catalog.sources import configuration, resolve
+from attention.catalog.sources import resolve
 from attention.commands.arguments import whole_number
 from attention.files import ordinary
 from attention.foreign_text import quoted
 from attention.serving import engine_report_llama_cpp, engine_report_vllm
 from attention.serving.engine_log import MAX_BYTES, Log, read
 from attention.serving.engine_report import Finding, Report
-from attention.serving.engines import conv_kernel
-from attention.spec import FixedState, ModelSpec
+from attention.serving.engines import kernel_of
+from attention.spec import ModelSpec
 
 HELP = (
     "start-up lines of vLLM or llama.cpp explained: every figure reproduced, or its difference split into named parts"
@@ -81,8 +81,7 @@ def _model(log: Log, source: str | None) -> tuple[ModelSpec, int | None]:
             return shape, None
         source = row.id
     spec = resolve(source)
-    fixed = any(isinstance(state, FixedState) for layer, _ in spec.groups for state in layer.states)
-    return spec, conv_kernel(configuration(source)) if fixed else None
+    return spec, kernel_of(spec, source)
 
 
 _WORDS = {

@@ -7,6 +7,7 @@ and never shown. Nothing else of the text leaves this module, so neither does a 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ _SIGNS = {
 }
 UNKNOWN = "unknown"
 """In place of a word that is on no list here: what was printed is not kept."""
-_WORDS = {"kv_dtype": KV_DTYPES, "type_k": TYPES, "type_v": TYPES}
+_WORDS: dict[str, Collection[str]] = {"kv_dtype": KV_DTYPES, "type_k": TYPES, "type_v": TYPES}
 _OTHERS = {"SGLang": "KV Cache is allocated. #tokens", "TensorRT-LLM": "[TensorRT-LLM]"}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from attention.catalog.sources import configuration
 from attention.errors import shown
 from attention.spec import FixedState, ModelSpec, Role
 
@@ -34,6 +35,7 @@ _KV = "ggml-org/llama.cpp src/llama-kv-cache.cpp"
 
 RULES = (
     Rule("vllm", "blocks", "the pool is as many whole blocks as the memory holds", "V1", _PLANNING),
+    Rule("vllm", "null block", "the check of the longest request holds one block back", "newest of 2026", _PLANNING),
     Rule("vllm", "smallest rank", "every rank takes the fewest blocks that any rank can hold", "V1", _PLANNING),
     Rule(
         "vllm",
@@ -134,16 +136,30 @@ def rule(engine: str, name: str) -> Rule:
     return next(row for row in RULES if (row.engine, row.name) == (engine, name))
 
 
-_KERNELS = ("mamba_d_conv", "conv_kernel", "linear_conv_kernel_dim", "conv_L_cache", "conv_kernel_size", "short_conv_kernel_size", "d_conv")
+_KERNELS = (
+    "mamba_d_conv",
+    "conv_kernel",
+    "linear_conv_kernel_dim",
+    "conv_L_cache",
+    "conv_kernel_size",
+    "short_conv_kernel_size",
+    "d_conv",
+)
+_PARTS = ("text_config", "llm_config", "linear_attn_config")
 
 
 def conv_kernel(config: Mapping[str, Any] | None) -> int | None:
     """The columns of a configuration's convolution, None where it states none."""
     config = config or {}
-    parts: list[Mapping[str, Any]] = [config]
-    parts += [config[key] for key in ("text_config", "llm_config", "linear_attn_config") if isinstance(config.get(key), dict)]
+    parts = [config, *(config[key] for key in _PARTS if isinstance(config.get(key), dict))]
     found = [part[name] for part in parts for name in _KERNELS if isinstance(part.get(name), int)]
     return found[0] if found else None
+
+
+def kernel_of(spec: ModelSpec, source: str) -> int | None:
+    """The columns of the convolution of the model that `source` names, None if it keeps no such state."""
+    fixed = any(isinstance(state, FixedState) for layer, _ in spec.groups for state in layer.states)
+    return conv_kernel(configuration(source)) if fixed else None
 
 
 def without_newest_column(state: FixedState, kernel: int | None) -> int:

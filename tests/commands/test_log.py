@@ -126,8 +126,8 @@ def test_a_refused_length_is_reproduced(asked: Any) -> None:
     # vllm #25350
     text = (
         "ValueError: To serve at least one request with the models's max seq len (221000), (10.12 GiB KV cache is "
-        "needed, which is larger than the available KV cache memory (5.59 GiB). Based on the available memory, the estimated "
-        "maximum model length is 122080. Try increasing `gpu_memory_utilization` (vllm)\n"
+        "needed, which is larger than the available KV cache memory (5.59 GiB). Based on the available memory, the "
+        "estimated maximum model length is 122080. Try increasing `gpu_memory_utilization` (vllm)\n"
     )
     model = ("--model", "Qwen/Qwen3-30B-A3B", "--kv-dtype", "fp8")
     [found] = asked(text, *model)["figures"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from attention.catalog.sources import resolve
@@ -63,7 +65,7 @@ def test_windows_as_asked() -> None:
 
 def test_windows_with_several_sequences() -> None:
     # llama-kv-cache-iswa.cpp: n_swa for every sequence of a unified pool; never more than the other layers hold
-    def cells(**settings: int) -> list[tuple[int, int]]:
+    def cells(**settings: Any) -> list[tuple[int, int]]:
         return [(p.cells, p.streams) for p in pools(resolve("google/gemma-3-27b-pt"), Settings(**settings))]
 
     assert cells(n_ctx=32768, n_seq_max=4) == [(8192, 4), (1536, 4)]
