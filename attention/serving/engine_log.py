@@ -138,7 +138,7 @@ def read(raw: bytes) -> Log:
     if len(raw) > MAX_BYTES:
         raise ValueError(f"a log may have at most {MAX_BYTES:,} bytes; its start-up lines are enough")
     wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-    text = _COLOUR.sub("", raw.decode("utf-16" if wide else "utf-8", errors="replace")).replace("\r\n", "\n")
+    text = _COLOUR.sub("", raw.decode("utf-16" if wide else "utf-8", errors="replace"))
     engine = _engine(text)
     figures, settings = (_VLLM, _VLLM_SETTINGS) if engine == "vllm" else (_LLAMA, _LLAMA_SETTINGS)
     found = [

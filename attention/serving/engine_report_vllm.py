@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from attention.errors import shown
 from attention.memory.allocation import tp_choices
@@ -65,20 +65,28 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
     if ranks:
         findings.append(_memory(ranks, settings))
     least = min(ranks, default=None)
-    for tokens in sorted({_number(values[0]) for values in log.seen("tokens")}):
-        finding, found, pool = _tokens(tokens, least, len(ranks), pool, spec, log)
+    base, way = pool, _ways(pool, log.version)[0]
+    for tokens, memory in _paired(sorted(_number(values[0]) for values in log.seen("tokens")), sorted(ranks)):
+        finding, found = _tokens(tokens, memory, len(ranks), base, spec, log)
         findings.append(finding)
-        blocks = blocks or found
+        if blocks is None and found is not None:
+            blocks, pool, way = found
     if blocks is None and least is not None:
         blocks = range(pool.blocks(least.low), pool.blocks(least.high) + 1)
     for length, ratio in dict.fromkeys(log.seen("concurrency")):
         findings.append(_concurrency(_number(length), ratio or "", blocks, pool))
     findings += [_needed(values, pool) for values in dict.fromkeys(log.seen("needed"))]
-    memory = blocks[0] * pool.block_bytes if blocks else None
-    changes = _changes(memory, pool, spec, log.version) if memory else ()
+    changes = _changes(blocks[0] * pool.block_bytes, pool, spec, way) if blocks else ()
     return Report(
         "vllm", log.version, spec.name, _settings(settings), tuple(findings), changes, _notes(log, spec, settings)
     )
+
+
+def _paired(tokens: list[int], ranks: list[Rounded]) -> list[tuple[int, Rounded | None]]:
+    """Each figure with the memory it was printed for: its rank's if every rank prints another, else the smallest."""
+    if len(set(tokens)) > 1 and len(tokens) == len(ranks):
+        return list(dict.fromkeys(zip(tokens, ranks, strict=True)))
+    return [(n, min(ranks, default=None)) for n in dict.fromkeys(tokens)]
 
 
 def _number(text: str | None) -> int:
@@ -116,17 +124,26 @@ def _ways(pool: Plan, version: str | None) -> tuple[str, ...]:
     return WAYS[::-1] if older else WAYS
 
 
+class _Found(NamedTuple):
+    """Where a figure was found: the blocks it can stand for, in which pool, printed in which way."""
+
+    blocks: range
+    pool: Plan
+    way: str
+
+
 def _tokens(
     tokens: int, memory: Rounded | None, n_ranks: int, pool: Plan, spec: ModelSpec, log: Log
-) -> tuple[Finding, range | None, Plan]:
-    """What "GPU KV cache size" means, the blocks it can stand for in this memory, and the pool that it was found in."""
+) -> tuple[Finding, _Found | None]:
+    """What "GPU KV cache size" means."""
     line = f"GPU KV cache size: {tokens:,} tokens"
     if memory is None:
-        return _without_memory(line, tokens, pool, log.version), None, pool
+        return _without_memory(line, tokens, pool, log.version), None
     for way in _ways(pool, log.version):
         if found := _matching(tokens, memory, pool, way):
             says = f"{counted(found[0], 'block')} of {pool.block_bytes:,} bytes, from {memory.shown} GiB on each rank"
-            return Finding(line, "reproduced", says, _parts(found[0], pool, way), _rules(pool, way)), found, pool
+            finding = Finding(line, "reproduced", says, _parts(found[0], pool, way), _rules(pool, way))
+            return finding, _Found(found, pool, way)
     settings = pool.settings
     if settings.hybrid_manager and len(pool.groups) > 1 and all(group.kind != "state" for group in pool.groups):
         whole = plan(spec, replace(settings, hybrid_manager=False))
@@ -134,20 +151,17 @@ def _tokens(
             says = f"every layer holds all tokens, {whole.block_bytes:,} bytes a block: the hybrid manager was off"
             why = f"{whole.token_bytes:,} bytes a token on each rank, windowed layers included"
             part = Part("blocks", found[0] * whole.block_bytes, why)
-            return Finding(line, "reproduced", says, (part,), ("blocks", "windows at full length")), found, whole
+            finding = Finding(line, "reproduced", says, (part,), ("blocks", "windows at full length"))
+            return finding, _Found(found, whole, "tokens by groups")
     for extra in range(1, 5) if "speculative" in log.settings else ():
         drafted = plan(spec, replace(settings, extra_layers=extra))
         for way in _ways(drafted, log.version):
             if found := _matching(tokens, memory, drafted, way):
                 taken = found[0] * (drafted.block_bytes - pool.block_bytes)
                 part = Part("draft layers", taken, f"{counted(extra, 'layer')} more than the configuration states")
-                return (
-                    Finding(line, "split", "the draft keeps a cache of its own", (part,), ("blocks",)),
-                    found,
-                    drafted,
-                )
-    finding, found = _difference(line, tokens, memory, n_ranks, pool, log.version)
-    return finding, found, pool
+                finding = Finding(line, "split", "the draft keeps a cache of its own", (part,), ("blocks",))
+                return finding, _Found(found, drafted, way)
+    return _difference(line, tokens, memory, n_ranks, pool, log.version)
 
 
 def _matching(tokens: int, memory: Rounded, pool: Plan, way: str) -> range | None:
@@ -183,7 +197,7 @@ def _without_memory(line: str, tokens: int, pool: Plan, version: str | None) -> 
 
 def _difference(
     line: str, tokens: int, memory: Rounded, n_ranks: int, pool: Plan, version: str | None
-) -> tuple[Finding, range | None]:
+) -> tuple[Finding, _Found | None]:
     """No memory that rounds to what is printed gives these tokens: in decimal GB, on another rank, or not at all."""
     candidates = []
     for order, way in enumerate(_ways(pool, version)):
@@ -192,7 +206,7 @@ def _difference(
         candidates.append((not exact, abs(blocks * pool.block_bytes - memory.low), order, blocks, way))
     inexact, _, _, blocks, way = min(candidates)
     needed, printed, decimal = blocks * pool.block_bytes, memory.middle, memory.middle * 10**9 // GIB
-    found, rules = range(blocks, blocks + 1), _rules(pool, way)
+    found, rules = _Found(range(blocks, blocks + 1), pool, way), _rules(pool, way)
     if not inexact and -HALF_DIGIT <= decimal - needed < pool.block_bytes + HALF_DIGIT:
         part = Part("GB against GiB", printed - decimal, "the memory printed counts 10^9 bytes")
         parts = (part, *_parts(blocks, pool, way))
@@ -283,9 +297,9 @@ def _needed(values: tuple[str | None, ...], pool: Plan) -> Finding:
     return Finding(line, "unexplained", says, (part, Part("cannot be explained", missing)))
 
 
-def _changes(memory: int, pool: Plan, spec: ModelSpec, version: str | None) -> tuple[Change, ...]:
+def _changes(memory: int, pool: Plan, spec: ModelSpec, way: str) -> tuple[Change, ...]:
     """What gives more tokens in the same memory, the most first."""
-    settings, way = pool.settings, _ways(pool, version)[0]
+    settings = pool.settings
     before = pool.tokens(pool.blocks(memory), way)
     tried: list[tuple[str, Settings, int]] = [
         ("--gpu-memory-utilization: 1 GiB more on each rank", settings, memory + GIB)

@@ -240,7 +240,7 @@ def _token_bytes(state: PositionState, spec: ModelSpec, settings: Settings) -> i
         if state.role is not Role.LATENT or (state.k_head_dim, state.v_head_dim) != (512, 64):
             raise ValueError("fp8_ds_mla is a record for a latent of 512 + 64; this model keeps another")
         return LATENT_RECORD
-    heads = state.n_kv_heads if state.role is not Role.KEY_VALUE else max(1, state.n_kv_heads // settings.tp)
+    heads = max(1, state.n_kv_heads // settings.tp)
     if kv in ("int8_per_token_head", "fp8_per_token_head"):
         return heads * (width + 4 * (2 if state.v_head_dim else 1))
     if kv == "nvfp4":

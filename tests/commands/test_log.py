@@ -106,6 +106,32 @@ def test_one_rank_of_four(asked: Any) -> None:
     assert figure(asked(text, *model), "GPU KV cache size")["verdict"] == "unexplained"
 
 
+def test_a_rank_may_have_somewhat_less_and_not_much_less(asked: Any) -> None:
+    model = ("--model", "Qwen/Qwen3-235B-A22B", "--tp", "4")
+    for tokens, verdict in (("165,008", "split"), ("159,008", "unexplained")):  # 8.8 and 12.1 per cent less
+        assert figure(asked(vllm("8.11", tokens), *model), "GPU KV cache size")["verdict"] == verdict
+
+
+def test_ranks_that_each_print_their_tokens(asked: Any) -> None:
+    text = vllm("8.11", "180,928") + vllm("8.02", "178,880")
+    report = asked(text, "--model", "Qwen/Qwen3-235B-A22B", "--tp", "4")
+    assert verdicts(report) == ["given", "reproduced", "reproduced"]
+
+
+def test_changes_count_tokens_as_the_log_does(asked: Any) -> None:
+    model = ("--model", "google/gemma-4-31B")
+    for version in ("0.19.0", "0.99.0"):
+        report = asked(vllm("24.54", "26,800", version=version, more="max_seq_len=131072,"), *model)
+        assert {change["before"] for change in report["changes"]} == {26800}
+
+
+def test_the_version_says_how_tokens_were_printed(asked: Any) -> None:
+    for version, name in (("0.10.1", "tokens by groups"), ("0.33.0", "tokens by concurrency")):
+        text = vllm("40.00", "327,680", version=version, more="max_seq_len=131072,")
+        found = figure(asked(text, "--model", "meta-llama/Llama-3.1-8B"), "GPU KV cache size")
+        assert name in [row["name"] for row in found["rules"]]
+
+
 def test_gb_are_told_from_gib(asked: Any) -> None:
     tokens = 40 * 10**9 // (16 * 131072) * 16
     found = figure(asked(vllm("40.00", f"{tokens:,}"), "--model", "meta-llama/Llama-3.1-8B"), "GPU KV cache size")
