@@ -145,6 +145,12 @@ def _tokens(
             finding = Finding(line, "reproduced", says, _parts(found[0], pool, way), _rules(pool, way))
             return finding, _Found(found, pool, way)
     settings = pool.settings
+    if any(group.kind in ("window", "chunk") for group in pool.groups) and WAYS[0] in _ways(pool, log.version):
+        two = plan(spec, replace(settings, in_flight=2 * settings.in_flight))
+        if found := _matching(tokens, memory, two, WAYS[0]):
+            says = f"with {2 * settings.in_flight:,} tokens in flight: two batches, as asynchronous scheduling has"
+            finding = Finding(line, "reproduced", says, _parts(found[0], two, WAYS[0]), _rules(two, WAYS[0]))
+            return finding, _Found(found, two, WAYS[0])
     if settings.hybrid_manager and len(pool.groups) > 1 and all(group.kind != "state" for group in pool.groups):
         whole = plan(spec, replace(settings, hybrid_manager=False))
         if found := _matching(tokens, memory, whole, "tokens by groups"):

@@ -19,7 +19,7 @@ ENGINES = ("vllm", "llama.cpp")
 class Rule(NamedTuple):
     """Attributes:
     engine, name: together unique. says: the rule in a sentence.
-    version: releases it was read in or seen in. source: where.
+    version: releases in which it was read, seen or asked for; a year where no release is known. source: where.
     """
 
     engine: str
@@ -35,20 +35,20 @@ _KV = "ggml-org/llama.cpp src/llama-kv-cache.cpp"
 
 RULES = (
     Rule("vllm", "blocks", "the pool is as many whole blocks as the memory holds", "V1", _PLANNING),
-    Rule("vllm", "null block", "the check of the longest request holds one block back", "newest of 2026", _PLANNING),
+    Rule("vllm", "null block", "the check of the longest request holds one block back", "2026", _PLANNING),
     Rule("vllm", "smallest rank", "every rank takes the fewest blocks that any rank can hold", "V1", _PLANNING),
     Rule(
         "vllm",
         "groups",
         "layers of one kind are dealt into groups of equal size; groups draw blocks from one pool, so that places "
         "which a short group leaves empty are set aside too",
-        "0.9.2 to 0.33",
+        "0.33, asked",
         f"{_PLANNING}, vllm #57431",
     ),
     Rule(
         "vllm",
         "one page size",
-        "all layers of a hybrid have pages of one size: the block of a layer with fewer bytes per token is enlarged",
+        "2026",
         "0.9.2 to 0.33",
         _PLANNING,
     ),
@@ -57,7 +57,7 @@ RULES = (
         "state page",
         "an attention block is enlarged until its page holds a layer's recurrent state, kernel − 1 columns of the "
         "convolution with it; the state is padded to that page",
-        "0.11 to 0.33",
+        "2026",
         "vllm/platforms/interface.py, vllm #54458",
     ),
     Rule(
@@ -81,16 +81,16 @@ RULES = (
         "fp8_ds_mla",
         "a latent of 512 + 64 takes 656 bytes: 512 in fp8, 4 fp32 scales, 64 in bf16; an indexer's key is fp8 with one "
         "fp32 scale",
-        "0.11 to 0.33",
+        "2025 on",
         f"{_INTERFACE}, sglang #11309",
     ),
-    Rule("vllm", "scale per token and head", "8 bits an element and one fp32 scale a head", "0.19", "vllm #39008"),
-    Rule("vllm", "nvfp4", "4 bits an element and one E4M3 scale for 16", "0.19", _INTERFACE),
+    Rule("vllm", "scale per token and head", "8 bits an element and one fp32 scale a head", "2026", "vllm #39008"),
+    Rule("vllm", "nvfp4", "4 bits an element and one E4M3 scale for 16", "2026", _INTERFACE),
     Rule(
         "vllm",
         "tokens by groups",
         "tokens printed are blocks ÷ groups × the smallest block",
-        "0.9.2 to 0.20",
+        "to 0.20",
         "hf-mem #61, vllm #43308",
     ),
     Rule(
@@ -98,13 +98,13 @@ RULES = (
         "tokens by concurrency",
         "tokens printed are the concurrency times the longest request, not bytes ÷ bytes per token",
         "0.21 to 0.33",
-        "vllm #51041, #54662",
+        "vllm #43308, #51041, #54662",
     ),
     Rule(
         "llama.cpp",
         "cells",
         "cells are padded to 256, for each sequence unless unified",
-        "b6900 on",
+        "since #17046, October 2026 asked",
         "llama-context.cpp",
     ),
     Rule("llama.cpp", "size", "K and V are layers × cells rows of whole type blocks", "all", _KV),
@@ -113,18 +113,16 @@ RULES = (
         "window",
         "windowed layers hold n_swa (for every sequence when unified) and n_ubatch cells, padded to 256, at most those "
         "of the other layers; all of those with --swa-full",
-        "b5400 on",
+        "since #13194, October 2026 asked",
         "llama-kv-cache-iswa.cpp, llama.cpp #13194",
     ),
-    Rule(
-        "llama.cpp", "latent", "K holds the latent and its RoPE part; there is no V", "2026", f"{_KV}, llama.cpp #11446"
-    ),
-    Rule("llama.cpp", "latent as K and V", "the latent is kept as V once more", "2025", "llama.cpp #12801"),
+    Rule("llama.cpp", "latent", "K holds the latent and its RoPE part; there is no V", "since #19067", _KV),
+    Rule("llama.cpp", "latent as K and V", "the latent is kept as V once more", "#12801 to #19067", _KV),
     Rule(
         "llama.cpp",
         "recurrent",
         "R is kernel − 1 columns of the convolution, S the recurrent state, both in fp32, a row for each sequence",
-        "b5500 on",
+        "2026",
         "llama-memory-recurrent.cpp, genie-claw #410",
     ),
     Rule("llama.cpp", "MB", "MB in old lines is 2^20 bytes", "2023", "llama-cpp-python #66"),

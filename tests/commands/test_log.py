@@ -171,6 +171,15 @@ def test_changes_are_computed(asked: Any) -> None:
     assert gains["--max-num-batched-tokens 2048"][1] == int(24576 / (8192 + 6 * (192 + 1)) * 131072)
 
 
+def test_two_batches_in_flight(asked: Any) -> None:
+    # asynchronous scheduling: the windows of two batches of 2,048 tokens are held
+    tokens = int(24576 / (8192 + 6 * (-(-(1023 + 4096) // 16) + 1)) * 131072)
+    text = vllm("30.00", f"{tokens:,}", length="131,072", ratio="2.43", more="max_num_batched_tokens=2048,")
+    report = asked(text, "--model", "google/gemma-3-27b-pt")
+    assert verdicts(report) == ["given", "reproduced", "reproduced"]
+    assert "4,096 tokens in flight" in figure(report, "GPU KV cache size")["says"]
+
+
 def test_ranks_interleaved(asked: Any) -> None:
     report = asked(VLLM)
     assert report["model"] == "Qwen/Qwen3-8B"

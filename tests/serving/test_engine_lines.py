@@ -45,6 +45,11 @@ def test_what_is_left_of_the_memory() -> None:
         assert lines("llama.cpp", "meta-llama/Llama-3.1-8B", memory, 8192)[-1].says == says
 
 
+def test_every_sequence_has_its_context() -> None:
+    [line] = lines("llama.cpp", "meta-llama/Llama-3.1-8B", None, 2000, n_sequences=3)
+    assert "size =  768.00 MiB (  2048 cells,  32 layers,  3/3 seqs)" in line.text
+
+
 def test_what_is_refused_says_why() -> None:
     with pytest.raises(ValueError, match="state --memory"):
         lines("vllm", "meta-llama/Llama-3.1-8B", None, 8192)
