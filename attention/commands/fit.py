@@ -17,6 +17,8 @@ from attention.errors import shown
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.load import check_batch, check_context
+from attention.serving import engine_lines
+from attention.serving.engines import ENGINES
 from attention.serving.fit import Setup, budget, fits, largest_batch, largest_context, smallest_count
 from attention.serving.roofline import decode_floor, traffic_crossover
 from attention.spec import ModelSpec
@@ -55,12 +57,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parameters", type=parameter_count, help="parameter count (8.03B, 124M), where the source does not state it"
     )
+    parser.add_argument("--engine", choices=ENGINES, help="the lines about its cache that this engine will print")
+    parser.add_argument(
+        "--memory",
+        type=whole_number,
+        help="with --engine: bytes for the cache on each accelerator (40G is GiB); --context is its longest request",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per source and line")
 
 
 def run(args: argparse.Namespace) -> int:
     check_context(args.context)
     check_batch(args.batch)
+    if args.engine or args.memory is not None:
+        return _predict(args)
     setup = Setup(
         accelerator(args.accelerator),
         args.count,
@@ -78,6 +88,26 @@ def run(args: argparse.Namespace) -> int:
         except ValueError as error:
             answer, failed = {"model": source, "error": str(error)}, True
         print(json.dumps(answer, ensure_ascii=False) if args.json else _text(answer))
+    return 2 if failed else 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    """Print what the engine will."""
+    if not args.engine:
+        raise ValueError("--memory needs --engine, whose lines it is for")
+    failed = False
+    for source in args.sources:
+        try:
+            lines = engine_lines.predict(
+                args.engine, resolve(source), source, args.memory, args.context, args.batch, args.count, args.kv_dtype
+            )
+            answer: dict[str, Any] = {"model": source, "engine": args.engine}
+            answer["lines"] = [line._asdict() for line in lines]
+        except ValueError as error:
+            answer, failed = {"model": source, "error": str(error)}, True
+        shown_lines = [f"{line['text']}\n    {line['says']}" for line in answer.get("lines", ())]
+        text = "\n".join([source, *shown_lines]) if "lines" in answer else _text(answer)
+        print(json.dumps(answer, ensure_ascii=False) if args.json else text)
     return 2 if failed else 0
 
 

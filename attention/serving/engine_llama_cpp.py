@@ -1,0 +1,147 @@
+"""llama.cpp's cache: the cells of its pools and the MiB it prints for K, V, R and S.
+
+Rules and sources: ``engines.RULES``. Not known here, and refused: a sparse indexer's cache, compressed caches,
+cross-attention, windows of several sizes, models whose every layer has a window (llama.cpp applies those of some only).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from attention.errors import shown
+from attention.formats import CacheFormat, cache_format
+from attention.memory.load import MAX_BATCH, MAX_CONTEXT
+from attention.serving.engines import refuse_roles, without_newest_column
+from attention.spec import FixedState, ModelSpec, PositionState, Role, check_size
+
+PAD = 256
+"""Cells are a multiple of it."""
+N_UBATCH = 512
+TYPES = {
+    "f32": cache_format("fp32"),
+    "f16": cache_format("fp16"),
+    "bf16": cache_format("bf16"),
+    "q8_0": cache_format("q8_0"),
+    "q5_1": CacheFormat("q5_1", 5, 32, 16, 16, source="ggml-common.h: block_q5_1 is 24 bytes for 32"),
+    "q5_0": CacheFormat("q5_0", 5, 32, 16, source="ggml-common.h: block_q5_0 is 22 bytes for 32"),
+    "q4_1": CacheFormat("q4_1", 4, 32, 16, 16, source="ggml-common.h: block_q4_1 is 20 bytes for 32"),
+    "q4_0": cache_format("q4_0"),
+    "iq4_nl": CacheFormat("iq4_nl", 4, 32, 16, source="ggml-common.h: block_iq4_nl is 18 bytes for 32"),
+}
+_KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.CONVOLUTION, Role.RECURRENT)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How llama.cpp was started. `unified`: one pool for all sequences. `latent_v`: the latent is kept as V too."""
+
+    n_ctx: int
+    n_ubatch: int = N_UBATCH
+    type_k: str = "f16"
+    type_v: str = "f16"
+    n_seq_max: int = 1
+    unified: bool = False
+    swa_full: bool = False
+    latent_v: bool = False
+    conv_kernel: int | None = None
+
+    def __post_init__(self) -> None:
+        check_size("n_ctx", self.n_ctx, maximum=MAX_CONTEXT)
+        check_size("n_ubatch", self.n_ubatch, maximum=MAX_CONTEXT)
+        check_size("n_seq_max", self.n_seq_max, maximum=MAX_BATCH)
+        for name in ("type_k", "type_v"):
+            if getattr(self, name) not in TYPES:
+                raise ValueError(f"{name} must be one of {', '.join(TYPES)}, got {shown(getattr(self, name))}")
+
+    @property
+    def cells(self) -> int:
+        """Cells of a stream for layers that hold every token."""
+        return padded(self.n_ctx if self.unified else max(1, self.n_ctx // self.n_seq_max))
+
+    @property
+    def streams(self) -> int:
+        return 1 if self.unified else self.n_seq_max
+
+
+class Pool(NamedTuple):
+    """One pool as its line says it. `name`: "KV", "SWA" or "recurrent", whose K is R and whose V is S."""
+
+    name: str
+    cells: int
+    streams: int
+    n_layers: int
+    k_bytes: int
+    v_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.k_bytes + self.v_bytes
+
+
+def padded(cells: int) -> int:
+    return -(-cells // PAD) * PAD
+
+
+def mib(n_bytes: int) -> str:
+    """MiB as llama.cpp prints them: single precision, two digits, ties to even."""
+    return f"{struct.unpack('f', struct.pack('f', n_bytes))[0] / 2**20:.2f}"
+
+
+def pools(spec: ModelSpec, settings: Settings) -> tuple[Pool, ...]:
+    """The pools in the order of their lines.
+
+    Raises:
+        ValueError: a state whose layout is not known here, or rows that are not whole blocks of a type.
+    """
+    refuse_roles("llama.cpp", spec, _KNOWN)
+    held = [state for layer in spec.layers for state in layer.states]
+    kept = [state for state in held if isinstance(state, PositionState)]
+    windows = {state.window for state in kept} - {None}
+    full = [state for state in kept if state.window is None]
+    if len(windows) > 1 or any(state.stride != 1 for state in kept):
+        raise ValueError("how llama.cpp lays out windows of several sizes is not known here")
+    if windows and not full:
+        raise ValueError("whether llama.cpp applies the windows of a model that has no other layers is not known here")
+    found = []
+    if full:
+        found.append(_pool("KV", full, settings.cells, settings))
+    if windows:
+        some = [state for state in kept if state.window is not None]
+        found.append(_pool("SWA", some, window_cells(next(iter(windows)) or 0, settings), settings))
+    fixed = [state for state in held if isinstance(state, FixedState)]
+    if fixed:
+        n_layers = sum(any(isinstance(state, FixedState) for state in layer.states) for layer in spec.layers)
+        columns = sum(without_newest_column(s, settings.conv_kernel) for s in fixed if s.role is Role.CONVOLUTION)
+        recurrent = sum(s.elements for s in fixed if s.role is Role.RECURRENT)
+        rows = 4 * settings.n_seq_max
+        found.append(Pool("recurrent", settings.n_seq_max, 1, n_layers, rows * columns, rows * recurrent))
+    return tuple(found)
+
+
+def window_cells(window: int, settings: Settings) -> int:
+    """Cells of a stream for windowed layers."""
+    if settings.swa_full:
+        return settings.cells
+    return padded(min(settings.cells, window * (settings.n_seq_max if settings.unified else 1) + settings.n_ubatch))
+
+
+def _pool(name: str, states: list[PositionState], cells: int, settings: Settings) -> Pool:
+    k = v = 0
+    for state in states:
+        if state.role is Role.LATENT:
+            k += _row("type_k", settings.type_k, state.k_head_dim + state.v_head_dim)
+            v += _row("type_v", settings.type_v, state.k_head_dim) if settings.latent_v else 0
+        else:
+            k += _row("type_k", settings.type_k, state.n_kv_heads * state.k_head_dim)
+            v += _row("type_v", settings.type_v, state.n_kv_heads * state.v_head_dim)
+    rows = cells * settings.streams
+    return Pool(name, cells, settings.streams, len(states), rows * k, rows * v)
+
+
+def _row(field: str, name: str, elements: int) -> int:
+    group = TYPES[name].group_size or 1
+    if elements % group:
+        raise ValueError(f"{field} {name} has blocks of {group}, and a row of {elements} elements is not whole blocks")
+    return TYPES[name].row_bytes(elements)

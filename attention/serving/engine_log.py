@@ -1,0 +1,210 @@
+"""Start-up lines of vLLM and llama.cpp, read for the figures that ``engine_report`` explains.
+
+Only what a pattern below names is kept: numbers, words of a known list, and the name of the model, which is looked up
+and never shown. Nothing else of the text leaves this module, so neither does a secret in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from attention.serving.engine_llama_cpp import TYPES
+from attention.serving.engine_vllm import KV_DTYPES
+
+MAX_BYTES = 10_000_000
+MAX_FIGURES = 4096
+"""Of one kind; further ones are not read."""
+_COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)")
+_END = r"(?=\.?[\s,;)}\]'\"])"
+"""A number is read whole or not at all: what cuts a log off can cut a number off."""
+_N = r"(\d{1,12})"
+_GIB = r"(\d{1,6}\.\d{1,4}) ?Gi?B"
+_COMMA = r"(\d{1,3}(?:,\d{3}){0,4}|\d{1,12})"
+_TYPE = r"(\w{1,12})"
+_MIB = r"(\d{1,9}\.\d{2}) Mi?B"
+_S = r"\s{0,9}"
+_SET = r"['\"]?\s{0,12}[=:]\s{0,12}['\"]?"
+
+_VLLM = {
+    "memory": rf"Available KV cache memory: {_GIB}",
+    "tokens": rf"GPU KV cache size: {_COMMA} tokens",
+    "concurrency": rf"Maximum concurrency for {_COMMA} tokens per request: (\d{{1,9}}\.\d\d)x",
+    "blocks": rf"GPU blocks: {_N}{_END}",
+    "needed": rf"max seq len \({_N}\), \({_GIB} KV cache is needed, which is larger than the available KV cache memory "
+    rf"\({_GIB}\)\.(?: Based on the available memory, the estimated maximum model length is {_N}\.)?",
+}
+_LLAMA = {
+    "kv": rf"size\s{{0,4}}={_S}{_MIB}(?: \({_S}{_N} cells,{_S}{_N} layers,{_S}{_N}(?:/{_S}{_N})? seqs\))?,"
+    rf"{_S}K \({_TYPE}\):{_S}{_MIB},{_S}V \({_TYPE}\):{_S}{_MIB}",
+    "recurrent": rf"size\s{{0,4}}={_S}{_MIB} \({_S}{_N} cells,{_S}{_N} layers,{_S}{_N} seqs[^)\n]{{0,20}}\),"
+    rf"{_S}R \(f32\):{_S}{_MIB},{_S}S \(f32\):{_S}{_MIB}",
+    "self": rf"kv self size\s{{1,4}}=\s{{0,8}}{_MIB}",
+    "window cells": rf"creating\s{{1,8}}SWA KV cache, size = {_N} cells",
+    "cells": rf"creating non-SWA KV cache, size = {_N} cells",
+    "buffer": rf"KV buffer size\s{{0,4}}=\s{{0,8}}{_MIB}",
+}
+_VLLM_SETTINGS = {
+    "max_model_len": rf"(?:max_model_len|max_seq_len|max-model-len){_SET}{_N}{_END}",
+    "block_tokens": rf"(?:Setting attention block size to {_N} tokens|block_size{_SET}{_N}{_END})",
+    "in_flight": rf"max_num_batched_tokens{_SET}{_N}{_END}",
+    "tp": rf"tensor_parallel_size{_SET}{_N}{_END}",
+    "pp": rf"pipeline_parallel_size{_SET}{_N}{_END}",
+    "dcp": rf"decode_context_parallel_size{_SET}{_N}{_END}",
+    "kv_dtype": rf"(?:kv_cache_dtype{_SET}(\w{{1,40}}){_END}|Using (\w{{1,40}}) data type to store kv cache)",
+    "dtype": r"\bdtype=torch\.(bfloat16|float16|float32)\b",
+    "no_hybrid": r"(Hybrid KV cache manager is disabled)",
+    "speculative": r"num_speculative_tokens\W{1,8}(\d{1,4})(?=\D)",
+    "align": r"mamba_cache_mode\W{1,8}(align)\b",
+}
+_LLAMA_SETTINGS = {
+    "n_ctx": rf"\bn_ctx[ \t]{{0,30}}= {{0,4}}{_N}{_END}",
+    "n_ubatch": rf"\bn_ubatch[ \t]{{0,30}}= {{0,4}}{_N}{_END}",
+    "n_seq_max": rf"\bn_seq_max[ \t]{{0,30}}= {{0,4}}{_N}{_END}",
+    "unified": r"\bkv_unified[ \t]{0,30}= '?(true|false)\b",
+    "flash_attn": r"\bflash_attn[ \t]{0,30}= {0,4}(auto|enabled|disabled|[01])\b",
+    "swa_full": r"(using full-size SWA cache)",
+    "type_k": rf"\btype_k = '{_TYPE}'",
+    "type_v": rf"\btype_v = '{_TYPE}'",
+    "n_layer": rf"\bn_layer[ \t]{{0,30}}= {_N}{_END}",
+    "n_head": rf"\bn_head[ \t]{{0,30}}= {_N}{_END}",
+    "n_head_kv": rf"\bn_head_kv[ \t]{{0,30}}= {_N}{_END}",
+    "k_head_dim": rf"\bn_embd_head_k[ \t]{{0,30}}= {_N}{_END}",
+    "v_head_dim": rf"\bn_embd_head_v[ \t]{{0,30}}= {_N}{_END}",
+    "n_swa": rf"\bn_swa[ \t]{{0,30}}= {_N}{_END}",
+    "d_state": rf"\bssm_d_state[ \t]{{0,30}}= {_N}{_END}",
+    "arch": r"\barch[ \t]{0,30}= (deepseek2|llama|qwen2|qwen3|qwen3moe|mistral3?|gemma[234n]?)\b",
+}
+_NAMES = (
+    r"\bmodel='([^'\n]{1,300})'",
+    r"'model(?:_tag)?': '([^'\n]{1,300})'",
+    r"\bgeneral\.name\s{0,8}(?:str\s{1,20})?= ([^\n]{1,200}?)\s{0,20}\n",
+)
+_MODELS = re.compile(r"models--([\w.-]{1,96}?)--([\w.-]{1,96})")
+_VERSION = {
+    "vllm": re.compile(
+        r"(?:vLLM API server version|LLM engine \(v?|vLLM version:?) ?v?(\d{1,3}\.\d{1,3}(?:\.\d{1,3})?)"
+    ),
+    "llama.cpp": re.compile(r"\bbuild: (\d{1,6}) \("),
+}
+_SIGNS = {
+    "vllm": re.compile(r"vLLM|vllm|GPU KV cache size:|Available KV cache memory:"),
+    "llama.cpp": re.compile(
+        r"llama_(?:kv_cache|context|new_context|memory|model|init)|llm_load_print_meta|print_info:"
+    ),
+}
+UNKNOWN = "unknown"
+"""In place of a word that is on no list here: what was printed is not kept."""
+_WORDS: dict[str, Collection[str]] = {"kv_dtype": KV_DTYPES, "type_k": TYPES, "type_v": TYPES}
+_OTHERS = {"SGLang": "KV Cache is allocated. #tokens", "TensorRT-LLM": "[TensorRT-LLM]"}
+
+
+class Seen(NamedTuple):
+    """A figure as printed. `kind`: a key of the patterns; `values`: its groups, None where a part is not printed."""
+
+    kind: str
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Log:
+    """What was recognised.
+
+    Attributes:
+        engine: one of ``engines.ENGINES``. version: None where no line says it.
+        settings: by name, the last that was printed. conflicting: settings of which several values were printed.
+        names: of the model, as printed: to be looked up, never shown.
+    """
+
+    engine: str
+    version: str | None
+    settings: dict[str, str]
+    conflicting: tuple[str, ...]
+    figures: tuple[Seen, ...]
+    names: tuple[str, ...] = field(repr=False)
+
+    def seen(self, kind: str) -> list[tuple[str | None, ...]]:
+        return [figure.values for figure in self.figures if figure.kind == kind]
+
+
+def read(raw: bytes) -> Log:
+    """What a log says.
+
+    Raises:
+        ValueError: more than MAX_BYTES, or no line of vLLM or llama.cpp in it.
+    """
+    if len(raw) > MAX_BYTES:
+        raise ValueError(f"a log may have at most {MAX_BYTES:,} bytes; its start-up lines are enough")
+    wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    text = _COLOUR.sub("", raw.decode("utf-16" if wide else "utf-8", errors="replace"))
+    engine = _engine(text)
+    figures, settings = (_VLLM, _VLLM_SETTINGS) if engine == "vllm" else (_LLAMA, _LLAMA_SETTINGS)
+    found = [
+        (match.start(), Seen(kind, _known(kind, match.groups())))
+        for kind, pattern in figures.items()
+        for match, _ in zip(re.finditer(pattern, text), range(MAX_FIGURES), strict=False)
+    ]
+    said: dict[str, list[str]] = {}
+    for name, pattern in settings.items():
+        for match, _ in zip(re.finditer(pattern, text), range(MAX_FIGURES), strict=False):
+            said.setdefault(name, []).append(next(group for group in match.groups() if group is not None))
+    for name, known in _WORDS.items():
+        said |= {name: [value if value in known else UNKNOWN for value in said[name]]} if name in said else {}
+    version = _VERSION[engine].search(text)
+    return Log(
+        engine,
+        version[1] if version else None,
+        {name: values[-1] for name, values in said.items()},
+        tuple(name for name, values in said.items() if len(set(values)) > 1),
+        tuple(seen for _, seen in sorted(found, key=lambda pair: pair[0])),
+        _names(text),
+    )
+
+
+def _known(kind: str, values: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """The values, types of K and V that are on no list left out."""
+    if kind != "kv":
+        return values
+    return tuple(UNKNOWN if i in (5, 7) and value not in TYPES else value for i, value in enumerate(values))
+
+
+def _engine(text: str) -> str:
+    counts = {engine: sum(1 for _ in signs.finditer(text)) for engine, signs in _SIGNS.items()}
+    if any(counts.values()):
+        return max(counts, key=lambda engine: counts[engine])
+    for other, sign in _OTHERS.items():
+        if sign in text:
+            raise ValueError(f"this is a log of {other}, whose lines are not read here; vLLM's and llama.cpp's are")
+    raise ValueError("no start-up line of vLLM or llama.cpp is in this log")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names to look a model up by, the likeliest first: each as printed, and its last parts."""
+    found: dict[str, None] = {}
+    for pattern in _NAMES:
+        for match, _ in zip(re.finditer(pattern, text), range(16), strict=False):
+            name = match[1]
+            if hub := _MODELS.search(name):
+                found[f"{hub[1]}/{hub[2]}"] = None
+            parts = [part for part in re.split(r"[/\\]", name) if part]
+            for tail in ("/".join(parts[-2:]), parts[-1] if parts else ""):
+                found |= dict.fromkeys(_shorter(tail))
+    return tuple(found)
+
+
+_SUFFIX = re.compile(
+    r"[-_ .](?:fp8|awq|gptq|int[48]|[48]bit|bnb|gguf|nvfp4|mxfp4|w\d+a\d+|quantized|dynamic|bf16|f16|i?q\d\w*|k_[sml]|"
+    r"instruct|chat|it|base|\d{4})$",
+    re.IGNORECASE,
+)
+
+
+def _shorter(name: str) -> list[str]:
+    """A name, and without each ending that says nothing of the cache's shape; then the base model's."""
+    names = [name]
+    while (shorter := _SUFFIX.sub("", names[-1])) != names[-1] and shorter:
+        names.append(shorter)
+    names += [re.sub("instruct", "Base", text, flags=re.IGNORECASE) for text in names if "instruct" in text.lower()]
+    return [*names, *(text.replace(" ", "-") for text in names if " " in text)]

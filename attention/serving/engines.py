@@ -1,0 +1,185 @@
+"""Rules by which engines lay out a cache and print what they laid out: rows of data, each with its source and version.
+
+What has no row here is refused. ``engine_vllm`` and ``engine_llama_cpp`` compute by these rules, the reports
+(``engine_report``) name them beside the figures of a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from attention.catalog.sources import configuration
+from attention.errors import shown
+from attention.spec import FixedState, ModelSpec, Role
+
+ENGINES = ("vllm", "llama.cpp")
+
+
+class Rule(NamedTuple):
+    """Attributes:
+    engine, name: together unique. says: the rule in a sentence.
+    version: releases in which it was read, seen or asked for; a year where no release is known. source: where.
+    """
+
+    engine: str
+    name: str
+    says: str
+    version: str
+    source: str
+
+
+_PLANNING = "vllm/v1/core/kv_cache_planning.py"
+_INTERFACE = "vllm/v1/kv_cache_interface.py"
+_KV = "ggml-org/llama.cpp src/llama-kv-cache.cpp"
+
+RULES = (
+    Rule("vllm", "blocks", "the pool is as many whole blocks as the memory holds", "V1", _PLANNING),
+    Rule("vllm", "null block", "the check of the longest request holds one block back", "2026", _PLANNING),
+    Rule("vllm", "smallest rank", "every rank takes the fewest blocks that any rank can hold", "V1", _PLANNING),
+    Rule(
+        "vllm",
+        "groups",
+        "layers of one kind are dealt into groups of equal size; groups draw blocks from one pool, so that places "
+        "which a short group leaves empty are set aside too",
+        "0.33, asked",
+        f"{_PLANNING}, vllm #57431",
+    ),
+    Rule(
+        "vllm",
+        "one page size",
+        "2026",
+        "0.9.2 to 0.33",
+        _PLANNING,
+    ),
+    Rule(
+        "vllm",
+        "state page",
+        "an attention block is enlarged until its page holds a layer's recurrent state, kernel − 1 columns of the "
+        "convolution with it; the state is padded to that page",
+        "2026",
+        "vllm/platforms/interface.py, vllm #54458",
+    ),
+    Rule(
+        "vllm",
+        "window",
+        "a windowed layer is counted as holding window − 1 and the tokens in flight, and one block more, at most the "
+        "longest request",
+        "V1",
+        _INTERFACE,
+    ),
+    Rule(
+        "vllm",
+        "windows at full length",
+        "without the hybrid manager windowed layers hold every token",
+        "V1",
+        f"{_INTERFACE}, hf-mem #60",
+    ),
+    Rule("vllm", "latent", "every rank holds the whole latent vector, once, not as K and V", "V1", _INTERFACE),
+    Rule(
+        "vllm",
+        "fp8_ds_mla",
+        "a latent of 512 + 64 takes 656 bytes: 512 in fp8, 4 fp32 scales, 64 in bf16; an indexer's key is fp8 with one "
+        "fp32 scale",
+        "2025 on",
+        f"{_INTERFACE}, sglang #11309",
+    ),
+    Rule("vllm", "scale per token and head", "8 bits an element and one fp32 scale a head", "2026", "vllm #39008"),
+    Rule("vllm", "nvfp4", "4 bits an element and one E4M3 scale for 16", "2026", _INTERFACE),
+    Rule(
+        "vllm",
+        "tokens by groups",
+        "tokens printed are blocks ÷ groups × the smallest block",
+        "to 0.20",
+        "hf-mem #61, vllm #43308",
+    ),
+    Rule(
+        "vllm",
+        "tokens by concurrency",
+        "tokens printed are the concurrency times the longest request, not bytes ÷ bytes per token",
+        "0.21 to 0.33",
+        "vllm #43308, #51041, #54662",
+    ),
+    Rule(
+        "llama.cpp",
+        "cells",
+        "cells are padded to 256, for each sequence unless unified",
+        "since #17046, October 2026 asked",
+        "llama-context.cpp",
+    ),
+    Rule("llama.cpp", "size", "K and V are layers × cells rows of whole type blocks", "all", _KV),
+    Rule(
+        "llama.cpp",
+        "window",
+        "windowed layers hold n_swa (for every sequence when unified) and n_ubatch cells, padded to 256, at most those "
+        "of the other layers; all of those with --swa-full",
+        "since #13194, October 2026 asked",
+        "llama-kv-cache-iswa.cpp, llama.cpp #13194",
+    ),
+    Rule("llama.cpp", "latent", "K holds the latent and its RoPE part; there is no V", "since #19067", _KV),
+    Rule("llama.cpp", "latent as K and V", "the latent is kept as V once more", "#12801 to #19067", _KV),
+    Rule(
+        "llama.cpp",
+        "recurrent",
+        "R is kernel − 1 columns of the convolution, S the recurrent state, both in fp32, a row for each sequence",
+        "2026",
+        "llama-memory-recurrent.cpp, genie-claw #410",
+    ),
+    Rule("llama.cpp", "MB", "MB in old lines is 2^20 bytes", "2023", "llama-cpp-python #66"),
+)
+
+
+def rule(engine: str, name: str) -> Rule:
+    """The row of that name."""
+    return next(row for row in RULES if (row.engine, row.name) == (engine, name))
+
+
+_KERNELS = (
+    "mamba_d_conv",
+    "conv_kernel",
+    "linear_conv_kernel_dim",
+    "conv_L_cache",
+    "conv_kernel_size",
+    "short_conv_kernel_size",
+    "d_conv",
+)
+_PARTS = ("text_config", "llm_config", "linear_attn_config")
+
+
+def conv_kernel(config: Mapping[str, Any] | None) -> int | None:
+    """The columns of a configuration's convolution, None where it states none."""
+    config = config or {}
+    parts = [config, *(config[key] for key in _PARTS if isinstance(config.get(key), dict))]
+    found = [part[name] for part in parts for name in _KERNELS if isinstance(part.get(name), int)]
+    return found[0] if found else None
+
+
+def kernel_of(spec: ModelSpec, source: str) -> int | None:
+    """The columns of the convolution of the model that `source` names, None if it keeps no such state."""
+    fixed = any(isinstance(state, FixedState) for layer, _ in spec.groups for state in layer.states)
+    return conv_kernel(configuration(source)) if fixed else None
+
+
+def without_newest_column(state: FixedState, kernel: int | None) -> int:
+    """Elements of a convolution's state as engines keep it: one column fewer than transformers.
+
+    Raises:
+        ValueError: the kernel is not known, or does not divide what transformers keeps.
+    """
+    if kernel is None:
+        raise ValueError("the kernel of the model's convolution is not known, so neither is the engine's state of it")
+    if kernel < 2 or state.elements % kernel:
+        raise ValueError(
+            f"a kernel of {shown(kernel)} does not divide a convolution state of {state.elements:,} elements"
+        )
+    return state.elements // kernel * (kernel - 1)
+
+
+def refuse_roles(engine: str, spec: ModelSpec, known: tuple[Role, ...]) -> None:
+    """Raises:
+    ValueError: the model keeps something for which no rule of this engine is known.
+    """
+    for layer, _ in spec.groups:
+        for state in layer.states:
+            if state.role not in known:
+                raise ValueError(f"how {engine} lays out {state.role} is not known here")
