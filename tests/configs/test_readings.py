@@ -38,6 +38,7 @@ def layer_bytes(config: dict[str, Any]) -> int:
     return cache_bytes(spec, CONTEXT).state_bytes // spec.n_layers
 
 
+@pytest.mark.timeout(7200 if SOAK else 300)
 def test_a_sample_of_all_changes_reads_as_the_models_own_code() -> None:
     """With HEADSHARE_SOAK=1 all of them, of every type that is read."""
     if SOAK:
