@@ -67,6 +67,13 @@ def _known() -> frozenset[str]:
 
 
 @cache
+def _files() -> frozenset[str]:
+    """Names below "static/" of all files that are there."""
+    root = FOLDER / "static"
+    return frozenset(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+@cache
 def _compressed(name: str) -> bytes:
     return gzip.compress((FOLDER / "static" / name).read_bytes(), 6, mtime=0)
 
@@ -111,6 +118,10 @@ class FrontEnd:
             await _send_whole(icon, [(b"content-type", b"image/png"), (b"cache-control", b"max-age=86400")], send)
         elif name in _known() and compressed and b"range" not in asked:
             await self._file(name, send)
+        elif scope["path"].startswith("/static/") and name not in _files():
+            # Streamlit would look for it, and then send its front page
+            await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
         elif b"text/html" in asked.get(b"accept", b""):
             # as it is: what is compressed, or what the browser has already, could not be given our head
             plain = [(n, v) for n, v in scope["headers"] if n not in _HOW_TO_ANSWER]
