@@ -80,8 +80,8 @@ def test_a_cache_is_counted_once_a_redraw(where: str, monkeypatch: pytest.Monkey
     made: list[footprint.CacheBytes] = []
     whole = footprint.CacheBytes
 
-    def counted(*values: object) -> footprint.CacheBytes:
-        made.append(whole(*values))  # type: ignore[arg-type]
+    def counted(*values: Any) -> footprint.CacheBytes:
+        made.append(whole(*values))
         return made[-1]
 
     monkeypatch.setattr(footprint, "CacheBytes", counted)

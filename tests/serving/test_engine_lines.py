@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from attention.catalog.sources import resolve
 from attention.serving.engine_lines import Line, predict
 
 
-def lines(engine: str, name: str, memory: int | None, context: int, **more: object) -> tuple[Line, ...]:
-    return predict(engine, resolve(name), name, memory, context, **more)  # type: ignore[arg-type]
+def lines(engine: str, name: str, memory: int | None, context: int, **more: Any) -> tuple[Line, ...]:
+    return predict(engine, resolve(name), name, memory, context, **more)
 
 
 def test_the_lines_that_vllm_was_seen_to_print() -> None:

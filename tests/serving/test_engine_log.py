@@ -115,10 +115,11 @@ def test_a_log_cut_off_anywhere_gives_no_other_number(text: str) -> None:
 def test_only_figures_leave_the_log() -> None:
     secrets = ("hf_AbCdEfGhIjKlMnOp", "sk-live-9f8e7d", "hunter2pass")
     lines = f"""\
-INFO non-default args: {{'model': '/home/me/{secrets[1]}/my-model', 'api_key': ['{secrets[1]}'], 'hf_token': '{secrets[0]}'}}
+INFO non-default args: {{'model': '/home/me/{secrets[1]}/my-model', 'api_key': ['{secrets[1]}'], \
+'hf_token': '{secrets[0]}'}}
 kv_cache_dtype={secrets[0]},
 Authorization: Bearer {secrets[2]} GPU KV cache size: {secrets[2]} tokens
-"""  # noqa: E501
+"""
     log = read((VLLM + lines).encode())
     for secret in secrets:
         assert secret not in repr(log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Ro
 GIB = 2**30
 
 
-def planned(name: str, **settings: object) -> Plan:
-    return plan(resolve(name), Settings(**settings))  # type: ignore[arg-type]
+def planned(name: str, **settings: Any) -> Plan:
+    return plan(resolve(name), Settings(**settings))
 
 
 def printed(pool: Plan, memory: float) -> tuple[int, int, str]:
