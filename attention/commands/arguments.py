@@ -21,6 +21,14 @@ def whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"a whole number is needed, got {shown(text)}") from None
 
 
+def memory(text: str) -> int:
+    """Bytes as typed: 32212254720, 30G or 30GiB (binary)."""
+    try:
+        return whole_number(text.removesuffix("iB"))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"bytes are needed, such as 30GiB or 30G, got {shown(text)}") from None
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """Whole numbers separated by commas."""
     try:

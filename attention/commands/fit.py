@@ -11,7 +11,7 @@ from typing import Any
 from attention import units
 from attention.catalog.published import accelerator
 from attention.catalog.sources import resolve
-from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, whole_number
+from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, memory, whole_number
 from attention.configs import gguf_header
 from attention.errors import shown
 from attention.formats import WEIGHT_BITS
@@ -60,8 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=ENGINES, help="the lines about its cache that this engine will print")
     parser.add_argument(
         "--memory",
-        type=whole_number,
-        help="with --engine: bytes for the cache on each accelerator (40G is GiB); --context is its longest request",
+        type=memory,
+        help="with --engine: bytes for the cache on each accelerator (40GiB or 40G); --context is its longest request",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per source and line")
 

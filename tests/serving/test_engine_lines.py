@@ -81,3 +81,9 @@ def test_a_log_of_the_predicted_lines_is_explained(
 def test_memory_without_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fit", "meta-llama/Llama-3.1-8B", "--memory", "1G"]) == 2
     assert "--memory needs --engine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "said"), [("30GiB", "30.00 GiB"), ("30G", "30.00 GiB"), ("1024MiB", "1.00 GiB")])
+def test_memory_is_typed_as_it_is_written(typed: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fit", "google/gemma-3-27b-pt", "--engine", "vllm", "--memory", typed, "--context", "1k"]) == 0
+    assert said in capsys.readouterr().out
