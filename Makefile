@@ -47,7 +47,7 @@ test-fast: $(VENV)/dev.stamp ## the tests without a browser
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not browser"
 
 soak: $(VENV)/dev.stamp browser ## the long forms: twenty-five minutes of walks, thousands of hostile addresses, fifty visitors, 10,000 reruns
-	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/worker tests/kept/test_store.py tests/configs/test_readings.py tests/uptrain tests/browser/test_layout.py tests/browser/test_axe.py tests/browser/test_lab.py tests/walks
+	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/worker tests/kept/test_store.py tests/configs/test_readings.py tests/kernels/test_nonfinite.py tests/tiny tests/uptrain tests/browser tests/walks
 	$(PY) -m bench.load
 
 rehearse: ## the Dockerfile's steps in a clean folder, without a container engine

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attention.files import ordinary
+
 if TYPE_CHECKING:
     from attention.convert.report import Report
     from attention.convert.run import Progress
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    ordinary(args.source / "config.json")  # before seconds go by in reading PyTorch
     from attention.convert.run import convert
 
     try:

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from attention.files import ordinary
+
 HELP = "continue pre-training of a converted checkpoint (under torchrun or accelerate launch: sharded by FSDP)"
 
 RECIPE = {
@@ -46,6 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    # before seconds go by in reading the libraries
+    for path in (args.source / "config.json", *args.data):
+        ordinary(path)
     from attention.uptrain.run import Settings, uptrain
 
     recipe = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in RECIPE}

@@ -1,12 +1,11 @@
 """axe-core finds nothing of ours on any page, light or dark.
 
-A new file in ``pages/`` is taken up by itself. Pages are light and dark by turns here, and both in ``make soak``:
-colours are the theme's own, the same on all pages.
+A new file in ``pages/`` is taken up by itself. ``make soak`` looks at both colours; ``test_layout`` asks it of
+every page in one of them.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +14,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import visit
+from tests.long import long
 from tests.server import ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
-LOOKS = [(name, SCHEMES[i % 2]) for i, name in enumerate(PAGES)]
-if os.environ.get("HEADSHARE_SOAK") == "1":
-    LOOKS = [(name, scheme) for name in PAGES for scheme in SCHEMES]
 
 BASELINE = {
     # Streamlit's own markup, which an app cannot reach
@@ -48,7 +45,8 @@ def violations(page: Page) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("name", "scheme"), LOOKS)
+@long("tests/browser/test_layout.py asks it of every page in one of them")
+@pytest.mark.parametrize(("name", "scheme"), [(name, scheme) for name in PAGES for scheme in SCHEMES])
 def test_nothing_of_ours(app: str, page: Page, name: str, scheme: Literal["light", "dark"]) -> None:
     page.emulate_media(color_scheme=scheme)
     visit(page, f"{app}/{name}")

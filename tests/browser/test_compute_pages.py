@@ -93,10 +93,3 @@ def test_an_assumption_changes_what_fits(app: str, page: Page) -> None:
     page.locator(".st-key-f_util").get_by_role("slider").press("ArrowLeft")
     expect(memory).not_to_have_attribute("aria-label", before or "")
     expect(page).to_have_url(re.compile("f_util=89"))
-
-
-def test_a_phone_shows_the_pages_without_sideways_scrolling(app: str, page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("kv_cache", "compare", "fit", "accuracy", "about"):
-        visit(page, f"{app}/{path}")
-        assert_sound(page)

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import assert_sound, go_back, ready, visit
+from tests.long import long, short
 
 GPT2 = Path(__file__).resolve().parents[1] / "data" / "configs" / "openai-community__gpt2.json"
 QWEN = GPT2.with_name("Qwen__Qwen3-8B.json")
@@ -47,7 +48,10 @@ def sized(page: Page) -> Callable[[int], Page]:
     return size
 
 
-@pytest.mark.parametrize(("path", "width"), [("", 390), ("kv_cache", 1280), ("spectrum", 1280), ("why", 390)])
+@pytest.mark.parametrize(
+    ("path", "width"),
+    short([("", 390), ("kv_cache", 1280), ("spectrum", 1280), ("why", 390)], [("kv_cache", 1280), ("why", 390)]),
+)
 def test_more_shows_the_context_after_another_control_was_moved(
     app: str, sized: Callable[[int], Page], path: str, width: int
 ) -> None:
@@ -160,13 +164,18 @@ def test_a_configuration_from_a_file_is_what_the_text_field_and_verify_read(
     assert_sound(page)
 
 
-def test_a_pasted_text_of_any_length_is_cut_or_refused_in_words(app: str, page: Page) -> None:
+def test_a_pasted_text_is_cut_in_words(app: str, page: Page) -> None:
     visit(page, f"{app}/heads_learn?learn_text=Your+own+text+…")
     field = page.locator(".st-key-learn_own textarea")
     field.fill("for x in y: pass\n" * 1000)
     field.press("Control+Enter")
     expect(page.get_by_text("The text had 17,000 characters: the first 4,000 are kept")).to_be_visible()
     expect(page.locator(".st-key-attention .text")).to_contain_text("for x in y")
+    assert_sound(page)
+
+
+@long("tests/ui/test_controls.py, without the browser's half a minute for such a word")
+def test_a_pasted_text_of_a_million_characters_is_refused_in_words(app: str, page: Page) -> None:
     visit(page, f"{app}/kv_cache?model=config")
     page.locator(".st-key-config_text textarea").fill("x" * 1_000_001)
     page.locator(".st-key-config_text textarea").press("Control+Enter")

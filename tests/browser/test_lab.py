@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from safetensors.numpy import load
 
 from tests.browser.conftest import Server, assert_sound, button, ready, visit
+from tests.long import long
 
 OLD = "[data-retained=true]"
 """A figure that Streamlit still shows while its successor is drawn."""
@@ -70,7 +70,7 @@ def test_a_run_is_watched_left_stopped_and_seen_by_who_opens_its_link(
     assert_sound(other)
 
 
-@pytest.mark.skipif(os.environ.get("HEADSHARE_SOAK") != "1", reason="tests/tiny has the same run without a browser")
+@long("tests/tiny has the same run without a browser")
 def test_a_whole_run_hands_over_its_model(page: Page, server: Server) -> None:
     visit(page, f"{server.url}/lab?lab_kv=4&lab_alpha=1")
     page.get_by_role("button", name="Start", exact=True).click()

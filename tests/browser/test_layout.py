@@ -1,25 +1,27 @@
-"""Every page at every width: whole words, nothing cut off or on one another, still while it loads, a clean console.
+"""Every page at every width: whole words, nothing cut off or on one another, still while it loads, a clean console,
+and nothing of ours that axe-core finds, light and dark by turns.
 
 A new file in ``pages/`` is taken up by itself.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import visit
+from tests.browser.conftest import assert_sound, visit
 from tests.browser.looks import MOST_SHIFT, at_rest, findings, shifts, watch_console, watch_shifts
+from tests.browser.test_axe import SCHEMES, violations
+from tests.long import SOAK
 from tests.server import PATIENCE_MS, ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
-DRAWN_TO: dict[int, tuple[int, ...]] = {1280: (1920, 820, 320), 390: ()}
+DRAWN_TO: dict[int, tuple[int, ...]] = {1280: (820, 320), 390: (1920,)}
 """Width of the window a page is opened in -> the widths to which it is then drawn."""
-VISITS = [(name, width) for width in DRAWN_TO for name in PAGES if width == 1280 or name in ("", "kv_cache", "timings")]
-if os.environ.get("HEADSHARE_SOAK") == "1":
+VISITS = [(name, width) for width in DRAWN_TO for name in PAGES if width == 1280 or name in ("", "timings")]
+if SOAK:
     DRAWN_TO = {1280: (1920, 1024, 820, 390, 320), 390: (), 320: (), 820: (), 1024: (), 1920: ()}
     VISITS = [(name, width) for width in DRAWN_TO for name in PAGES]
 
@@ -40,6 +42,8 @@ def watched(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
 def test_a_page_at_a_width(app: str, watched: tuple[Page, list[str]], name: str, width: int) -> None:
     page, said = watched
     page.set_viewport_size({"width": width, "height": 844 if width < 700 else 900})
+    scheme = SCHEMES[PAGES.index(name) % 2]
+    page.emulate_media(color_scheme=scheme)
     said.clear()
     for _ in range(3):
         # a page that a busy machine takes long to make is shown as it comes: that is seen again only if it is its own
@@ -50,6 +54,10 @@ def test_a_page_at_a_width(app: str, watched: tuple[Page, list[str]], name: str,
             break
     assert moved < MOST_SHIFT, what[:5]
     assert findings(page) == []
+    assert_sound(page)
+    if width == 1280:
+        expect(page.locator("[data-testid=stApp]")).to_have_css("color-scheme", scheme)
+        assert violations(page) == []
     for other in DRAWN_TO[width]:
         page.set_viewport_size({"width": other, "height": 900})
         at_rest(page)

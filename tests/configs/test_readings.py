@@ -6,7 +6,6 @@ are added; where we answer, the bytes of every layer are those that the model's 
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ import pytest
 
 from attention.configs.reader import load_config, spec_from_config
 from attention.memory.footprint import cache_bytes
+from tests.long import SOAK
 from tests.mutated_configs import CONTEXT, class_bases, matters, mutations, shipped_bases, silent, with_field
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 SHIPPED = shipped_bases()
 SAMPLE = 170
-SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
 
 
 def of_type(model_type: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from websockets.exceptions import InvalidStatus
 from bench.load import ROOT, rss, server
 from tests.event_loop import run
 from tests.faults.clients import HONEST, STRANGER, Uploads, Visitor, closed_by_server, dangling
-from tests.faults.test_strangers import SOAK, ask, hostile_queries
+from tests.faults.test_strangers import ask, hostile_queries
+from tests.long import SOAK
 from tests.worker.shared import until
 
 ATTACK_S = 60.0 if SOAK else 12.0

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import struct
 import urllib.error
@@ -24,8 +23,8 @@ from websockets.typing import Origin
 from bench.load import ROOT, rss, server
 from bench.session import Session
 from tests.event_loop import run
+from tests.long import SOAK
 
-SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
 PAGES = ("", *sorted(p.stem for p in (ROOT / "pages").glob("*.py")))
 REAL = {
     "model": "meta-llama/Llama-3.1-8B",

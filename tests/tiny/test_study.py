@@ -68,7 +68,7 @@ def test_no_study_is_none(tmp_path: Path) -> None:
 
 def test_a_run_measures_each_alpha_once_and_goes_on_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, rows = uptraining.text()
-    monkeypatch.setattr(uptraining, "text", lambda: (stream, rows[:2]))
+    monkeypatch.setattr(uptraining, "text", lambda: (stream, rows[:1]))
     recipe = replace(uptraining.original(), batch=1)
     monkeypatch.setattr(uptraining, "original", lambda: recipe)
     monkeypatch.setattr(uptraining, "steps_of", lambda alpha: round(alpha * 20))

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from attention.convert.run import convert
 from attention.uptrain.data import cut, load_tokenizer, token_ids
 from attention.uptrain.run import Settings, uptrain
+from tests.long import long
 
 STEPS = 8
 SETTINGS = Settings(steps=STEPS, batch=4, seq_len=23, lr=3e-3, warmup=2, schedule="cosine", seed=5, eval_share=0.1)
@@ -183,10 +184,7 @@ def arguments(source: Path, data: list[Path], target: Path) -> list[str]:
             "--eval-share", "0.1"]  # fmt: skip
 
 
-SOAK = pytest.mark.skipif(os.environ.get("HEADSHARE_SOAK") != "1", reason="a test below starts two processes as well")
-
-
-@SOAK
+@long("a run that is stopped and goes on")
 def test_two_processes_compute_what_one_does(
     whole: tuple[Path, Log], source: Path, data: list[Path], tmp_path: Path
 ) -> None:
@@ -198,7 +196,7 @@ def test_two_processes_compute_what_one_does(
     assert difference(tmp_path / "result", whole[0]) < 1e-4
 
 
-@SOAK
+@long("a run that is stopped and goes on")
 def test_accelerate_launch_starts_the_same_run(
     whole: tuple[Path, Log], source: Path, data: list[Path], tmp_path: Path
 ) -> None:
@@ -215,6 +213,7 @@ def test_accelerate_launch_starts_the_same_run(
 
 
 @pytest.mark.slow
+@long("a run that is stopped and goes on")
 def test_one_process_goes_on_as_two(whole: tuple[Path, Log], source: Path, data: list[Path], tmp_path: Path) -> None:
     log = Log()
     target = tmp_path / "result"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Sequence
 
 import pytest
 
+from tests.long import SOAK
 from tests.walks.apptest_walk import play, walk
 from tests.walks.fake_jobs import worker_of_walks
 from tests.walks.replay import Fault, Step, shorten
 from tests.walks.tab import Tab
 
-SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
-SECONDS = 300 if SOAK else 15
+SECONDS = 300 if SOAK else 12
 STEPS = 20_000 if SOAK else 300
 
 

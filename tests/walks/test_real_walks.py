@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from tests.long import SOAK
 from tests.server import ROOT, Server
 from tests.walks.browser_walk import FEWEST, walk
 
-SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
-SECONDS = 420 if SOAK else 30
+SECONDS = 420 if SOAK else 24
 STEPS = 5000 if SOAK else 60
 STARTS = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 

@@ -1,0 +1,22 @@
+"""The long forms, which ``make soak`` runs and ``make test`` leaves out: ``HEADSHARE_SOAK=1``."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+import pytest
+
+SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
+
+T = TypeVar("T")
+
+
+def long(why: str) -> pytest.MarkDecorator:
+    """A test of the long form alone; `why` names what of its kind the short form has."""
+    return pytest.mark.skipif(not SOAK, reason=f"the long form has it; the short one: {why}")
+
+
+def short(whole: T, part: T) -> T:
+    """All cases in the long form, those that differ in kind in the short one."""
+    return whole if SOAK else part
