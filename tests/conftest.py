@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,8 +20,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # a test that only draws a page shall not start a worker process
 os.environ.setdefault("HEADSHARE_WARM_WORKER", "0")
 # runs of one test process do not wait for those of another; what is measured is not compared with anything
-if "PYTEST_XDIST_WORKER" in os.environ and "HEADSHARE_LOCK_DIR" not in os.environ:
-    os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix="headshare-tests-")
+OWN_LOCKS = "headshare-tests-"
+if Path(os.environ.get("HEADSHARE_LOCK_DIR", OWN_LOCKS)).name.startswith(OWN_LOCKS):
+    os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix=OWN_LOCKS)
 # every AppTest run looks through all installed packages for components that they bring: most of its time, each time
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 

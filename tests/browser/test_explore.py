@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server, assert_sound, button, go_back, go_forward, ready, visit
+from tests.long import long
 
 CACHE = ".st-key-numbers [data-testid=stMetricValue], [data-testid=stMetricValue]"
 
@@ -101,6 +102,7 @@ def test_typed_sizes_that_make_no_model_are_explained(app: str, page: Page) -> N
 
 
 @pytest.mark.slow
+@long("the same of the Lab's and of Timings' runs")
 def test_a_run_is_seen_by_who_opens_its_link_and_another_is_stopped(app: str, new_page: Callable[..., Page]) -> None:
     page = new_page(viewport={"width": 390, "height": 844})
     # a small shape, so that the run is a matter of seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,9 @@ OLD = "[data-retained=true]"
 """A figure that Streamlit still shows while its successor is drawn."""
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("lab")
-    running = Server(folder, HEADSHARE_LOCK_DIR=str(folder / "locks"), HEADSHARE_GPU="0")
-    yield running
-    running.close()
+@pytest.fixture
+def server(app: str, shared_server: Server) -> Server:
+    return shared_server
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from attention.timing import runs
 from bench.first_result import PAGES
 from tests.browser.conftest import GO, SIZE, assert_sound, button, ready, visit
-from tests.long import SOAK
+from tests.long import SOAK, long
 from tests.server import PATIENCE_MS, Server
 from tests.timing_samples import run as sample_run
 
@@ -31,12 +31,9 @@ RUNS = [(name, key) for name, _, key in PAGES if SOAK or name in ("timings", "de
 FIRST = re.compile(r"[1-9]\d* of 84 (tried|timed)")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("timings")
-    running = Server(folder, HEADSHARE_LOCK_DIR=str(folder / "locks"), HEADSHARE_GPU="0")
-    yield running
-    running.close()
+@pytest.fixture
+def server(app: str, shared_server: Server) -> Server:
+    return shared_server
 
 
 @pytest.fixture
@@ -170,6 +167,7 @@ def test_a_killed_worker_is_told_the_next_run_works_and_stop_keeps_what_was_time
     assert_sound(page)
 
 
+@long("tests/worker/test_queue.py, without a browser")
 def test_two_visitors_are_served_in_turn_and_a_closed_tab_ends_its_run(
     page: Page, new_page: Callable[..., Page], server: Server
 ) -> None:
