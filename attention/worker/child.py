@@ -120,13 +120,11 @@ def _look_for_compilers() -> None:
 def main(handlers: Mapping[str, str] = HANDLERS) -> None:
     """Serve jobs until standard input ends.
 
-    ``argv``: the parent's process id and the niceness to take on.
+    ``argv``: the parent's process id and the niceness to take on before the first run.
     """
     parent, nice = int(sys.argv[1]), int(sys.argv[2])
     _die_with_parent(parent)
     _be_first_to_go()
-    if nice and hasattr(os, "nice"):
-        os.nice(nice)
     escape_control_characters()
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
     # the pipe is for messages alone: what a library prints goes to the log
@@ -165,6 +163,11 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
             _load_what_runs_need()
             when_idle.append(_look_for_compilers)
         else:
+            # until somebody has a run, libraries are loaded and the device is measured as fast as can be: the first
+            # result waits for both
+            if nice and hasattr(os, "nice") and job["kind"] != "calibrate":
+                os.nice(nice)
+                nice = 0
             _serve(job, handlers, wire, stop)
 
 

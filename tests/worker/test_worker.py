@@ -314,3 +314,20 @@ def test_a_warm_worker_has_calibrated_in_its_turn(settings, monkeypatch):
         assert Calibration.from_json(job.summary["calibration"]) == handed_on
     finally:
         queues.close()
+
+
+def test_the_worker_steps_back_once_somebody_has_a_run(settings, monkeypatch):
+    """What a first result waits for, the libraries and the measured device, is there as soon as can be."""
+    monkeypatch.setenv("HEADSHARE_LOCK_DIR", settings.lock_dir)
+    queues = Queues(replace(settings, worker_nice=3))
+    own = psutil.Process().nice()
+    try:
+        queues.warm()
+        until((Path(settings.lock_dir) / "cpu.calibration.json").exists, 60)
+        (worker,) = map(psutil.Process, queues.worker_pids())
+        assert worker.nice() == own
+        case = {"implementation": "folded_matmul", "n_heads": 2, "n_kv_heads": 1, "head_dim": 8, "context": 16}
+        assert queues.submit("bench", {"cases": [case], "seconds_per_case": 0.05}, owner="a").wait(60)
+        assert worker.nice() == own + 3
+    finally:
+        queues.close()
