@@ -9,7 +9,7 @@ import streamlit as st
 
 from attention import foreign_text
 from attention.configs.reader import with_parameters
-from attention.oracle.verify import supported
+from attention.oracle.built import supported
 from attention.parameters import Parameters
 from attention.spec import ModelSpec
 from attention.units import parameters

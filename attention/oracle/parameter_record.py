@@ -48,8 +48,8 @@ def record(row: published.ModelRow) -> Parameters | None:
     if row.id in BY_HAND:
         return BY_HAND[row.id]
     from attention.configs.reader import spec_from_config
+    from attention.oracle.built import supported
     from attention.oracle.parameters import count
-    from attention.oracle.verify import supported
 
     assert row.config is not None, row.id
     if supported(row.config) is None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from attention.oracle.verify import LOCK, meta_built, prepared
+from attention.oracle.built import LOCK, meta_built, prepared
 from attention.parameters import Parameters, Routed
 
 CHOSEN = (

@@ -11,8 +11,9 @@ import pytest
 from attention.configs.names import LAYERS
 from attention.configs.reader import decoder_part, load_config, spec_from_config
 from attention.jobs import verify as verify_job
+from attention.oracle.built import supported
 from attention.oracle.differences import explain
-from attention.oracle.verify import STEPWISE, supported, verify
+from attention.oracle.verify import STEPWISE, verify
 from attention.spec import Kind, ModelSpec, PositionState, attention_layer
 
 DATA = Path(__file__).parents[1] / "data"
