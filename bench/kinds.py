@@ -11,6 +11,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,8 +32,8 @@ from attention.timing.steadiness import ratio_interval
 
 HELP = "every kind of cache: latents, windows, quantised rows, several new tokens"
 PEERS = ("flash", "cudnn", "efficient", "flex", "flashinfer")
-WARMERS = 6
-"""Processes that compile at once; each also loads torch and opens the device."""
+WARMERS = 12
+"""Processes that compile at once, at most; each also loads torch and opens the device."""
 WARM_SECONDS = 75.0
 
 
@@ -192,6 +195,22 @@ def _fits(case: KindCase) -> bool:
     return True
 
 
+def compiling(minutes: float) -> subprocess.Popen[bytes]:
+    """:func:`warm` in the background."""
+    command = [sys.executable, "-m", "bench.kinds", "--warm", "--minutes", str(minutes)]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def wait_for(found: subprocess.Popen[bytes], seconds: float) -> None:
+    """Nothing is timed beside a compiler: what it has not compiled in so many seconds is compiled when asked for."""
+    try:
+        found.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(found.pid, signal.SIGKILL)
+        found.wait()
+        print("compiling took too long: the rest is compiled when it is asked for", flush=True)
+
+
 def warm(device: str, end: float) -> None:
     """Compile in several processes at once what Triton will be asked for; its cache on disk hands it on."""
     from concurrent.futures import ProcessPoolExecutor
@@ -206,7 +225,7 @@ def warm(device: str, end: float) -> None:
                     wanted.setdefault(kept.shape, (kept, context))
     # split first: that is what batch 1 asks for
     order = sorted(wanted.values(), key=lambda found: -found[1])
-    with ProcessPoolExecutor(WARMERS, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(max(1, min(WARMERS, (os.cpu_count() or 1) - 3)), mp_context=get_context("spawn")) as pool:
         for case, _ in order:
             pool.submit(_compile, case, end)
 

@@ -6,6 +6,7 @@ of one set are timed in the same rounds, so that a ratio of any two of them is o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
@@ -140,15 +141,18 @@ def _run(
 def _prepare(entry: _Entry, own: tuple[Tensor, Cache], before: tuple[Tensor, Cache] | None, rounds: Rounds) -> None:
     """Warm up and check one; a wrong or impossible one is noted and not timed."""
     case, impl = entry.case, entry.impl
-    try:
-        out = impl.run(*own)
-        speed.synchronize(case.device)
-    except (RuntimeError, TypeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        entry.notes.append(f"not run: {words[0][:160]}")
-        return
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            out = impl.run(*own)
+            speed.synchronize(case.device)
+        except Exception as error:  # other libraries' errors, and Triton's, have no common class
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            # PyTorch warns of the reasons why a back end does not take a shape
+            words = [*(str(warning.message) for warning in said), str(error) or type(error).__name__]
+            entry.notes.append(f"not run: {_line('; '.join(words))}")
+            return
     entry.error = measured_error(case, *own, out)
     if entry.error > allowed(case):
         entry.notes.append("not timed: wrong beyond the tolerance")
@@ -160,6 +164,11 @@ def _prepare(entry: _Entry, own: tuple[Tensor, Cache], before: tuple[Tensor, Cac
         kind_flops(case),
         None if before is None else rounds.clock.recorded(lambda: impl.run(*before)),
     )
+
+
+def _line(text: str) -> str:
+    """The text on one line that a run's file takes."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
 
 
 def measured_error(case: KindCase, q: Tensor, cache: Cache, out: Tensor | tuple[Tensor, Tensor]) -> float:

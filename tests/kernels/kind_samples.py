@@ -6,7 +6,8 @@ from attention.kernels.kinds.case import CACHE_FORMATS, KindCase
 
 
 def label(case: KindCase) -> str:
-    return f"{case.kind}-{case.n_heads}/{case.n_kv_heads}-{case.head_dim}-{case.k_format}-{case.v_format}-{case.context}-q{case.q_len}"
+    formats = f"{case.k_format}-{case.v_format}"
+    return f"{case.kind}-{case.n_heads}-{case.n_kv_heads}-{case.head_dim}-{formats}-{case.context}-q{case.q_len}"
 
 
 def _full(head_dim: int, value_dim: int, context: int, batch: int = 1, q_len: int = 1, heads: int = 6) -> KindCase:
@@ -47,3 +48,6 @@ SAMPLES = [
     KindCase("sparse", "triton", 5, 1, 72, 64, 61, 1, 3, 0, 60, 5, 16),
     KindCase("sparse", "triton", 5, 1, 72, 64, 7, 1, 3, 0, 31, 5, 16),
 ]
+
+QUICK = [SAMPLES[n] for n in (3, 7, 11, 17, 25, 27, 30, -2)]
+"""Most kinds, some formats, one split: for where Triton is interpreted, tens of milliseconds a program."""

@@ -17,15 +17,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from attention.kernels.kinds import fused, inputs, library, reference, registry, stored
+from attention.kernels.kinds import fused, inputs, reference, registry, stored
 from attention.kernels.kinds.case import CACHE_FORMATS, KindCase
 from attention.timing import kinds
-from tests.kernels.kind_samples import SAMPLES, label
+from tests.kernels.kind_samples import QUICK, SAMPLES, label
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
 NAN, INF = float("nan"), float("inf")
+# the interpreter's own, where a number is not finite
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 runs_here = pytest.mark.skipif(bool(fused.unavailable(DEVICE)), reason="needs a GPU or Triton's interpreter")
+WHOLE = CUDA or os.environ.get("HEADSHARE_SOAK") == "1"
+"""Triton's interpreter takes a minute of processor time for all of it: on a processor the long form alone does so."""
+CASES = SAMPLES if WHOLE else QUICK
 DTYPES = ("bfloat16", "float16", "float32") if CUDA else ("float32", "bfloat16")
 
 
@@ -73,16 +78,15 @@ def error_of(case: KindCase, name: str = "triton") -> tuple[float, float]:
 
 
 @runs_here
-@pytest.mark.parametrize(
-    ("place", "case"), enumerate(SAMPLES), ids=lambda x: label(x) if isinstance(x, KindCase) else ""
-)
-def test_triton_agrees_with_float64(place: int, case: KindCase) -> None:
-    case = replace(case, dtype=DTYPES[place % len(DTYPES)], device=DEVICE)
+@pytest.mark.parametrize("place", range(len(CASES)), ids=[label(case) for case in CASES])
+def test_triton_agrees_with_float64(place: int) -> None:
+    case = replace(CASES[place], dtype=DTYPES[place % len(DTYPES)], device=DEVICE)
     error, allowed = error_of(case)
     assert error <= allowed
 
 
 @runs_here
+@pytest.mark.skipif(not WHOLE, reason="the long form")
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("case", [SAMPLES[3], SAMPLES[13], SAMPLES[-4]], ids=label)
 def test_every_tile_agrees_with_float64(case: KindCase, which: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +98,7 @@ def test_every_tile_agrees_with_float64(case: KindCase, which: int, monkeypatch:
 
 
 @runs_here
-@pytest.mark.parametrize("kind", ["full", "latent", "window"])
+@pytest.mark.parametrize("kind", ["full", "latent", "window"] if WHOLE else ["window"])
 def test_the_front_of_a_longer_cache_and_positions_before_heads(kind: str) -> None:
     """Strides of caches that engines set aside beforehand: rows beyond the context hold NaN, and are not read."""
     context = 71
@@ -117,7 +121,7 @@ def test_the_front_of_a_longer_cache_and_positions_before_heads(kind: str) -> No
 
 
 @runs_here
-@pytest.mark.parametrize("cache_format", ["q8_0", "int8-token", "int4-g32"])
+@pytest.mark.parametrize("cache_format", ["q8_0", "int8-token", "int4-g32"] if WHOLE else ["q8_0"])
 def test_the_front_of_a_longer_quantised_cache(cache_format: str) -> None:
     planes = [stored.store(torch.randn(2, 2, 90, 64, device=DEVICE), cache_format) for _ in range(2)]
     own = [
@@ -134,10 +138,10 @@ def test_the_front_of_a_longer_quantised_cache(cache_format: str) -> None:
 
 
 @runs_here
-@pytest.mark.parametrize("context", [1, 33, 391])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("context", [1, 33, 391] if WHOLE else [33])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"] if WHOLE else ["float32"])
 def test_nan_and_infinity_as_float64_has_them(dtype: str, context: int) -> None:
-    for which, bad, at in itertools.product(range(3), (NAN, INF, -INF), (0, context - 1)):
+    for which, bad, at in itertools.product(range(3), (NAN, INF, -INF), (0, context - 1) if WHOLE else (7,)):
         torch.manual_seed(5)
         shape = (1, 2, context, 48)
         tensors = [
@@ -150,7 +154,7 @@ def test_nan_and_infinity_as_float64_has_them(dtype: str, context: int) -> None:
 @runs_here
 def test_positions_that_weigh_nothing() -> None:
     """Scores of minus infinity: in a whole part of the context, but for one position, everywhere."""
-    for hidden in (slice(0, 300), slice(1, 391), slice(0, 391)):
+    for hidden in (slice(0, 300), slice(1, 391), slice(0, 391)) if WHOLE else (slice(0, 300),):
         q, k, v = torch.randn(1, 4, 1, 48).abs(), torch.randn(1, 2, 391, 48), torch.randn(1, 2, 391, 48)
         k[0, 1, hidden, 7] = -INF
         assert_as_specified(q, k, v)
@@ -172,10 +176,10 @@ def assert_as_specified(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> No
 
 @runs_here
 def test_fp8_is_widened_exactly() -> None:
-    """All 254 finite e4m3 numbers, and NaN, one to a position: what is attended to alone comes out as it is."""
+    """Zeros, the smallest and largest e4m3 numbers, and NaN: what is attended to alone comes out as it is."""
     codes = torch.arange(256, dtype=torch.uint8)
     data = codes.view(torch.float8_e4m3fn).view(1, 1, 256, 1).expand(-1, -1, -1, 16).contiguous()
-    for code in (0, 1, 7, 8, 0x7E, 0x7F, 0x80, 0x81, 0xFE, 0xFF, 0x38, 0xC5):
+    for code in (0, 1, 7, 8, 0x7E, 0x7F, 0x80, 0x81, 0xFE, 0xFF, 0x38, 0xC5) if WHOLE else (1, 0x7E, 0xFF, 0xC5):
         one = stored.Plane("fp8-head", 16, data[:, :, code : code + 1].to(DEVICE), torch.ones(1, device=DEVICE))
         keys = stored.Plane("dtype", 16, torch.ones(1, 1, 1, 16, device=DEVICE))
         out = fused.attend(torch.ones(1, 1, 1, 16, device=DEVICE), stored.Cache(keys, one, 16, 1.0, 1))
@@ -213,14 +217,6 @@ def test_splits_keep_the_device_busy() -> None:
             assert 1 <= n <= max(1, min(fused.MOST_SPLITS, slots // 128))
     assert fused.splits(8, 131_072, 64, room) == 30  # 240 of 264 at once
     assert fused.splits(1_000, 131_072, 64, room) == 1
-
-
-def test_a_back_end_gives_its_own_reason() -> None:
-    from torch.nn.attention import SDPBackend
-
-    q, cache = inputs.make(KindCase("full", "", 4, 2, 32, 32, 5, dtype="float32", device="cpu"))
-    assert library.why_not(SDPBackend.MATH, q, cache) == ""
-    assert "No available kernel" in library.why_not(SDPBackend.EFFICIENT_ATTENTION, q, cache)
 
 
 def test_every_format_has_a_number_in_the_kernel() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import partial
 from importlib.util import find_spec
 
-import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
@@ -97,18 +96,3 @@ def flashinfer(q: Tensor, cache: Cache) -> Tensor:
         q[0, :, 0], cache.k.data[0], cache.v.data[0], kv_layout="HND", sm_scale=cache.scale
     )
     return out[None, :, None]
-
-
-def why_not(backend: SDPBackend, q: Tensor, cache: Cache) -> str:
-    """PyTorch's own words for not taking a back end, empty if it takes it."""
-    import warnings
-
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        try:
-            with torch.inference_mode():
-                _folded(backend, q, cache)
-        except RuntimeError as error:
-            own = [str(w.message).splitlines()[0] for w in said]
-            return " ".join([*own, str(error).splitlines()[0]])[:160]
-    return ""

@@ -100,34 +100,40 @@ def attend(
             position = tl.load(chosen + sequence * slots + n, mask=n_ok, other=-1)
             n_ok = position >= 0
             rows = tl.where(n_ok, position, 0).to(tl.int64)
-        elif WINDOW:
-            rows = n.to(tl.int64)
-            position = context - 1 - (context - 1 - n) % slots
+            shift = place * 0
         else:
-            rows = n.to(tl.int64)
+            # the same offsets in every tile, from a base that moves
+            rows = tl.arange(0, N)
+            shift = place * 0 + start
             position = n
+            if WINDOW:
+                position = context - 1 - (context - 1 - n) % slots
+        k_now = k + shift * k_row
+        v_now = v + shift * v_row
+        ks_now = k_scale + shift * ks_row
+        vs_now = v_scale + shift * vs_row
 
         # keys
-        x = codes_of(k, rows, c1, n_ok, k_row, KC, K1 <= KC, K_FORMAT)
+        x = codes_of(k_now, rows, c1, n_ok, k_row, KC, K1 <= KC, K_FORMAT)
         s1 = 1.0
         z1 = 0.0
         if K_PAIRS:
-            s1 = group_scale(k_scale, rows, 0, n_ok, ks_row, N, K1, KS_STEP, KC)
+            s1 = group_scale(ks_now, rows, 0, n_ok, ks_row, N, K1, KS_STEP, KC)
             if K_FORMAT == 6:
-                z1 = group_scale(k_zero, rows, 0, n_ok, ks_row, N, K1, KS_STEP, KC)
+                z1 = group_scale(k_zero + shift * ks_row, rows, 0, n_ok, ks_row, N, K1, KS_STEP, KC)
         k1 = widen(x, s1, z1, K_FORMAT, 0, DTYPE)
         scores = dot(q1, tl.trans(k1), tl.zeros((M, N), tl.float32), PRECISION, WIDE)
         if K_PAIRS:
             k1h = widen(x, s1, z1, K_FORMAT, 1, DTYPE)
             scores = dot(q1h, tl.trans(k1h), scores, PRECISION, WIDE)
         if K2 > 0:
-            y = codes_of(k, rows, c2, n_ok, k_row, KC, K1 + K2 <= KC, K_FORMAT)
+            y = codes_of(k_now, rows, c2, n_ok, k_row, KC, K1 + K2 <= KC, K_FORMAT)
             s2 = 1.0
             z2 = 0.0
             if K_PAIRS:
-                s2 = group_scale(k_scale, rows, K1, n_ok, ks_row, N, K2, KS_STEP, KC)
+                s2 = group_scale(ks_now, rows, K1, n_ok, ks_row, N, K2, KS_STEP, KC)
                 if K_FORMAT == 6:
-                    z2 = group_scale(k_zero, rows, K1, n_ok, ks_row, N, K2, KS_STEP, KC)
+                    z2 = group_scale(k_zero + shift * ks_row, rows, K1, n_ok, ks_row, N, K2, KS_STEP, KC)
             k2 = widen(y, s2, z2, K_FORMAT, 0, DTYPE)
             scores = dot(q2, tl.trans(k2), scores, PRECISION, WIDE)
             if K_PAIRS:
@@ -135,7 +141,7 @@ def attend(
                 scores = dot(q2h, tl.trans(k2h), scores, PRECISION, WIDE)
         scores *= scale * k_row_scale
         if K_FORMAT == 1:
-            k_token = tl.load(k_scale + rows * ks_row, mask=n_ok, other=0.0)
+            k_token = tl.load(ks_now + rows * ks_row, mask=n_ok, other=0.0)
             scores *= k_token[None, :]
         visible = n_ok[None, :]
         if MASKED:
@@ -162,7 +168,7 @@ def attend(
                 acc2h *= shrink[:, None]
         v_token = 1.0
         if V_FORMAT == 1:
-            v_token = k_token if ONE_PLANE else tl.load(v_scale + rows * vs_row, mask=n_ok, other=0.0)
+            v_token = k_token if ONE_PLANE else tl.load(vs_now + rows * vs_row, mask=n_ok, other=0.0)
             if tl.float16 != DTYPE:
                 # float16 would lose weights times small scales: there the values are scaled
                 weights *= v_token[None, :]
@@ -182,13 +188,13 @@ def attend(
                 if V_PAIRS:
                     acc2h = dot(p, k2h, acc2h, PRECISION, WIDE)
         else:
-            x = codes_of(v, rows, e1, n_ok, v_row, VC, V1 <= VC, V_FORMAT)
+            x = codes_of(v_now, rows, e1, n_ok, v_row, VC, V1 <= VC, V_FORMAT)
             s1 = 1.0
             z1 = 0.0
             if V_PAIRS:
-                s1 = group_scale(v_scale, rows, 0, n_ok, vs_row, N, V1, VS_STEP, VC)
+                s1 = group_scale(vs_now, rows, 0, n_ok, vs_row, N, V1, VS_STEP, VC)
                 if V_FORMAT == 6:
-                    z1 = group_scale(v_zero, rows, 0, n_ok, vs_row, N, V1, VS_STEP, VC)
+                    z1 = group_scale(v_zero + shift * vs_row, rows, 0, n_ok, vs_row, N, V1, VS_STEP, VC)
             v1 = widen(x, s1, z1, V_FORMAT, 0, DTYPE)
             if V_FORMAT == 1 and tl.float16 == DTYPE:
                 v1 = (v1.to(tl.float32) * v_token[:, None]).to(DTYPE)
@@ -197,13 +203,13 @@ def attend(
                 acc1h = dot(p, widen(x, s1, z1, V_FORMAT, 1, DTYPE), acc1h, PRECISION, WIDE)
             if V2 > 0:
                 e2 = V1 + tl.arange(0, V2)
-                y = codes_of(v, rows, e2, n_ok, v_row, VC, V1 + V2 <= VC, V_FORMAT)
+                y = codes_of(v_now, rows, e2, n_ok, v_row, VC, V1 + V2 <= VC, V_FORMAT)
                 s2 = 1.0
                 z2 = 0.0
                 if V_PAIRS:
-                    s2 = group_scale(v_scale, rows, V1, n_ok, vs_row, N, V2, VS_STEP, VC)
+                    s2 = group_scale(vs_now, rows, V1, n_ok, vs_row, N, V2, VS_STEP, VC)
                     if V_FORMAT == 6:
-                        z2 = group_scale(v_zero, rows, V1, n_ok, vs_row, N, V2, VS_STEP, VC)
+                        z2 = group_scale(v_zero + shift * vs_row, rows, V1, n_ok, vs_row, N, V2, VS_STEP, VC)
                 v2 = widen(y, s2, z2, V_FORMAT, 0, DTYPE)
                 if V_FORMAT == 1 and tl.float16 == DTYPE:
                     v2 = (v2.to(tl.float32) * v_token[:, None]).to(DTYPE)
