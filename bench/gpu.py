@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from attention import units
@@ -37,6 +39,7 @@ HELP = "everything that is timed on a GPU, in one command"
 TESTS = ("tests/kernels/test_cuda.py", "tests/timing/test_host.py", "tests/timing/test_speed.py")
 KIND_TESTS = ("tests/kernels/test_kinds_triton.py",)
 TESTS_SHARE = 0.4
+TEST_PROCESSES = 4
 STAGES = ("tests", "attention", "kinds", "steps")
 
 
@@ -59,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     compiling = kinds.compiling(args.minutes / 2) if device == "cuda" and "kinds" in wanted else None
     files = (*(KIND_TESTS if "kinds" in wanted else ()), *(TESTS if wanted != ["tests", "kinds"] else ()))
     stages: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("tests", lambda: _tests(files, start + TESTS_SHARE * (end - start))),
+        ("tests", lambda: _tests(files, start + TESTS_SHARE * (end - start), device == "cuda")),
         ("attention", lambda: _attention(device, end, args.seconds, args.out)),
         ("kinds", lambda: _kinds(device, end, args.seconds, args.out)),
         ("steps", lambda: _steps(device, end, args.out)),
@@ -86,11 +89,14 @@ def _kinds(device: str, end: float, seconds: float, out: Path) -> None:
         raise RuntimeError(f"{failed} sets of kinds failed")
 
 
-def _tests(files: tuple[str, ...], end: float) -> None:
+def _tests(files: tuple[str, ...], end: float, on_gpu: bool) -> None:
     # plugins and settings of the project's own test run are not needed, and may not be installed here
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", "--import-mode=importlib"]
     command += ["-p", "no:cacheprovider", *files]
-    subprocess.run(command, check=True, timeout=max(1.0, end - time.monotonic()))
+    # most of it is waiting for compilers
+    command += ["-n", str(TEST_PROCESSES)] if on_gpu and find_spec("xdist") else []
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run(command, check=True, env=environment, timeout=max(1.0, end - time.monotonic()))
 
 
 def _shapes(device: str) -> Iterator[list[Case]]:

@@ -122,13 +122,13 @@ def sets(device: str) -> Iterator[Set]:
 
 
 def _small() -> Iterator[Set]:
-    """The same kinds where a processor computes them: a sixteenth of the context, and the teaching versions."""
-    yield Set("MLA: absorbed, expanded", [replace(f(context=512), dtype="float32") for f in (latent, expanded)])
-    yield Set("Sparse", [replace(f(context=1024), dtype="float32") for f in (latent, sparse)])
-    yield Set("Quantised caches", quantised(context=2048, dtype="float32"))
-    shapes = [full(context=2048), window(256, context=2048), shared(context=2048)]
+    """The same kinds where a processor computes them: hundreds of positions, and the teaching versions."""
+    yield Set("MLA: absorbed, expanded", [replace(f(context=128), dtype="float32") for f in (latent, expanded)])
+    yield Set("Sparse", [replace(f(context=256), dtype="float32") for f in (latent, sparse)])
+    yield Set("Quantised caches", quantised(context=256, dtype="float32"))
+    shapes = [full(context=1024), window(256, context=1024), shared(context=1024)]
     yield Set("Windows and K = V", [replace(shape, dtype="float32") for shape in shapes])
-    yield Set("Several new tokens", [full(context=2048, q_len=n, dtype="float32") for n in (1, 8)])
+    yield Set("Several new tokens", [full(context=512, q_len=n, dtype="float32") for n in (1, 8)])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -225,7 +225,7 @@ def warm(device: str, end: float) -> None:
                     wanted.setdefault(kept.shape, (kept, context))
     # split first: that is what batch 1 asks for
     order = sorted(wanted.values(), key=lambda found: -found[1])
-    with ProcessPoolExecutor(max(1, min(WARMERS, (os.cpu_count() or 1) - 3)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(max(1, min(WARMERS, (os.cpu_count() or 1) - 6)), mp_context=get_context("spawn")) as pool:
         for case, _ in order:
             pool.submit(_compile, case, end)
 

@@ -26,6 +26,8 @@ MOST_RESIDENT = 4
 TRIED = 3
 """How often each of a shape's tiles is timed before one is taken."""
 MOST_SPLITS = 256
+MOST_PLACES = 65_535
+"""Of a grid's second dimension on CUDA."""
 
 
 def unavailable(device: str) -> str | None:
@@ -170,7 +172,7 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
         chosen: sparse: positions to attend to, [batch, q_len, top_k], -1 for none.
 
     Raises:
-        ValueError: no position, a row whose elements do not lie side by side, or a group that does not fit a row.
+        ValueError: no position, more sequences and K/V heads than a grid has places, a row whose elements do not lie side by side, or a group that does not fit a row.
     """
     from attention.kernels.kinds import triton_attend, triton_parts
 
@@ -188,6 +190,8 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
         chosen = chosen.to(torch.int32).contiguous()
     q = q.contiguous()
     places = batch * n_kv_heads * (1 if chosen is None else q_len)
+    if places > MOST_PLACES:
+        raise ValueError(f"batch times n_kv_heads must be at most {MOST_PLACES:,}, got {places:,}")
     rows = n_heads // n_kv_heads * (q_len if chosen is None else 1)
     k_chunks = _chunks(k.columns)
     v_columns = cache.value_dim // 2 if v.code > FP8_BITS else cache.value_dim

@@ -61,6 +61,13 @@ def _plane(shape: Sequence[int], dim: int, cache_format: str, dtype: torch.dtype
 
 def _repeated(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """[PERIOD, n] -> [*shape, n], the rows repeated in order."""
+    if rows.element_size() == 1:
+        # fp8 is copied as the bytes that it is
+        return _copied(rows.view(torch.uint8), shape).view(rows.dtype)
+    return _copied(rows, shape)
+
+
+def _copied(rows: Tensor, shape: Sequence[int]) -> Tensor:
     out = torch.empty(*shape, rows.shape[-1], dtype=rows.dtype, device=rows.device)
     flat = out.view(-1, rows.shape[-1])
     whole = flat.shape[0] // PERIOD * PERIOD

@@ -93,7 +93,7 @@ def read(plane: Plane, dtype: torch.dtype = torch.float32) -> Tensor:
         return data.to(dtype) * scale.to(dtype)[..., None]
     if plane.format == "fp8-head":
         assert scale is not None
-        return data.to(dtype) * scale.to(dtype)[:, None, None]
+        return data.float().to(dtype) * scale.to(dtype)[:, None, None]
     if plane.format == "int4-g32":
         assert scale is not None
         assert zero is not None
