@@ -2,22 +2,25 @@
 
     python -m bench.gpu [--device cuda] [--minutes 6] [--stages NAMES] [--out FOLDER]
 
-The CUDA tests run first, then decode and prefill from the shapes that matter most to those that matter least, then a
-model's whole step. Each stage stands alone: a stage that fails says so and the next one runs, and every finished shape
-is written at once, so that time running out loses nothing. FOLDER receives run.json (a run for
-attention/data/runs, readable by the Timings page), steps.json and table.md.
+The CUDA tests run first, then decode and prefill from the shapes that matter most to those that matter least, then
+every kind of cache (``bench/kinds.py``), then a model's whole step. Each stage stands alone: a stage that fails says so
+and the next one runs, and every finished shape is written at once, so that time running out loses nothing. FOLDER
+receives run.json (a run for attention/data/runs, readable by the Timings page), table.md, kinds.json, kinds.md and
+steps.json. The tests are those of the stages that are run, and take two fifths of the time at most.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from attention import units
@@ -30,10 +33,14 @@ from attention.timing import (
     runs,
     speed,
 )
-from bench import decode
+from bench import decode, kinds
 
 HELP = "everything that is timed on a GPU, in one command"
 TESTS = ("tests/kernels/test_cuda.py", "tests/timing/test_host.py", "tests/timing/test_speed.py")
+KIND_TESTS = ("tests/kernels/test_kinds_triton.py",)
+TESTS_SHARE = 0.4
+TEST_PROCESSES = 4
+STAGES = ("tests", "attention", "kinds", "steps")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,21 +48,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--minutes", type=float, default=6.0, help="no shape is begun after this time (6)")
     parser.add_argument("--seconds", type=float, default=0.05, help="for each implementation of a shape (0.05)")
-    parser.add_argument("--stages", default="tests,attention,steps", help="those to run (all)")
+    parser.add_argument("--stages", default=",".join(STAGES), help="those to run (all)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/gpu"), help="folder for what was measured")
     args = parser.parse_args(argv)
-    end = time.monotonic() + 60 * args.minutes
+    start = time.monotonic()
+    end = start + 60 * args.minutes
     args.out.mkdir(parents=True, exist_ok=True)
     device = benchmark.resolve_device(args.device)
+    wanted = args.stages.split(",")
+    if unknown := set(wanted) - set(STAGES):
+        parser.error(f"stages must be some of {', '.join(STAGES)}; unknown: {', '.join(sorted(unknown))}")
+    # Triton's compiler keeps what it made on disk; it works while the tests run
+    compiling = kinds.compiling(args.minutes / 2) if device == "cuda" and "kinds" in wanted else None
+    files = (*(KIND_TESTS if "kinds" in wanted else ()), *(TESTS if wanted != ["tests", "kinds"] else ()))
     stages: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("tests", lambda: _tests(end)),
+        ("tests", lambda: _tests(files, start + TESTS_SHARE * (end - start), device == "cuda")),
         ("attention", lambda: _attention(device, end, args.seconds, args.out)),
+        ("kinds", lambda: _kinds(device, end, args.seconds, args.out)),
         ("steps", lambda: _steps(device, end, args.out)),
     )
     failed = []
     for name, stage in stages:
-        if name not in args.stages.split(","):
+        if name not in wanted:
             continue
+        if compiling is not None and name != "tests":
+            kinds.wait_for(compiling, max(1.0, min(kinds.WARM_SECONDS, (end - time.monotonic()) / 4)))
+            compiling = None
         start = time.monotonic()
         try:
             stage()
@@ -66,11 +84,19 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _tests(end: float) -> None:
+def _kinds(device: str, end: float, seconds: float, out: Path) -> None:
+    if failed := kinds.run(device, end, seconds, out):
+        raise RuntimeError(f"{failed} sets of kinds failed")
+
+
+def _tests(files: tuple[str, ...], end: float, on_gpu: bool) -> None:
     # plugins and settings of the project's own test run are not needed, and may not be installed here
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", "--import-mode=importlib"]
-    command += ["-p", "no:cacheprovider", *TESTS]
-    subprocess.run(command, check=True, timeout=max(1.0, end - time.monotonic()))
+    command += ["-p", "no:cacheprovider", *files]
+    # most of it is waiting for compilers
+    command += ["-n", str(TEST_PROCESSES)] if on_gpu and find_spec("xdist") else []
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run(command, check=True, env=environment, timeout=max(1.0, end - time.monotonic()))
 
 
 def _shapes(device: str) -> Iterator[list[Case]]:

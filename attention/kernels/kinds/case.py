@@ -1,0 +1,265 @@
+"""A decode step over a kind of cache, and its result: plain values, so that pages need no torch to speak of them.
+
+``attention/kernels/case.py`` has the ordinary step (K and V of one dtype, one new token) and prefill; here are the
+kinds that models and engines keep instead. What each must move and compute is counted here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from typing import Any, Self
+
+from attention.errors import shown
+from attention.formats import FORMATS
+from attention.kernels.case import DEVICES, DTYPES, MAX_TIMED_CONTEXT
+from attention.spec import check_size
+
+KINDS = ("full", "expanded", "latent", "window", "shared", "sparse")
+"""full: K and V of every position. expanded: MLA's keys and values, unfolded for every head and kept. latent: MLA
+absorbed, one vector of each position for all heads, as key and, its first part, as value (DeepSeek-V2,
+arXiv:2405.04434, section 2.1). window: a ring of the last positions. shared: one vector of a head is key and value
+(K = V). sparse: the latents of the `top_k` positions that an indexer picks (DeepSeek-V3.2's DSA)."""
+ONE_PLANE = ("latent", "shared", "sparse")
+"""Kinds whose values are the keys, or their first part: one plane is kept, and read once."""
+CACHE_FORMATS = ("dtype", "int8-token", "fp8-head", "q8_0", "q4_0", "int4-g32")
+"""How K or V may lie in memory: "dtype" as the case's own dtype; int8-token with a float32 scale of each position and
+head (vLLM's int8_per_token_head); the others as ``attention/formats.py`` has them."""
+BLOCK = 32
+"""Elements of a group of q8_0, q4_0 and int4-g32."""
+LATENT_SCORE_DIM = 192
+"""A latent head's scores are divided by the root of its expanded key size: 128 + 64 of RoPE in DeepSeek-V2 and -V3."""
+MAX_Q_LEN = 64
+
+
+@dataclass(frozen=True)
+class KindCase:
+    """One step: `q_len` new tokens of each sequence attend to `context` positions, themselves included.
+
+    Attributes:
+        kind: one of KINDS.
+        implementation: a name of ``attention.kernels.kinds.registry``.
+        head_dim, value_dim: elements of a head's key and value; of a latent vector and of its part that is the value.
+        q_len: new tokens of each sequence; token i sees all but the `q_len` - 1 - i newest positions.
+        window: positions a token sees, itself included; 0 but for windows.
+        top_k: positions a token attends to; index_heads, index_dim: the indexer's query heads, and the size of the one
+            key it keeps of each position. 0 but for sparse.
+        k_format, v_format: of CACHE_FORMATS.
+        dtype: of the queries, the result and a cache in "dtype".
+    """
+
+    kind: str
+    implementation: str = "plain"
+    n_heads: int = 32
+    n_kv_heads: int = 8
+    head_dim: int = 128
+    value_dim: int = 128
+    context: int = 4096
+    batch: int = 1
+    q_len: int = 1
+    window: int = 0
+    top_k: int = 0
+    index_heads: int = 0
+    index_dim: int = 0
+    k_format: str = "dtype"
+    v_format: str = "dtype"
+    dtype: str = "bfloat16"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("kind", self.kind, KINDS),
+            ("k_format", self.k_format, CACHE_FORMATS),
+            ("v_format", self.v_format, CACHE_FORMATS),
+            ("dtype", self.dtype, tuple(DTYPES)),
+            ("device", self.device, DEVICES),
+        ):
+            if not isinstance(value, str) or value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
+        if not isinstance(self.implementation, str):
+            raise ValueError(f"implementation must be a name, got {shown(self.implementation)}")
+        for name, most in (
+            *(("n_heads", 1024), ("n_kv_heads", 1024), ("head_dim", 1024), ("value_dim", 1024)),
+            *(("context", MAX_TIMED_CONTEXT), ("batch", 4096), ("q_len", MAX_Q_LEN)),
+        ):
+            check_size(name, getattr(self, name), maximum=most)
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_kv_heads must divide n_heads: {self.n_heads} query heads cannot be shared out among "
+                f"{self.n_kv_heads} K/V heads"
+            )
+        if self.q_len > self.context:
+            raise ValueError(f"q_len must be at most the context of {self.context:,} positions, got {self.q_len}")
+        for name, kind, most in (
+            *(("window", "window", MAX_TIMED_CONTEXT), ("top_k", "sparse", MAX_TIMED_CONTEXT)),
+            *(("index_heads", "sparse", 1024), ("index_dim", "sparse", 1024)),
+        ):
+            if self.kind == kind:
+                check_size(name, getattr(self, name), maximum=most)
+            elif getattr(self, name):
+                raise ValueError(f"{name} belongs to kind {kind}, got {shown(getattr(self, name))} in {self.kind}")
+        self._check_planes()
+
+    def _check_planes(self) -> None:
+        if self.kind in ("latent", "sparse"):
+            if self.n_kv_heads != 1:
+                raise ValueError(f"n_kv_heads must be 1 in kind {self.kind}: all heads read one, got {self.n_kv_heads}")
+            if self.value_dim > self.head_dim:
+                raise ValueError(f"value_dim must be at most head_dim = {self.head_dim}, got {self.value_dim}")
+        if self.kind == "expanded" and self.n_kv_heads != self.n_heads:
+            raise ValueError(f"n_kv_heads must be n_heads = {self.n_heads} in kind expanded, got {self.n_kv_heads}")
+        if self.kind == "shared" and self.value_dim != self.head_dim:
+            raise ValueError(f"value_dim must be head_dim = {self.head_dim} in kind shared, got {self.value_dim}")
+        if self.kind in ONE_PLANE and self.v_format != self.k_format:
+            raise ValueError(f"v_format must be k_format = {self.k_format} in kind {self.kind}, got {self.v_format}")
+        for plane, size, name in (("k_format", self.head_dim, "head_dim"), ("v_format", self.value_dim, "value_dim")):
+            if getattr(self, plane) in ("q8_0", "q4_0", "int4-g32") and size % BLOCK:
+                raise ValueError(f"{name} must be divisible by {BLOCK} in {getattr(self, plane)}, got {size}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises ValueError for an unknown field or a value out of range."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or (unknown := [name for name in values if name not in known]):
+            what = shown(unknown[0]) if isinstance(values, Mapping) else shown(values)
+            raise ValueError(f"a case must be an object of {', '.join(sorted(known))}; got {what}")
+        if "kind" not in values:
+            raise ValueError("a case must say its kind")
+        return cls(**values)
+
+    @property
+    def group_size(self) -> int:
+        return self.n_heads // self.n_kv_heads
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Cases of one shape are timed on the same tensors: all fields but the implementation."""
+        return astuple(replace(self, implementation=""))
+
+    @property
+    def score_dim(self) -> int:
+        """Scores are divided by its square root."""
+        return LATENT_SCORE_DIM if self.kind in ("latent", "sparse") else self.head_dim
+
+    @property
+    def slots(self) -> int:
+        """Positions held of one sequence: all, or what all new tokens' windows reach."""
+        return min(self.context, self.window + self.q_len - 1) if self.window else self.context
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one position of one K/V head: its key, and its value where that is not the key's."""
+        return plane_row_bytes(self.head_dim, self.k_format, self.dtype) + (
+            0 if self.kind in ONE_PLANE else plane_row_bytes(self.value_dim, self.v_format, self.dtype)
+        )
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the indexer's keys."""
+        return self.batch * self.context * self.index_dim * DTYPES[self.dtype]
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes held of one layer."""
+        return self.batch * self.n_kv_heads * self.slots * self.row_bytes + self._scale_bytes + self.index_bytes
+
+    @property
+    def _scale_bytes(self) -> int:
+        """Calibrated scales, a float32 of each head and plane, whatever the context."""
+        planes = [self.k_format] if self.kind in ONE_PLANE else [self.k_format, self.v_format]
+        return 4 * self.n_kv_heads * planes.count("fp8-head")
+
+    @property
+    def visible(self) -> int:
+        """Pairs of a new token and a position that it attends to, one sequence and one head."""
+        most = self.window or self.top_k or self.context
+        return sum(min(most, self.context - i) for i in range(self.q_len))
+
+
+def plane_row_bytes(dim: int, cache_format: str, dtype: str) -> int:
+    """Bytes of one head's key or value of `dim` elements."""
+    if cache_format == "dtype":
+        return dim * DTYPES[dtype]
+    return dim + 4 if cache_format == "int8-token" else FORMATS[cache_format].row_bytes(dim)
+
+
+def kind_bytes(case: KindCase) -> int:
+    """Bytes that must cross the memory bus at least: what is attended to once, queries once, result once.
+
+    Of several new tokens' picks only as many positions are counted as one token picks: they may be the same.
+    """
+    read = min(case.slots, case.top_k) if case.top_k else case.slots
+    cache = case.batch * case.n_kv_heads * read * case.row_bytes + case._scale_bytes + case.index_bytes
+    size = DTYPES[case.dtype]
+    rows = case.batch * case.q_len
+    index = rows * case.index_heads * (case.index_dim * size + 4)  # queries, and a float32 weight of each
+    return cache + rows * case.n_heads * (case.head_dim + case.value_dim) * size + index
+
+
+def kind_flops(case: KindCase) -> int:
+    """Operations of the products, a multiply-add counted as two: scores, values, and an indexer's weighed scores."""
+    index = sum(case.context - i for i in range(case.q_len)) * case.index_heads * 2 * (case.index_dim + 1)
+    return case.batch * (2 * case.n_heads * (case.head_dim + case.value_dim) * case.visible + index)
+
+
+@dataclass(frozen=True)
+class KindResult:
+    """A timing and what is needed to judge it. What follows from other figures is computed, never kept.
+
+    Attributes:
+        case: what was asked for, its device resolved.
+        median_s, iqr_s: of the counted rounds, in seconds; None if it was not timed (`note` says why).
+        error: largest deviation from float64, divided by the root mean square; tolerance: what is allowed.
+        floor_s: max(bytes / bandwidth, flops / matmul rate), both measured in this run; bound: "memory" or
+            "arithmetic".
+        read_bytes_per_s, flops_per_s: the rates the floor was computed with.
+        times_s: seconds of each counted round. together: results with the same number were timed in the same rounds.
+        unsteady: why nothing may be concluded from it, in words; empty if it is steady.
+    """
+
+    case: KindCase
+    median_s: float | None = None
+    iqr_s: float | None = None
+    error: float | None = None
+    tolerance: float | None = None
+    floor_s: float | None = None
+    bound: str = ""
+    read_bytes_per_s: float | None = None
+    flops_per_s: float | None = None
+    times_s: tuple[float, ...] = ()
+    together: int = 0
+    note: str = ""
+    unsteady: str = ""
+
+    @property
+    def times_floor(self) -> float | None:
+        return self.median_s / self.floor_s if self.median_s and self.floor_s else None
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """The least traffic over the median."""
+        return kind_bytes(self.case) / self.median_s if self.median_s else None
+
+    def to_json(self) -> dict[str, Any]:
+        """One row: the case's fields, then the others."""
+        own = asdict(self)
+        return {**own.pop("case"), **own}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError: an unknown field, or a case out of range.
+        """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"a timing must be an object, got {shown(values)}")
+        of_case = {field.name for field in fields(KindCase)}
+        own = {field.name for field in fields(cls)} - {"case"}
+        if unknown := [name for name in values if name not in of_case | own]:
+            raise ValueError(f"unknown field {shown(unknown[0])}; known are {', '.join(sorted(of_case | own))}")
+        case = KindCase.from_json({name: values[name] for name in of_case if name in values})
+        rest = {name: values[name] for name in own if name in values}
+        if isinstance(rest.get("times_s"), list):
+            rest["times_s"] = tuple(rest["times_s"])
+        return cls(case, **rest)

@@ -1,0 +1,229 @@
+"""Timing steps over kinds of cache: checked against float64, in turn, beside what the machine could do.
+
+What ``attention/timing/benchmark.py`` does for ordinary attention, for cases that are named to be compared: the cases
+of one set are timed in the same rounds, so that a ratio of any two of them is one of the same moments.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median, quantiles
+
+import torch
+from torch import Tensor
+
+from attention.floor import MEMORY, floor
+from attention.kernels.case import DTYPES
+from attention.kernels.kinds import inputs, reference
+from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult, kind_bytes, kind_flops
+from attention.kernels.kinds.registry import KindImplementation, implementation
+from attention.kernels.kinds.stored import Cache
+from attention.timing import host, speed
+from attention.timing.benchmark import RESERVE, relative_error, resolve_device, tolerance
+from attention.timing.rounds import Rounds, Timed
+from attention.timing.steadiness import why_unsteady
+from attention.units import binary_bytes
+
+CHECKED_BYTES = 2**30
+"""A cache larger than this is held against float64 in its first and last sequence alone."""
+ROUNDED = 1.5
+"""Widening a group in registers rounds once more."""
+INDEX_ERROR = 0.03
+"""How far from an exact choice an indexer's may be: its products are rounded to the dtype of its queries."""
+
+
+def never() -> bool:
+    return False
+
+
+def check(case: KindCase) -> KindCase:
+    """The case with its device resolved.
+
+    Raises:
+        ValueError: an unknown implementation, no such device, or a case that needs more memory than is free.
+    """
+    resolved = replace(case, device=resolve_device(case.device))
+    needed, limit = memory_needed(resolved), int(RESERVE * host.free_memory(resolved.device))
+    if needed > limit:
+        raise ValueError(
+            f"context {case.context:,} at batch {case.batch} needs {binary_bytes(needed)} for {case.implementation} "
+            f"of kind {case.kind}; {binary_bytes(limit)} may be used here"
+        )
+    return resolved
+
+
+def memory_needed(case: KindCase) -> int:
+    """Bytes that a case takes at most: its cache, that of the layer before, scores and a widened cache where the
+    implementation makes them, the float64 check of one K/V head, the buffers that are read."""
+    impl = implementation(case.implementation)
+    layers = 2 if _has_layer_before(case) else 1
+    pairs = case.batch * case.n_heads * case.q_len * case.slots
+    widened = 0
+    if impl.widens:
+        rows = case.batch * case.n_kv_heads * case.slots
+        widened = rows * (case.head_dim + (0 if case.kind in ONE_PLANE else case.value_dim)) * DTYPES[case.dtype]
+    scores = 12 * pairs if impl.widens else 0
+    group = case.group_size * case.q_len
+    checked = 8 * case.slots * (2 * case.head_dim + case.value_dim + 4 * group + 4 * case.q_len * case.index_heads)
+    index = 16 * case.batch * case.q_len * case.context if case.top_k else 0
+    return layers * case.cache_bytes + widened + scores + checked + index + 2 * speed.flush_bytes(case.device)
+
+
+def _has_layer_before(case: KindCase) -> bool:
+    return case.cache_bytes < speed.flush_bytes(case.device)
+
+
+def run_set(
+    cases: Sequence[KindCase],
+    *,
+    number: int = 1,
+    seconds_per_case: float = 0.3,
+    should_stop: Callable[[], bool] = never,
+) -> Iterator[KindResult]:
+    """Time cases in the same rounds; results in their order, once all are known.
+
+    Args:
+        cases: of one device and dtype; those of one shape get the same tensors.
+        number: what the results call their rounds.
+        should_stop: asked between any two runs; once true, nothing more is timed.
+
+    Raises:
+        ValueError: see :func:`check`; or cases of several devices or dtypes.
+    """
+    cases = [check(case) for case in cases]
+    if len({(case.device, case.dtype) for case in cases}) != 1:
+        raise ValueError("cases that are timed together must be of one device and one dtype")
+    with torch.inference_mode():
+        yield from _run(cases, number, seconds_per_case, should_stop)
+
+
+@dataclass
+class _Entry:
+    """A case being timed."""
+
+    case: KindCase
+    impl: KindImplementation
+    timed: Timed | None = None
+    error: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def _run(
+    cases: Sequence[KindCase], number: int, seconds: float, should_stop: Callable[[], bool]
+) -> Iterator[KindResult]:
+    device, dtype = cases[0].device, cases[0].dtype
+    rounds = Rounds(device, dtype, speed.calibrate(device))
+    drawn: dict[tuple, tuple[tuple[Tensor, Cache], tuple[Tensor, Cache] | None]] = {}
+    entries = []
+    for case in cases:
+        if should_stop():
+            return
+        entry = _Entry(case, implementation(case.implementation))
+        entries.append(entry)
+        if reason := entry.impl.refuses(case):
+            entry.notes.append(f"not run: {reason}")
+            continue
+        if case.shape not in drawn:
+            drawn[case.shape] = inputs.make(case), inputs.make(case) if _has_layer_before(case) else None
+        _prepare(entry, *drawn[case.shape], rounds)
+    things = [entry.timed for entry in entries if entry.timed]
+    rounds.pace.forget()
+    # told to stop, it keeps the rounds so far: too few of them are called so
+    for _ in rounds.take(things, seconds * len(things), should_stop) if things else ():
+        pass
+    for entry in entries:
+        yield _result(entry, rounds, things, number)
+
+
+def _prepare(entry: _Entry, own: tuple[Tensor, Cache], before: tuple[Tensor, Cache] | None, rounds: Rounds) -> None:
+    """Warm up and check one; a wrong or impossible one is noted and not timed."""
+    case, impl = entry.case, entry.impl
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            out = impl.run(*own)
+            speed.synchronize(case.device)
+        except Exception as error:  # other libraries' errors, and Triton's, have no common class
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+            # PyTorch warns of the reasons why a back end does not take a shape
+            words = [*(str(warning.message) for warning in said), str(error) or type(error).__name__]
+            entry.notes.append(f"not run: {_line('; '.join(words))}")
+            return
+    entry.error = measured_error(case, *own, out)
+    if entry.error > allowed(case):
+        entry.notes.append("not timed: wrong beyond the tolerance")
+        return
+    del out
+    entry.timed = Timed(
+        rounds.clock.recorded(lambda: impl.run(*own)),
+        kind_bytes(case),
+        kind_flops(case),
+        None if before is None else rounds.clock.recorded(lambda: impl.run(*before)),
+    )
+
+
+def _line(text: str) -> str:
+    """The text on one line that a run's file takes."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
+
+
+def measured_error(case: KindCase, q: Tensor, cache: Cache, out: Tensor | tuple[Tensor, Tensor]) -> float:
+    """Largest deviation from float64 as a share of its root mean square; of a sparse cache, over what was picked, and
+    infinite where the picked are not the best."""
+    sequences = (0, case.batch - 1) if case.batch > 2 and case.cache_bytes > CHECKED_BYTES else ()
+    chosen = None
+    if isinstance(out, tuple):
+        out, chosen = out
+        if index_error(cache, chosen, sequences) > INDEX_ERROR:
+            return float("inf")
+    expected = reference.attention(q, cache, chosen, sequences)
+    return relative_error(out[list(sequences)] if sequences else out, expected)
+
+
+def index_error(cache: Cache, chosen: Tensor, sequences: tuple[int, ...] = ()) -> float:
+    """``reference.choice_error`` of a cache, one sequence at a time."""
+    assert cache.index_k is not None
+    assert cache.index_q is not None
+    assert cache.index_weights is not None
+    worst = 0.0
+    for b in sequences or range(chosen.shape[0]):
+        one = slice(b, b + 1)
+        own = cache._replace(
+            index_k=cache.index_k[one], index_q=cache.index_q[one], index_weights=cache.index_weights[one]
+        )
+        worst = max(worst, reference.choice_error(own, chosen[one]))
+    return worst
+
+
+def allowed(case: KindCase) -> float:
+    """Largest error allowed, see ``benchmark.tolerance``."""
+    least = tolerance(case.dtype, case.context, case.head_dim, case.batch * case.n_heads * case.q_len * case.value_dim)
+    return least if (case.k_format, case.v_format) == ("dtype", "dtype") else ROUNDED * least
+
+
+def _result(entry: _Entry, rounds: Rounds, things: Iterable[Timed], number: int) -> KindResult:
+    case = entry.case
+    times = [float(f"{seconds:.5g}") for seconds in rounds.counted(entry.timed)] if entry.timed else []
+    median_s = median(times) if times else None
+    low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
+    bandwidth, flops_per_s = rounds.rates(list(things))
+    least = floor(kind_bytes(case), kind_flops(case), bandwidth, flops_per_s)
+    known = entry.error is not None and entry.error != float("inf")
+    return KindResult(
+        case,
+        median_s=median_s,
+        iqr_s=high - low if median_s is not None else None,
+        error=entry.error if known else None,
+        tolerance=allowed(case),
+        floor_s=least.time_s if median_s is None else min(median_s, least.time_s),
+        bound="memory" if least.binds == MEMORY else "arithmetic",
+        read_bytes_per_s=bandwidth,
+        flops_per_s=flops_per_s,
+        times_s=tuple(times),
+        together=number,
+        note="; ".join(entry.notes),
+        unsteady=why_unsteady(times, rounds.loads) if times else "",
+    )

@@ -1,0 +1,323 @@
+"""Every kind of cache on one device: in turn, beside other libraries' kernels and the machine's limit.
+
+    python -m bench.kinds [--device cuda] [--minutes 3] [--out FOLDER]
+
+Sets of shapes, the most telling first; the cases of a set are timed in the same rounds. Every finished set is written
+at once: kinds.json (what was measured, and where) and kinds.md (a table, and the ratios that the sets are made for).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attention import units
+from attention.kernels.kinds import inputs, names, registry
+from attention.kernels.kinds.case import CACHE_FORMATS, KindCase, KindResult, kind_bytes
+from attention.timing import benchmark, host, kind_runs, kinds, runs, speed
+from attention.timing.steadiness import ratio_interval
+
+HELP = "every kind of cache: latents, windows, quantised rows, several new tokens"
+PEERS = ("flash", "cudnn", "efficient", "flex", "flashinfer")
+WARMERS = 12
+"""Processes that compile at once, at most; each also loads torch and opens the device."""
+WARM_SECONDS = 75.0
+
+
+def full(n_kv_heads: int = 8, head_dim: int = 128, value_dim: int = 0, **other: Any) -> KindCase:
+    return KindCase("full", "", 32, n_kv_heads, head_dim, value_dim or head_dim, **other)
+
+
+def latent(n_heads: int = 128, **other: Any) -> KindCase:
+    """DeepSeek-V3's, absorbed."""
+    return KindCase("latent", "", n_heads, 1, 576, 512, **other)
+
+
+def expanded(**other: Any) -> KindCase:
+    """DeepSeek-V3's, with the keys and values of all heads kept."""
+    return KindCase("expanded", "", 128, 128, 192, 128, **other)
+
+
+def sparse(**other: Any) -> KindCase:
+    """DeepSeek-V3.2's: 2,048 positions by an indexer of 64 heads of 128."""
+    return KindCase("sparse", "", 128, 1, 576, 512, top_k=2048, index_heads=64, index_dim=128, **other)
+
+
+def window(size: int, **other: Any) -> KindCase:
+    return KindCase("window", "", 32, 8, 128, 128, window=size, **other)
+
+
+def shared(**other: Any) -> KindCase:
+    """K = V, four heads of 512 as in Gemma 4's full layers."""
+    return KindCase("shared", "", 32, 4, 512, 512, **other)
+
+
+def quantised(n_kv_heads: int = 8, **other: Any) -> list[KindCase]:
+    """Each format for K and V alike, then int8 keys with int4 values."""
+    alike = [full(n_kv_heads, k_format=name, v_format=name, **other) for name in CACHE_FORMATS]
+    return [*alike, full(n_kv_heads, k_format="int8-token", v_format="int4-g32", **other)]
+
+
+class Set:
+    """Shapes that are timed in the same rounds, and by what."""
+
+    def __init__(self, title: str, shapes: Sequence[KindCase], only: tuple[str, ...] = ()) -> None:
+        self.title, self.shapes, self.only = title, shapes, only
+
+    def cases(self, device: str) -> list[KindCase]:
+        """What suits each shape on a device, but for FlexAttention, which compiles too long to be tried everywhere."""
+        found = []
+        for shape in self.shapes:
+            own = replace(shape, device=device)
+            allowed = self.only or tuple(name for name in registry.IMPLEMENTATIONS if name != "flex")
+            found += [replace(own, implementation=name) for name in registry.suited(own) if name in allowed]
+        return found
+
+
+OURS = ("triton", "flash", "cudnn")
+"""For shapes that show how a kind scales, once the others were seen."""
+
+
+def sets(device: str) -> Iterator[Set]:
+    """What is timed, the most telling first."""
+    if device == "cpu":
+        yield from _small()
+        return
+    k = 1024
+    yield Set("MLA: absorbed, expanded, sparse", [f(context=16 * k) for f in (latent, expanded, sparse)])
+    yield Set("Quantised caches", quantised(context=32 * k))
+    yield Set("Windows and K = V", [full(context=32 * k), window(1024, context=32 * k), shared(context=32 * k)])
+    yield Set("Several new tokens", [f(context=16 * k, q_len=n) for f in (full, latent) for n in (1, 2, 4, 8)])
+    yield Set("Sparse at 128k", [latent(context=128 * k), sparse(context=128 * k)], ("triton", "plain"))
+    yield Set("Batch 32", [*quantised(context=8 * k, batch=32), latent(context=8 * k, batch=32)], OURS)
+    sizes = [full(head_dim=n, context=16 * k) for n in (64, 80, 96, 128, 256)]
+    yield Set("Head sizes", [*sizes, full(head_dim=192, value_dim=128, context=16 * k)])
+    yield Set("Quantised, MHA", quantised(32, context=16 * k), OURS)
+    yield Set("Quantised, float16", quantised(context=32 * k, dtype="float16"), OURS)
+    yield Set("MLA, float16", [f(context=16 * k, dtype="float16") for f in (latent, sparse)], OURS)
+    yield Set(
+        "MLA, fp8", [latent(context=16 * k), latent(context=16 * k, k_format="fp8-head", v_format="fp8-head")], OURS
+    )
+    yield Set("FlexAttention", [full(context=32 * k)], ("triton", "flash", "flex"))
+    for batch, contexts in ((8, (16, 4, 64, 1)), (1, (4, 64, 1, 128)), (32, (16, 1, 4, 64)), (8, (128,))):
+        for context in contexts:
+            where = {"context": context * k, "batch": batch}
+            found = [full(**where), full(k_format="fp8-head", v_format="fp8-head", **where)]
+            found += [full(k_format="int4-g32", v_format="int4-g32", **where), full(q_len=4, **where)]
+            found += [window(1024, **where), shared(**where), latent(**where), sparse(**where)]
+            yield Set(f"Batch {batch}, {context}k", found, OURS)
+
+
+def _small() -> Iterator[Set]:
+    """The same kinds where a processor computes them: hundreds of positions, and the teaching versions."""
+    yield Set("MLA: absorbed, expanded", [replace(f(context=128), dtype="float32") for f in (latent, expanded)])
+    yield Set("Sparse", [replace(f(context=256), dtype="float32") for f in (latent, sparse)])
+    yield Set("Quantised caches", quantised(context=256, dtype="float32"))
+    shapes = [full(context=1024), window(256, context=1024), shared(context=1024)]
+    yield Set("Windows and K = V", [replace(shape, dtype="float32") for shape in shapes])
+    yield Set("Several new tokens", [full(context=512, q_len=n, dtype="float32") for n in (1, 8)])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.kinds", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--minutes", type=float, default=3.0, help="no set is begun after this time (3)")
+    parser.add_argument("--seconds", type=float, default=0.05, help="for each case (0.05)")
+    parser.add_argument("--out", type=Path, default=Path("bench/results/gpu"), help="folder for what was measured")
+    parser.add_argument("--warm", action="store_true", help="only compile what will be timed, in several processes")
+    args = parser.parse_args(argv)
+    end = time.monotonic() + 60 * args.minutes
+    device = benchmark.resolve_device(args.device)
+    if args.warm:
+        warm(device, end)
+        return 0
+    return run(device, end, args.seconds, args.out)
+
+
+def run(device: str, end: float, seconds: float, out: Path) -> int:
+    """Time the sets until `end` (of the monotonic clock); the number of sets that failed."""
+    out.mkdir(parents=True, exist_ok=True)
+    described, calibration = host.describe(), speed.calibrate(device)
+    results: list[KindResult] = []
+    failed = 0
+    print(header(), flush=True)
+    for number, one in enumerate(sets(device), 1):
+        if time.monotonic() > end:
+            print(f"out of time before: {one.title}", flush=True)
+            break
+        start = time.monotonic()
+        cases = [case for case in one.cases(device) if _fits(case)]
+        try:
+            timed = list(
+                kinds.run_set(
+                    cases, number=number, seconds_per_case=seconds, should_stop=lambda: time.monotonic() > end + 20
+                )
+            )
+        except (RuntimeError, ValueError) as error:
+            print(f"failed: {one.title}: {error}", flush=True)
+            failed += 1
+            timed = []
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        results += timed
+        for shape in dict.fromkeys(result.case.shape for result in timed):
+            print(row([result for result in timed if result.case.shape == shape]), flush=True)
+        for result in timed:
+            if result.note or result.unsteady:
+                print(
+                    f"  {result.case.implementation}, {label(result.case)}: {result.note or result.unsteady}",
+                    flush=True,
+                )
+        print(f"  {one.title}: {time.monotonic() - start:.1f} s", flush=True)
+        _save(results, described, calibration, out)
+    return failed
+
+
+def _fits(case: KindCase) -> bool:
+    try:
+        kinds.check(case)
+    except ValueError as error:
+        print(f"  left out: {case.implementation}, {label(case)}: {error}", flush=True)
+        return False
+    return True
+
+
+def compiling(minutes: float) -> subprocess.Popen[bytes]:
+    """:func:`warm` in the background."""
+    command = [sys.executable, "-m", "bench.kinds", "--warm", "--minutes", str(minutes)]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def wait_for(found: subprocess.Popen[bytes], seconds: float) -> None:
+    """Nothing is timed beside a compiler: what it has not compiled in so many seconds is compiled when asked for."""
+    try:
+        found.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(found.pid, signal.SIGKILL)
+        found.wait()
+        print("compiling took too long: the rest is compiled when it is asked for", flush=True)
+
+
+def warm(device: str, end: float) -> None:
+    """Compile in several processes at once what Triton will be asked for; its cache on disk hands it on."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    wanted: dict[tuple, tuple[KindCase, int]] = {}
+    for one in sets(device):
+        for case in one.cases(device):
+            if case.implementation == "triton":
+                for context in (512, 64):  # split, and in one piece
+                    kept = replace(case, context=max(context, case.q_len), batch=1)
+                    wanted.setdefault(kept.shape, (kept, context))
+    # split first: that is what batch 1 asks for
+    order = sorted(wanted.values(), key=lambda found: -found[1])
+    with ProcessPoolExecutor(max(1, min(WARMERS, (os.cpu_count() or 1) - 6)), mp_context=get_context("spawn")) as pool:
+        for case, _ in order:
+            pool.submit(_compile, case, end)
+
+
+def _compile(case: KindCase, end: float) -> None:
+    if time.monotonic() < end:
+        with contextlib.suppress(Exception), torch.inference_mode():  # what fails will say so when it is timed
+            registry.implementation("triton").run(*inputs.make(case))
+
+
+def label(case: KindCase) -> str:
+    """A shape in a few words."""
+    cache_format = case.k_format if case.k_format == case.v_format else f"{case.k_format}/{case.v_format}"
+    parts = [names.KINDS[case.kind].label, f"{case.n_heads}/{case.n_kv_heads} × {case.head_dim}"]
+    if case.value_dim != case.head_dim:
+        parts[-1] += f"/{case.value_dim}"
+    parts += [f"window {case.window}"] if case.window else []
+    parts += [f"{case.q_len} new tokens"] if case.q_len > 1 else []
+    parts += [] if cache_format == "dtype" else [cache_format]
+    return ", ".join([*parts, case.dtype, f"batch {case.batch}", units.tokens(case.context)])
+
+
+_HEAD = ("shape", "floor", "of", "triton", "spread", "× floor", "error", "plain", *PEERS)
+
+
+def header() -> str:
+    """The table's first two lines."""
+    return "| " + " | ".join(_HEAD) + " |\n|" + " --- |" * len(_HEAD)
+
+
+def row(results: Sequence[KindResult]) -> str:
+    """A line of the table: the results of one shape. The peers' columns are their time over that of ours."""
+    by_name = {result.case.implementation: result for result in results}
+    ours = by_name.get("triton") or by_name.get("plain") or results[0]
+    cells = [label(ours.case), units.duration(ours.floor_s or 0.0), ours.bound]
+    if ours.median_s is None:
+        return "| " + " | ".join([*cells, ours.note or "not run"]) + " |"
+    error = "–" if ours.error is None else f"{ours.error:.1e}"
+    star = "" if ours.case.implementation == "triton" else f" ({ours.case.implementation})"
+    cells += [
+        units.duration(ours.median_s) + star,
+        units.duration(ours.iqr_s or 0.0),
+        f"{ours.times_floor or 0:.2f}",
+        error,
+    ]
+    for name in ("plain", *PEERS):
+        other = by_name.get(name)
+        cells.append(f"{other.median_s / ours.median_s:.2f}" if other and other.median_s else "–")
+    return "| " + " | ".join(cells) + " |"
+
+
+def ratios(results: Sequence[KindResult]) -> list[str]:
+    """What the sets are made for: our kernel on one shape against the first of its set, round by round."""
+    lines = ["| set | shape | time over the first's | 95 % interval | bytes over the first's |", "|" + " --- |" * 5]
+    for number in dict.fromkeys(result.together for result in results):
+        own = [r for r in results if r.together == number and r.median_s]
+        best = [r for r in own if r.case.implementation == "triton"] or [
+            r for r in own if r.case.implementation == "plain"
+        ]
+        for other in best[1:]:
+            found = ratio_interval(other.times_s, best[0].times_s)
+            if found and not other.unsteady and not best[0].unsteady:
+                share = kind_bytes(other.case) / kind_bytes(best[0].case)
+                around = f"{found.low:.3f}–{found.high:.3f}"
+                lines.append(f"| {number} | {label(other.case)} | {found.mid:.3f} | {around} | {share:.3f} |")
+    return lines
+
+
+def _save(results: Sequence[KindResult], described: host.Host, calibration: speed.Calibration, out: Path) -> None:
+    if not results:
+        return
+    (out / "kinds.json").write_text(
+        kind_runs.dumps(
+            results,
+            host=described.to_json(),
+            calibration=calibration.to_json(),
+            versions={**runs.versions(), "triton": host.package_version("triton") or "not installed"},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        + "\n"
+    )
+    lines = [f"# Kinds of cache on {calibration.name}", ""]
+    lines += [
+        json.dumps(calibration.flops_per_s) + f", reading {units.decimal(calibration.read_bytes_per_s, 'B/s')}",
+        "",
+    ]
+    lines += [header()]
+    for number in dict.fromkeys(result.together for result in results):
+        own = [result for result in results if result.together == number]
+        lines += [row([r for r in own if r.case.shape == shape]) for shape in dict.fromkeys(r.case.shape for r in own)]
+    (out / "kinds.md").write_text("\n".join([*lines, "", *ratios(results)]) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
