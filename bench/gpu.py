@@ -92,7 +92,7 @@ def _kinds(device: str, end: float, seconds: float, out: Path) -> None:
 def _tests(files: tuple[str, ...], end: float, on_gpu: bool) -> None:
     # plugins and settings of the project's own test run are not needed, and may not be installed here
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", "--import-mode=importlib"]
-    command += ["-p", "no:cacheprovider", *files]
+    command += ["--noconftest", "-p", "no:cacheprovider", *files]
     # most of it is waiting for compilers
     command += ["-n", str(TEST_PROCESSES)] if on_gpu and find_spec("xdist") else []
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
