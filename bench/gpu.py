@@ -51,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--stages", default=",".join(STAGES), help="those to run (all)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/gpu"), help="folder for what was measured")
     args = parser.parse_args(argv)
-    start = time.monotonic()
-    end = start + 60 * args.minutes
+    end = time.monotonic() + 60 * args.minutes
+    tests_end = end - (1 - TESTS_SHARE) * 60 * args.minutes
     args.out.mkdir(parents=True, exist_ok=True)
     device = benchmark.resolve_device(args.device)
     wanted = args.stages.split(",")
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     compiling = kinds.compiling(args.minutes / 2) if device == "cuda" and "kinds" in wanted else None
     files = (*(KIND_TESTS if "kinds" in wanted else ()), *(TESTS if wanted != ["tests", "kinds"] else ()))
     stages: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("tests", lambda: _tests(files, start + TESTS_SHARE * (end - start), device == "cuda")),
+        ("tests", lambda: _tests(files, tests_end, device == "cuda")),
         ("attention", lambda: _attention(device, end, args.seconds, args.out)),
         ("kinds", lambda: _kinds(device, end, args.seconds, args.out)),
         ("steps", lambda: _steps(device, end, args.out)),

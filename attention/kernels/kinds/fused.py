@@ -172,7 +172,8 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
         chosen: sparse: positions to attend to, [batch, q_len, top_k], -1 for none.
 
     Raises:
-        ValueError: no position, more sequences and K/V heads than a grid has places, a row whose elements do not lie side by side, or a group that does not fit a row.
+        ValueError: no position, more sequences and K/V heads than a grid has places, a row whose elements do not lie
+            side by side, or a group that does not fit a row.
     """
     from attention.kernels.kinds import triton_attend, triton_parts
 
