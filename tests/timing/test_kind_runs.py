@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from attention.kernels.kinds.case import KindCase, KindResult
 from attention.timing import kind_runs
+from bench import gpu
 from bench import kinds as bench
 
 RESULTS = [
@@ -110,3 +114,32 @@ def test_every_set_can_be_asked_for() -> None:
     assert {shape.batch for one in sets for shape in one.shapes} == {1, 8, 32}
     for one in [*sets, *bench.sets("cpu")]:
         assert len({shape.dtype for shape in one.shapes}) == 1, one.title
+
+
+def test_a_broken_device_begins_again_after_the_set_that_broke_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = [bench.BROKEN + 3, 0]
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> SimpleNamespace:
+        commands.append(command)
+        return SimpleNamespace(returncode=codes.pop(0))
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    assert gpu.main(["--device", "cpu", "--stages", "kinds", "--out", str(tmp_path)]) == 1
+    assert [command[-1] for command in commands] == ["1", "4"]
+    assert "== kinds: 0 s FAILED" in capsys.readouterr().out
+
+
+def test_sets_after_the_first_keep_what_was_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small = [bench.Set(name, [KindCase("full", "", 2, 1, 8, 8, 31, dtype="float32")]) for name in ("a", "b", "c")]
+    monkeypatch.setattr(bench, "sets", lambda device: iter(small))
+    end = time.monotonic() + 60
+    assert bench.run("cpu", time.monotonic() - 1, 0.001, tmp_path) == 0
+    assert not (tmp_path / "kinds.json").exists()
+    assert bench.run("cpu", end, 0.001, tmp_path) == 0
+    assert bench.run("cpu", end, 0.001, tmp_path, begin=3) == 0
+    kept = kind_runs.parse((tmp_path / "kinds.json").read_bytes()).results
+    assert [result.together for result in kept] == [1, 2, 3, 3]
+    assert "| set | shape |" in (tmp_path / "kinds.md").read_text()
