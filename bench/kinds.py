@@ -137,6 +137,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=3.0, help="no set is begun after this time (3)")
     parser.add_argument("--seconds", type=float, default=0.05, help="for each case (0.05)")
     parser.add_argument("--out", type=Path, default=Path("bench/results/gpu"), help="folder for what was measured")
+    parser.add_argument(
+        "--begin", type=int, default=1, help="the first set to time; earlier ones' results are kept (1)"
+    )
     parser.add_argument("--warm", action="store_true", help="only compile what will be timed, in several processes")
     args = parser.parse_args(argv)
     end = time.monotonic() + 60 * args.minutes
@@ -144,17 +147,27 @@ def main(argv: list[str] | None = None) -> int:
     if args.warm:
         warm(device, end)
         return 0
-    return run(device, end, args.seconds, args.out)
+    return run(device, end, args.seconds, args.out, args.begin)
 
 
-def run(device: str, end: float, seconds: float, out: Path) -> int:
-    """Time the sets until `end` (of the monotonic clock); the number of sets that failed."""
+BROKEN = 100
+
+
+def run(device: str, end: float, seconds: float, out: Path, begin: int = 1) -> int:
+    """Time the sets from number `begin` until `end` (of the monotonic clock).
+
+    Returns:
+        How many sets failed; BROKEN and the number of the set after which this process can't use the device any more.
+    """
     out.mkdir(parents=True, exist_ok=True)
     described, calibration = host.describe(), speed.calibrate(device)
-    results: list[KindResult] = []
+    kept = out / "kinds.json"
+    results = list(kind_runs.parse(kept.read_bytes()).results) if begin > 1 and kept.exists() else []
     failed = 0
     print(header(), flush=True)
     for number, one in enumerate(sets(device), 1):
+        if number < begin:
+            continue
         if time.monotonic() > end:
             print(f"out of time before: {one.title}", flush=True)
             break
@@ -170,6 +183,8 @@ def run(device: str, end: float, seconds: float, out: Path) -> int:
             print(f"failed: {one.title}: {error}", flush=True)
             failed += 1
             timed = []
+            if _is_broken(device):
+                return BROKEN + number
         if device == "cuda":
             torch.cuda.empty_cache()
         results += timed
@@ -184,6 +199,15 @@ def run(device: str, end: float, seconds: float, out: Path) -> int:
         print(f"  {one.title}: {time.monotonic() - start:.1f} s", flush=True)
         _save(results, described, calibration, out)
     return failed
+
+
+def _is_broken(device: str) -> bool:
+    """After an access to memory that is not its own, a process gets nothing but errors of a device."""
+    try:
+        speed.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
 
 
 def _fits(case: KindCase) -> bool:

@@ -133,7 +133,7 @@ def test_the_front_of_a_longer_quantised_cache(cache_format: str) -> None:
         for plane in planes
     ]
     q = torch.randn(2, 6, 1, 64, device=DEVICE)
-    cache = stored.Cache(*own, 64, 0.125, 59)
+    cache = stored.Cache(own[0], own[1], 64, 0.125, 59)
     torch.testing.assert_close(fused.attend(q, cache).double(), reference.attention(q, cache), rtol=1e-4, atol=1e-5)
 
 

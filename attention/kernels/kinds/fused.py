@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from math import ceil, log2
 from typing import Any, NamedTuple
@@ -132,9 +132,9 @@ class _Lying(NamedTuple):
     """A plane as the kernel takes it."""
 
     data: Tensor
-    strides: tuple[int, int, int]
+    strides: tuple[int, ...]
     scale: Tensor
-    scale_strides: tuple[int, int, int]
+    scale_strides: tuple[int, ...]
     zero: Tensor
     code: int
     columns: int
@@ -172,7 +172,8 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
         chosen: sparse: positions to attend to, [batch, q_len, top_k], -1 for none.
 
     Raises:
-        ValueError: no position, more sequences and K/V heads than a grid has places, a row whose elements do not lie side by side, or a group that does not fit a row.
+        ValueError: no position, more sequences and K/V heads than a grid has places, a row whose elements do not lie
+            side by side, or a group that does not fit a row.
     """
     from attention.kernels.kinds import triton_attend, triton_parts
 
@@ -259,7 +260,7 @@ def _tile_of(shape: tuple, known: tuple[Tile, ...], launch: Callable[[Tile], Non
         for size in known:
             try:
                 launch(size)
-                times[size] = min(_device_time(lambda size=size: launch(size)) for _ in range(TRIED))
+                times[size] = min(_device_time(partial(launch, size)) for _ in range(TRIED))
             except Exception as error:  # Triton's own errors have no common class
                 failed.append(error)
         if not times:
