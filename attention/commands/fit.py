@@ -13,12 +13,12 @@ from attention.catalog.published import accelerator
 from attention.catalog.sources import resolve
 from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, memory, whole_number
 from attention.configs import gguf_header
+from attention.engines import lines as engine_lines
+from attention.engines.rules import ENGINES
 from attention.errors import shown
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.load import check_batch, check_context
-from attention.serving import engine_lines
-from attention.serving.engines import ENGINES
 from attention.serving.fit import Setup, budget, fits, largest_batch, largest_context, smallest_count
 from attention.serving.roofline import decode_floor, traffic_crossover
 from attention.spec import ModelSpec

@@ -12,12 +12,12 @@ from typing import Any
 from attention.catalog import published
 from attention.catalog.sources import resolve
 from attention.commands.arguments import whole_number
+from attention.engines import report_llama_cpp, report_vllm
+from attention.engines.log import MAX_BYTES, Log, read
+from attention.engines.report import Finding, Report
+from attention.engines.rules import kernel_of
 from attention.files import ordinary
 from attention.foreign_text import quoted
-from attention.serving import engine_report_llama_cpp, engine_report_vllm
-from attention.serving.engine_log import MAX_BYTES, Log, read
-from attention.serving.engine_report import Finding, Report
-from attention.serving.engines import kernel_of
 from attention.spec import ModelSpec
 
 HELP = (
@@ -56,10 +56,10 @@ def explain(log: Log, source: str | None = None, **stated: Any) -> Report:
         raise ValueError(f"{log.engine} wrote this log, but no line about the cache is in it")
     spec, kernel = _model(log, source)
     if log.engine == "vllm":
-        settings = engine_report_vllm.settings_of(log, kernel)
+        settings = report_vllm.settings_of(log, kernel)
         settings = replace(settings, **{name: value for name, value in stated.items() if value is not None})
-        return engine_report_vllm.explain(log, spec, settings)
-    return engine_report_llama_cpp.explain(log, spec, engine_report_llama_cpp.settings_of(log, kernel))
+        return report_vllm.explain(log, spec, settings)
+    return report_llama_cpp.explain(log, spec, report_llama_cpp.settings_of(log, kernel))
 
 
 def _raw(name: str) -> bytes:
@@ -74,7 +74,7 @@ def _model(log: Log, source: str | None) -> tuple[ModelSpec, int | None]:
     if source is None:
         row = next((row for name in log.names if (row := published.find(name)) is not None), None)
         if row is None or row.spec is None:
-            shape = engine_report_llama_cpp.shape_of(log) if log.engine == "llama.cpp" else None
+            shape = report_llama_cpp.shape_of(log) if log.engine == "llama.cpp" else None
             if shape is None:
                 what = "names a model that the catalogue has not" if log.names else "does not name its model"
                 raise ValueError(f"the log {what}; say which it is with --model")

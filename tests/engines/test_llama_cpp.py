@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attention.catalog.sources import resolve
-from attention.serving.engine_llama_cpp import TYPES, Settings, mib, pools
+from attention.engines.llama_cpp import TYPES, Settings, mib, pools
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role, attention_layer, uniform_spec
 
 SMALL_24B = uniform_spec(40, 32, 8, 128)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attention.serving.engine_log import MAX_BYTES, UNKNOWN, read
+from attention.engines.log import MAX_BYTES, UNKNOWN, read
 
 VLLM = """\
 (APIServer pid=7) INFO 07-22 10:11:12 [api_server.py:1505] vLLM API server version 0.10.1

@@ -1,6 +1,6 @@
 """llama.cpp's cache: the cells of its pools and the MiB it prints for K, V, R and S.
 
-Rules and sources: ``engines.RULES``. Not known here, and refused: a sparse indexer's cache, compressed caches,
+Rules and sources: ``rules.RULES``. Not known here, and refused: a sparse indexer's cache, compressed caches,
 cross-attention, windows of several sizes, models whose every layer has a window (llama.cpp applies those of some only).
 """
 
@@ -10,10 +10,10 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from attention.engines.rules import refuse_roles, without_newest_column
 from attention.errors import shown
 from attention.formats import CacheFormat, cache_format
 from attention.memory.load import MAX_BATCH, MAX_CONTEXT
-from attention.serving.engines import refuse_roles, without_newest_column
 from attention.spec import FixedState, ModelSpec, PositionState, Role, check_size
 
 PAD = 256

@@ -1,7 +1,7 @@
 """Rules by which engines lay out a cache and print what they laid out: rows of data, each with its source and version.
 
-What has no row here is refused. ``engine_vllm`` and ``engine_llama_cpp`` compute by these rules, the reports
-(``engine_report``) name them beside the figures of a log.
+What has no row here is refused. ``vllm`` and ``llama_cpp`` compute by these rules, the reports
+(``report``) name them beside the figures of a log.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 from attention import cli
 from attention.catalog.sources import resolve
-from attention.serving.engine_lines import Line, predict
+from attention.engines.lines import Line, predict
 
 
 def lines(engine: str, name: str, memory: int | None, context: int, **more: Any) -> tuple[Line, ...]:

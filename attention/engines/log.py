@@ -1,4 +1,4 @@
-"""Start-up lines of vLLM and llama.cpp, read for the figures that ``engine_report`` explains.
+"""Start-up lines of vLLM and llama.cpp, read for the figures that ``report`` explains.
 
 Only what a pattern below names is kept: numbers, words of a known list, and the name of the model, which is looked up
 and never shown. Nothing else of the text leaves this module, so neither does a secret in it.
@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from attention.serving.engine_llama_cpp import TYPES
-from attention.serving.engine_vllm import KV_DTYPES
+from attention.engines.llama_cpp import TYPES
+from attention.engines.vllm import KV_DTYPES
 
 MAX_BYTES = 10_000_000
 MAX_FIGURES = 4096
@@ -113,7 +113,7 @@ class Log:
     """What was recognised.
 
     Attributes:
-        engine: one of ``engines.ENGINES``. version: None where no line says it.
+        engine: one of ``rules.ENGINES``. version: None where no line says it.
         settings: by name, the last that was printed. conflicting: settings of which several values were printed.
         names: of the model, as printed: to be looked up, never shown.
     """

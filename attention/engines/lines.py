@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from attention.serving import engine_llama_cpp, engine_vllm
-from attention.serving.engine_report import gib
-from attention.serving.engines import ENGINES, kernel_of
+from attention.engines import llama_cpp, vllm
+from attention.engines.report import gib
+from attention.engines.rules import ENGINES, kernel_of
 from attention.spec import ModelSpec, check_size
 from attention.units import counted
 
@@ -49,18 +49,18 @@ def predict(
     if engine == "vllm":
         if memory_bytes is None:
             raise ValueError("what vLLM prints depends on the memory for its cache: state --memory")
-        settings = engine_vllm.Settings(context, kv_dtype=kv_dtype or "auto", tp=tp, conv_kernel=kernel)
-        return _vllm(engine_vllm.plan(spec, settings), memory_bytes, context)
+        settings = vllm.Settings(context, kv_dtype=kv_dtype or "auto", tp=tp, conv_kernel=kernel)
+        return _vllm(vllm.plan(spec, settings), memory_bytes, context)
     if tp > 1:
         raise ValueError("how llama.cpp prints a cache on several accelerators is not known here: leave out --count")
     kind = _LLAMA_TYPES.get(kv_dtype or "fp16", kv_dtype or "fp16")
-    asked = engine_llama_cpp.Settings(
+    asked = llama_cpp.Settings(
         context * n_sequences, type_k=kind, type_v=kind, n_seq_max=n_sequences, conv_kernel=kernel
     )
-    return _llama_cpp(engine_llama_cpp.pools(spec, asked), asked, memory_bytes)
+    return _llama_cpp(llama_cpp.pools(spec, asked), asked, memory_bytes)
 
 
-def _vllm(pool: engine_vllm.Plan, memory_bytes: int, length: int) -> tuple[Line, ...]:
+def _vllm(pool: vllm.Plan, memory_bytes: int, length: int) -> tuple[Line, ...]:
     blocks = pool.blocks(memory_bytes)
     tokens, ratio = pool.tokens(blocks, "tokens by concurrency"), pool.concurrency(blocks)
     request = pool.request_blocks(length)
@@ -80,9 +80,9 @@ def _vllm(pool: engine_vllm.Plan, memory_bytes: int, length: int) -> tuple[Line,
 
 
 def _llama_cpp(
-    found: tuple[engine_llama_cpp.Pool, ...], settings: engine_llama_cpp.Settings, memory_bytes: int | None
+    found: tuple[llama_cpp.Pool, ...], settings: llama_cpp.Settings, memory_bytes: int | None
 ) -> tuple[Line, ...]:
-    mib = engine_llama_cpp.mib
+    mib = llama_cpp.mib
     lines = []
     for pool in found:
         counts = f"({pool.cells:6} cells, {pool.n_layers:3} layers, {settings.n_seq_max:2}"
