@@ -14,6 +14,7 @@ from attention.engines.rules import refuse_roles, without_newest_column
 from attention.errors import shown
 from attention.formats import CacheFormat, cache_format
 from attention.memory.load import MAX_BATCH, MAX_CONTEXT
+from attention.memory.terms import remembered
 from attention.spec import FixedState, ModelSpec, PositionState, Role, check_size
 
 PAD = 256
@@ -89,34 +90,58 @@ def mib(n_bytes: int) -> str:
     return f"{struct.unpack('f', struct.pack('f', n_bytes))[0] / 2**20:.2f}"
 
 
+class _Rows(NamedTuple):
+    """What one cell takes in the layers of a pool. `window`: None for layers that hold every token."""
+
+    name: str
+    window: int | None
+    n_layers: int
+    k_bytes: int
+    v_bytes: int
+
+
 def pools(spec: ModelSpec, settings: Settings) -> tuple[Pool, ...]:
     """The pools in the order of their lines.
 
     Raises:
         ValueError: a state whose layout is not known here, or rows that are not whole blocks of a type.
     """
+    key = ("llama.cpp", settings.type_k, settings.type_v, settings.latent_v, settings.conv_kernel)
+    found = []
+    for rows in remembered(spec, key, lambda: _rows(spec, settings)):
+        cells, streams = settings.cells, settings.streams
+        if rows.name == "recurrent":
+            cells, streams = settings.n_seq_max, 1
+        elif rows.window is not None:
+            cells = window_cells(rows.window, settings)
+        held = cells * streams
+        found.append(Pool(rows.name, cells, streams, rows.n_layers, held * rows.k_bytes, held * rows.v_bytes))
+    return tuple(found)
+
+
+def _rows(spec: ModelSpec, settings: Settings) -> tuple[_Rows, ...]:
     refuse_roles("llama.cpp", spec, _KNOWN)
-    held = [state for layer in spec.layers for state in layer.states]
-    kept = [state for state in held if isinstance(state, PositionState)]
-    windows = {state.window for state in kept} - {None}
-    full = [state for state in kept if state.window is None]
-    if len(windows) > 1 or any(state.stride != 1 for state in kept):
+    held = [(state, n) for layer, n in spec.groups for state in layer.states]
+    kept = [(state, n) for state, n in held if isinstance(state, PositionState)]
+    windows = {state.window for state, _ in kept} - {None}
+    if len(windows) > 1 or any(state.stride != 1 for state, _ in kept):
         raise ValueError("how llama.cpp lays out windows of several sizes is not known here")
-    if windows and not full:
+    if windows and all(state.window is not None for state, _ in kept):
         raise ValueError("whether llama.cpp applies the windows of a model that has no other layers is not known here")
     found = []
-    if full:
-        found.append(_pool("KV", full, settings.cells, settings))
-    if windows:
-        some = [state for state in kept if state.window is not None]
-        found.append(_pool("SWA", some, window_cells(next(iter(windows)) or 0, settings), settings))
-    fixed = [state for state in held if isinstance(state, FixedState)]
+    for name, window in (("KV", None), *(("SWA", window) for window in windows)):
+        some = [(state, n) for state, n in kept if state.window == window]
+        if some:
+            n_layers = sum(n for _, n in some)
+            sizes = [_row(state, n, settings) for state, n in some]
+            found.append(_Rows(name, window, n_layers, sum(k for k, _ in sizes), sum(v for _, v in sizes)))
+    fixed = [(state, n) for state, n in held if isinstance(state, FixedState)]
     if fixed:
-        n_layers = sum(any(isinstance(state, FixedState) for state in layer.states) for layer in spec.layers)
-        columns = sum(without_newest_column(s, settings.conv_kernel) for s in fixed if s.role is Role.CONVOLUTION)
-        recurrent = sum(s.elements for s in fixed if s.role is Role.RECURRENT)
-        rows = 4 * settings.n_seq_max
-        found.append(Pool("recurrent", settings.n_seq_max, 1, n_layers, rows * columns, rows * recurrent))
+        n_layers = sum(n for layer, n in spec.groups if any(isinstance(state, FixedState) for state in layer.states))
+        conv, rest = ([(s, n) for s, n in fixed if (s.role is Role.CONVOLUTION) is wanted] for wanted in (True, False))
+        columns = sum(n * without_newest_column(state, settings.conv_kernel) for state, n in conv)
+        recurrent = sum(n * state.elements for state, n in rest)
+        found.append(_Rows("recurrent", None, n_layers, 4 * columns, 4 * recurrent))
     return tuple(found)
 
 
@@ -127,20 +152,16 @@ def window_cells(window: int, settings: Settings) -> int:
     return padded(min(settings.cells, window * (settings.n_seq_max if settings.unified else 1) + settings.n_ubatch))
 
 
-def _pool(name: str, states: list[PositionState], cells: int, settings: Settings) -> Pool:
-    k = v = 0
-    for state in states:
-        if state.role is Role.LATENT:
-            k += _row("type_k", settings.type_k, state.k_head_dim + state.v_head_dim)
-            v += _row("type_v", settings.type_v, state.k_head_dim) if settings.latent_v else 0
-        else:
-            k += _row("type_k", settings.type_k, state.n_kv_heads * state.k_head_dim)
-            v += _row("type_v", settings.type_v, state.n_kv_heads * state.v_head_dim)
-    rows = cells * settings.streams
-    return Pool(name, cells, settings.streams, len(states), rows * k, rows * v)
+def _row(state: PositionState, n: int, settings: Settings) -> tuple[int, int]:
+    """Bytes of a cell's K and V in `n` layers of one kind."""
+    if state.role is Role.LATENT:
+        k = _whole("type_k", settings.type_k, state.k_head_dim + state.v_head_dim)
+        return n * k, n * _whole("type_v", settings.type_v, state.k_head_dim) if settings.latent_v else 0
+    k = _whole("type_k", settings.type_k, state.n_kv_heads * state.k_head_dim)
+    return n * k, n * _whole("type_v", settings.type_v, state.n_kv_heads * state.v_head_dim)
 
 
-def _row(field: str, name: str, elements: int) -> int:
+def _whole(field: str, name: str, elements: int) -> int:
     group = TYPES[name].group_size or 1
     if elements % group:
         raise ValueError(f"{field} {name} has blocks of {group}, and a row of {elements} elements is not whole blocks")
