@@ -13,8 +13,8 @@ from attention.catalog.sources import configuration
 from attention.errors import shown
 from attention.spec import FixedState, ModelSpec, Role
 
-ENGINES = ("vllm", "llama.cpp")
-"""Those whose logs are read and predicted line by line."""
+READ = ("vllm", "sglang", "llama.cpp")
+"""Those whose logs are read."""
 NAMES = {
     "vllm": "vLLM",
     "sglang": "SGLang",
