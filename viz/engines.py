@@ -40,3 +40,14 @@ def ledger(entries: Sequence[Entry]) -> tuple[Bar, ...]:
         for entry in entries
         if entry.n_bytes is not None
     )
+
+
+def legend(entries: Sequence[Entry]) -> str:
+    """HTML: what the colours of the bars mean."""
+    dot = "display:inline-block;width:0.7em;height:0.7em;border-radius:2px;margin-right:0.4em"
+    names = [
+        '<span style="white-space:nowrap;margin-right:1.2em">'
+        f'<span style="{dot};background:{KIND_COLORS[kind]}"></span>{KIND_NAMES[kind]}</span>'
+        for kind in dict.fromkeys(entry.kind for entry in entries)
+    ]
+    return f'<p style="font-size:0.85rem;margin:0;line-height:1.8">{" ".join(names)}</p>'

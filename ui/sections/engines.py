@@ -139,6 +139,7 @@ def picture(entries: Sequence[Entry], model: ChosenModel, load: Load) -> None:
         alt=f"{what} of {model.label}: "
         + "; ".join(f"{entry.name} {binary_bytes(entry.n_bytes or 0)}" for entry in shown),
     )  # fmt: skip
+    st.html(figures.legend(shown))
     with st.container(horizontal=True, key="eng_examples", vertical_alignment="center", gap="small"):
         st.html('<span class="hs-try">Try</span>', width="content")
         for number, (name, values) in enumerate(EXAMPLES.items()):
@@ -152,7 +153,6 @@ def table(entries: Sequence[Entry], model: ChosenModel, load: Load, memory: Memo
     rows: list[dict[str, Any]] = [
         {
             "definition": entry.name,
-            "kind": figures.KIND_NAMES[entry.kind],
             "bytes": entry.n_bytes,
             "rule": entry.says,
             "source": entry.source,
@@ -164,6 +164,7 @@ def table(entries: Sequence[Entry], model: ChosenModel, load: Load, memory: Memo
     frame.records(
         [row | {"bytes": float(row["bytes"] or 0)} for row in rows] if huge else rows,
         key="eng_table",
+        height="content",
         column_config={"bytes": st.column_config.NumberColumn(format="localized"), "rule": {"width": "large"}},
     )
     downloads.buttons(

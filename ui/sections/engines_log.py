@@ -118,7 +118,7 @@ def _report(report: Report, log: Log) -> None:
             },
         )
     for note in report.notes:
-        st.caption(foreign_text.markdown(f"{note}."))
+        st.caption(foreign_text.markdown(f"{note[:1].upper()}{note[1:]}."))
     used = dict.fromkeys(name for finding in report.findings for name in finding.rules)
     rows = [rule(report.engine, name) for name in used]
     if rows:
