@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from attention.engines.rules import refuse_roles, without_newest_column
 from attention.errors import shown
-from attention.formats import CacheFormat, cache_format
+from attention.formats import GGUF_BLOCKS, cache_format
 from attention.memory.load import MAX_BATCH, MAX_CONTEXT
 from attention.memory.terms import remembered
 from attention.spec import FixedState, ModelSpec, PositionState, Role, check_size
@@ -24,12 +24,7 @@ TYPES = {
     "f32": cache_format("fp32"),
     "f16": cache_format("fp16"),
     "bf16": cache_format("bf16"),
-    "q8_0": cache_format("q8_0"),
-    "q5_1": CacheFormat("q5_1", 5, 32, 16, 16, source="ggml-common.h: block_q5_1 is 24 bytes for 32"),
-    "q5_0": CacheFormat("q5_0", 5, 32, 16, source="ggml-common.h: block_q5_0 is 22 bytes for 32"),
-    "q4_1": CacheFormat("q4_1", 4, 32, 16, 16, source="ggml-common.h: block_q4_1 is 20 bytes for 32"),
-    "q4_0": cache_format("q4_0"),
-    "iq4_nl": CacheFormat("iq4_nl", 4, 32, 16, source="ggml-common.h: block_iq4_nl is 18 bytes for 32"),
+    **{name: cache_format(name) for name in GGUF_BLOCKS},
 }
 _KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.CONVOLUTION, Role.RECURRENT)
 
