@@ -52,6 +52,15 @@ def test_lines_of_every_engine(engine: str) -> None:
     assert len(at.code) >= 1
 
 
+def test_memory_is_what_the_driver_shows_where_that_is_known() -> None:
+    # nvidia-smi: 81,559 MiB on an H100 SXM; 16,060,522,496 bytes of weights
+    text = said(engines(model="meta-llama/Llama-3.1-8B"))
+    memory = 81559 * 2**20 * 9 // 10 - 2**30 - 16_060_522_496
+    assert f"{memory / 2**30:.1f} GiB" in text
+    assert "as its driver shows them" in text
+    assert "as its driver shows them" not in said(engines(model="meta-llama/Llama-3.1-8B", eng_acc="l4"))
+
+
 def test_weights_that_leave_no_memory_are_said() -> None:
     at = engines(model="meta-llama/Llama-3.1-405B")
     assert "leave no memory for a cache" in at.warning[0].value

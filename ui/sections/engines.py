@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -87,6 +88,9 @@ def memory(model: ChosenModel, chosen: Chosen, load: Load) -> Memory:
             None, "How many parameters this model has is not known: type the memory for the cache under More."
         )
     row = published.accelerator(chosen.accelerator)
+    shown = ", as its driver shows them," if row.driver_mib else ""
+    if row.driver_mib:
+        row = replace(row, memory_bytes=row.driver_mib * 2**20)
     try:
         space = budget(spec, Setup(row, chosen.n_ranks, chosen.weight_dtype, load.kv_dtype))
     except ValueError as error:
@@ -94,7 +98,8 @@ def memory(model: ChosenModel, chosen: Chosen, load: Load) -> Memory:
     if space.state_room_bytes <= 0:
         weights = binary_bytes(space.weight_bytes)
         return Memory(None, f"The weights, {weights} on each, leave no memory for a cache on {_where(chosen)}.")
-    says = f"90 % of {binary_bytes(space.memory_bytes)} less {binary_bytes(space.weight_bytes)} of weights and 1 GiB"
+    weights = binary_bytes(space.weight_bytes)
+    says = f"90 % of {binary_bytes(space.memory_bytes)}{shown} less {weights} of weights and 1 GiB"
     return Memory(space.state_room_bytes, says)
 
 
