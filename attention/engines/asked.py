@@ -15,7 +15,7 @@ from typing import Any
 
 from attention.catalog import published
 from attention.engines import ask_llama_cpp
-from attention.engines.llama_cpp import Settings
+from attention.engines.llama_cpp import Settings, pools
 from attention.engines.rules import conv_kernel
 
 FILE = Path(__file__).parents[1] / "data" / "engines.json"
@@ -63,14 +63,25 @@ def load(path: Path = FILE) -> Results:
 
 def rows_of(name: str, spec: Any, kernel: int | None) -> list[Row]:
     """One model's rows; one with a reason where it cannot be asked."""
+    rows, asked = [], []
+    for n, kind in ASKED:
+        settings = Settings(n, type_k=kind, type_v=kind, conv_kernel=kernel)
+        try:
+            pools(spec, settings)
+        except ValueError as error:
+            rows.append(Row(name, n, kind, None, None, str(error)))
+        else:
+            asked.append(settings)
     try:
-        settings = [Settings(n, type_k=kind, type_v=kind, conv_kernel=kernel) for n, kind in ASKED]
-        answers = ask_llama_cpp.ask(spec, *settings)
+        answers = ask_llama_cpp.ask(spec, *asked) if asked else ()
     except ValueError as error:
-        return [Row(name, ASKED[0][0], ASKED[0][1], None, None, str(error))]
+        return [*rows, *(Row(name, some.n_ctx, some.type_k, None, None, str(error)) for some in asked)]
     return [
-        Row(name, n, kind, _all(answer, "printed"), _all(answer, "computed"), None)
-        for (n, kind), answer in zip(ASKED, answers, strict=True)
+        *(
+            Row(name, some.n_ctx, some.type_k, _all(answer, "printed"), _all(answer, "computed"), None)
+            for some, answer in zip(asked, answers, strict=True)
+        ),
+        *rows,
     ]
 
 

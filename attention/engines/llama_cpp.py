@@ -99,7 +99,7 @@ def pools(spec: ModelSpec, settings: Settings) -> tuple[Pool, ...]:
     """The pools in the order of their lines.
 
     Raises:
-        ValueError: a state whose layout is not known here, or rows that are not whole blocks of a type.
+        ValueError: a state whose layout is not known here, or heads that are not whole blocks of a type.
     """
     key = ("llama.cpp", settings.type_k, settings.type_v, settings.latent_v, settings.conv_kernel)
     found = []
@@ -150,14 +150,15 @@ def window_cells(window: int, settings: Settings) -> int:
 def _row(state: PositionState, n: int, settings: Settings) -> tuple[int, int]:
     """Bytes of a cell's K and V in `n` layers of one kind."""
     if state.role is Role.LATENT:
-        k = _whole("type_k", settings.type_k, state.k_head_dim + state.v_head_dim)
-        return n * k, n * _whole("type_v", settings.type_v, state.k_head_dim) if settings.latent_v else 0
-    k = _whole("type_k", settings.type_k, state.n_kv_heads * state.k_head_dim)
-    return n * k, n * _whole("type_v", settings.type_v, state.n_kv_heads * state.v_head_dim)
+        k = _heads("type_k", settings.type_k, 1, state.k_head_dim + state.v_head_dim)
+        return n * k, n * _heads("type_v", settings.type_v, 1, state.k_head_dim) if settings.latent_v else 0
+    k = _heads("type_k", settings.type_k, state.n_kv_heads, state.k_head_dim)
+    return n * k, n * _heads("type_v", settings.type_v, state.n_kv_heads, state.v_head_dim)
 
 
-def _whole(field: str, name: str, elements: int) -> int:
+def _heads(field: str, name: str, n_heads: int, head_dim: int) -> int:
+    """Bytes of a row. llama.cpp refuses a type whose blocks are no whole number in a head."""
     group = TYPES[name].group_size or 1
-    if elements % group:
-        raise ValueError(f"{field} {name} has blocks of {group}, and a row of {elements} elements is not whole blocks")
-    return TYPES[name].row_bytes(elements)
+    if head_dim % group:
+        raise ValueError(f"{field} {name} has blocks of {group}, and a head of {head_dim} elements is not whole blocks")
+    return TYPES[name].row_bytes(n_heads * head_dim)

@@ -124,6 +124,13 @@ RULES = (
     Rule("llama.cpp", "size", "K and V are layers × cells rows of whole type blocks", "all", _KV),
     Rule(
         "llama.cpp",
+        "whole blocks",
+        "a type of K or V is refused whose blocks are no whole number in a head",
+        "October 2026 asked",
+        "llama-context.cpp",
+    ),
+    Rule(
+        "llama.cpp",
         "window",
         "windowed layers hold n_swa (for every sequence when unified) and n_ubatch cells, padded to 256, at most those "
         "of the other layers; all of those with --swa-full",

@@ -146,6 +146,8 @@ def engines() -> None:
     rows = [row for row in results.rows if row.reason is None]
     equal = sum(row.equal for row in rows)
     models = len({row.model for row in rows})
+    # a model that was not asked at all has one line
+    listed = list({(row.model, row.reason) if row.reason else row: row for row in results.rows}.values())
     st.markdown(
         f"llama.cpp ({foreign_text.markdown(results.about['llama.cpp'])}), asked itself on "
         f"{foreign_text.markdown(results.about['date'])} with files of {models} models' shapes: "
@@ -154,12 +156,12 @@ def engines() -> None:
     )
     frame.table(
         {
-            "model": [row.model for row in results.rows],
-            "n_ctx": [row.context for row in results.rows],
-            "K and V": [row.kind for row in results.rows],
-            "llama.cpp prints": [row.printed for row in results.rows],
-            "computed": [row.computed for row in results.rows],
-            "equal, or why not asked": [row.reason or ("equal" if row.equal else "not equal") for row in results.rows],
+            "model": [row.model for row in listed],
+            "n_ctx": [row.context for row in listed],
+            "K and V": [row.kind for row in listed],
+            "llama.cpp prints": [row.printed for row in listed],
+            "computed": [row.computed for row in listed],
+            "equal, or why not asked": [row.reason or ("equal" if row.equal else "not equal") for row in listed],
         },
         key="a_engines",
         height=320,
