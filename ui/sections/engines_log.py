@@ -106,10 +106,10 @@ def _report(report: Report, log: Log) -> None:
         st.markdown("**For more tokens in the same memory**")
         frame.table(
             {
+                "gain": [change.after - change.before for change in report.changes],
                 "change": [change.what for change in report.changes],
                 "tokens now": [change.before for change in report.changes],
                 "tokens then": [change.after for change in report.changes],
-                "gain": [change.after - change.before for change in report.changes],
             },
             key="eng_changes",
             column_config={
