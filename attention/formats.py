@@ -63,10 +63,14 @@ class CacheFormat:
         return 0
 
 
-GGUF_BLOCKS = ("q8_0", "q4_0")
-"""Formats whose rows are whole blocks of 32: a 16-bit scale and the elements (ggml's block_q8_0, block_q4_0)."""
+GGUF_BLOCKS = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+"""Formats whose rows are whole blocks of 32: a 16-bit scale, in those that end in 1 a 16-bit minimum, the elements."""
 
-_GGML = "ggml-common.h: block_q8_0 is 34 bytes, block_q4_0 18 bytes, for 32 elements"
+
+def _block(name: str, bits: int, size: int, zero_bits: int = 0) -> CacheFormat:
+    """One of ggml's blocks of 32 elements, `size` bytes."""
+    source = f"ggml-common.h: block_{name} is {size} bytes for 32 elements"
+    return CacheFormat(name, bits, 32, 16, zero_bits, label=f"GGUF {name}: {size} bytes for 32 elements", source=source)
 
 
 def _grouped(name: str, bits: int, group: int, zero_bits: int = 0) -> CacheFormat:
@@ -91,8 +95,12 @@ FORMATS: dict[str, CacheFormat] = {
         _grouped("int4-g32", 4, 32, 16),
         _grouped("int4-g64", 4, 64, 16),
         _grouped("int4-g128", 4, 128, 16),
-        CacheFormat("q8_0", 8, 32, 16, label="GGUF q8_0: 34 bytes for 32 elements", source=_GGML),
-        CacheFormat("q4_0", 4, 32, 16, label="GGUF q4_0: 18 bytes for 32 elements", source=_GGML),
+        _block("q8_0", 8, 34),
+        _block("q5_1", 5, 24, zero_bits=16),
+        _block("q5_0", 5, 22),
+        _block("q4_1", 4, 20, zero_bits=16),
+        _block("q4_0", 4, 18),
+        _block("iq4_nl", 4, 18),
     )
 }
 

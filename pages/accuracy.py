@@ -36,3 +36,5 @@ with frame.page(
         sections.rules(results)
         sections.golden(results.golden)
         sections.checks(accuracy_view.shown_checks(results.checks, which, family), results)
+        with frame.guard():
+            sections.engines()

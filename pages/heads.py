@@ -4,6 +4,7 @@ import streamlit as st
 
 from attention.memory.layer_groups import layer_groups
 from attention.memory.load import Load
+from attention.serving import ranks
 from attention.spec import Kind
 from ui import controls, frame, params
 from ui.components.head_map import STAGES, head_map
@@ -16,6 +17,9 @@ PARAMS = (
     params.integer("h_kv", 0, 0, 1024, per_model=True),
     params.integer("h_layer", 0, 0, 9_999, per_model=True),
     params.integer("h_step", 0, 0, len(STAGES) - 1),
+    params.integer("h_tp", 8, 1, ranks.MAX_TP),
+    params.integer("h_dcp", 1, 1, ranks.MAX_TP),
+    params.integer("h_dp", 1, 1, ranks.MAX_DP),
 )
 
 with frame.page(
@@ -75,6 +79,8 @@ with frame.page(
             sections.step(stage, shown, mha, load, spec)
         with right, frame.numbers():
             sections.metrics(shown, mha, load, spec)
+        with frame.guard():
+            sections.heads_per_rank(shown)
         sections.projection_table(shown, spec)
         st.caption(sections.where(group, spec.n_layers))
         if len(every) > MOST_GROUPS:

@@ -22,6 +22,11 @@ from attention.spec import PositionState, Role
         ("int4-g64", 128, 64 + 2 * (2 + 2)),  # scale and zero point
         ("q8_0", 32, 34),  # ggml's block_q8_0
         ("q8_0", 33, 68),  # whole blocks
+        ("q5_1", 32, 24),  # a scale, a minimum, 32 fifth bits, 16 bytes of four
+        ("q5_0", 32, 22),
+        ("q5_0", 33, 44),
+        ("q4_1", 64, 40),
+        ("iq4_nl", 96, 54),
         ("q4_0", 64, 36),
         ("q4_0", 0, 0),
     ],
@@ -32,7 +37,18 @@ def test_bytes_of_a_row(name: str, elements: int, size: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "bits"),
-    [("bf16", 16), ("fp8", 8), ("int8-g128", 8.125), ("int4-g32", 5), ("q8_0", 8.5), ("q4_0", 4.5)],
+    [
+        ("bf16", 16),
+        ("fp8", 8),
+        ("int8-g128", 8.125),
+        ("int4-g32", 5),
+        ("q8_0", 8.5),
+        ("q4_0", 4.5),
+        ("q5_1", 6),
+        ("q5_0", 5.5),
+        ("q4_1", 5),
+        ("iq4_nl", 4.5),
+    ],
 )
 def test_effective_bits(name: str, bits: float) -> None:
     assert cache_format(name).bits_per_element == bits

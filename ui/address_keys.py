@@ -36,6 +36,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "decode_step_run": ("d_kept",),
     "r_calibrate_run": ("r_kept", "run"),
     "cmp_add": ("cmp",),
+    "eng_example_*": ("model", "context"),
     "cmp_example_*": ("cmp", "context", "cmp_view"),
 }
 """Control -> the address keys that it moves; the controls themselves are handles of those."""
@@ -49,6 +50,7 @@ TRANSIENT: dict[str, str] = {
     "csv_*": "takes away what is shown",
     "json_*": "takes away what is shown",
     "lab_weights": "takes away what is shown",
+    "eng_log*": "of a log, which is never kept and never in an address",
     "copy_link": "copies the address",
     "navigation": "leads to other pages",
     "more_close": "closes a panel",

@@ -97,6 +97,7 @@ class Accelerator:
         memory_bytes: data sheets' GB are taken as 10^9 unless the sheet says GiB; see `note`.
         bytes_per_s: peak memory bandwidth.
         flops_per_s: dense peak by dtype (never the figure with sparsity).
+        driver_mib: MiB of memory that its driver shows, None where that is not known.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Accelerator:
     date: str
     released: str | None = None
     note: str | None = None
+    driver_mib: int | None = None
 
 
 _HEAD = "\n[[model]]\n"

@@ -13,12 +13,12 @@ from attention.catalog.published import accelerator
 from attention.catalog.sources import resolve
 from attention.commands.arguments import DEFAULT_CONTEXT, dtype_name, memory, whole_number
 from attention.configs import gguf_header
+from attention.engines import lines as engine_lines
+from attention.engines.rules import kernel_of
 from attention.errors import shown
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.load import check_batch, check_context
-from attention.serving import engine_lines
-from attention.serving.engines import ENGINES
 from attention.serving.fit import Setup, budget, fits, largest_batch, largest_context, smallest_count
 from attention.serving.roofline import decode_floor, traffic_crossover
 from attention.spec import ModelSpec
@@ -57,7 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parameters", type=parameter_count, help="parameter count (8.03B, 124M), where the source does not state it"
     )
-    parser.add_argument("--engine", choices=ENGINES, help="the lines about its cache that this engine will print")
+    parser.add_argument(
+        "--engine", choices=engine_lines.PREDICTED, help="the lines about its cache that this engine will print"
+    )
     parser.add_argument(
         "--memory",
         type=memory,
@@ -98,8 +100,10 @@ def _predict(args: argparse.Namespace) -> int:
     failed = False
     for source in args.sources:
         try:
+            spec = resolve(source)
+            kernel = kernel_of(spec, source)
             lines = engine_lines.predict(
-                args.engine, resolve(source), source, args.memory, args.context, args.batch, args.count, args.kv_dtype
+                args.engine, spec, kernel, args.memory, args.context, args.batch, args.count, args.kv_dtype
             )
             answer: dict[str, Any] = {"model": source, "engine": args.engine}
             answer["lines"] = [line._asdict() for line in lines]

@@ -1,27 +1,25 @@
-"""``python -m attention log``: the start-up lines of vLLM or llama.cpp, figure by figure."""
+"""``python -m attention log``: the start-up lines of vLLM, SGLang or llama.cpp, figure by figure."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attention.catalog import published
 from attention.catalog.sources import resolve
 from attention.commands.arguments import whole_number
+from attention.engines.explain import Known, explain
+from attention.engines.log import MAX_BYTES, read
+from attention.engines.report import Finding, Report
+from attention.engines.rules import kernel_of
 from attention.files import ordinary
 from attention.foreign_text import quoted
-from attention.serving import engine_report_llama_cpp, engine_report_vllm
-from attention.serving.engine_log import MAX_BYTES, Log, read
-from attention.serving.engine_report import Finding, Report
-from attention.serving.engines import kernel_of
-from attention.spec import ModelSpec
 
 HELP = (
-    "start-up lines of vLLM or llama.cpp explained: every figure reproduced, or its difference split into named parts"
+    "start-up lines of vLLM, SGLang or llama.cpp explained: every figure reproduced, or its difference split into "
+    "named parts"
 )
 
 
@@ -31,35 +29,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="SOURCE", help="catalogue name, config.json, or its folder (default: the log's)"
     )
     parser.add_argument(
-        "--tp", type=whole_number, help="vLLM's tensor parallel ranks, where the log does not state them"
+        "--tp", type=whole_number, help="tensor parallel ranks of vLLM or SGLang, where the log does not state them"
     )
-    parser.add_argument("--kv-dtype", help="vLLM's kv_cache_dtype, where the log does not state it")
+    parser.add_argument("--kv-dtype", help="kv_cache_dtype of vLLM or SGLang, where the log does not state it")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    report = explain(read(_raw(args.file)), args.model, tp=args.tp, kv_dtype=args.kv_dtype)
+    log = read(_raw(args.file))
+    known = None
+    if args.model is not None:
+        spec = resolve(args.model)
+        known = Known(spec, kernel_of(spec, args.model))
+    report = explain(log, known, tp=args.tp, kv_dtype=args.kv_dtype)
     print(json.dumps(report.to_json(), ensure_ascii=False) if args.json else text(report))
     return 0
-
-
-def explain(log: Log, source: str | None = None, **stated: Any) -> Report:
-    """The log's figures held against the model that `source` names, else against the one that the log does.
-
-    Args:
-        stated: settings of vLLM that a user knows; None for what the log states.
-
-    Raises:
-        ValueError: no figure in the log, no model known, or a layout that is not known here.
-    """
-    if not log.figures:
-        raise ValueError(f"{log.engine} wrote this log, but no line about the cache is in it")
-    spec, kernel = _model(log, source)
-    if log.engine == "vllm":
-        settings = engine_report_vllm.settings_of(log, kernel)
-        settings = replace(settings, **{name: value for name, value in stated.items() if value is not None})
-        return engine_report_vllm.explain(log, spec, settings)
-    return engine_report_llama_cpp.explain(log, spec, engine_report_llama_cpp.settings_of(log, kernel))
 
 
 def _raw(name: str) -> bytes:
@@ -67,21 +51,6 @@ def _raw(name: str) -> bytes:
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     with ordinary(Path(name)).open("rb") as file:
         return file.read(MAX_BYTES + 1)
-
-
-def _model(log: Log, source: str | None) -> tuple[ModelSpec, int | None]:
-    """The model and the kernel of its convolution, if it has one."""
-    if source is None:
-        row = next((row for name in log.names if (row := published.find(name)) is not None), None)
-        if row is None or row.spec is None:
-            shape = engine_report_llama_cpp.shape_of(log) if log.engine == "llama.cpp" else None
-            if shape is None:
-                what = "names a model that the catalogue has not" if log.names else "does not name its model"
-                raise ValueError(f"the log {what}; say which it is with --model")
-            return shape, None
-        source = row.id
-    spec = resolve(source)
-    return spec, kernel_of(spec, source)
 
 
 _WORDS = {

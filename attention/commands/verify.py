@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from attention import units
 from attention.catalog import published
-from attention.catalog.sources import configuration
+from attention.catalog.sources import configuration, resolve
 from attention.commands.arguments import DEFAULT_CONTEXT, whole_number
+from attention.engines import ask_llama_cpp, asked
+from attention.engines.llama_cpp import TYPES, Settings
+from attention.engines.rules import kernel_of
 from attention.spec import check_size
 from attention.worker import client
 
@@ -19,9 +23,20 @@ MEMORY_BYTES = 3 * 2**30
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="MODEL", help="catalogue name, config.json or its folder, or GGUF file")
+    parser.add_argument(
+        "source", metavar="MODEL", nargs="?", help="catalogue name, config.json or its folder, or GGUF file"
+    )
     parser.add_argument(
         "--context", type=whole_number, default=DEFAULT_CONTEXT, help=f"tokens (default {DEFAULT_CONTEXT})"
+    )
+    parser.add_argument(
+        "--engine", choices=("llama.cpp",), help="ask this engine in place of transformers (requirements-engines.txt)"
+    )
+    parser.add_argument(
+        "--kv-type", choices=tuple(TYPES), default="f16", help="with --engine: type of K and V (default f16)"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="with --engine: ask for the whole catalogue and store the answers"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
@@ -29,6 +44,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit code 0: equal or every difference explained; 1: a difference nothing explains; 2: cannot be checked."""
     check_size("context", args.context, 2, 2**24)
+    if args.record and args.engine:
+        rows = asked.record(lambda name: print(name, file=sys.stderr))
+        equal = sum(row.equal for row in rows)
+        print(f"{equal} of {sum(row.reason is None for row in rows)} answers equal")
+        return 0 if all(row.equal or row.reason for row in rows) else 1
+    if args.source is None:
+        raise ValueError("a model is needed: its name in the catalogue, or a file")
+    if args.engine:
+        return _engine(args)
     job = client.submit(
         "verify",
         _payload(args.source, args.context),
@@ -44,6 +68,26 @@ def run(args: argparse.Namespace) -> int:
     found = job.summary
     print(json.dumps(found) if args.json else "\n".join(_lines(found)))
     return 1 if found["unexplained_bytes"] else 0
+
+
+def _engine(args: argparse.Namespace) -> int:
+    """Ask llama.cpp itself."""
+    spec = resolve(args.source)
+    settings = Settings(
+        args.context, type_k=args.kv_type, type_v=args.kv_type, conv_kernel=kernel_of(spec, args.source)
+    )
+    [answers] = ask_llama_cpp.ask(spec, settings)
+    equal = all(answer.equal for answer in answers)
+    if args.json:
+        pools = [answer._asdict() for answer in answers]
+        print(json.dumps({"model": spec.name, "engine": args.engine, "equal": equal, "pools": pools}))
+    else:
+        print(f"{spec.name}, llama.cpp of xllamacpp {ask_llama_cpp.asked_version()}, n_ctx {args.context:,}")
+        for pool in answers:
+            where = f"{pool.name}: {units.counted(pool.cells, 'cell')} × {units.counted(pool.n_layers, 'layer')}"
+            print(f"  {where}: printed {pool.printed}, computed {pool.computed}")
+        print("  equal" if equal else "  not equal")
+    return 0 if equal else 1
 
 
 def _payload(source: str, context: int) -> dict[str, Any]:

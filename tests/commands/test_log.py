@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from attention import cli
-from tests.serving.test_engine_log import LLAMA, VLLM
+from tests.engines.test_log import LLAMA, VLLM
 
 
 @pytest.fixture(autouse=True)

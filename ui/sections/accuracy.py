@@ -8,6 +8,7 @@ from dataclasses import asdict
 import streamlit as st
 
 from attention import foreign_text
+from attention.engines import asked
 from attention.oracle.accuracy import Check, Golden, Results
 from attention.oracle.accuracy_view import WHICH, Mistake, Summary
 from attention.units import binary_bytes, ratio
@@ -130,3 +131,39 @@ def checks(rows: Sequence[Check], results: Results) -> None:
 def nothing_yet() -> None:
     """Before the results file was ever written."""
     lesson.show("accuracy_empty")
+
+
+def engines() -> None:
+    """What llama.cpp says of every model, asked itself, beside what is computed."""
+    st.subheader("Engines' own figures", anchor=False)
+    try:
+        results = asked.load()
+    except FileNotFoundError:
+        st.caption(
+            "No engine has been asked on this machine: `python -m attention verify --engine llama.cpp --record`."
+        )
+        return
+    rows = [row for row in results.rows if row.reason is None]
+    equal = sum(row.equal for row in rows)
+    models = len({row.model for row in rows})
+    # a model that was not asked at all has one line
+    listed = list({(row.model, row.reason) if row.reason else row: row for row in results.rows}.values())
+    st.markdown(
+        f"llama.cpp ({foreign_text.markdown(results.about['llama.cpp'])}), asked itself on "
+        f"{foreign_text.markdown(results.about['date'])} with files of {models} models' shapes: "
+        f"**{equal} of {len(rows)} answers equal**, to the cell and to the digit printed. "
+        f"{len({row.model for row in results.rows}) - models} models were not asked, each with its reason."
+    )
+    frame.table(
+        {
+            "model": [row.model for row in listed],
+            "n_ctx": [row.context for row in listed],
+            "K and V": [row.kind for row in listed],
+            "llama.cpp prints": [row.printed for row in listed],
+            "computed": [row.computed for row in listed],
+            "equal, or why not asked": [row.reason or ("equal" if row.equal else "not equal") for row in listed],
+        },
+        key="a_engines",
+        height=320,
+        column_config={"n_ctx": st.column_config.NumberColumn(format="localized")},
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from attention.formats import cache_format
@@ -9,11 +11,13 @@ from attention.memory.footprint import layer_bytes
 from attention.memory.layer_groups import LayerGroup
 from attention.memory.load import Load
 from attention.memory.projections import Projections, projections
+from attention.serving import ranks
 from attention.sharing import with_n_kv_heads
 from attention.spec import Kind, Layer, ModelSpec
 from attention.units import binary_bytes, counted, parameters, ratio, significant
 from ui import lesson
 from ui.components.head_map import describe
+from viz import ranks as figures
 
 
 def variant(layer: Layer, n_kv_heads: int | None) -> Layer:
@@ -95,6 +99,38 @@ def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> N
 
 def _fixed(layer: Layer, spec: ModelSpec, load: Load) -> int:
     return layer_bytes(layer, 0, cache_format(load.kv_dtype), spec.model_dtype)
+
+
+def heads_per_rank(shown: Layer) -> None:
+    """Accelerators as boxes: which K/V heads each holds, and what is kept more than once."""
+    st.subheader("Heads per accelerator", anchor=False)
+    if not shown.n_kv_heads:
+        st.caption("This layer keeps no keys and values of its own, so there are no heads to deal out.")
+        return
+    columns = st.columns([1.2, 1.2, 1, 3], gap="small", vertical_alignment="bottom")
+    tp = _one_of(
+        columns[0], "Tensor parallel", ranks.tp_options(shown), "h_tp",
+        "Ranks that K/V heads are dealt out to; more ranks than heads means copies.",
+    )  # fmt: skip
+    dcp = _one_of(
+        columns[1], "Decode context", ranks.dcp_options(shown, tp), "h_dcp",
+        "Ranks among which the tokens of one head are dealt out, in place of copies.",
+    )  # fmt: skip
+    dp = columns[2].number_input(
+        "Data parallel", 1, ranks.MAX_DP, key="h_dp", help="Groups with requests of their own, each set up like this."
+    )
+    found = ranks.ranks(shown, tp, dcp, int(dp))
+    st.html(figures.boxes(found, shown.n_kv_heads, dcp, shown.kind is Kind.LATENT))
+    hatched = " Hatched: a copy of what an earlier one holds." if found.copies > 1 else ""
+    st.markdown(f"**{found.says}**{hatched}")
+
+
+def _one_of(place: Any, label: str, options: tuple[int, ...], key: str, why: str) -> int:
+    """A choice among the numbers that this layer allows: the largest that is no larger than the one before."""
+    state = st.session_state
+    if state[key] not in options:
+        state[key] = max(n for n in options if n <= state[key])
+    return int(place.selectbox(label, options, key=key, help=why))
 
 
 def projection_table(shown: Layer, spec: ModelSpec) -> None:

@@ -28,6 +28,7 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("kv_cache", "pages/kv_cache.py", "KV cache"),
             ("compare", "pages/compare.py", "Compare"),
             ("fit", "pages/fit.py", "What fits"),
+            ("engines", "pages/engines.py", "Engines"),
             ("accuracy", "pages/accuracy.py", "Accuracy"),
         ),
     ),

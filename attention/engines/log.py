@@ -1,4 +1,4 @@
-"""Start-up lines of vLLM and llama.cpp, read for the figures that ``engine_report`` explains.
+"""Start-up lines of vLLM, SGLang and llama.cpp, read for the figures that ``report`` explains.
 
 Only what a pattern below names is kept: numbers, words of a known list, and the name of the model, which is looked up
 and never shown. Nothing else of the text leaves this module, so neither does a secret in it.
@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from attention.serving.engine_llama_cpp import TYPES
-from attention.serving.engine_vllm import KV_DTYPES
+from attention.engines.llama_cpp import TYPES
+from attention.engines.vllm import KV_DTYPES
 
 MAX_BYTES = 10_000_000
 MAX_FIGURES = 4096
@@ -46,6 +46,23 @@ _LLAMA = {
     "cells": rf"creating non-SWA KV cache, size = {_N} cells",
     "buffer": rf"KV buffer size\s{{0,4}}=\s{{0,8}}{_MIB}",
 }
+_GB = r"(\d{1,6}\.\d{2}) ?GB"
+_SGLANG = {
+    "kv": rf"KV Cache is allocated\. (?:dtype: torch\.\w{{1,20}}, )?#tokens: {_N}, K size: {_GB}, V size: {_GB}",
+    "latent": rf"KV Cache is allocated\. (?:dtype: torch\.\w{{1,20}}, )?#tokens: {_N}, KV size: {_GB}",
+    "pools": rf"SWAKVPool mem usage: {_GB}, swa size: {_N}, full size: {_N}{_END}",
+    "pool tokens": rf"full_layer_tokens={_N}, swa_layer_tokens={_N}{_END}",
+    "states": rf"max_mamba_cache_size: {_N}, conv_state size: {_GB}, ssm_state size: {_GB}",
+    "tokens": rf"max_total_num_tokens={_N}{_END}",
+}
+_SGLANG_SETTINGS = {
+    "tp": rf"\btp_size{_SET}{_N}{_END}",
+    "dp_attention": r"\benable_dp_attention=(True)\b",
+    "page": rf"\bpage_size{_SET}{_N}{_END}",
+    "kv_dtype": rf"(?:\bkv_cache_dtype{_SET}(\w{{1,40}}){_END}|Using KV cache dtype: torch\.(\w{{1,40}}){_END})",
+    "dtype": r"\bdtype=torch\.(bfloat16|float16|float32)\b",
+    "rank": r"\bTP(\d{1,4})\]",
+}
 _VLLM_SETTINGS = {
     "max_model_len": rf"(?:max_model_len|max_seq_len|max-model-len){_SET}{_N}{_END}",
     "block_tokens": rf"(?:Setting attention block size to {_N} tokens|block_size{_SET}{_N}{_END})",
@@ -78,7 +95,7 @@ _LLAMA_SETTINGS = {
     "arch": r"\barch[ \t]{0,30}= (deepseek2|llama|qwen2|qwen3|qwen3moe|mistral3?|gemma[234n]?)\b",
 }
 _NAMES = (
-    r"\bmodel='([^'\n]{1,300})'",
+    r"\bmodel(?:_path)?='([^'\n]{1,300})'",
     r"'model(?:_tag)?': '([^'\n]{1,300})'",
     r"\bgeneral\.name\s{0,8}(?:str\s{1,20})?= ([^\n]{1,200}?)\s{0,20}\n",
 )
@@ -87,18 +104,36 @@ _VERSION = {
     "vllm": re.compile(
         r"(?:vLLM API server version|LLM engine \(v?|vLLM version:?) ?v?(\d{1,3}\.\d{1,3}(?:\.\d{1,3})?)"
     ),
+    "sglang": re.compile(r"\bsglang[ =_-]{0,9}(?:version[ =:]{1,3})?v?(\d{1,3}\.\d{1,3}\.\d{1,3})"),
     "llama.cpp": re.compile(r"\bbuild: (\d{1,6}) \("),
 }
 _SIGNS = {
+    "sglang": re.compile(
+        r"KV Cache is allocated\.|SWAKVPool|Mamba Cache is allocated|sglang|full_layer_tokens=|max_total_num_tokens="
+    ),
     "vllm": re.compile(r"vLLM|vllm|GPU KV cache size:|Available KV cache memory:"),
     "llama.cpp": re.compile(
         r"llama_(?:kv_cache|context|new_context|memory|model|init)|llm_load_print_meta|print_info:"
     ),
 }
+_PATTERNS = {
+    "vllm": (_VLLM, _VLLM_SETTINGS),
+    "sglang": (_SGLANG, _SGLANG_SETTINGS),
+    "llama.cpp": (_LLAMA, _LLAMA_SETTINGS),
+}
 UNKNOWN = "unknown"
 """In place of a word that is on no list here: what was printed is not kept."""
-_WORDS: dict[str, Collection[str]] = {"kv_dtype": KV_DTYPES, "type_k": TYPES, "type_v": TYPES}
-_OTHERS = {"SGLang": "KV Cache is allocated. #tokens", "TensorRT-LLM": "[TensorRT-LLM]"}
+SGLANG_DTYPES = {
+    "auto": None, "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32",
+    "fp8_e5m2": "fp8", "fp8_e4m3": "fp8", "float8_e5m2": "fp8", "float8_e4m3fn": "fp8",
+}  # fmt: skip
+"""SGLang's words of the cache's dtype, as formats; None for the model's."""
+_WORDS: dict[str, Collection[str]] = {"kv_dtype": {*KV_DTYPES, *SGLANG_DTYPES}, "type_k": TYPES, "type_v": TYPES}
+_OTHERS = {"TensorRT-LLM": "[TensorRT-LLM]"}
+
+
+_RANK = ("rank",)
+"""Written by every rank, each its own."""
 
 
 class Seen(NamedTuple):
@@ -113,7 +148,7 @@ class Log:
     """What was recognised.
 
     Attributes:
-        engine: one of ``engines.ENGINES``. version: None where no line says it.
+        engine: one of ``rules.READ``. version: None where no line says it.
         settings: by name, the last that was printed. conflicting: settings of which several values were printed.
         names: of the model, as printed: to be looked up, never shown.
     """
@@ -133,16 +168,16 @@ def read(raw: bytes) -> Log:
     """What a log says.
 
     Raises:
-        ValueError: more than MAX_BYTES, or no line of vLLM or llama.cpp in it.
+        ValueError: more than MAX_BYTES, or no line of vLLM, SGLang or llama.cpp in it.
     """
     if len(raw) > MAX_BYTES:
         raise ValueError(f"a log may have at most {MAX_BYTES:,} bytes; its start-up lines are enough")
     wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
     text = _COLOUR.sub("", raw.decode("utf-16" if wide else "utf-8", errors="replace"))
     engine = _engine(text)
-    figures, settings = (_VLLM, _VLLM_SETTINGS) if engine == "vllm" else (_LLAMA, _LLAMA_SETTINGS)
+    figures, settings = _PATTERNS[engine]
     found = [
-        (match.start(), Seen(kind, _known(kind, match.groups())))
+        (match.start(), Seen(kind, _known(engine, kind, match.groups())))
         for kind, pattern in figures.items()
         for match, _ in zip(re.finditer(pattern, text), range(MAX_FIGURES), strict=False)
     ]
@@ -156,16 +191,21 @@ def read(raw: bytes) -> Log:
     return Log(
         engine,
         version[1] if version else None,
-        {name: values[-1] for name, values in said.items()},
-        tuple(name for name, values in said.items() if len(set(values)) > 1),
+        {name: values[-1] for name, values in said.items() if name not in _RANK} | _ranks(said),
+        tuple(name for name, values in said.items() if len(set(values)) > 1 and name not in _RANK),
         tuple(seen for _, seen in sorted(found, key=lambda pair: pair[0])),
         _names(text),
     )
 
 
-def _known(kind: str, values: tuple[str | None, ...]) -> tuple[str | None, ...]:
+def _ranks(said: dict[str, list[str]]) -> dict[str, str]:
+    """The ranks that wrote lines, counted: {} where none says which it is."""
+    return {"ranks": str(max(map(int, said["rank"])) + 1)} if "rank" in said else {}
+
+
+def _known(engine: str, kind: str, values: tuple[str | None, ...]) -> tuple[str | None, ...]:
     """The values, types of K and V that are on no list left out."""
-    if kind != "kv":
+    if (engine, kind) != ("llama.cpp", "kv"):
         return values
     return tuple(UNKNOWN if i in (5, 7) and value not in TYPES else value for i, value in enumerate(values))
 
@@ -176,8 +216,10 @@ def _engine(text: str) -> str:
         return max(counts, key=lambda engine: counts[engine])
     for other, sign in _OTHERS.items():
         if sign in text:
-            raise ValueError(f"this is a log of {other}, whose lines are not read here; vLLM's and llama.cpp's are")
-    raise ValueError("no start-up line of vLLM or llama.cpp is in this log")
+            raise ValueError(
+                f"this is a log of {other}, whose lines are not read here; vLLM's, SGLang's and llama.cpp's are"
+            )
+    raise ValueError("no start-up line of vLLM, SGLang or llama.cpp is in this log")
 
 
 def _names(text: str) -> tuple[str, ...]:

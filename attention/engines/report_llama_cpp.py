@@ -1,14 +1,14 @@
-"""A llama.cpp log's figures held against its cells and types (``engine_llama_cpp``)."""
+"""A llama.cpp log's figures held against its cells and types (``llama_cpp``)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+from attention.engines.llama_cpp import PAD, TYPES, Pool, Settings, mib, padded, pools
+from attention.engines.log import UNKNOWN, Log
+from attention.engines.report import Change, Finding, Part, Report
 from attention.memory.load import MAX_CONTEXT
-from attention.serving.engine_llama_cpp import PAD, TYPES, Pool, Settings, mib, padded, pools
-from attention.serving.engine_log import UNKNOWN, Log
-from attention.serving.engine_report import Change, Finding, Part, Report
 from attention.spec import ModelSpec, Role, uniform_spec
 from attention.units import counted
 

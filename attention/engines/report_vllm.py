@@ -1,15 +1,15 @@
-"""A vLLM log's figures held against its planner (``engine_vllm``)."""
+"""A vLLM log's figures held against its planner (``vllm``)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from attention.engines.log import UNKNOWN, Log
+from attention.engines.report import GIB, Change, Finding, Part, Report, Rounded, gib, rounded
+from attention.engines.vllm import IN_FLIGHT, Plan, Settings, plan
 from attention.errors import shown
 from attention.memory.allocation import tp_choices
-from attention.serving.engine_log import UNKNOWN, Log
-from attention.serving.engine_report import GIB, Change, Finding, Part, Report, Rounded, gib, rounded
-from attention.serving.engine_vllm import IN_FLIGHT, Plan, Settings, plan
 from attention.spec import ModelSpec
 from attention.units import counted
 

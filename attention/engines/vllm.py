@@ -1,6 +1,6 @@
 """vLLM's planner: the groups of layers that share a pool of blocks, and the tokens it prints for some memory.
 
-Rules and sources: ``engines.RULES``. Not known here, and refused: DeepSeek-V4's compressed caches, cross-attention.
+Rules and sources: ``rules.RULES``. Not known here, and refused: DeepSeek-V4's compressed caches, cross-attention.
 Left out: decode context and pipeline parallelism, draft layers, the packed layout that some backends of 0.33 choose for
 mixed page sizes.
 """
@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from attention.engines.rules import refuse_roles, without_newest_column
 from attention.errors import shown
 from attention.memory.allocation import PAGE_TOKENS, check_tp
 from attention.memory.load import MAX_CONTEXT
-from attention.serving.engines import refuse_roles, without_newest_column
 from attention.spec import DTYPE_BYTES, FixedState, Kind, ModelSpec, PositionState, Role, check_size
 
 KV_DTYPES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attention.serving.engine_log import MAX_BYTES, UNKNOWN, read
+from attention.engines.log import MAX_BYTES, UNKNOWN, read
 
 VLLM = """\
 (APIServer pid=7) INFO 07-22 10:11:12 [api_server.py:1505] vLLM API server version 0.10.1
@@ -136,10 +136,10 @@ def test_several_values_of_a_setting_are_told() -> None:
 
 def test_what_is_no_log_of_these_engines_is_said() -> None:
     for raw in (b"", b"\x00" * 100, b"hello\n" * 1000):
-        with pytest.raises(ValueError, match=r"no start-up line of vLLM or llama\.cpp"):
+        with pytest.raises(ValueError, match=r"no start-up line of vLLM, SGLang or llama\.cpp"):
             read(raw)
-    with pytest.raises(ValueError, match="log of SGLang"):
-        read(b"KV Cache is allocated. #tokens: 367404, K size: 8.23 GB, V size: 8.23 GB\n")
+    with pytest.raises(ValueError, match="log of TensorRT-LLM"):
+        read(b"[TensorRT-LLM][INFO] Number of tokens per block: 32.\n")
 
 
 def test_ten_megabytes_and_no_more() -> None:

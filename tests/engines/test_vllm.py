@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from attention.catalog.sources import configuration, resolve
+from attention.engines.report import gib, rounded
+from attention.engines.rules import RULES, conv_kernel
+from attention.engines.vllm import Plan, Settings, plan
 from attention.memory.allocation import allocate
 from attention.memory.footprint import cache_bytes
-from attention.serving.engine_report import gib, rounded
-from attention.serving.engine_vllm import Plan, Settings, plan
-from attention.serving.engines import RULES, conv_kernel
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role, attention_layer, uniform_spec
 
 GIB = 2**30

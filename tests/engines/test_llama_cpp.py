@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attention.catalog.sources import resolve
-from attention.serving.engine_llama_cpp import TYPES, Settings, mib, pools
+from attention.engines.llama_cpp import TYPES, Settings, mib, pools
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role, attention_layer, uniform_spec
 
 SMALL_24B = uniform_spec(40, 32, 8, 128)
@@ -102,7 +102,7 @@ def test_bytes_of_32_elements(name: str, block_bytes: int) -> None:
 
 
 def test_what_has_no_rule_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match="row of 48 elements is not whole blocks"):
+    with pytest.raises(ValueError, match="head of 16 elements is not whole blocks"):
         pools(uniform_spec(2, 3, 3, 16), Settings(256, type_k="q8_0"))
     with pytest.raises(ValueError, match=r"how llama\.cpp lays out"):
         pools(resolve("deepseek-ai/DeepSeek-V3.2"), Settings(256))

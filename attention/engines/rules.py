@@ -1,7 +1,7 @@
 """Rules by which engines lay out a cache and print what they laid out: rows of data, each with its source and version.
 
-What has no row here is refused. ``engine_vllm`` and ``engine_llama_cpp`` compute by these rules, the reports
-(``engine_report``) name them beside the figures of a log.
+What has no row here is refused. ``vllm`` and ``llama_cpp`` compute by these rules, the reports
+(``report``) name them beside the figures of a log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from attention.catalog.sources import configuration
 from attention.errors import shown
 from attention.spec import FixedState, ModelSpec, Role
 
-ENGINES = ("vllm", "llama.cpp")
+READ = ("vllm", "sglang", "llama.cpp")
+"""Those whose logs are read."""
+NAMES = {
+    "vllm": "vLLM",
+    "sglang": "SGLang",
+    "llama.cpp": "llama.cpp",
+    "tensorrt-llm": "TensorRT-LLM",
+    "mlx": "MLX",
+    "transformers": "transformers",
+}
+"""Engines with rules, as they write themselves."""
 
 
 class Rule(NamedTuple):
@@ -32,6 +42,9 @@ class Rule(NamedTuple):
 _PLANNING = "vllm/v1/core/kv_cache_planning.py"
 _INTERFACE = "vllm/v1/kv_cache_interface.py"
 _KV = "ggml-org/llama.cpp src/llama-kv-cache.cpp"
+_SGLANG = "sglang/srt/model_executor/model_runner_kv_cache_mixin.py"
+_TENSORRT = "TensorRT-LLM docs/source/features/kvcache.md"
+_MLX = "ml-explore/mlx-lm mlx_lm/models/cache.py"
 
 RULES = (
     Rule("vllm", "blocks", "the pool is as many whole blocks as the memory holds", "V1", _PLANNING),
@@ -48,7 +61,8 @@ RULES = (
     Rule(
         "vllm",
         "one page size",
-        "2026",
+        "layers of smaller pages get larger blocks until all pages have the size of the largest; a page that does not "
+        "divide it is padded",
         "0.9.2 to 0.33",
         _PLANNING,
     ),
@@ -110,6 +124,13 @@ RULES = (
     Rule("llama.cpp", "size", "K and V are layers × cells rows of whole type blocks", "all", _KV),
     Rule(
         "llama.cpp",
+        "whole blocks",
+        "a type of K or V is refused whose blocks are no whole number in a head",
+        "October 2026 asked",
+        "llama-context.cpp",
+    ),
+    Rule(
+        "llama.cpp",
         "window",
         "windowed layers hold n_swa (for every sequence when unified) and n_ubatch cells, padded to 256, at most those "
         "of the other layers; all of those with --swa-full",
@@ -126,6 +147,70 @@ RULES = (
         "llama-memory-recurrent.cpp, genie-claw #410",
     ),
     Rule("llama.cpp", "MB", "MB in old lines is 2^20 bytes", "2023", "llama-cpp-python #66"),
+    Rule("sglang", "slots", "a token takes a slot in every layer; slots are dealt out in pages", "2026", _SGLANG),
+    Rule(
+        "sglang",
+        "shared layers",
+        "a layer that reads another layer's cache has slots of its own all the same",
+        "2026",
+        f"{_SGLANG}; a log of gemma-4-E4B-it: 79.94 GB",
+    ),
+    Rule(
+        "sglang", "dummy page", "the buffers hold one page more than is printed", "2025 on", "mem_cache/memory_pool.py"
+    ),
+    Rule("sglang", "GB", "GB in its lines is 2^30 bytes", "2025 on", "mem_cache/memory_pool.py, vllm #21348"),
+    Rule(
+        "sglang",
+        "windowed pool",
+        "Llama 4, gpt-oss, MiMo-V2, Step 3.5 and Gemma 4 keep windowed layers in a pool of their own, of "
+        "swa_full_tokens_ratio (0.8) times the other layers' slots; a request holds the window, or a page if that is "
+        "longer; windowed layers of other models hold every token",
+        "2026",
+        f"{_SGLANG}, configs/model_config.py, sglang #18039",
+    ),
+    Rule(
+        "sglang",
+        "state slots",
+        "recurrent states have a pool of mamba_full_memory_ratio (0.9) times the memory of tokens, kernel − 1 columns "
+        "of the convolution in the model's dtype and the state in fp32; a running request needs one slot, up to five "
+        "are set aside for it with the prefix cache",
+        "2026",
+        f"{_SGLANG}, sglang #15337",
+    ),
+    Rule(
+        "sglang",
+        "latent",
+        "the latent is kept once on every rank; beside an indexer fp8 is a record of 656 bytes, and the indexer's key "
+        "takes 132",
+        "2025 on",
+        f"{_SGLANG}, sglang #11309",
+    ),
+    Rule("tensorrt-llm", "blocks", "blocks of 32 tokens (64 until 2025), all layers in one", "1.0 on", _TENSORRT),
+    Rule(
+        "tensorrt-llm",
+        "windows",
+        "a pool for each window; blocks that leave the window are freed",
+        "KVCacheManagerV2, 2026",
+        _TENSORRT,
+    ),
+    Rule(
+        "tensorrt-llm",
+        "latent",
+        "the latent and its RoPE part are kept once, not as K and V",
+        "1.0 on",
+        "_torch/pyexecutor/resource_manager.py",
+    ),
+    Rule("tensorrt-llm", "heads", "K/V heads ÷ ranks, rounded up", "1.0 on", "_torch/pyexecutor/resource_manager.py"),
+    Rule("mlx", "steps", "a layer's buffer grows by 256 positions", "0.30", _MLX),
+    Rule("mlx", "ring", "a windowed layer holds at most its window once it decodes", "0.30", _MLX),
+    Rule("mlx", "scale and bias", "a group has a 16-bit scale and a 16-bit bias", "0.30", _MLX),
+    Rule(
+        "transformers",
+        "dynamic cache",
+        "what the layers return, a window less its newest position; Falcon's K/V heads copied to every query head",
+        "5.23, asked",
+        "python -m attention verify",
+    ),
 )
 
 

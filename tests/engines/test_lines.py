@@ -10,11 +10,13 @@ import pytest
 
 from attention import cli
 from attention.catalog.sources import resolve
-from attention.serving.engine_lines import Line, predict
+from attention.engines.lines import Line, predict
+from attention.engines.rules import kernel_of
 
 
 def lines(engine: str, name: str, memory: int | None, context: int, **more: Any) -> tuple[Line, ...]:
-    return predict(engine, resolve(name), name, memory, context, **more)
+    spec = resolve(name)
+    return predict(engine, spec, kernel_of(spec, name), memory, context, **more)
 
 
 def test_the_lines_that_vllm_was_seen_to_print() -> None:
@@ -87,3 +89,27 @@ def test_memory_without_an_engine(capsys: pytest.CaptureFixture[str]) -> None:
 def test_memory_is_typed_as_it_is_written(typed: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fit", "google/gemma-3-27b-pt", "--engine", "vllm", "--memory", typed, "--context", "1k"]) == 0
     assert said in capsys.readouterr().out
+
+
+def test_lines_of_sglang() -> None:
+    # vllm #21348, from the memory that its 367,404 tokens need
+    memory = 367404 * 48128 + 1000
+    [line, total] = lines("sglang", "Qwen/Qwen3-235B-A22B", memory, 8192, tp=4)
+    assert line.text == "KV Cache is allocated. #tokens: 367404, K size: 8.23 GB, V size: 8.23 GB"
+    assert total.text == "max_total_num_tokens=367404"
+    windows = [line.text for line in lines("sglang", "openai/gpt-oss-20b", 20 * 2**30, 8192)]
+    assert windows[0].startswith("Use sliding window memory pool. full_layer_tokens=485")
+    assert len(windows) == 5
+    states = lines("sglang", "Qwen/Qwen3-Next-80B-A3B-Instruct", 20 * 2**30, 8192)[0].text
+    assert states.startswith("Mamba Cache is allocated. max_mamba_cache_size: 131, conv_state size: 0.22GB")
+    latent = lines("sglang", "deepseek-ai/DeepSeek-V3", 2**30, 8192)[0].text
+    assert latent == "KV Cache is allocated. #tokens: 15279, KV size: 1.00 GB"
+
+
+def test_lines_of_tensorrt_llm() -> None:
+    *_, line = lines("tensorrt-llm", "meta-llama/Llama-3.1-8B", 2**30 + 7, 8192)
+    assert line.text == "Allocated 1.00 GiB for max tokens in paged KV cache (8192)."
+    with pytest.raises(ValueError, match="pools of several windows"):
+        lines("tensorrt-llm", "openai/gpt-oss-20b", 2**30, 8192)
+    with pytest.raises(ValueError, match="state --memory"):
+        lines("tensorrt-llm", "meta-llama/Llama-3.1-8B", None, 8192)

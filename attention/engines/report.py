@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from attention.serving.engines import rule
+from attention.engines.rules import rule
 
 GIB = 2**30
 
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
         line: what was printed, in the engine's words.
         verdict: "reproduced" to the digit; "split", its parts have names; "unexplained", `parts` say how many bytes;
             "given", measured by the engine and computed by nobody.
-        says: what it means. parts: of the bytes it stands for. rules: names of ``engines.RULES``.
+        says: what it means. parts: of the bytes it stands for. rules: names of ``rules.RULES``.
     """
 
     line: str

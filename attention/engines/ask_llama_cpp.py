@@ -1,0 +1,116 @@
+"""llama.cpp asked itself, on a CPU and without weights: the sizes it prints for a file of the model's shape.
+
+It runs in a process of its own through the wheel ``xllamacpp`` (requirements-engines.txt). It sizes its cache once
+before it allocates anything; what it says until then is all that is read, and then it is ended.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from attention.engines import shape_gguf
+from attention.engines.llama_cpp import Pool, Settings, mib, pools
+from attention.engines.log import Log, read
+from attention.spec import ModelSpec
+
+SECONDS = 60.0
+MOST_LINES = 100_000
+_CHILD = """
+import os, sys
+import xllamacpp as x
+path, n_ctx, n_seq, n_ubatch, k, v = sys.argv[1:]
+p = x.CommonParams()
+p.model.path, p.n_ctx, p.n_parallel, p.n_ubatch = path, int(n_ctx), int(n_seq), int(n_ubatch)
+p.verbosity, p.warmup, p.kv_unified, p.swa_full = 5, False, False, False
+p.cache_type_k = getattr(x.ggml_type, "GGML_TYPE_" + k.upper())
+p.cache_type_v = getattr(x.ggml_type, "GGML_TYPE_" + v.upper())
+x.Server(p)
+os._exit(0)
+"""
+
+
+class Answer(NamedTuple):
+    """One pool: what llama.cpp printed and what is computed, None where one side has no such pool."""
+
+    name: str
+    cells: int
+    n_layers: int
+    printed: str | None
+    computed: str | None
+
+    @property
+    def equal(self) -> bool:
+        return self.printed is not None and self.printed == self.computed
+
+
+def asked_version() -> str:
+    """Raises:
+    ValueError: the wheel is not installed.
+    """
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise ValueError("xllamacpp is not installed: pip install -r requirements-engines.txt")
+    return version("xllamacpp")
+
+
+def ask(spec: ModelSpec, *asked: Settings) -> tuple[tuple[Answer, ...], ...]:
+    """llama.cpp's pools beside ours, for each of the settings.
+
+    Raises:
+        ValueError: the wheel is not installed, the shape is not written here, or llama.cpp refuses it.
+    """
+    asked_version()
+    expected = [pools(spec, settings) for settings in asked]
+    with tempfile.TemporaryDirectory(prefix="headshare-shape-") as folder:
+        path = Path(folder) / "shape.gguf"
+        shape_gguf.write(spec, path)
+        logs = [read(_said(path, settings)) for settings in asked]
+    return tuple(compared(log, found) for log, found in zip(logs, expected, strict=True))
+
+
+def compared(log: Log, expected: tuple[Pool, ...]) -> tuple[Answer, ...]:
+    """The pools of a log's first sizing beside those that are computed, by cells and layers."""
+    said: dict[tuple[int, int], str] = {}
+    for values in log.seen("kv"):
+        total, cells, layers, _, _, _, k, _, v = (value or "0" for value in values)
+        said.setdefault((int(cells), int(layers)), f"{total} MiB: K {k}, V {v}")
+    ours = {
+        (pool.cells, pool.n_layers): f"{mib(pool.total_bytes)} MiB: K {mib(pool.k_bytes)}, V {mib(pool.v_bytes)}"
+        for pool in expected
+    }
+    names = {(pool.cells, pool.n_layers): pool.name for pool in expected}
+    return tuple(
+        Answer(names.get(key, "not computed"), *key, said.get(key), ours.get(key))
+        for key in dict.fromkeys([*ours, *said])
+    )
+
+
+def _said(path: Path, settings: Settings) -> bytes:
+    """What llama.cpp writes until it has sized its cache once."""
+    said = (settings.n_ctx, settings.n_seq_max, settings.n_ubatch, settings.type_k, settings.type_v)
+    with subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(path), *map(str, said)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as child:
+        timer = threading.Timer(SECONDS, child.kill)
+        timer.start()
+        lines, sized = [], False
+        try:
+            assert child.stderr is not None
+            for line, _ in zip(child.stderr, range(MOST_LINES), strict=False):
+                sized = sized or b"llama_kv_cache: size" in line
+                if sized and b"llama_kv_cache" not in line:
+                    break
+                lines.append(line)
+        finally:
+            child.kill()
+            timer.cancel()
+    if not sized:
+        why = next((line.decode(errors="replace") for line in lines if b" E " in line), "it said nothing of its cache")
+        raise ValueError(f"llama.cpp did not size a cache of this shape: {why.strip()[:200]}")
+    return b"".join(lines)

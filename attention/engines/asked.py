@@ -1,0 +1,112 @@
+"""What engines said when they were asked themselves, as data: every model of the catalogue beside what is computed.
+
+``python -m attention verify --engine llama.cpp --record`` fills ``data/engines.json``; the page and the tests read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from attention.catalog import published
+from attention.engines import ask_llama_cpp
+from attention.engines.llama_cpp import Settings, pools
+from attention.engines.rules import conv_kernel
+
+FILE = Path(__file__).parents[1] / "data" / "engines.json"
+ASKED = ((8000, "f16"), (32768, "f16"), (8000, "q8_0"))
+"""(n_ctx, type of K and V); 8,000 is no multiple of the cells' padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model, asked once.
+
+    Attributes:
+        printed, computed: MiB of every pool with its cells and layers, as llama.cpp writes them.
+        reason: why it was not asked, else None.
+    """
+
+    model: str
+    context: int
+    kind: str
+    printed: str | None
+    computed: str | None
+    reason: str | None
+
+    @property
+    def equal(self) -> bool:
+        return self.printed is not None and self.printed == self.computed
+
+
+@dataclass(frozen=True)
+class Results:
+    """The file: `about` says which version was asked, and when."""
+
+    about: dict[str, str]
+    rows: tuple[Row, ...]
+
+
+@lru_cache(maxsize=2)
+def load(path: Path = FILE) -> Results:
+    """Raises:
+    FileNotFoundError: it was never written.
+    """
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Results(data["about"], tuple(Row(**row) for row in data["rows"]))
+
+
+def rows_of(name: str, spec: Any, kernel: int | None) -> list[Row]:
+    """One model's rows; one with a reason where it cannot be asked."""
+    rows, asked = [], []
+    for n, kind in ASKED:
+        settings = Settings(n, type_k=kind, type_v=kind, conv_kernel=kernel)
+        try:
+            pools(spec, settings)
+        except ValueError as error:
+            rows.append(Row(name, n, kind, None, None, str(error)))
+        else:
+            asked.append(settings)
+    try:
+        answers = ask_llama_cpp.ask(spec, *asked) if asked else ()
+    except ValueError as error:
+        return [*rows, *(Row(name, some.n_ctx, some.type_k, None, None, str(error)) for some in asked)]
+    return [
+        *(
+            Row(name, some.n_ctx, some.type_k, _all(answer, "printed"), _all(answer, "computed"), None)
+            for some, answer in zip(asked, answers, strict=True)
+        ),
+        *rows,
+    ]
+
+
+def _all(answer: tuple[ask_llama_cpp.Answer, ...], side: str) -> str:
+    parts = [f"{pool.cells} cells × {pool.n_layers} layers {getattr(pool, side)}" for pool in answer]
+    return "; ".join(parts)
+
+
+def record(progress: Callable[[str], None], path: Path = FILE) -> list[Row]:
+    """Ask for every model of the catalogue; models of one shape are asked once.
+
+    Raises:
+        ValueError: the wheel is not installed.
+    """
+    about = {"llama.cpp": f"xllamacpp {ask_llama_cpp.asked_version()}", "date": datetime.now(UTC).date().isoformat()}
+    known: dict[Any, list[Row]] = {}
+    rows: list[Row] = []
+    for row in published.models():
+        if row.spec is None:
+            continue
+        if row.spec.layers not in known:
+            known[row.spec.layers] = rows_of(row.id, row.spec, conv_kernel(row.config))
+        rows += [Row(**{**asdict(one), "model": row.id}) for one in known[row.spec.layers]]
+        progress(row.id)
+    lines = ",\n".join("  " + json.dumps(asdict(row), ensure_ascii=False) for row in rows)
+    text = f'{{\n "about": {json.dumps(about)},\n "rows": [\n{lines}\n ]\n}}\n'
+    path.write_text(text, encoding="utf-8")
+    return rows

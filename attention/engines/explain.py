@@ -1,0 +1,58 @@
+"""A log, the model it is of, and what each of its figures means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from attention.catalog import published
+from attention.engines import report_llama_cpp, report_sglang, report_vllm
+from attention.engines.log import Log
+from attention.engines.report import Report
+from attention.engines.rules import conv_kernel
+from attention.spec import ModelSpec
+
+
+class Known(NamedTuple):
+    """A model, and the columns of its convolution if it has one."""
+
+    spec: ModelSpec
+    conv_kernel: int | None
+
+
+def explain(log: Log, known: Known | None = None, **stated: Any) -> Report:
+    """The log's figures held against the model.
+
+    Args:
+        known: the model, None for the one that the log names.
+        stated: settings of vLLM or SGLang that a user knows; None for what the log states.
+
+    Raises:
+        ValueError: no figure in the log, no model known, or a layout that is not known here.
+    """
+    if not log.figures:
+        raise ValueError(f"{log.engine} wrote this log, but no line about the cache is in it")
+    spec, kernel = known or model_of(log)
+    if log.engine == "sglang":
+        return report_sglang.explain(log, spec, report_sglang.settings_of(log, spec, kernel, **stated))
+    if log.engine == "vllm":
+        settings = report_vllm.settings_of(log, kernel)
+        settings = replace(settings, **{name: value for name, value in stated.items() if value is not None})
+        return report_vllm.explain(log, spec, settings)
+    return report_llama_cpp.explain(log, spec, report_llama_cpp.settings_of(log, kernel))
+
+
+def model_of(log: Log) -> Known:
+    """The model that the log names, or whose sizes it states.
+
+    Raises:
+        ValueError: it does neither, or names one that the catalogue has not.
+    """
+    row = next((row for name in log.names if (row := published.find(name)) is not None), None)
+    if row is not None and row.spec is not None:
+        return Known(row.spec, conv_kernel(row.config))
+    shape = report_llama_cpp.shape_of(log) if log.engine == "llama.cpp" else None
+    if shape is None:
+        what = "names a model that the catalogue has not" if log.names else "does not name its model"
+        raise ValueError(f"the log {what}; say which it is with --model")
+    return Known(shape, None)
