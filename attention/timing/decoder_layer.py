@@ -183,7 +183,7 @@ def _products_are_quicker(linears: dict[str, nn.Linear], case: StepCase) -> bool
     x = torch.ones(case.batch, largest.in_features, dtype=largest.weight.dtype)
     ways: tuple[Callable[[], Tensor], ...] = (lambda: matvec.matvec(largest.weight, x), lambda: largest(x))
     times: list[list[float]] = [[], []]
-    for _ in range(4):
+    for _ in range(6):
         for run, of in zip(ways, times, strict=True):
             start = time.perf_counter()
             run()

@@ -143,7 +143,13 @@ def layer_cases(
                 same = (case.n_heads, case.n_kv_heads, case.head_dim, case.held, case.latent, case.experts)
                 before = found[same].n_layers if same in found else 0
                 found[same] = replace(case, n_layers=case.n_layers + before)
-    return tuple(found.values())
+    # what a part of the layers takes says nothing of a prompt's time, and costs the visitor many seconds
+    prefill = load.batch == 1 and _prefill_is_timed(spec)
+    return tuple(replace(case, prefill=prefill) for case in found.values())
+
+
+def _prefill_is_timed(spec: ModelSpec) -> bool:
+    return all(state.window is None and layer.kind is not Kind.LATENT for layer, state, _ in _timed(spec))
 
 
 def _timed(spec: ModelSpec) -> Iterator[tuple[Layer, PositionState, int]]:
@@ -173,7 +179,7 @@ def _case(
         batch=load.batch,
         dtype=dtype,
         device=device,
-        prefill=load.batch == 1,
+        prefill=False,
         window=state.window,
         experts=max(routed.n_chosen, round(routed.distinct(load.batch))) if routed else 0,
         n_chosen=routed.n_chosen if routed else 0,
@@ -201,6 +207,8 @@ def timed_apart(spec: ModelSpec, width: Width) -> str:
         out.append("Cross-attention is not timed.")
     if Kind.SHARED in kinds:
         out.append("Layers that read another's cache are timed with keys and values of their own.")
+    if not _prefill_is_timed(spec):
+        out.append("Prefill is timed of models alone whose layers all keep every token.")
     if width.routed is not None:
         chosen = f"{width.routed.n_chosen} of {width.routed.n_experts} experts a token"
         out.append(f"{chosen}; of a batch as many different ones as are expected if all are equally likely.")

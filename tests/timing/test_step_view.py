@@ -65,6 +65,10 @@ def test_windows_are_timed_beside_full_layers():
     # Gemma 3: five layers of 26 in six hold a window of 512
     assert [(c.n_layers, c.held) for c in own.cases] == [(22, 512), (4, 4096)]
     assert sum(c.cache_bytes * c.n_layers for c in own.cases) == own.cache_bytes
+    assert not any(c.prefill for c in own.cases)
+    assert "Prefill is timed of models alone whose layers all keep every token" in step_layers.timed_apart(
+        row.spec, width
+    )
 
 
 def test_what_of_a_model_is_not_timed_is_said():
@@ -118,6 +122,7 @@ def test_results_find_their_rows_and_others_do_not():
     row = llama()
     asked = step_view.steps(row.spec, step_layers.Width(14_336), [1024, 2048], [1], "bfloat16", "cpu")
     (case,) = asked[4].cases
+    assert case.prefill
     values: dict[str, Any] = {
         "variant": case.variant, "n_layers": case.n_layers, "n_kv_heads": case.n_kv_heads, "context": case.context,
         "batch": 1, "dtype": "bfloat16", "device": "cpu", "layer_s": 0.01, "iqr_s": 0.001, "token_s": 0.32,
