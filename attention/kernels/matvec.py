@@ -23,7 +23,7 @@ __all__ = ["Int8Rows", "Q4Blocks", "Weight", "matvec", "plain", "unavailable"]
 Weight = Tensor | Int8Rows | Q4Blocks
 """A matrix [rows, columns]: float32, bfloat16 or float16, or one of `attention.kernels.weights`."""
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "registers.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "nibbles.h", "registers.h"))
 FLAGS = cpp.FLAGS
 MOST = 8
 """Vectors at once; with more a matrix library is at least as fast."""
