@@ -12,8 +12,12 @@ from attention.timing.step_cases import StepResult, summed
 from viz import decode_step
 
 
-def llama():
-    return published.model("meta-llama/Llama-3.1-8B")
+def row_of(model_id: str) -> Any:
+    return published.model(model_id)
+
+
+def llama() -> Any:
+    return row_of("meta-llama/Llama-3.1-8B")
 
 
 def test_rows_count_the_models_own_weights_and_cache():
@@ -32,7 +36,7 @@ def test_rows_count_the_models_own_weights_and_cache():
 
 
 def test_a_latent_model_is_counted_and_timed_as_itself():
-    row = published.model("deepseek-ai/DeepSeek-V3")
+    row = row_of("deepseek-ai/DeepSeek-V3")
     spec = row.spec
     assert spec.parameters is not None
     width = step_layers.width_of(spec, row.config)
@@ -59,7 +63,7 @@ def test_a_latent_model_is_counted_and_timed_as_itself():
 
 
 def test_windows_are_timed_beside_full_layers():
-    row = published.model("google/gemma-3-1b-pt")
+    row = row_of("google/gemma-3-1b-pt")
     width = step_layers.width_of(row.spec, row.config)
     own = step_view.steps(row.spec, width, [4096], [1], "float32", "cpu")[1]
     # Gemma 3: five layers of 26 in six hold a window of 512
@@ -73,7 +77,7 @@ def test_windows_are_timed_beside_full_layers():
 
 def test_what_of_a_model_is_not_timed_is_said():
     assert step_layers.timed_apart(llama().spec, step_layers.Width(14_336)) == ""
-    row = published.model("Qwen/Qwen3-Next-80B-A3B-Instruct")
+    row = row_of("Qwen/Qwen3-Next-80B-A3B-Instruct")
     said = step_layers.timed_apart(row.spec, step_layers.width_of(row.spec, row.config))
     assert "36 of this model's 48 layers are recurrent: they are not timed." in said
     assert "10 of 512 experts a token" in said
@@ -91,13 +95,13 @@ def test_every_model_with_attention_has_layers_to_time():
 
 def test_a_width_is_that_of_three_matrices():
     # OPT's MLP has two matrices of 768 x 3072: as heavy as three of 2,048
-    row = published.model("facebook/opt-6.7b")
+    row = row_of("facebook/opt-6.7b")
     width = step_layers.width_of(row.spec, row.config)
     assert width.dense == pytest.approx(2 / 3 * 16_384, rel=0.02)
     assert "16,384 is not that of three matrices" in width.said
     assert step_layers.width_of(row.spec, row.config, 7) == step_layers.Width(7)
     # not published: GPT-2's is four times the hidden size, of two matrices; the table of positions counts as well
-    row = published.model("openai-community/gpt2-xl")
+    row = row_of("openai-community/gpt2-xl")
     assert step_layers.width_of(row.spec, row.config).dense == pytest.approx(8 / 3 * 1600, rel=0.02)
 
 
