@@ -17,10 +17,10 @@ with frame.page(
     params=PARAMS,
 ):
     asked, apart, run_column = sections.choose()
-    cases = [vars(step.case) for step in asked if step.case]
+    cases = [vars(case) for step in asked for case in step.cases]
     payload = {"cases": cases, "device": "auto"} if cases else None
     with run_column:
-        jobs.button("decode_step", "model_step", payload, help="Time one decoder layer of these sizes on this server.")
+        jobs.button("decode_step", "model_step", payload, help="Time one decoder layer of each kind on this server.")
     jobs.panel("decode_step", sections.draw, asked, apart, address="d_kept")
     with frame.details():
         lesson.show("decode_step")

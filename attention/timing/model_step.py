@@ -1,8 +1,8 @@
 """What a decode step of a whole model costs: one decoder layer with the model's real sizes, timed, times its layers.
 
-A layer is norm, attention, norm, gated MLP (three matrices, as in Llama; arXiv:2002.05202). The embedding and the
-output head are left out. Decoding a token reads all weights and the whole cache: their shares say which of the two is
-worth shrinking, and when.
+The layer stands in ``decoder_layer.py``; its step is timed with what is fastest here and, in the same rounds, as in
+plain PyTorch. Prefill is plain PyTorch's. The embedding and the output head are left out. Decoding a token reads all
+weights and the whole cache: their shares say which of the two is worth shrinking, and when.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attention.floor import floor
-from attention.kernels import reference
-from attention.layers import GroupedQueryAttention, KVCache, attend
+from attention.kernels import native, reference
+from attention.layers import KVCache, attend
 from attention.timing import host, speed
 from attention.timing.benchmark import (
     RESERVE,
@@ -27,6 +27,7 @@ from attention.timing.benchmark import (
     resolve_device,
     tolerance,
 )
+from attention.timing.decoder_layer import DecoderLayer, OnePassAttention, attend_latent, fastest
 from attention.timing.rounds import PATIENCE, Rounds, Timed
 from attention.timing.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
 from attention.timing.step_cases import StepCase, StepResult, variants
@@ -36,24 +37,6 @@ __all__ = ["DecoderLayer", "StepCase", "StepResult", "run_steps", "variants"]
 
 PREFILL_SECONDS = 30.0
 """A prefill whose repeats would take one layer longer than this is not timed, and said so."""
-
-
-class DecoderLayer(nn.Module):
-    """Norm, attention, norm, gated MLP, each added to the residual stream."""
-
-    def __init__(self, case: StepCase) -> None:
-        super().__init__()
-        self.attention = GroupedQueryAttention(case.hidden_size, case.n_heads, case.head_dim, case.n_kv_heads)
-        self.gate = nn.Linear(case.hidden_size, case.intermediate_size, bias=False)
-        self.up = nn.Linear(case.hidden_size, case.intermediate_size, bias=False)
-        self.down = nn.Linear(case.intermediate_size, case.hidden_size, bias=False)
-        self.norms = nn.ModuleList(nn.RMSNorm(case.hidden_size) for _ in range(2))
-
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        """x [batch, query, hidden_size] -> the same shape."""
-        x = x + self.attention(self.norms[0](x), cache)
-        h = self.norms[1](x)
-        return x + self.down(nn.functional.silu(self.gate(h)) * self.up(h))
 
 
 def run_steps(
@@ -99,14 +82,18 @@ def run_steps(
 
 @dataclass
 class _Entry:
-    """A layer being timed."""
+    """A layer being timed; plain: its step as in plain PyTorch, where that is timed apart."""
 
     case: StepCase
-    layer: DecoderLayer
     error: float
     step: Timed
+    plain: Timed | None
     prefill: Timed | None
     notes: list[str]
+
+    @property
+    def timed(self) -> list[Timed]:
+        return [self.step, self.plain] if self.plain else [self.step]
 
 
 @torch.inference_mode()
@@ -125,7 +112,8 @@ def _time_set(
         if provisional:
             yield _result(entry, entries, rounds, number, [once], STILL_TIMED)
     rounds.pace.forget()
-    for _ in rounds.take([entry.step for entry in entries], seconds * len(entries), should_stop):
+    timed = [thing for entry in entries for thing in entry.timed]
+    for _ in rounds.take(timed, seconds * len(timed), should_stop):
         pass
     prefill = Rounds(device, dtype, speed.calibrate(device))
     prefills = [entry.prefill for entry in entries if entry.prefill]
@@ -151,10 +139,12 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
     layer = _random_layer(case, device)
     notes = [f"one layer timed, times {case.n_layers}; embedding and output head left out"]
     prefill = None
-    if case.prefill:
+    if case.prefill and (case.latent or case.held < case.context):
+        notes.append(f"prefill of {'latent attention' if case.latent else 'a window'} not timed")
+    elif case.prefill:
         expected_s = case.prefill_flops / rounds.pace.rate
         if expected_s * MIN_REPEATS <= PREFILL_SECONDS:
-            prompt = random_tensor((case.batch, case.context, case.hidden_size), layer.up.weight.dtype, device)
+            prompt = random_tensor((case.batch, case.context, case.hidden_size), getattr(torch, case.dtype), device)
             kept = _cache(case, device)
 
             def pass_all() -> Tensor:
@@ -167,18 +157,23 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
         else:
             notes.append(f"prefill not timed: about {duration(expected_s)} for one layer here")
     cache = _cache(case, device)
-    for part in (cache.k, cache.v):
+    for part in (cache.k,) if case.latent else (cache.k, cache.v):
         part.copy_(random_tensor(tuple(part.shape), part.dtype, device))
-    error = _check(case, cache)
+    quick, taken = fastest(layer, case)
+    notes.append(f"with {' and '.join(taken)}" if taken else "as in plain PyTorch")
+    error = _check(case, cache, isinstance(quick.attention, OnePassAttention))
     x = random_tensor((case.batch, 1, case.hidden_size), cache.k.dtype, device)
 
-    def step() -> Tensor:
-        cache.length = case.context - 1
-        return layer(x, cache)
+    def timed(one: DecoderLayer) -> Timed:
+        def step() -> Tensor:
+            cache.length = case.held - 1
+            return one(x, cache)
 
-    step()
-    timed = Timed(rounds.clock.recorded(step), case.weight_bytes + case.cache_bytes, case.decode_flops)
-    return _Entry(case, layer, error, timed, prefill, notes)
+        step()
+        return Timed(rounds.clock.recorded(step), case.weight_bytes + case.cache_bytes, case.decode_flops)
+
+    own = timed(quick)
+    return _Entry(case, error, own, timed(layer) if taken and case.plain else None, prefill, notes)
 
 
 def _prefill(case: StepCase, times: Sequence[float], rounds: Rounds) -> dict[str, Any]:
@@ -200,7 +195,8 @@ def _result(
     case, layer_s = entry.case, median(times)
     low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
     traffic = case.weight_bytes + case.cache_bytes
-    bandwidth, flops_per_s = rounds.rates([other.step for other in entries])
+    bandwidth, flops_per_s = rounds.rates([thing for other in entries for thing in other.timed])
+    plain_times = rounds.counted(entry.plain) if entry.plain and len(times) > 1 else []
     floor_s = min(layer_s, floor(traffic, case.decode_flops, bandwidth, flops_per_s).time_s)
     return StepResult(
         variant=case.variant,
@@ -226,6 +222,8 @@ def _result(
         times_s=tuple(times),
         together=number,
         unsteady=unsteady,
+        plain_times_s=tuple(plain_times),
+        plain_s=median(plain_times) * case.n_layers if plain_times else None,
     )
 
 
@@ -235,30 +233,39 @@ def _random_layer(case: StepCase, device: str) -> DecoderLayer:
         layer = DecoderLayer(case)
     layer = layer.to(getattr(torch, case.dtype)).to_empty(device=device)
     for weight in layer.parameters():
-        if weight.ndim == 2:
-            weight.copy_(random_tensor(tuple(weight.shape), weight.dtype, device)).mul_(weight.shape[1] ** -0.5)
-        else:
+        if weight.ndim == 1:
             weight.fill_(1.0)
+        else:
+            weight.copy_(random_tensor(tuple(weight.shape), weight.dtype, device)).mul_(weight.shape[1] ** -0.5)
     return layer
 
 
 def _cache(case: StepCase, device: str) -> KVCache:
     dtype = getattr(torch, case.dtype)
-    return KVCache(case.batch, case.n_kv_heads, case.context, case.head_dim, dtype, device)
+    if not case.latent:
+        return KVCache(case.batch, case.n_kv_heads, case.held, case.head_dim, dtype, device)
+    cache = KVCache(case.batch, 1, case.held, case.latent + case.rope_dim, dtype, device)
+    cache.v = cache.k[..., : case.latent]
+    return cache
 
 
-def _check(case: StepCase, cache: KVCache) -> float:
-    """Error of the layer's own attention on this cache.
+def _check(case: StepCase, cache: KVCache, one_pass: bool) -> float:
+    """Error of the attention that is timed, on this cache; `one_pass`: with the native kernel.
 
     Raises:
         RuntimeError: it is wrong beyond the tolerance.
     """
-    shape = (case.batch, case.n_kv_heads, case.n_heads // case.n_kv_heads, 1, case.head_dim)
-    q = random_tensor(shape, cache.k.dtype, str(cache.k.device.type))
-    error = relative_error(
-        attend(q, cache.k, cache.v).flatten(1, 2), reference.attention(q.flatten(1, 2), cache.k, cache.v)
-    )
-    allowed = tolerance(case.dtype, case.context, case.head_dim, q.numel())
+    k, v = cache.k, cache.v
+    q = random_tensor((case.batch, case.n_heads, 1, k.shape[-1]), k.dtype, str(k.device.type))
+    if case.latent:
+        # the reference divides by the root of what it is given, which is not the size the layer divides by
+        out = attend_latent(q.squeeze(2), k[:, 0], case.latent, q.shape[-1]).unsqueeze(2)
+    elif one_pass:
+        out = native.decode(q, k, v)
+    else:
+        out = attend(q.unflatten(1, (case.n_kv_heads, -1)), k, v).flatten(1, 2)
+    error = relative_error(out, reference.attention(q, k, v))
+    allowed = tolerance(case.dtype, case.held, q.shape[-1], q.numel())
     if error > allowed:
         raise RuntimeError(f"attention is wrong here: error {error:.1e}, allowed {allowed:.1e}")
     return error

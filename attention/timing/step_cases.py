@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import median, quantiles
 from typing import Any, Self
 
 from attention import sharing
@@ -16,7 +17,14 @@ class StepCase:
     """One decoder layer at one context and batch, timed for prefill and for decode.
 
     Attributes:
-        variant: as shown: "MHA", "GQA-8", "MQA". intermediate_size: width of the MLP a token passes through.
+        variant: as shown: "MHA", "GQA-8", "MLA", "MQA". n_layers: of the model, that are like this one.
+        intermediate_size: width of the MLP every token passes through (0: none, experts alone).
+        window: tokens the layer keeps at most; None keeps all `context`.
+        n_chosen, expert_width: experts of a token, each an MLP of this width; experts: different ones that the batch's
+            tokens choose together, which a step reads.
+        latent, rope_dim: the latent vector of MLA and its part for RoPE (0: ordinary keys and values), attended to in
+            absorbed form; q_rank: of its queries (0: not compressed); v_head_dim: of its values. n_kv_heads is 1.
+        plain: the step is also timed as in plain PyTorch.
     """
 
     variant: str
@@ -31,10 +39,37 @@ class StepCase:
     dtype: str = "bfloat16"
     device: str = "auto"
     prefill: bool = True
+    window: int | None = None
+    experts: int = 0
+    n_chosen: int = 0
+    expert_width: int = 0
+    latent: int = 0
+    rope_dim: int = 0
+    q_rank: int = 0
+    v_head_dim: int = 0
+    plain: bool = True
 
     def __post_init__(self) -> None:
-        for name, most in (("n_layers", 10_000), ("hidden_size", 2**17), ("intermediate_size", 2**20)):
+        for name, most in (("n_layers", 10_000), ("hidden_size", 2**17)):
             check_size(name, getattr(self, name), maximum=most)
+        for name in ("intermediate_size", "expert_width", "latent", "rope_dim", "q_rank"):
+            check_size(name, getattr(self, name), minimum=0, maximum=2**20)
+        for name in ("experts", "n_chosen", "v_head_dim"):
+            check_size(name, getattr(self, name), minimum=0, maximum=4096)
+        if self.window is not None:
+            check_size("window", self.window, maximum=2**24)
+        if not self.intermediate_size and not self.experts:
+            raise ValueError("intermediate_size must be at least 1 in a layer without experts, got 0")
+        if self.experts and not (1 <= self.n_chosen <= self.experts and self.expert_width):
+            raise ValueError(
+                f"n_chosen must be between 1 and experts = {self.experts} and expert_width at least 1, "
+                f"got {self.n_chosen} and {self.expert_width}"
+            )
+        if self.latent and not (self.n_kv_heads == 1 and self.v_head_dim and self.rope_dim < self.head_dim):
+            raise ValueError(
+                "a latent layer must have n_kv_heads 1, a v_head_dim and a rope_dim below its head_dim, got "
+                f"{self.n_kv_heads}, {self.v_head_dim} and {self.rope_dim}"
+            )
         for name, most in (("n_heads", 1024), ("n_kv_heads", 1024), ("head_dim", 1024), ("batch", 4096)):
             check_size(name, getattr(self, name), maximum=most)
         check_size("context", self.context, maximum=2**24)
@@ -57,15 +92,37 @@ class StepCase:
 
     @property
     def compared_with(self) -> tuple[Any, ...]:
-        """Steps that are equal but for how heads are shared are timed in the same rounds."""
-        return (self.n_layers, self.hidden_size, self.intermediate_size, self.n_heads, self.head_dim,
-                self.context, self.batch, self.dtype, self.device, self.prefill)  # fmt: skip
+        """Steps of one model at one load are timed in the same rounds, whatever their sharing and kind of layer."""
+        return self.hidden_size, self.context, self.batch, self.dtype, self.device
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells a step from the others of a run, as its result says it too."""
+        return (self.variant, self.context, self.batch, self.dtype, self.n_layers, self.weight_bytes, self.cache_bytes)
+
+    @property
+    def held(self) -> int:
+        """Tokens the layer keeps of each sequence, the newest among them."""
+        return self.context if self.window is None else min(self.context, self.window)
 
     @property
     def n_weights(self) -> int:
-        """Parameters of the layer's matrices and norms."""
-        projections = 2 * self.hidden_size * self.head_dim * (self.n_heads + self.n_kv_heads)
-        return projections + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
+        """Parameters of the layer's matrices and norms, of its experts those that are read; without the router."""
+        return self._attention_weights + self._mlp_weights(self.experts) + 2 * self.hidden_size
+
+    @property
+    def _attention_weights(self) -> int:
+        hidden, heads = self.hidden_size, self.n_heads
+        if not self.latent:
+            return 2 * hidden * self.head_dim * (heads + self.n_kv_heads)
+        queries = heads * self.head_dim
+        down = hidden * (self.latent + self.rope_dim)
+        up = self.latent * heads * (self.head_dim - self.rope_dim + self.v_head_dim)
+        asked = self.q_rank * (hidden + queries) if self.q_rank else hidden * queries
+        return asked + down + up + heads * self.v_head_dim * hidden
+
+    def _mlp_weights(self, experts: int) -> int:
+        return 3 * self.hidden_size * (self.intermediate_size + experts * self.expert_width)
 
     @property
     def weight_bytes(self) -> int:
@@ -73,26 +130,39 @@ class StepCase:
 
     @property
     def cache_bytes(self) -> int:
-        """K and V of one layer, all sequences, with the newest token."""
-        return 2 * self.batch * self.n_kv_heads * self.context * self.head_dim * DTYPES[self.dtype]
+        """What one layer keeps, all sequences, with the newest token."""
+        each = self.latent + self.rope_dim if self.latent else 2 * self.n_kv_heads * self.head_dim
+        return self.batch * self.held * each * DTYPES[self.dtype]
+
+    @property
+    def _attended_flops(self) -> int:
+        """Multiply-adds of one new token with each token held."""
+        return self.n_heads * (2 * self.latent + self.rope_dim if self.latent else 2 * self.head_dim)
+
+    @property
+    def _passed_weights(self) -> int:
+        """Parameters one token passes through."""
+        return self._attention_weights + self._mlp_weights(self.n_chosen) + 2 * self.hidden_size
 
     @property
     def decode_flops(self) -> int:
         """One token of each sequence through the layer."""
-        return 2 * self.batch * (self.n_weights + 2 * self.n_heads * self.head_dim * self.context)
+        return 2 * self.batch * (self._passed_weights + self._attended_flops * self.held)
 
     @property
     def prefill_flops(self) -> int:
         pairs = self.context * (self.context + 1) // 2
-        return 2 * self.batch * (self.n_weights * self.context + 2 * self.n_heads * self.head_dim * pairs)
+        return 2 * self.batch * (self._passed_weights * self.context + self._attended_flops * pairs)
 
     @property
     def memory_bytes(self) -> int:
         """What timing it allocates at most."""
-        widest = max(self.hidden_size, self.intermediate_size, self.n_heads * self.head_dim)
+        widest = max(
+            self.hidden_size, self.intermediate_size, self.expert_width, self.n_heads * (self.latent + self.head_dim)
+        )
         activations = self.batch * (self.context if self.prefill else 1) * widest * 6 * DTYPES[self.dtype]
-        scores = 12 * self.batch * self.n_heads * self.context
-        check = check_bytes(self.n_heads, self.n_kv_heads, self.head_dim, self.context)
+        scores = 12 * self.batch * self.n_heads * self.held
+        check = check_bytes(self.n_heads, self.n_kv_heads, self.head_dim + self.latent, self.held)
         return self.weight_bytes + 2 * self.cache_bytes + activations + scores + check
 
 
@@ -111,6 +181,8 @@ class StepResult:
         error: of the attention against float64, divided by the reference's root mean square.
         times_s, prefill_times_s: seconds of one layer in each counted round, in order.
         together: results of one run with the same number were timed in the same rounds.
+        plain_times_s: the layer's step as in plain PyTorch, in the same rounds; empty where it was not timed apart.
+        plain_s: its median times n_layers; None likewise.
         unsteady, prefill_unsteady: why nothing may be concluded from the time, in words; empty if it is steady.
     """
 
@@ -139,12 +211,19 @@ class StepResult:
     together: int = 0
     unsteady: str = ""
     prefill_unsteady: str = ""
+    plain_times_s: tuple[float, ...] = ()
+    plain_s: float | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """As of the StepCase that was timed."""
+        return (self.variant, self.context, self.batch, self.dtype, self.n_layers, self.weight_bytes, self.cache_bytes)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """What `to_json` wrote, as it comes from the worker."""
         known = dict(values)
-        for name in ("times_s", "prefill_times_s"):
+        for name in ("times_s", "prefill_times_s", "plain_times_s"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)
 
@@ -155,3 +234,55 @@ class StepResult:
 def variants(n_heads: int, n_kv_heads: int) -> tuple[tuple[str, int], ...]:
     """MHA, the model's own sharing, MQA: (name, n_kv_heads), without doubles."""
     return tuple((sharing.name(n_heads, n), n) for n in sorted({n_heads, n_kv_heads, 1}, reverse=True))
+
+
+def summed(parts: Sequence[StepResult]) -> StepResult:
+    """The step of all kinds of layer together, each times its layers, as one result whose layer is the mean one.
+
+    Rounds are added up where all were taken in the same ones; elsewhere nothing may be concluded from the sum.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first, n_layers = parts[0], sum(part.n_layers for part in parts)
+
+    def mean(each: Sequence[float]) -> float:
+        return sum(part.n_layers * value for part, value in zip(parts, each, strict=True)) / n_layers
+
+    def rounds(name: str) -> tuple[float, ...]:
+        times = [getattr(part, name) for part in parts]
+        apart = len({part.together for part in parts}) > 1 or len({len(t) for t in times}) > 1
+        return () if apart else tuple(mean(each) for each in zip(*times, strict=True))
+
+    times, plain = rounds("times_s"), rounds("plain_times_s")
+    unsteady = next((part.unsteady for part in parts if part.unsteady), "")
+    if not times:
+        unsteady = unsteady or "its kinds of layer were not timed in the same rounds"
+    layer_s = median(times) if times else mean([part.layer_s for part in parts])
+    low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
+    floor_s = min(layer_s, mean([part.floor_s for part in parts]))
+    prefills = [part.layer_prefill_s for part in parts if part.layer_prefill_s is not None]
+    prefill = mean(prefills) if len(prefills) == len(parts) else None
+    weights, cache = (round(mean([getattr(part, name) for part in parts])) for name in ("weight_bytes", "cache_bytes"))
+    return replace(
+        first,
+        n_layers=n_layers,
+        layer_s=layer_s,
+        iqr_s=high - low,
+        token_s=layer_s * n_layers,
+        tokens_per_s=first.batch / (layer_s * n_layers),
+        layer_prefill_s=prefill,
+        prefill_s=None if prefill is None else prefill * n_layers,
+        weight_bytes=weights,
+        cache_bytes=cache,
+        cache_share=cache / (cache + weights),
+        floor_s=floor_s,
+        times_floor=layer_s / floor_s,
+        error=max(part.error for part in parts),
+        note="; ".join(f"{part.n_layers} layers: {part.note}" for part in parts),
+        times_s=times,
+        prefill_times_s=rounds("prefill_times_s") if prefill is not None else (),
+        unsteady=unsteady,
+        prefill_unsteady=next((part.prefill_unsteady for part in parts if part.prefill_unsteady), ""),
+        plain_times_s=plain,
+        plain_s=median(plain) * n_layers if plain else None,
+    )

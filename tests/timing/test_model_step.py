@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from attention.jobs import model_step as job
+from attention.kernels import compiled
 from attention.layers import KVCache
-from attention.timing import model_step
+from attention.timing import decoder_layer, model_step
 from attention.timing.model_step import (
     DecoderLayer,
     StepCase,
@@ -45,6 +46,93 @@ def test_prefill_then_decode_equals_one_pass() -> None:
     cache = KVCache(2, 2, 17, 10, torch.float64)
     parts = [layer(part, cache) for part in x.split((11, 1, 5), dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), layer(x), rtol=0, atol=1e-12)
+
+
+KINDS = {
+    "all tokens": StepCase("GQA-3", 5, 44, 34, 6, 3, 16, 37, 2, "float32", "cpu"),
+    "a window": StepCase("GQA-2", 5, 44, 34, 6, 2, 16, 37, 1, "float32", "cpu", window=11),
+    "experts": StepCase(
+        "MQA", 5, 44, 14, 6, 1, 16, 13, 3, "float32", "cpu", False, experts=5, n_chosen=2, expert_width=26
+    ),
+    "a latent": StepCase(
+        "MLA", 5, 44, 34, 6, 1, 22, 17, 2, "float32", "cpu", latent=30, rope_dim=10, q_rank=20, v_head_dim=14
+    ),
+}
+
+
+@pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fastest_layer_computes_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_layer, "_products_are_quicker", lambda linears, case: True)
+    case = KINDS[kind]
+    with torch.inference_mode():
+        layer = model_step._random_layer(case, "cpu")
+        assert case.n_weights == sum(p.numel() for p in layer.parameters())
+        quick, taken = decoder_layer.fastest(layer, case)
+        assert ("native attention" in taken) == (kind != "a latent")
+        assert "native matrix-vector products" in taken
+        x, outs = torch.randn(case.batch, 1, case.hidden_size), []
+        for one in (layer, quick):
+            cache = model_step._cache(case, "cpu")
+            torch.manual_seed(7)
+            cache.k.normal_()
+            if not case.latent:
+                cache.v.normal_()
+            cache.length = case.held - 1
+            outs.append(one(x, cache))
+            assert cache.length == case.held
+    torch.testing.assert_close(outs[1], outs[0], rtol=1e-4, atol=1e-4)
+
+
+def test_experts_are_met_equally_often() -> None:
+    chosen = decoder_layer.Experts(KINDS["experts"]).chosen
+    assert sorted(s for sequences in chosen for s in sequences) == [0, 0, 1, 1, 2, 2]
+    assert max(map(len, chosen)) - min(map(len, chosen)) <= 1
+
+
+def test_absorbed_attention_is_that_of_the_expanded_heads() -> None:
+    """Keys and values made for each head from the latent vectors give the same."""
+    case = KINDS["a latent"]
+    layer = decoder_layer.LatentAttention(case).double()
+    with torch.inference_mode():
+        for parameter in layer.parameters():
+            parameter.normal_()
+        x, cache = torch.randn(2, 17, 44, dtype=torch.float64), model_step._cache(case, "cpu")
+        cache.k = torch.zeros(2, 1, 17, 40, dtype=torch.float64)
+        out = torch.cat([layer(token, cache) for token in x.split(1, dim=1)], 1)
+        held, latent = cache.k[:, 0], cache.k[:, 0, :, :30]
+        k = torch.cat((latent.unsqueeze(1) @ layer.k_up.mT, held[:, None, :, 30:].expand(2, 6, 17, 10)), -1)
+        q = decoder_layer.split_heads(layer.q_b(layer.q_a(x)), 6)
+        q = torch.cat((q[..., :12], decoder_layer.rotate(q[..., 12:], 0)), -1)
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            q, k, latent.unsqueeze(1) @ layer.v_up, is_causal=True
+        )
+        torch.testing.assert_close(out, layer.o_proj(decoder_layer.merge_heads(attended.unsqueeze(1))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_layer_is_timed(kind: str) -> None:
+    (result,) = run_steps([KINDS[kind]], seconds_per_case=0.01)
+    case = KINDS[kind]
+    assert result.key == case.key
+    assert result.cache_bytes == 4 * case.batch * {"all tokens": 37 * 96, "a window": 11 * 64, "experts": 13 * 32}.get(
+        kind, 17 * 40
+    )
+    assert (result.prefill_s is None) == (kind != "all tokens")
+    if result.plain_s is not None:
+        assert len(result.plain_times_s) == len(result.times_s)
+        assert "with native" in result.note
+
+
+def test_kinds_that_contradict_themselves_are_refused() -> None:
+    for changes, message in (
+        ({"intermediate_size": 0}, "intermediate_size must be at least 1"),
+        ({"experts": 2, "expert_width": 3}, "n_chosen must be between 1 and experts = 2"),
+        ({"latent": 8, "n_kv_heads": 2}, "a latent layer must have n_kv_heads 1"),
+        ({"window": 0}, "window must be between 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(TINY, **changes)  # type: ignore[arg-type]
 
 
 def test_a_step_is_consistent() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from attention.kernels.case import DTYPES
-from attention.timing import step_view
+from attention.timing import step_layers, step_view
 from attention.timing.step_cases import StepResult
 from attention.units import binary_bytes, duration, significant, tokens
 from ui import controls, frame, jobs, lesson, measured, model_weights, params
@@ -41,11 +41,9 @@ def choose() -> tuple[tuple[step_view.Step, ...], str, Any]:
         typed = st.number_input(
             "MLP width (0: as published)", 0, 2**20, key="d_width", help="Width of the MLP a token passes through."
         )
-    width = int(typed) or step_view.mlp_width(model.config)
-    if not width:
-        raise ValueError("the MLP's width is not known for this model: type it under More")
     spec = model_weights.if_known(model)
-    apart = [step_view.timed_apart(spec)]
+    width = step_layers.width_of(spec, model.config, int(typed))
+    apart = [step_layers.timed_apart(spec, width)]
     if spec.parameters is None:
         apart.insert(0, "How many parameters this model has is not known: the weights are those of the timed layers.")
     return step_view.steps(spec, width, contexts, batches, dtype, "auto"), " ".join(filter(None, apart)), columns[5]
@@ -87,11 +85,13 @@ def table(rows: Sequence[step_view.StepRow]) -> None:
         "Cache read": [binary_bytes(row.cache_bytes) for row in rows],
         "Cache's share": [100 * row.cache_share for row in rows],
         "Weights timed": [binary_bytes(row.timed_bytes) if row.timed_bytes else None for row in rows],
+        "Cache timed": [binary_bytes(row.timed_cache_bytes) if row.timed_cache_bytes else None for row in rows],
     }
     if any(row.result for row in rows):
         found = [row.result for row in rows]
         columns |= {
             "Layers per token (ms)": [r.token_s * 1e3 if r else None for r in found],
+            "In plain PyTorch (ms)": [r.plain_s * 1e3 if r and r.plain_s is not None else None for r in found],
             "Tokens/s of layers": [r.tokens_per_s if r else None for r in found],
             "Prefill (s)": [r.prefill_s if r else None for r in found],
             "× floor": [r.times_floor if r else None for r in found],
@@ -105,7 +105,13 @@ def table(rows: Sequence[step_view.StepRow]) -> None:
         column_config={
             "Cache's share": number(format="%.1f %%"),
             "Weights timed": st.column_config.TextColumn(
-                help="Of the layers, one timed and multiplied; the output head is not timed."
+                help="Of the layers, one of each kind timed and multiplied; the output head is not timed."
+            ),
+            "Cache timed": st.column_config.TextColumn(
+                help="What the timed layers read of the cache; a cache that several layers read counts for each."
+            ),
+            "In plain PyTorch (ms)": number(
+                format="%.1f", help="The same layers with PyTorch's matrix products alone, in the same rounds."
             ),
             "Layers per token (ms)": number(format="%.1f"),
             "Tokens/s of layers": number(format="%.2f"),

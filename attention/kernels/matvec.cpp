@@ -1,0 +1,172 @@
+// Weights times a few vectors for a processor: each weight is read once, in the order it lies, at the memory's rate.
+//
+// Compiled by attention/kernels/matvec.py; called through C, so that no headers but these are needed.
+//
+// Every thread takes a run of rows, a few rows at a time; each weight is widened to float32 in a register and meets all
+// vectors there. Sums are float32. Blocks of four bits are ggml's Q4_0 and Q4_1: 32 columns, a scale (and a minimum) in
+// float16, then 16 bytes whose lower halves are the first 16 columns (ggml-common.h). Where the processor has the
+// instruction they multiply whole numbers: a block's 32 numbers of a vector rounded to 16 bits of the largest.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+#include <omp.h>
+#include "registers.h"
+#include "nibbles.h"
+
+namespace {
+
+// Rows taken together: as many sums as find room in the registers.
+constexpr int rows_of(int vectors) {
+    const int room = LANES == 16 ? 16 : 8;
+    return vectors * 4 <= room ? 4 : vectors * 2 <= room ? 2 : 1;
+}
+
+// Weights of one number each: float32, bfloat16, float16, int8.
+template <class T> struct Dense {
+    static int64_t row_bytes(int64_t columns) { return columns * sizeof(T); }
+    template <int R, int V> static void rows(const char* w, int64_t stride, int64_t columns, const Vectors& with, float (&out)[R][V]) {
+        constexpr int PER_LINE = 64 / sizeof(T), REGISTERS = PER_LINE / LANES;
+        const int64_t bytes = row_bytes(columns);
+        Floats sums[R][V]{};
+        int64_t c = 0;
+        for (; c + PER_LINE <= columns; c += PER_LINE) {
+            for (int r = 0; r < R; r++) ahead(w + r * stride, c * sizeof(T), bytes, R * stride);
+            for (int i = 0; i < REGISTERS; i++) step<R, V>(w, stride, c + i * LANES, with, sums);
+        }
+        for (; c + LANES <= columns; c += LANES) step<R, V>(w, stride, c, with, sums);
+        if (c < columns) {  // the rest of each row, filled up with zeros
+            T rest[R][LANES]{};
+            for (int r = 0; r < R; r++) std::memcpy(rest[r], w + r * stride + c * sizeof(T), (columns - c) * sizeof(T));
+            const char* from = (const char*)rest - c * (int64_t)sizeof(T);
+            step<R, V>(from, sizeof rest[0], c, with, sums);
+        }
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) out[r][v] = sum(sums[r][v]);
+    }
+    template <int R, int V> static inline void step(const char* w, int64_t stride, int64_t c, const Vectors& with, Floats (&sums)[R][V]) {
+        Floats weights[R];
+        for (int r = 0; r < R; r++) weights[r] = held(floats((const T*)(w + r * stride) + c));
+        for (int v = 0; v < V; v++) {
+            const Floats x = held(floats(&with.x[v * with.stride + c]));
+            for (int r = 0; r < R; r++) sums[r][v] += weights[r] * x;
+        }
+    }
+};
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+// Weights and vectors both bfloat16, where the processor multiplies pairs of them and adds up in float32.
+#define PAIRS 1
+struct Pairs {
+    static int64_t row_bytes(int64_t columns) { return columns * 2; }
+    template <int R, int V> static void rows(const char* w, int64_t stride, int64_t columns, const Vectors& with, float (&out)[R][V]) {
+        const int64_t bytes = row_bytes(columns);
+        __m512 sums[R][V];
+        for (auto& row : sums)
+            for (auto& one : row) one = _mm512_setzero_ps();
+        int64_t c = 0;
+        const auto step = [&](const char* from, int64_t apart) {
+            __m512i weights[R];
+            for (int r = 0; r < R; r++) weights[r] = _mm512_loadu_si512(from + r * apart + 2 * c);
+            for (int v = 0; v < V; v++) {
+                const __m512i x = _mm512_loadu_si512(&with.halves[v * with.stride + c]);
+                for (int r = 0; r < R; r++) sums[r][v] = _mm512_dpbf16_ps(sums[r][v], (__m512bh)weights[r], (__m512bh)x);
+            }
+        };
+        for (; c + 32 <= columns; c += 32) {
+            for (int r = 0; r < R; r++) ahead(w + r * stride, 2 * c, bytes, R * stride);
+            step(w, stride);
+        }
+        if (c < columns) {
+            uint16_t rest[R][32]{};
+            for (int r = 0; r < R; r++) std::memcpy(rest[r], w + r * stride + 2 * c, 2 * (columns - c));
+            step((const char*)rest - 2 * c, sizeof rest[0]);
+        }
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) out[r][v] = sum((Floats)sums[r][v]);
+    }
+};
+#endif
+
+inline void put(float* to, float x) { *to = x; }
+inline void put(bfloat16* to, float x) {  // to the nearest, ties to even
+    if (x != x) { to->bits = 0x7fc0; return; }
+    const auto bits = load<uint32_t>(&x);
+    to->bits = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+inline float widened(const float* x) { return *x; }
+inline float widened(const bfloat16* x) {
+    const uint32_t bits = (uint32_t)x->bits << 16;
+    return load<float>(&bits);
+}
+
+struct Sizes { int64_t rows, columns, stride; int vectors, threads; };
+
+// y[vector][row] = scales[row] * weights[row] · x[vector]; `stride` bytes lie between the beginnings of two rows.
+template <class Kind, int V, class X>
+void multiply(const char* w, const float* scales, const Vectors& with, X* y, const Sizes& s) {
+    constexpr int R = rows_of(V);
+    const auto some = [&](int64_t row, auto size) {
+        constexpr int N = decltype(size)::value;
+        float out[N][V];
+        Kind::template rows<N, V>(w + row * s.stride, s.stride, s.columns, with, out);
+        for (int r = 0; r < N; r++)
+            for (int v = 0; v < s.vectors; v++) put(y + v * s.rows + row + r, out[r][v] * (scales ? scales[row + r] : 1.f));
+    };
+#pragma omp parallel num_threads(s.threads)
+    {
+        const int64_t n = omp_get_num_threads(), t = omp_get_thread_num(), tiles = (s.rows + R - 1) / R;
+        const int64_t end = std::min(s.rows, tiles * (t + 1) / n * R);
+        int64_t row = tiles * t / n * R;
+        for (; row + R <= end; row += R) some(row, Size<R>());
+        for (; row < end; row++) some(row, Size<1>());
+    }
+}
+
+template <class Kind, class X>
+void in_registers(const void* w, const float* scales, const X* x, X* y, const Sizes& s) {
+    const int vectors = s.vectors > 4 ? 8 : s.vectors > 2 ? 4 : s.vectors;
+    Vectors with;
+    with.stride = (s.columns + GROUP * BLOCK - 1) / (GROUP * BLOCK) * (GROUP * BLOCK);
+#ifdef PAIRS
+    if constexpr (std::is_same_v<Kind, Pairs>) {
+        with.halves.assign(vectors * with.stride, 0);
+        for (int v = 0; v < s.vectors; v++) std::memcpy(&with.halves[v * with.stride], x + v * s.columns, 2 * s.columns);
+    } else
+#endif
+    {
+        with.x.assign(vectors * with.stride, 0.f);
+        for (int v = 0; v < s.vectors; v++)
+            for (int64_t c = 0; c < s.columns; c++) with.x[v * with.stride + c] = widened(x + v * s.columns + c);
+    }
+    if constexpr (std::is_same_v<Kind, Blocks<false>> || std::is_same_v<Kind, Blocks<true>>) Kind::prepare(with);
+    const char* weights = (const char*)w;
+    switch (vectors) {
+        case 1: return multiply<Kind, 1>(weights, scales, with, y, s);
+        case 2: return multiply<Kind, 2>(weights, scales, with, y, s);
+        case 4: return multiply<Kind, 4>(weights, scales, with, y, s);
+        default: return multiply<Kind, 8>(weights, scales, with, y, s);
+    }
+}
+
+}  // namespace
+
+// x [vectors, columns] and y [vectors, rows] lie row after row.
+#define MATVEC(name, Kind, X)                                                                                            \
+    extern "C" void name(const void* w, const void* scales, const void* x, void* y, int64_t rows, int64_t columns,       \
+                         int64_t stride, int vectors, int threads) {                                                     \
+        in_registers<Kind, X>(w, (const float*)scales, (const X*)x, (X*)y, {rows, columns, stride, vectors, threads});   \
+    }
+MATVEC(float32_float32, Dense<float>, float)
+MATVEC(bfloat16_float32, Dense<bfloat16>, float)
+#ifdef PAIRS
+MATVEC(bfloat16_bfloat16, Pairs, bfloat16)
+#else
+MATVEC(bfloat16_bfloat16, Dense<bfloat16>, bfloat16)
+#endif
+MATVEC(float16_float32, Dense<float16>, float)
+MATVEC(int8_float32, Dense<int8_t>, float)
+MATVEC(q4_0_float32, Blocks<false>, float)
+MATVEC(q4_1_float32, Blocks<true>, float)
