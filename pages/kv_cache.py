@@ -32,7 +32,7 @@ PARAMS = (
 with frame.page(
     "kv_cache",
     title="KV cache",
-    lead="Pick a model and move the context: what its cache needs, byte for byte, and where every byte comes from.",
+    lead="Pick a model and move the context: what its cache of keys and values needs, byte for byte.",
     params=PARAMS,
 ):
     model, load, axes = sections.controls_bar(AXES)
