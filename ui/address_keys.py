@@ -17,6 +17,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "why_users_*": ("batch",),
     "h_kv_pick": ("h_kv",),
     "spec_kv_pick": ("spec_kv",),
+    "e_kv_pick": ("e_kv",),
     "code_kv_pick": ("code_kv",),
     "config_text": ("config",),
     "parameters_pick": ("parameters",),
@@ -60,6 +61,7 @@ TRANSIENT: dict[str, str] = {
     "decode": "an animation: it begins anew for everybody",
     "headshare_head_map": "lights up what the pointer is on",
     "headshare_bars": "only draws",
+    "headshare_big_number": "only draws",
 }
 """Control, or component -> why it is no part of the view that an address restores."""
 

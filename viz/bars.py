@@ -44,10 +44,14 @@ def _sharing_color(label: str) -> str:
     return SHARING_COLORS.get(label.partition("-")[0], ACCENT_MID)
 
 
-def ends(rows: Sequence[Variant]) -> tuple[Bar, ...]:
-    """Cache bytes of MHA, the model and MQA."""
+def ends(rows: Sequence[Variant], shown: Variant | None = None) -> tuple[Bar, ...]:
+    """Cache bytes of MHA, the model and MQA; `shown` is written bold, the model itself unless told."""
+
+    def bold(row: Variant) -> bool:
+        return row.is_model if shown is None else row == shown
+
     return tuple(
-        Bar(row.label, binary_bytes(row.state_bytes), row.state_bytes, _sharing_color(row.label), own=row.is_model)
+        Bar(row.label, binary_bytes(row.state_bytes), row.state_bytes, _sharing_color(row.label), own=bold(row))
         for row in rows
     )
 

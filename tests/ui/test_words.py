@@ -20,6 +20,7 @@ PAGES = tuple(page for page in FILES if page != "about")  # reference text: sour
 VIEWS: tuple[dict[str, str], ...] = ({}, {"model": "deepseek-ai/DeepSeek-V3"}, {"model": "google/gemma-3-27b-pt"})
 DRAWN = ("headshare_bars", "headshare_head_map", "headshare_decode_animation")
 """Components of ours that draw; the others are controls and links."""
+MARKUP = re.compile(r"<style.*?</style>|<[^>]*>|`[^`]*`", re.DOTALL)
 FIGURE_TEXTS = re.compile(r'"(?:text|name|title)":"([^"\\]*)"')
 
 
@@ -32,9 +33,8 @@ def texts(at: AppTest) -> list[str]:
             read.append(" ".join(FIGURE_TEXTS.findall(proto.spec)))
         if item.type == "bidi_component" and proto.component_name in DRAWN:
             read.append(proto.json)
-        for name in ("body", "label", "delta", "help"):
-            if isinstance(value := getattr(proto, name, None), str):
-                read.append(html.unescape(re.sub(r"<style.*?</style>|<[^>]*>|`[^`]*`", " ", value, flags=re.DOTALL)))
+        own = (getattr(proto, name, None) for name in ("body", "label", "delta", "help"))
+        read += [html.unescape(MARKUP.sub(" ", value)) for value in own if isinstance(value, str)]
         read += [str(option) for option in getattr(proto, "options", ()) if isinstance(option, str)]
     return [text for text in read if text.strip()]
 

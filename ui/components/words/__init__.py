@@ -1,5 +1,5 @@
-"""The words that a page uses, spelt out under its title; each tells its meaning to pointer, touch and keyboard, there and
-wherever it stands in the page's text."""
+"""The words that a page uses, spelt out under its title; each tells its meaning to pointer, touch and keyboard, there
+and wherever it stands in the page's text."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ _component = component(
 def _data(page: str) -> dict[str, Any]:
     items, known = [], {}
     for word in glossary.of_page(page):
-        spelt = f" {html.escape(word.long)}" if word.long else ""
-        items.append(
-            f'<button type="button" data-word="{html.escape(word.short)}"><b>{html.escape(word.short)}</b>{spelt}</button>'
-        )
+        short, spelt = html.escape(word.short), f" {html.escape(word.long)}" if word.long else ""
+        items.append(f'<button type="button" data-word="{short}"><b>{short}</b>{spelt}</button>')
         for form in word.forms:
             known[form] = [word.short, word.long, word.says]
     return {"items": "".join(items), "known": known}
