@@ -1,5 +1,5 @@
-"""One large number with what it is and what it is compared with, as ``st.metric`` draws it. It follows the head map while
-that passes through the ways to share on arrival."""
+"""One large number, with what it is and what it is compared with, as ``st.metric`` draws it. It follows the head map
+while that passes through the ways to share on arrival."""
 
 from __future__ import annotations
 
