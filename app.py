@@ -6,6 +6,7 @@ from attention.memory.counterfactuals import ends
 from ui import controls, frame, params
 from ui.components.head_map import head_map
 from ui.sections import explore as sections
+from ui.sections.waterfall import why_so_small
 
 with frame.page(
     "explore",
@@ -30,3 +31,6 @@ with frame.page(
         sections.words(layer, rows, shown)
         with frame.guard():
             sections.timing(layer, load)
+        with frame.guard():
+            # where more than shared heads is at work
+            why_so_small(model.spec, load, key="e_waterfall", at_least=3)
