@@ -62,6 +62,9 @@ TRANSIENT: dict[str, str] = {
     "decode": "an animation: it begins anew for everybody",
     "headshare_head_map": "lights up what the pointer is on",
     "headshare_bars": "only draws",
+    "headshare_latent": "a picture in steps: it begins anew for everybody",
+    "headshare_recompute": "a picture in steps: it begins anew for everybody",
+    "headshare_windows": "a picture in steps: it begins anew for everybody",
     "headshare_big_number": "only draws",
 }
 """Control, or component -> why it is no part of the view that an address restores."""

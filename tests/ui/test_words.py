@@ -18,7 +18,13 @@ from ui.components.navigation import NAVIGATION, ROOT
 FILES = {key: file for _, entries in NAVIGATION for key, file, _ in entries if (ROOT / file).exists()}
 PAGES = tuple(page for page in FILES if page != "about")  # reference text: sources, limits, licence
 VIEWS: tuple[dict[str, str], ...] = ({}, {"model": "deepseek-ai/DeepSeek-V3"}, {"model": "google/gemma-3-27b-pt"})
-DRAWN = ("headshare_bars", "headshare_head_map", "headshare_decode_animation")
+DRAWN = (
+    "headshare_bars",
+    "headshare_head_map",
+    "headshare_decode_animation",
+    "headshare_recompute",
+    "headshare_windows",
+)
 """Components of ours that draw; the others are controls and links."""
 MARKUP = re.compile(r"<style.*?</style>|<[^>]*>|`[^`]*`", re.DOTALL)
 FIGURE_TEXTS = re.compile(r'"(?:text|name|title)":"([^"\\]*)"')

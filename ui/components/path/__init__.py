@@ -40,7 +40,7 @@ PATH: tuple[Stop, ...] = (
     ),
     Stop("heads", "One token through one layer, in four steps.", (("h_step", "1"),)),
     Stop("spectrum", "One slider from a K/V head for each query head to one for all.", (_LONG,)),
-    Stop("other_ways", "A latent vector, windows and shared layers: how else a cache gets small."),
+    Stop("other_ways", "Windows, latent vectors and shared layers: how else a cache gets small.", (_GEMMA, _LONG)),
     Stop("code", "The few lines in which the three classes differ.", (("code_step", "MQA → GQA"),)),
     Stop("real_model", "The same on a real model, as it writes."),
     Stop("heads_learn", "What the heads of small trained models look at."),
