@@ -40,10 +40,11 @@ def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan
     """
     if plan.fits:
         return ()
-    ways = []
-    for what, formats in (("kv_dtype", CACHE_FORMATS), ("weight_dtype", WEIGHT_FORMATS)):
-        for name in formats:
-            other = replace(setup, **{what: name})
+    ways: list[Way] = []
+    caches = [("kv_dtype", name, replace(setup, kv_dtype=name)) for name in CACHE_FORMATS]
+    weights = [("weight_dtype", name, replace(setup, weight_dtype=name)) for name in WEIGHT_FORMATS]
+    for formats in (caches, weights):
+        for what, name, other in formats:
             if _smaller(spec, setup, other, context) and fit.fits(spec, other, context, batch):
                 ways.append(Way(what, name, fit.largest_batch(spec, other, context)))
                 break

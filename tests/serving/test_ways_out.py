@@ -1,6 +1,7 @@
 """Every way out is enough by itself, and asks for no more than is needed."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -25,23 +26,24 @@ def test_each_is_enough_by_itself_and_the_numbers_are_the_last_that_are(context,
     ways = found(LLAMA_70B, FOUR, context, batch)
     assert ways
     for way in ways.values():
-        load = {"context": context, "batch": batch}
-        setup = FOUR
+        load: dict[str, Any] = {"context": context, "batch": batch}
+        setup, value = FOUR, cast(Any, way.value)
         if way.what in load:
-            load[way.what] = way.value
+            load[way.what] = value
         else:
-            setup = replace(FOUR, **{way.what: way.value})
+            setup = replace(FOUR, **{way.what: value})
         assert fit.fits(LLAMA_70B, setup, **load), way
         if way.what != "context":
             assert fit.fits(LLAMA_70B, setup, context, way.largest_batch)
             assert not fit.fits(LLAMA_70B, setup, context, way.largest_batch + 1)
         else:
-            assert not fit.fits(LLAMA_70B, setup, way.value + 1, batch)
+            assert not fit.fits(LLAMA_70B, setup, value + 1, batch)
 
 
 def test_by_hand():
     # 4 L40S: usable 43.2 GB less 1 GiB and 35.3 GB of weights on each; a token of 80 layers is 80 KiB on each of 4
     ways = found(LLAMA_70B, FOUR, 16_384, 8)
+    assert LLAMA_70B.n_parameters
     left = 48 * 10**9 * 9 // 10 - 2**30 - -(-LLAMA_70B.n_parameters * 2 // 4)
     per_token = 80 * 2 * 2 * 128 * 2
     assert ways["batch"].value == left // (16_384 * per_token)
