@@ -14,6 +14,7 @@ from ui.components.component import component
 _component = component(
     Path(__file__).parent,
     html='<div class="hs-words" role="group" aria-label="Words on this page"></div>'
+    '<p class="hs-words-paper" aria-hidden="true"></p>'
     '<div class="hs-word" id="hs-word" role="tooltip" hidden></div>',
     apart=False,
 )

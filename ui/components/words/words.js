@@ -111,6 +111,7 @@ export default function ({ parentElement, data }) {
   if (list.shown !== data.items) {
     list.innerHTML = list.shown = data.items; // written by the server, escaped there
     page.known = data.known;
+    parentElement.querySelector(".hs-words-paper").textContent = [...list.children].map((word) => word.textContent).join(" · ");
     const forms = Object.keys(data.known).sort((a, b) => b.length - a.length).map(escape);
     page.pattern = new RegExp(`(?<![\\w/-])(?:${forms.join("|")})(?![\\w/])`, "g");
     for (const word of list.children) {
