@@ -34,7 +34,6 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("fit", "pages/fit.py", "What fits"),
             ("engines", "pages/engines.py", "Engines"),
             ("accuracy", "pages/accuracy.py", "Accuracy"),
-            ("engines", "pages/engines.py", "Engines"),
         ),
     ),
     (
