@@ -18,6 +18,7 @@ PARAMS = (
     params.number("f_reserve", 1.0, 0, 64),
     params.integer("f_page", PAGE_TOKENS, 1, 2**16),
     params.choice("f_pool", WINDOW_POOLS, "own"),
+    params.number("f_price", 0.0, 0, sections.MAX_PRICE),
 )
 
 with frame.page(
@@ -29,6 +30,7 @@ with frame.page(
     model, spec, chosen, context, batch = sections.choose()
     setup = Setup(**chosen, **sections.current_assumptions())
     plan = serving.plan(spec, setup, context, batch)
+    sections.verdict(plan, spec, setup, context, batch)
     sections.metrics(plan, spec, setup, context, batch)
     frame.chart(
         figures.plot_fit_map(serving.fit_map(spec, setup, context, batch)),

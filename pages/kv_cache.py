@@ -16,6 +16,7 @@ from attention.memory.load import MAX_CONTEXT
 from ui import frame, model_weights, params
 from ui.sections import kv_cache as sections
 from ui.sections import kv_cache_verify
+from ui.sections.waterfall import why_so_small
 from viz import kv_cache as figures
 
 AXES = ("log", "linear", "batch")
@@ -32,7 +33,7 @@ PARAMS = (
 with frame.page(
     "kv_cache",
     title="KV cache",
-    lead="Pick a model and move the context: what its cache needs, byte for byte, and where every byte comes from.",
+    lead="Pick a model and move the context: what its cache of keys and values needs, byte for byte.",
     params=PARAMS,
 ):
     model, load, axes = sections.controls_bar(AXES)
@@ -50,6 +51,8 @@ with frame.page(
         figure = figures.plot_over_context(picture, log=axes == "log")
     frame.chart(figure, key="kv_cache", filename="kv-cache", alt=sections.alt(model.label, cache, picture))
     with frame.details():
+        with frame.guard():
+            why_so_small(spec, load, key="kv_waterfall")
         left, right = st.columns(2, gap="large")
         with left, frame.guard():
             sections.counterfactuals(spec, variants)

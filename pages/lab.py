@@ -9,7 +9,7 @@ from ui import (
 )
 from ui.sections import lab as sections
 
-LEAD = "Merge the K/V heads of a trained model, see its loss jump, and train it back, live on this server."
+LEAD = "Merge a trained model's heads of keys and values, see its loss jump, and train it back, live on this server."
 
 with frame.page("lab", title="Uptraining lab", lead=LEAD, params=sections.PARAMS):
     heads, pool, alpha, layers, start = frame.bar(2.1, 2.1, 2.1, 1.9, 1.2)

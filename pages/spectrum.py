@@ -17,7 +17,7 @@ ACCELERATOR = published.accelerator("h100-sxm")
 PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True), params.token("spec_kept"))
 LEAD = "Move one slider: heads, cache, weights, time and published quality move with it."
 
-with frame.page("spectrum", title="MHA – GQA – MQA", lead=LEAD, params=PARAMS):
+with frame.page("spectrum", title="One slider, three ways to share", lead=LEAD, params=PARAMS):
     model, load, (right,) = controls.compute_bar(2.4)
     spec = model.spec
     points = spectrum(spec, ACCELERATOR, load)

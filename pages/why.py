@@ -21,7 +21,7 @@ ACCELERATORS = {a.id: a.label for a in published.accelerators()}
 PARAMS = (params.choice("why_acc", list(ACCELERATORS), "h100-sxm" if "h100-sxm" in ACCELERATORS else "t4"),)
 LEAD = "Play a decode: every new token reads all weights and the whole cache once more."
 
-with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
+with frame.page("why", title="Why share keys and values?", lead=LEAD, params=PARAMS):
     model, load, (right,) = controls.compute_bar(1.9)
     with right:
         chosen = st.selectbox("Accelerator", list(ACCELERATORS), format_func=ACCELERATORS.__getitem__, key="why_acc")
@@ -34,6 +34,8 @@ with frame.page("why", title="Why share K/V heads?", lead=LEAD, params=PARAMS):
     decode_animation(trace, accelerator, spec.n_kv_heads, key="decode", count=count)
     for note in trace.notes:
         st.caption(f"Note: {foreign_text.markdown(note)}.")
+    if spec.n_heads:
+        sections.users(spec, load, weight_dtype)
 
     with frame.details():
         left, right_half = st.columns(2, gap="large")

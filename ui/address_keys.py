@@ -14,8 +14,11 @@ MOVES: dict[str, tuple[str, ...]] = {
     "context_pick": ("context",),
     "context_exact": ("context",),
     "r_batch_pick": ("batch",),
+    "why_users_*": ("batch",),
+    "fit_way_*": ("kv", "f_weights", "context", "batch", "f_count"),
     "h_kv_pick": ("h_kv",),
     "spec_kv_pick": ("spec_kv",),
+    "e_kv_pick": ("e_kv",),
     "code_kv_pick": ("code_kv",),
     "config_text": ("config",),
     "parameters_pick": ("parameters",),
@@ -53,10 +56,16 @@ TRANSIENT: dict[str, str] = {
     "eng_log*": "of a log, which is never kept and never in an address",
     "copy_link": "copies the address",
     "navigation": "leads to other pages",
+    "path": "leads to other pages",
+    "words": "tells what a word means",
     "more_close": "closes a panel",
     "decode": "an animation: it begins anew for everybody",
     "headshare_head_map": "lights up what the pointer is on",
     "headshare_bars": "only draws",
+    "headshare_latent": "a picture in steps: it begins anew for everybody",
+    "headshare_recompute": "a picture in steps: it begins anew for everybody",
+    "headshare_windows": "a picture in steps: it begins anew for everybody",
+    "headshare_big_number": "only draws",
 }
 """Control, or component -> why it is no part of the view that an address restores."""
 

@@ -23,6 +23,8 @@ from ui import printed, state
 from ui.components.copy_link import copy_link
 from ui.components.more import more_panel
 from ui.components.navigation import ROOT, navigation
+from ui.components.path import path
+from ui.components.words import words
 from ui.params import Param
 from ui.server import client
 from ui.server.turns import Turns
@@ -87,6 +89,7 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
         with st.sidebar:
             navigation(key)
         _header(title, lead)
+        words(key)
         shown = None
     st.session_state["_named"] = []
     if replaced:
@@ -97,6 +100,8 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
             yield
         if shown is not None:
             shown.html(f'<p class="hs-shown">{html.escape(" · ".join(st.session_state["_named"]))}</p>')
+        else:
+            path(key)
     except StopException:
         # st.stop() ends a page early but regularly; a rerun request means newer values are on their way
         state.remember(key, params)

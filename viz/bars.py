@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from attention.memory.allocation import Step
 from attention.memory.counterfactuals import Variant
+from attention.memory.waterfall import Step as Idea
 from attention.serving.plan import MemoryBar
 from attention.timing.sharings import SharingTime
 from attention.timing.views import faster, faster_text
@@ -44,10 +45,14 @@ def _sharing_color(label: str) -> str:
     return SHARING_COLORS.get(label.partition("-")[0], ACCENT_MID)
 
 
-def ends(rows: Sequence[Variant]) -> tuple[Bar, ...]:
-    """Cache bytes of MHA, the model and MQA."""
+def ends(rows: Sequence[Variant], shown: Variant | None = None) -> tuple[Bar, ...]:
+    """Cache bytes of MHA, the model and MQA; `shown` is written bold, the model itself unless told."""
+
+    def bold(row: Variant) -> bool:
+        return row.is_model if shown is None else row == shown
+
     return tuple(
-        Bar(row.label, binary_bytes(row.state_bytes), row.state_bytes, _sharing_color(row.label), own=row.is_model)
+        Bar(row.label, binary_bytes(row.state_bytes), row.state_bytes, _sharing_color(row.label), own=bold(row))
         for row in rows
     )
 
@@ -100,6 +105,21 @@ def allocation(steps: Sequence[Step]) -> tuple[Bar, ...]:
         bars.append(Bar(step.name, text, step.bytes_after, SAVED if added < 0 else ADDED, start=before.bytes_after))
     total = steps[-1].bytes_after
     return (*bars, Bar("set aside", binary_bytes(total), total, ACCENT, own=True))
+
+
+def waterfall(steps: Sequence[Idea]) -> tuple[Bar, ...]:
+    """From multi-head attention to the model: what each idea takes away, and what is left after it."""
+    if not steps:
+        return ()
+    first, *others = steps
+    size = first.state_bytes
+    bars = [Bar(first.name, binary_bytes(size), size, SHARING_COLORS["MHA"])]
+    for before, step in zip(steps, others, strict=False):
+        left, was = step.state_bytes, before.state_bytes
+        text = f"{binary_bytes(left)} left, {ratio(was / left)} smaller" if left <= was else f"{binary_bytes(left)}"
+        bars.append(Bar(step.name, text, left, SAVED if left <= was else ADDED, start=was))
+    size = steps[-1].state_bytes
+    return (*bars, Bar("this model", binary_bytes(size), size, ACCENT, own=True))
 
 
 def published(rows: Sequence[Quality], own: str) -> tuple[Bar, ...]:

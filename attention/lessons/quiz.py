@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from attention.formats import cache_format
 from attention.memory.footprint import sequence_bytes
 from attention.memory.load import Load
+from attention.memory.recompute import passes
 from attention.memory.terms import shared_bytes
+from attention.memory.waterfall import waterfall
 from attention.serving.roofline import cache_share
 from attention.sharing import divisors
-from attention.spec import ModelSpec
+from attention.spec import Kind, ModelSpec
 from attention.units import binary_bytes, decimal, parameters, significant
 
 
@@ -122,7 +124,42 @@ def _cheapest_close(*, rows: Any, picked: str, **_: Any) -> Verdict:
     return Verdict(picked == min(close, key=close.__getitem__), says)
 
 
+MILLION = 10**6
+
+
+def _a_million_passes(*, load: Load, **_: Any) -> Verdict:
+    one, half = (passes(Load(n)).without for n in (load.context, max(1, load.context // 2)))
+    says = f"one sequence of {load.context:,} tokens takes {one:,} passes without a cache"
+    return Verdict(one > MILLION >= half, says)
+
+
+def _windows_begin(*, spec: ModelSpec, load: Load, **_: Any) -> Verdict:
+    def times(context: int) -> float:
+        steps = waterfall(spec, Load(context, load.batch, load.kv_dtype))
+        at = next((i for i, step in enumerate(steps) if step.name == "windows"), None)
+        return 1.0 if at is None else steps[at - 1].state_bytes / steps[at].state_bytes
+
+    here = times(load.context)
+    if not any(layer.kind is Kind.SLIDING for layer, _ in spec.groups):
+        return Verdict(False, "this model has no windows")
+    says = f"at {load.context:,} tokens its windows make the cache {significant(here)} times smaller"
+    return Verdict(here >= 2 > times(max(1, load.context // 2)), says)
+
+
 QUESTIONS: tuple[Question, ...] = (
+    Question(
+        "with_cache",
+        "million",
+        "How long may a sequence get, in steps of the slider, until writing it without a cache has passed more than a "
+        "million tokens through the model?",
+        _a_million_passes,
+    ),
+    Question(
+        "other_ways",
+        "windows",
+        "From which context on, in steps of the slider, do this model's windows halve its cache or better?",
+        _windows_begin,
+    ),
     Question(
         "why",
         "half",

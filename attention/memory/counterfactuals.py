@@ -26,24 +26,30 @@ def kept_name(spec: ModelSpec) -> str:
     return "KV cache" if sharing.has_attention(spec) else "State"
 
 
-def ends(spec: ModelSpec, load: Load) -> tuple[Variant, ...]:
-    """MHA, the model itself and MQA, each once; the model alone if it has no heads to share.
+def ends(spec: ModelSpec, load: Load, *, n_kv_heads: int | None = None) -> tuple[Variant, ...]:
+    """MHA, the model itself and MQA, each once, and with `n_kv_heads` what it would be with so many; the model alone if
+    it has no heads to share.
 
     Raises:
-        ValueError: recurrent states of unknown dtype.
+        ValueError: recurrent states of unknown dtype, or n_kv_heads does not divide some layer's query heads.
     """
     own = cache_of(spec, load).state_bytes
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
         return (Variant("State", 0, own, True),)
     mine = Variant(sharing.of_layer(layer), layer.n_kv_heads, own, True)
-    found = []
-    for n, label in ((None, "MHA"), (1, "MQA")):
-        if label == mine.label:
-            continue
-        size = load.batch * shared_bytes(spec, n, load.context, cache_format(load.kv_dtype))
-        found.append(Variant(label, n or layer.n_heads, size, False))
-    return tuple(sorted((mine, *found), key=lambda row: (row.label != "MHA", row.label == "MQA")))
+    found = {mine.label: mine}
+    for n in dict.fromkeys((layer.n_heads, n_kv_heads or 1, 1)):
+        label = sharing.name(layer.n_heads, n)
+        if label not in found:
+            asked = None if n == layer.n_heads else n
+            size = load.batch * shared_bytes(spec, asked, load.context, cache_format(load.kv_dtype))
+            found[label] = Variant(label, n, size, False)
+
+    def rank(row: Variant) -> tuple[bool, bool, int]:
+        return row.label != "MHA", row.label == "MQA", -row.n_kv_heads
+
+    return tuple(sorted(found.values(), key=rank))
 
 
 def variants(spec: ModelSpec, cache: CacheBytes) -> tuple[Variant, ...]:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Server, assert_sound, button, go_back, go_forward, ready, visit
 from tests.long import long
 
-CACHE = ".st-key-numbers [data-testid=stMetricValue], [data-testid=stMetricValue]"
+CACHE = ".st-key-cache .hs-value"
 
 
 def pick_model(page: Page, name: str) -> None:
@@ -43,6 +43,55 @@ def test_a_moved_slider_changes_figure_and_address_and_reload_restores(app: str,
     expect(page.locator(CACHE).first).to_have_text("2.00 GiB")
     page.go_back()
     expect(page.locator(CACHE).first).to_have_text("1.00 GiB")
+
+
+SEEN = """() => new Promise(done => {
+    const seen = [];
+    const look = () => {
+        const text = document.querySelector('.st-key-cache .hs-value')?.textContent;
+        if (text && text !== seen.at(-1)) seen.push(text);
+        if (seen.slice(-2).join() === '128 MiB,1.00 GiB' || performance.now() > 20000) done(seen);
+        else setTimeout(look, 20);
+    };
+    look();
+})"""
+
+
+def test_on_arrival_heads_merge_while_the_cache_falls_once(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
+    page.goto(app)
+    # before it begins the page's own number may have stood there, still hidden
+    assert page.evaluate(SEEN)[-4:] == ["4.00 GiB", "1.00 GiB", "128 MiB", "1.00 GiB"]
+    ready(page)
+    expect(page.get_by_role("img", name="32 query heads share 8 K/V heads")).to_be_visible()
+    page.wait_for_timeout(1000)
+    expect(page.locator(CACHE)).to_have_text("1.00 GiB")
+    shift = page.evaluate("""() => new Promise(done => new PerformanceObserver(list => done(
+        list.getEntries().filter(e => !e.hadRecentInput).reduce((sum, e) => sum + e.value, 0)
+    )).observe({type: 'layout-shift', buffered: true}) || setTimeout(() => done(0), 500))""")
+    assert shift < 0.1
+    # whoever asked for less motion sees the model at once, and so does who comes with a link of their own later
+    still = new_page(reduced_motion="reduce")
+    visit(still, app)
+    assert still.evaluate("window.headshareArrived") is None
+    expect(still.locator(CACHE)).to_have_text("1.00 GiB")
+
+
+def test_the_slider_under_the_map_moves_everything_and_any_touch_ends_the_arrival(
+    app: str, new_page: Callable[..., Page]
+) -> None:
+    page = visit(new_page(), app)
+    slider = page.locator(".st-key-e_kv_pick").get_by_role("slider")
+    slider.press("ArrowLeft")
+    expect(page.locator(CACHE)).to_have_text("512 MiB")
+    expect(page.get_by_text("8.00× smaller than MHA")).to_be_visible()
+    expect(page.get_by_role("img", name="32 query heads share 4 K/V heads")).to_be_visible()
+    expect(page.get_by_text("share 4 K/V heads, and the cache is 8.00× smaller")).to_be_visible()
+    expect(page).to_have_url(re.compile("e_kv=4"))
+    page.reload()
+    ready(page)
+    expect(page.get_by_role("img", name="32 query heads share 4 K/V heads")).to_be_visible()
+    assert_sound(page)
 
 
 def test_a_picked_model(app: str, page: Page) -> None:

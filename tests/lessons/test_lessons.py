@@ -152,7 +152,9 @@ class TestQuiz:
         return next(q for q in quiz.QUESTIONS if q.key == key).judge
 
     def test_every_page_with_a_quiz_has_questions(self) -> None:
-        assert {q.page for q in quiz.QUESTIONS} == {"why", "spectrum", "code", "heads_learn", "published"}
+        assert {q.page for q in quiz.QUESTIONS} == {
+            "why", "spectrum", "code", "heads_learn", "published", "with_cache", "other_ways",
+        }  # fmt: skip
         assert len({q.key for q in quiz.QUESTIONS}) == len(quiz.QUESTIONS)
         assert quiz.questions("nowhere") == ()
 
@@ -188,6 +190,21 @@ class TestQuiz:
         assert [k for k in divisors(32) if judge(spec=LLAMA, n_kv_heads=k, load=Load(8192)).solved] == [2]
         saved = 1 - sequence_bytes(with_n_kv_heads(LLAMA, 4), 8192) / sequence_bytes(with_n_kv_heads(LLAMA, None), 8192)
         assert saved < 0.9
+
+    def test_a_million_passes_without_a_cache(self) -> None:
+        judge = self.judge("million")
+        # 1,024 · 1,025 / 2 = 524,800 and 2,048 · 2,049 / 2 = 2,098,176
+        solved = [n for n in (512, 1024, 2048, 4096) if judge(load=Load(n)).solved]
+        assert solved == [2048]
+        assert "2,098,176 passes" in judge(load=Load(2048)).says
+
+    def test_where_windows_begin_to_halve_the_cache(self) -> None:
+        judge = self.judge("windows")
+        gemma = spec_of("google/gemma-3-27b-pt")
+        solved = [n for n in (2**p for p in range(8, 18)) if judge(spec=gemma, load=Load(n)).solved]
+        # 62 · 4,096 entries against 10 · 4,096 + 52 · 1,024; at 2,048 it is 1.72 times
+        assert solved == [4096]
+        assert judge(spec=spec_of("meta-llama/Llama-3.1-8B"), load=Load(4096)).says == "this model has no windows"
 
     def test_code_questions(self) -> None:
         def sizes(k: int) -> Sizes:

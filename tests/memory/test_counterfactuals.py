@@ -35,3 +35,16 @@ def test_latent_and_recurrent():
 
 def test_of_layer():
     assert of_layer(attention_layer(15, 5, 7)) == "GQA-5"
+
+
+def test_another_number_of_kv_heads_stands_between():
+    spec = spec_of("meta-llama/Llama-3.1-8B")
+    found = ends(spec, Load(8192), n_kv_heads=4)
+    assert [(row.label, row.is_model) for row in found] == [
+        ("MHA", False), ("GQA-8", True), ("GQA-4", False), ("MQA", False),
+    ]  # fmt: skip
+    assert found[2].state_bytes * 2 == found[1].state_bytes
+    for n in (32, 8, 1):
+        assert ends(spec, Load(8192), n_kv_heads=n) == ends(spec, Load(8192))
+    with pytest.raises(ValueError, match="divide"):
+        ends(spec, Load(8192), n_kv_heads=3)

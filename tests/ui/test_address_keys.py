@@ -26,6 +26,7 @@ VIEWS: tuple[dict[str, Any], ...] = (
     {"model": "deepseek-ai/DeepSeek-V3"},
     {"learn_text": "Your own text …"},
     {"run": ["amd-epyc-2-cores", "amd-epyc-2-cores"]},
+    {"f_acc": "t4"},
 )
 
 

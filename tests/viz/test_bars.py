@@ -6,6 +6,7 @@ from attention.catalog import published
 from attention.memory import allocation
 from attention.memory.counterfactuals import Variant, variants
 from attention.memory.footprint import cache_bytes
+from attention.memory.waterfall import Step as Idea
 from attention.serving import plan as serving
 from attention.serving.fit import Setup
 from attention.spec import Kind, Layer, ModelSpec, uniform_spec
@@ -103,3 +104,12 @@ def test_published_rows_keep_their_figures():
     first, second = bars.published(rows, "GQA-8-XXL")
     assert (first.text, first.end, first.own) == ("1.51 s · 47.2", 1.51, False)
     assert (second.text, second.color, second.own) == ("0.28 s · 47.1", SHARING_COLORS["GQA"], True)
+
+
+def test_a_waterfall_ends_where_each_idea_leaves_it() -> None:
+    steps = (Idea("as MHA", 2**33), Idea("windows", 2**31), Idea("stored as fp8", 2**30))
+    found = bars.waterfall(steps)
+    assert [(b.start, b.end) for b in found] == [(0, 2**33), (2**33, 2**31), (2**31, 2**30), (0, 2**30)]
+    assert [b.text for b in found][:2] == ["8.00 GiB", "2.00 GiB left, 4.00× smaller"]
+    assert found[-1].own
+    assert bars.waterfall(()) == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache as cache_of
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -13,11 +14,13 @@ from attention.kernels.case import Case
 from attention.memory import counterfactuals
 from attention.memory.counterfactuals import Variant
 from attention.memory.load import Load
-from attention.spec import Kind, Layer
-from attention.timing import sharings
+from attention.spec import Kind, Layer, ModelSpec
+from attention.timing import runs, sharings
+from attention.timing.runs import Run
 from attention.units import binary_bytes, counted, duration, held, ratio
-from ui import frame, jobs, measured, params
+from ui import controls, frame, jobs, kept_runs, lesson, measured, params
 from ui.components.bars import bars
+from ui.components.big_number import big_number
 from ui.controls import ChosenModel
 from ui.jobs import Seen
 from viz import bars as figures
@@ -59,26 +62,67 @@ def _pairs(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
     return [(key, v) for key, value in query.items() for v in ([value] if isinstance(value, str) else value)]
 
 
-def cache(model: ChosenModel, load: Load, rows: tuple[Variant, ...]) -> None:
-    """The cache as one large number, and as bars beside MHA and MQA."""
+def slider(layer: Layer | None, key: str) -> int | None:
+    """The slider under the map; gives the number of K/V heads to show, None for the model as it is."""
+    if layer is None or not layer.n_heads:
+        return None
+    latent = layer.kind is Kind.LATENT
+    chosen = controls.divisor_slider(key, layer.n_heads, layer.n_kv_heads, latent=latent)
+    return chosen if chosen and (latent or chosen != layer.n_kv_heads) else None
+
+
+def shown(rows: tuple[Variant, ...], chosen: int | None) -> Variant:
+    """The row that the slider stands on."""
     own = next(row for row in rows if row.is_model)
-    mha = next((row for row in rows if row.label == "MHA"), own)
+    return next((row for row in rows if row.n_kv_heads == chosen and row is not own), own)
+
+
+def intro(rows: tuple[Variant, ...]) -> tuple[int, ...]:
+    """What the map passes through on arrival: from a K/V head each to one for all."""
+    own = next(row for row in rows if row.is_model)
+    return () if own.label == "MLA" or len(rows) < 2 else tuple(row.n_kv_heads for row in rows)
+
+
+def cache(model: ChosenModel, load: Load, rows: tuple[Variant, ...], shown: Variant) -> None:
+    """The cache as one large number, and as bars beside MHA and MQA."""
     many = f", {counted(load.batch, 'sequence')}" if load.batch > 1 else ""
-    if not sharing.has_attention(model.spec):
-        beside = "one fixed size, whatever the context"
-    elif own is mha:
-        beside = "every query head has a K/V head of its own"
-    else:
-        beside = f"{ratio(mha.state_bytes / own.state_bytes)} smaller than MHA"
-    st.metric(
-        f"{counterfactuals.kept_name(model.spec)} of {model.label} at {held(load.context)}{many}, {load.kv_dtype}",
-        binary_bytes(own.state_bytes),
-        beside,
-        delta_color="off",
-        delta_arrow="off",
+    as_other = "" if shown.is_model else f" as {shown.label}"
+    big_number(
+        f"{counterfactuals.kept_name(model.spec)} of {model.label}{as_other} at {held(load.context)}{many}, "
+        f"{load.kv_dtype}",
+        binary_bytes(shown.state_bytes),
+        _beside(model.spec, rows, shown),
+        key="cache",
+        ways={row.n_kv_heads: (binary_bytes(row.state_bytes), _beside(model.spec, rows, row)) for row in rows},
     )
     text = ", ".join(f"{row.label} {binary_bytes(row.state_bytes)}" for row in rows)
-    bars(figures.ends(rows), key="ways", filename="cache-mha-gqa-mqa", alt=f"Cache: {text}")
+    bars(figures.ends(rows, shown), key="ways", filename="cache-mha-gqa-mqa", alt=f"Cache: {text}")
+
+
+def _beside(spec: ModelSpec, rows: tuple[Variant, ...], shown: Variant) -> str:
+    if not sharing.has_attention(spec):
+        return "one fixed size, whatever the context"
+    mha = next((row for row in rows if row.label == "MHA"), shown)
+    if shown is mha:
+        return "every query head has a K/V head of its own"
+    return f"{ratio(mha.state_bytes / shown.state_bytes)} smaller than MHA"
+
+
+def words(layer: Layer | None, rows: tuple[Variant, ...], shown: Variant) -> None:
+    """Three sentences: what a K/V head is, what is kept, why it is shared."""
+    if layer is None or not layer.n_heads:
+        return
+    mha = next((row for row in rows if row.label == "MHA"), shown)
+    if shown.label == "MLA":
+        said = f"here one short vector per token stands for the keys and values of {counted(layer.n_heads, 'head')}."
+    elif shown is mha:
+        said = f"here {counted(layer.n_heads, 'query head')} share nothing; move the slider to see what sharing saves."
+    else:
+        said = (
+            f"here {counted(layer.n_heads, 'query head')} share {counted(shown.n_kv_heads, 'K/V head')}, and the cache "
+            f"is {ratio(mha.state_bytes / shown.state_bytes)} smaller than with one each."
+        )
+    lesson.show("explore", sharing=said)
 
 
 def timing(layer: Layer | None, load: Load) -> None:
@@ -97,6 +141,21 @@ def timing(layer: Layer | None, load: Load) -> None:
     jobs.panel(JOB, _draw, cases, own, address=KEPT.key)
 
 
+@cache_of
+def _recorded(n_heads: int, head_dim: int, context: int) -> tuple[Run, tuple[Case, ...]] | None:
+    """The newest run that ships with timings of these heads, or of any, with the cases nearest to `context`."""
+    found = None
+    for run in runs.recorded():
+        timed = [r.case for r in run.results if r.case.phase == "decode" and r.case.dtype == "float32"]
+        same = [case for case in timed if (case.n_heads, case.head_dim) == (n_heads, head_dim)]
+        if (same or found is None) and (of := same or timed):
+            nearest = min({case.context for case in of}, key=lambda held: (abs(held - context), held))
+            found = run, tuple(case for case in of if case.context == nearest)
+        if same:
+            break
+    return found
+
+
 def _wire(case: Case) -> dict[str, object]:
     return {name: getattr(case, name) for name in case.__dataclass_fields__}
 
@@ -112,6 +171,7 @@ def _what(layer: Layer, case: Case) -> str:
 
 def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
     if job is None:
+        _draw_recorded(cases[0])
         return
     rows = sharings.times(cases, jobs.timings(job), own)
     known = [row.result for row in rows if row.result is not None]
@@ -127,3 +187,19 @@ def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
             "the 95 % interval of the ratios. The fastest of four implementations that read each K/V head once, every "
             "one checked against float64. Timings has them all."
         )
+
+
+def _draw_recorded(asked: Case) -> None:
+    """What was measured before, on the machine that it names, until a visitor measures here."""
+    found = _recorded(asked.n_heads, asked.head_dim, asked.context)
+    if found is None:
+        return
+    run, cases = found
+    one = cases[0]
+    rows = sharings.times(sorted(cases, key=lambda case: -case.n_kv_heads), run.results, None)
+    text = ", ".join(f"{row.label} {duration(row.result.median_s or 0)}" for row in rows if row.result)
+    bars(figures.times(rows), key="times_recorded", filename="decode-time-recorded", alt=f"Decode time: {text}")
+    st.caption(
+        f"**Recorded, not live:** {counted(one.n_heads, 'query head')} of {one.head_dim}, "
+        f"{counted(one.context, 'token')}, {one.dtype}. {kept_runs.provenance(run)}. Press Run for this machine."
+    )

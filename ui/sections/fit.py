@@ -12,14 +12,17 @@ from attention.formats import WEIGHT_BITS
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
+from attention.serving.ways_out import Way, price_per_million, ways_out
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens
-from ui import controls, downloads, frame, lesson, model_weights
+from ui import controls, downloads, frame, lesson, model_weights, state
 from ui.components.bars import bars
 from ui.controls import ChosenModel
 from viz import bars as figures
 
 _GIB = 2**30
+MAX_PRICE = 10_000.0
+"""Highest price of an accelerator's hour that is accepted."""
 
 
 def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
@@ -51,7 +54,11 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
 def assumptions() -> None:
     """How to read the map, and what is assumed about memory, as controls beside the bar they change."""
     st.caption(lesson.text("fit_map"))
-    columns = st.columns(4, gap="medium", vertical_alignment="bottom")
+    columns = st.columns(5, gap="medium", vertical_alignment="bottom")
+    columns[4].number_input(
+        "Price per hour", 0.0, MAX_PRICE, key="f_price", step=0.1, format="%.2f",
+        help="Of one accelerator, in your currency; 0: none stated. Gives the least that a million tokens cost.",
+    )  # fmt: skip
     columns[0].slider(
         "Memory to use, %", 50, 100, key="f_util", help="vLLM calls it gpu_memory_utilization; its default is 90 %."
     )
@@ -68,13 +75,58 @@ def assumptions() -> None:
 
 def current_assumptions() -> dict[str, Any]:
     """What those controls say; read before they are drawn, since they stand below the figure."""
-    state = st.session_state
+    values = st.session_state
     return {
-        "utilisation": state["f_util"] / 100,
-        "reserve_bytes": round(state["f_reserve"] * _GIB),
-        "page_tokens": state["f_page"],
-        "window_pool": state["f_pool"],
+        "utilisation": values["f_util"] / 100,
+        "reserve_bytes": round(values["f_reserve"] * _GIB),
+        "page_tokens": values["f_page"],
+        "window_pool": values["f_pool"],
     }
+
+
+_SHOWN = {"kv_dtype": "kv", "weight_dtype": "f_weights", "context": "context", "batch": "batch", "count": "f_count"}
+"""What a way out changes -> the address key that says it."""
+
+
+def verdict(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
+    """Whether the load fits, in a sentence; if not, every single change that is enough, as a button that makes it."""
+    bar = serving.memory_bar(plan.budget, plan.state_bytes)
+    each = f"each {setup.accelerator.label}" if setup.count > 1 else f"the {setup.accelerator.label}"
+    if plan.fits:
+        st.markdown(
+            f"**Fits:** {binary_bytes(bar.free)} stay free on {each}; at {held(context)} there is room for "
+            f"{counted(plan.largest_batch, 'user')}."
+        )
+        return
+    said = f"**Does not fit:** {binary_bytes(bar.over)} too much on {each}."
+    ways = ways_out(spec, setup, context, batch, plan)
+    if not ways:
+        st.markdown(f"{said} No single change of those on this page is enough.")
+        return
+    st.markdown(f"{said} It fits with any one of these:")
+    with st.container(key="fit_ways", horizontal=True, gap="small"):
+        for way in ways:
+            st.button(
+                _way(way, setup),
+                key=f"fit_way_{way.what}",
+                on_click=state.put,
+                kwargs={_SHOWN[way.what]: way.value},
+            )
+
+
+def _way(way: Way, setup: Setup) -> str:
+    users = counted(way.largest_batch, "user")
+    match way.what:
+        case "kv_dtype":
+            return f"{way.value} cache: {users}"
+        case "weight_dtype":
+            return f"{way.value} weights: {users}"
+        case "context":
+            return f"{way.value:,} tokens"
+        case "batch":
+            return users
+        case _:
+            return f"{way.value} × {setup.accelerator.label}: {users}"
 
 
 def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
@@ -97,6 +149,12 @@ def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int)
             if step.expected is None
             else f"a bound; about {duration(step.expected.time_s)} expected of its experts",
         )
+        if price := st.session_state["f_price"]:
+            _metric(
+                "A million tokens cost at least",
+                significant(price_per_million(price, setup.count, step.tokens_per_s)),
+                f"each user gets at most {significant(step.sequence_tokens_per_s)} tokens/s",
+            )
 
 
 def _verdict(plan: Plan) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from attention.catalog.published import Accelerator
@@ -11,11 +13,31 @@ from attention.memory.load import Load
 from attention.memory.terms import shared_bytes
 from attention.serving.decode import Ratios, Trace
 from attention.serving.fit import MAX_COUNT, Setup, budget, smallest_count
-from attention.serving.roofline import compute_peak, ridge
+from attention.serving.roofline import cache_share, compute_peak, ridge
 from attention.sharing import has_attention
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, significant
-from ui import frame
+from ui import frame, state
+
+USERS = (1, 8, 32)
+"""Sequences decoded together that the page steps through."""
+
+
+def users(spec: ModelSpec, load: Load, weight_dtype: str) -> None:
+    """From one user to many, a button each, with the part of a step's traffic that is cache."""
+    st.markdown("**Step from one user to 32.** Weights are read once for all of them, the cache for each.")
+    with st.container(key="why_users", horizontal=True, gap="small"):
+        for n in USERS:
+            share = cache_share(spec, replace(load, batch=n), weight_dtype)
+            most = "cache" if share > 0.5 else "weights"
+            part = share if share > 0.5 else 1 - share
+            st.button(
+                f"{counted(n, 'user')}: {significant(100 * part, 2)} % {most}",
+                key=f"why_users_{n}",
+                type="primary" if n == load.batch else "secondary",
+                on_click=state.put,
+                kwargs={"batch": n},
+            )
 
 
 def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str) -> int:

@@ -6,6 +6,7 @@ together into the one they share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from attention.spec import Kind, Layer
@@ -38,7 +39,15 @@ def describe(n_heads: int, n_kv_heads: int, kind: Kind = Kind.FULL) -> str:
     return f"{n_heads} query heads share {n_kv_heads} K/V heads, {size} to each."
 
 
-def head_map(layer: Layer, *, key: str, n_kv_heads: int | None = None, held: float = 1.0, stage: int = 0) -> None:
+def head_map(
+    layer: Layer,
+    *,
+    key: str,
+    n_kv_heads: int | None = None,
+    held: float = 1.0,
+    stage: int = 0,
+    intro: Sequence[int] = (),
+) -> None:
     """Draw one layer.
 
     Args:
@@ -47,6 +56,8 @@ def head_map(layer: Layer, *, key: str, n_kv_heads: int | None = None, held: flo
         n_kv_heads: K/V heads to draw in place of the layer's own.
         held: part of the context's positions that the layer's cache holds, in (0, 1].
         stage: step of decoding shown, an index of ``STAGES``; 0 shows the plain map.
+        intro: numbers of K/V heads that the map passes through once, on arrival, before it shows its own; not for
+            those who asked for less motion. ``ui.components.big_number`` goes along.
     """
     n_heads = layer.n_heads
     kind = layer.kind
@@ -73,6 +84,7 @@ def head_map(layer: Layer, *, key: str, n_kv_heads: int | None = None, held: flo
             "summary": describe(n_heads, n_kv_heads, kind),
             "hint": _hint(n_heads, n_kv_heads, kind, held),
             "empty": _why_empty(layer),
+            "intro": [{"nKv": n, "colors": kv_colors(n)} for n in intro] if drawable else [],
         },
     )
 

@@ -63,7 +63,8 @@ function createMap(root) {
     const data = map.data;
     const width = stage.clientWidth;
     if (!data || !data.nHeads || width < 40) return;
-    const at = layout(width, data);
+    // a high window has room for longer columns
+    const at = layout(width, { ...data, room: Math.max(0, Math.min(150, window.innerHeight - 860)) });
     const held = cells(at, data);
     svg.setAttribute("height", at.height);
     svg.setAttribute("viewBox", `0 0 ${width} ${at.height}`);
@@ -212,8 +213,54 @@ function createMap(root) {
   return map;
 }
 
+const SOON_MS = 900; // the first way to share is looked at, then each next one
+const EACH_MS = 1700;
+const lessMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
+const tell = (nKv) => window.dispatchEvent(new CustomEvent("headshare:sharing", { detail: nKv }));
+
+/** Passes through the ways to share once, until the visitor does anything. */
+function playIntro(map, data) {
+  const ways = [...data.intro, null];
+  let timer = 0;
+  const end = () => {
+    clearTimeout(timer);
+    for (const does of ["pointerdown", "keydown", "wheel"]) document.removeEventListener(does, end, true);
+    map.endIntro = null;
+    tell(null);
+    map.update(map.own);
+  };
+  const next = () => {
+    const way = ways.shift();
+    if (!way) return end();
+    map.update({ ...map.own, ...way });
+    tell(way.nKv);
+    timer = setTimeout(next, EACH_MS);
+  };
+  map.endIntro = end;
+  for (const does of ["pointerdown", "keydown", "wheel"]) document.addEventListener(does, end, true);
+  const first = ways.shift();
+  map.update({ ...data, ...first });
+  const begin = () => {
+    if (map.endIntro !== end) return;
+    // the page is shown when all of it stands (ui/server/head.js)
+    if (document.documentElement.classList.contains("hs-arriving")) timer = setTimeout(begin, 60);
+    else {
+      tell(first.nKv);
+      timer = setTimeout(next, SOON_MS);
+    }
+  };
+  begin();
+}
+
 export default function (component) {
   const root = component.parentElement.querySelector(".map");
-  root.headMap = root.headMap ?? createMap(root);
-  root.headMap.update(component.data);
+  const map = (root.headMap = root.headMap ?? createMap(root));
+  const data = component.data;
+  const same = map.own && JSON.stringify(map.own) === JSON.stringify(data);
+  map.own = data;
+  if (map.endIntro) return same ? undefined : map.endIntro();
+  if (data.intro.length && !lessMotion.matches && !window.headshareArrived) {
+    window.headshareArrived = true;
+    playIntro(map, data);
+  } else map.update(data);
 }

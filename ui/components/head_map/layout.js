@@ -28,7 +28,7 @@ function layout(width, data) {
   const top = (stage > 0 ? 46 : 0) + label + radius + 3;
   const headsBottom = top + rowPitch * (rows - 1) + radius;
   const unitTop = headsBottom + (wide ? 88 : 76);
-  const cacheHeight = wide ? 132 : 112;
+  const cacheHeight = (wide ? 132 : 112) + (data.room ?? 0);
   const unitWidth = Math.max(3, Math.min(30, pitch * 0.72));
   const capHeight = rows > 1 ? 7 : Math.max(9, Math.min(20, unitWidth * 0.9));
   const unitHeight = (cacheHeight + capHeight * rows) / rows;

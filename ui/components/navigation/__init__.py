@@ -14,14 +14,18 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "Understand",
         (
-            ("heads", "pages/heads.py", "Heads"),
+            ("with_cache", "pages/with_cache.py", "With a cache"),
             ("why", "pages/why.py", "Why share?"),
+            ("heads", "pages/heads.py", "Heads"),
             ("spectrum", "pages/spectrum.py", "MHA – GQA – MQA"),
-            ("published", "pages/published.py", "Published results"),
-            ("heads_learn", "pages/heads_learn.py", "What heads learn"),
+            ("other_ways", "pages/other_ways.py", "Latent and windows"),
             ("code", "pages/code.py", "The code"),
+            ("real_model", "pages/real_model.py", "A real model"),
+            ("heads_learn", "pages/heads_learn.py", "What heads learn"),
+            ("published", "pages/published.py", "Published results"),
         ),
     ),
+    ("Convert", (("lab", "pages/lab.py", "Lab"),)),
     (
         "Compute",
         (
@@ -40,13 +44,13 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("roofline", "pages/roofline.py", "Roofline"),
         ),
     ),
-    ("Convert", (("lab", "pages/lab.py", "Lab"),)),
     ("", (("about", "pages/about.py", "About"),)),
 )
 """(group, ((page key, file, label), …)). A file that does not exist is left out."""
 
 
-def _address(file: str) -> str:
+def address(file: str) -> str:
+    """Of a page, seen from any other."""
     # relative, because a proxy may serve the app under a path of its own
     return "./" if file == "app.py" else Path(file).stem
 
@@ -55,7 +59,7 @@ def _links() -> str:
     groups = []
     for group, entries in NAVIGATION:
         items = "".join(
-            f'<li><a href="{_address(file)}" data-page="{key}">{html.escape(label)}</a></li>'
+            f'<li><a href="{address(file)}" data-page="{key}">{html.escape(label)}</a></li>'
             for key, file, label in entries
             if (ROOT / file).exists()
         )

@@ -3,12 +3,15 @@
 let followed = null; // the page whose link was followed: its own list stands in place of this one, without the focus
 
 function follow(event) {
-  const link = event.composedPath().find((part) => part.matches?.("nav.hs-pages a"));
+  const link = event.composedPath().find((part) => part.matches?.("nav.hs-pages a, nav.hs-path a"));
   if (!link || event.defaultPrevented) return;
   if (event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  followed = link.dataset.page;
-  window.history.pushState(null, "", link.pathname);
+  // a link of the path brings the view it is about, and the next page is read from its top
+  const onward = link.closest("nav.hs-path") !== null;
+  followed = onward ? null : link.dataset.page;
+  window.history.pushState(null, "", onward ? link.pathname + link.search : link.pathname);
+  if (onward) document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
   window.dispatchEvent(new PopStateEvent("popstate"));
   if (window.matchMedia("(max-width: 768px)").matches)
     document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();

@@ -1,0 +1,78 @@
+"""What would make a load fit: each single change of it, or of how it is served, that is enough by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from attention.serving import fit
+from attention.serving.fit import Setup
+from attention.serving.plan import Plan
+from attention.spec import ModelSpec
+
+CACHE_FORMATS = ("fp8", "int4-g64")
+"""Smaller formats that engines offer for a cache, the more exact first."""
+WEIGHT_FORMATS = ("fp8", "int4-g128")
+
+
+class Way(NamedTuple):
+    """One change, all else as it is.
+
+    Attributes:
+        what: "kv_dtype", "weight_dtype", "context", "batch" or "count".
+        value: what it becomes.
+        largest_batch: sequences of the context that then fit at once.
+    """
+
+    what: str
+    value: str | int
+    largest_batch: int
+
+
+def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan) -> tuple[Way, ...]:
+    """The single changes with which the load fits, in the order in which they cost least; none if it fits already.
+
+    Args:
+        plan: of the same load, see ``plan.plan``: its solved numbers are taken from there.
+
+    Raises:
+        ValueError: recurrent states of unknown dtype in a format that is tried.
+    """
+    if plan.fits:
+        return ()
+    ways: list[Way] = []
+    caches = [("kv_dtype", name, replace(setup, kv_dtype=name)) for name in CACHE_FORMATS]
+    weights = [("weight_dtype", name, replace(setup, weight_dtype=name)) for name in WEIGHT_FORMATS]
+    for formats in (caches, weights):
+        for what, name, other in formats:
+            if _smaller(spec, setup, other, context) and fit.fits(spec, other, context, batch):
+                ways.append(Way(what, name, fit.largest_batch(spec, other, context)))
+                break
+    if plan.largest_context:
+        ways.append(Way("context", plan.largest_context, batch))
+    if 0 < plan.largest_batch < batch:
+        ways.append(Way("batch", plan.largest_batch, plan.largest_batch))
+    if plan.smallest_count is not None and plan.smallest_count != setup.count:
+        more = replace(setup, count=plan.smallest_count)
+        ways.append(Way("count", plan.smallest_count, fit.largest_batch(spec, more, context)))
+    return tuple(ways)
+
+
+def _smaller(spec: ModelSpec, setup: Setup, other: Setup, context: int) -> bool:
+    """Whether the change makes anything smaller; a model without positions has no cache to store otherwise."""
+    return fit.budget(spec, other).weight_bytes < fit.budget(spec, setup).weight_bytes or fit.state_bytes_per_rank(
+        spec, other, context, 1
+    ) < fit.state_bytes_per_rank(spec, setup, context, 1)
+
+
+def price_per_million(price_per_hour: float, count: int, tokens_per_s: float) -> float:
+    """What a million tokens cost, in the currency of the price of one accelerator's hour.
+
+    Raises:
+        ValueError: a price below 0, or a rate that is not above 0.
+    """
+    if price_per_hour < 0:
+        raise ValueError(f"price_per_hour must be at least 0, got {price_per_hour!r}")
+    if tokens_per_s <= 0:
+        raise ValueError(f"tokens_per_s must be above 0, got {tokens_per_s!r}")
+    return price_per_hour * count / 3600 / tokens_per_s * 1e6

@@ -1,0 +1,17 @@
+"""Writing without a cache and with one: what would be computed again, and what is kept for it."""
+
+from attention.memory.recompute import passes
+from ui import controls, frame, quiz
+from ui.components.recompute import recompute
+from ui.sections import with_cache as sections
+
+LEAD = "Play it: without a cache, every new token has the keys and values of all tokens computed again."
+
+with frame.page("with_cache", title="What a cache saves", lead=LEAD):
+    model, load, _ = controls.compute_bar()
+    found = passes(load)
+    recompute(key="recompute")
+    with frame.details():
+        sections.metrics(model.spec, load, found)
+        sections.words(model.spec, model.label, load)
+        quiz.show("with_cache", load=load)

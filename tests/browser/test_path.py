@@ -1,0 +1,111 @@
+"""The path from page to page, the words that explain themselves, and the pictures in steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import assert_sound, ready, visit
+
+PICTURES = {"with_cache": ("recompute", 9), "other_ways": ("windows", 23)}
+"""Page -> its first picture, and the last step of it."""
+
+
+def along(page: Page, which: str) -> Locator:
+    return page.get_by_role("navigation", name="Path").get_by_role("link", name=re.compile(which))
+
+
+def test_next_opens_the_view_that_makes_the_point_and_keeps_the_session(app: str, page: Page) -> None:
+    visit(page, f"{app}/with_cache?v=1&context=4096&batch=3")
+    page.evaluate("window.neverLoadedAnew = true")
+    expect(along(page, "Back")).to_contain_text("Explore")
+    along(page, "Next").click()
+    expect(page).to_have_title(re.compile("Why share"))
+    expect(page).to_have_url(re.compile("/why.*context=32768&batch=32.*why_acc=b200"))
+    # from one user to 32: the picture and the buttons are at the state they are about
+    expect(page.get_by_role("button", name="32 users: 90 % cache")).to_be_visible()
+    page.get_by_role("button", name=re.compile("1 user")).click()
+    expect(page).to_have_url(re.compile("batch=1&"))
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") < 400
+    along(page, "Back").focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_title(re.compile("What a cache saves"))
+    page.go_back()
+    expect(page).to_have_title(re.compile("Why share"))
+    assert page.evaluate("window.neverLoadedAnew"), "the page was loaded anew"
+    assert_sound(page)
+
+
+def test_a_word_says_what_it_means_to_pointer_and_keyboard(app: str, page: Page) -> None:
+    visit(page, f"{app}/why?v=1")
+    card = page.get_by_role("tooltip")
+    expect(card).to_be_hidden()
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.locator(".hs-words button", has_text="prefill").hover()
+    expect(card).to_contain_text("Reading the prompt")
+    page.mouse.move(5, 5)
+    expect(card).to_be_hidden()
+    page.locator(".hs-words button", has_text="KV cache").focus()
+    page.keyboard.press("Tab")
+    expect(card).to_contain_text("one new token of each sequence")
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    # in the text itself, in which nothing was wrapped
+    text = page.get_by_text("Prefill, the reading of the prompt")
+    text.scroll_into_view_if_needed()
+    text.hover(position={"x": 20, "y": 12})
+    expect(card).to_contain_text("prefill. Reading the prompt")
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") == height
+    assert page.evaluate("CSS.highlights.get('hs-word').size") > 2
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_plays_pauses_and_steps_by_keyboard_without_the_server(
+    app: str, new_page: Callable[..., Page], name: str
+) -> None:
+    key, last = PICTURES[name]
+    page = new_page()
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
+    visit(page, f"{app}/{name}")
+    picture = page.locator(f".st-key-{key} .picture")
+    expect(picture).to_have_attribute("data-step", str(last))
+    page.wait_for_timeout(500)
+    before = len(sent)
+    scrub = picture.get_by_role("slider")
+    scrub.press("Home")
+    expect(picture).to_have_attribute("data-step", "0")
+    picture.get_by_role("button", name="One step on").press("Enter")
+    expect(picture).to_have_attribute("data-step", "1")
+    picture.get_by_role("button", name="Play").press("Enter")
+    page.wait_for_function("e => Number(e.dataset.step) > 2", arg=picture.element_handle())
+    picture.get_by_role("button", name="Pause").press("Enter")
+    paused = picture.get_attribute("data-step")
+    page.wait_for_timeout(1000)
+    assert picture.get_attribute("data-step") == paused
+    said = picture.locator(".says").inner_text()
+    assert scrub.get_attribute("aria-valuetext") == said
+    assert said in str(picture.locator("svg").get_attribute("aria-label"))
+    assert len(sent) == before
+    for width in (320, 820, 1920):
+        page.set_viewport_size({"width": width, "height": 800})
+        drawn = "() => { const svg = e.querySelector('svg'); return svg.viewBox.baseVal.width === svg.clientWidth; }"
+        page.wait_for_function(f"e => ({drawn})()", arg=picture.element_handle())
+        assert_sound(page)
+    page.emulate_media(reduced_motion="reduce")
+    assert picture.locator(".moves").first.evaluate("e => getComputedStyle(e).transitionDuration") == "0s"
+
+
+def test_the_latent_picture_goes_through_its_four_steps(app: str, page: Page) -> None:
+    visit(page, f"{app}/other_ways?v=1")
+    picture = page.locator(".st-key-latent .picture")
+    expect(picture.locator(".says")).to_contain_text("These 576 numbers are all that is kept")
+    scrub = picture.get_by_role("slider")
+    for key, said in (("ArrowRight", "3 · Unfold"), ("ArrowRight", "4 · Or fold"), ("Home", "1 · Squeeze")):
+        scrub.press(key)
+        expect(picture.locator(".says")).to_contain_text(said)
+    ready(page)
+    assert_sound(page)

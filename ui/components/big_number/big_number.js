@@ -1,0 +1,22 @@
+// While the head map passes through the ways to share it says which one it shows; null: its own again.
+const numbers = new Set();
+window.addEventListener("headshare:sharing", ({ detail }) => {
+  for (const root of numbers) if (root.isConnected) show(root, detail);
+    else numbers.delete(root);
+});
+
+function show(root, nKv) {
+  const { value, beside, ways } = root.data;
+  const [text, note] = nKv === null ? [value, beside] : (ways[nKv] ?? [value, beside]);
+  root.querySelector(".hs-value").textContent = text;
+  root.querySelector(".hs-beside").textContent = note;
+}
+
+export default function ({ parentElement, data }) {
+  const root = parentElement.querySelector(".hs-number");
+  const moved = JSON.stringify(root.data) !== JSON.stringify(data);
+  root.data = data;
+  numbers.add(root);
+  root.querySelector(".hs-label").textContent = data.label;
+  if (moved) show(root, null);
+}

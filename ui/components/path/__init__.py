@@ -1,0 +1,117 @@
+"""The path through the pages: what comes before and after each, and the view that makes the next page's point."""
+
+from __future__ import annotations
+
+import html
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from ui.components.component import component
+from ui.components.navigation import NAVIGATION, ROOT, address
+from ui.params import VERSION
+
+
+class Stop(NamedTuple):
+    """One page of the path.
+
+    Attributes:
+        page: its key in ``NAVIGATION``.
+        says: what is to be found there, one sentence.
+        query: the address keys of the view that makes its point; all others have their defaults.
+    """
+
+    page: str
+    says: str
+    query: tuple[tuple[str, str], ...] = ()
+
+
+_GEMMA = ("model", "google/gemma-3-27b-pt")
+_LONG = ("context", "131072")
+
+PATH: tuple[Stop, ...] = (
+    Stop("explore", "Which heads share, and what that makes of the cache."),
+    Stop("with_cache", "What a model would compute again for every token, and what it keeps instead."),
+    Stop(
+        "why",
+        "From one user to 32: the cache overtakes the weights.",
+        (("context", "32768"), ("batch", "32"), ("why_acc", "b200")),
+    ),
+    Stop("heads", "One token through one layer, in four steps.", (("h_step", "1"),)),
+    Stop("spectrum", "One slider from a K/V head for each query head to one for all.", (_LONG,)),
+    Stop("other_ways", "Windows, latent vectors and shared layers: how else a cache gets small.", (_GEMMA, _LONG)),
+    Stop("code", "The few lines in which the three classes differ.", (("code_step", "MQA → GQA"),)),
+    Stop("real_model", "The same on a real model, as it writes."),
+    Stop("heads_learn", "What the heads of small trained models look at."),
+    Stop("published", "What sharing costs and saves in the papers' own tables."),
+    Stop("lab", "Merge the K/V heads of a trained model and train it back."),
+    Stop("kv_cache", "A model of 27 billion parameters at 128k tokens, byte for byte.", (_GEMMA, _LONG)),
+    Stop("compare", "Five models side by side, at the context that you choose.", (("context", "32768"),)),
+    Stop(
+        "fit",
+        "A load that does not fit, and the ways out.",
+        (
+            ("model", "meta-llama/Llama-3.1-70B"),
+            ("context", "16384"),
+            ("batch", "8"),
+            ("f_acc", "l40s"),
+            ("f_count", "4"),
+        ),
+    ),
+    Stop("engines", "What engines say of themselves in their logs."),
+    Stop("timings", "The same attention, timed on this machine."),
+    Stop("decode_step", "One step of a whole model.", (("context", "32768"),)),
+    Stop("roofline", "Where a step stands between memory and arithmetic.", (("batch", "32"),)),
+)
+"""In order. A page whose file does not exist is left out."""
+
+ASIDE = ("accuracy", "about")
+"""Pages that are looked up, not walked through."""
+
+
+@cache
+def stops() -> tuple[tuple[Stop, str, str], ...]:
+    """(stop, label, address) of every page of the path that exists, in order; addresses are relative, as a proxy may
+    serve the app under a path of its own."""
+    files = {key: (file, label) for _, entries in NAVIGATION for key, file, label in entries}
+    found = []
+    for stop in PATH:
+        if stop.page in files and (ROOT / files[stop.page][0]).exists():
+            file, label = files[stop.page]
+            query = urlencode([("v", VERSION), *stop.query])
+            found.append((stop, label, f"{address(file)}?{query}"))
+    return tuple(found)
+
+
+def neighbours(page: str) -> tuple[int | None, int | None]:
+    """Places in ``stops()`` before and after `page`; None where there is none, or the page is not on the path."""
+    at = next((i for i, (stop, _, _) in enumerate(stops()) if stop.page == page), None)
+    if at is None:
+        return None, None
+    return at - 1 if at else None, at + 1 if at + 1 < len(stops()) else None
+
+
+def _link(place: int | None, which: str) -> str:
+    if place is None:
+        return "<span></span>"
+    stop, label, to = stops()[place]
+    arrow = '<span aria-hidden="true">{}</span>'
+    named = f"{arrow.format('←')} Back" if which == "Back" else f"Next {arrow.format('→')}"
+    return (
+        f'<a class="{which.lower()}" href="{html.escape(to)}" data-page="{stop.page}" rel="{_REL[which]}">'
+        f"<small>{named}</small>"
+        f"<b>{html.escape(label)}</b><span>{html.escape(stop.says)}</span></a>"
+    )
+
+
+_REL = {"Back": "prev", "Next": "next"}
+_component = component(Path(__file__).parent, html='<nav class="hs-path" aria-label="Path"></nav>', apart=False)
+
+
+def path(page: str) -> None:
+    """Draw Back and Next of `page`; nothing for a page that is not on the path."""
+    back, on = neighbours(page)
+    if back is None and on is None:
+        return
+    _component(key="path", data={"links": _link(back, "Back") + _link(on, "Next")})

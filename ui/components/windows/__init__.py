@@ -1,0 +1,41 @@
+"""A window that slides over the tokens: which of them each layer still keeps, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attention.spec import Kind, Layer, ModelSpec
+from attention.units import tokens
+from ui.components.component import component
+
+MOST_LAYERS = 8
+"""Layers drawn, the first of the model."""
+_component = component(Path(__file__).parent, plays=True)
+
+
+def has_windows(spec: ModelSpec) -> bool:
+    """Whether some of the layers that are drawn slide a window; chunks, which begin anew, are another picture."""
+    return any(layer.kind is Kind.SLIDING for layer in _drawn(spec))
+
+
+def _drawn(spec: ModelSpec) -> list[Layer]:
+    return [layer for layer in spec.layers[:1000] if layer.key_value is not None][:MOST_LAYERS]
+
+
+def windows(spec: ModelSpec, label: str, *, key: str) -> None:
+    """Draw the first layers of a model with windows.
+
+    Args:
+        label: the model's name, as people know it.
+    """
+    layers = _drawn(spec)
+    held = [state.window if (state := layer.key_value) else None for layer in layers]
+    window = next((w for w in held if w is not None), None)
+    _component(
+        key=key,
+        data={
+            "title": f"What the first {len(layers)} layers of {label} keep",
+            "windowed": [w is not None for w in held],
+            "window": "" if window is None else tokens(window),
+        },
+    )

@@ -1,0 +1,37 @@
+"""The words that a page uses, spelt out under its title; each tells its meaning to pointer, touch and keyboard, there
+and wherever it stands in the page's text."""
+
+from __future__ import annotations
+
+import html
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ui import glossary
+from ui.components.component import component
+
+_component = component(
+    Path(__file__).parent,
+    html='<div class="hs-words" role="group" aria-label="Words on this page"></div>'
+    '<p class="hs-words-paper" aria-hidden="true"></p>'
+    '<div class="hs-word" id="hs-word" role="tooltip" hidden></div>',
+    apart=False,
+)
+
+
+@cache
+def _data(page: str) -> dict[str, Any]:
+    items, known = [], {}
+    for word in glossary.of_page(page):
+        short, spelt = html.escape(word.short), f" {html.escape(word.long)}" if word.long else ""
+        items.append(f'<button type="button" data-word="{short}"><b>{short}</b>{spelt}</button>')
+        for form in word.forms:
+            known[form] = [word.short, word.long, word.says]
+    return {"items": "".join(items), "known": known}
+
+
+def words(page: str) -> None:
+    """Draw the words of `page`; nothing where none are listed."""
+    if (data := _data(page))["known"]:
+        _component(key="words", data=data)

@@ -1,0 +1,129 @@
+// Tells what a word means beside it. The page's text belongs to Streamlit, so nothing in it is wrapped: its words are marked
+// by the browser's own highlights, and found under the pointer by their place in the text.
+
+const WAIT_MS = 250; // a pointer that only passes by asks nothing
+const MARK_MS = 500; // the text is looked through when it has been quiet for so long
+const IN_TEXT = "[data-testid=stMarkdownContainer] :is(p, li), [data-testid=stCaptionContainer] p";
+const page = { list: null, card: null, known: {}, pattern: null, shown: null, timer: 0, marking: 0 };
+
+const escape = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
+
+/** The word around this place of a text node, or null. */
+function wordAt(node, offset) {
+  if (!page.pattern || !node || node.nodeType !== Node.TEXT_NODE) return null;
+  for (const found of node.data.matchAll(page.pattern))
+    if (found.index <= offset && offset <= found.index + found[0].length) return found;
+  return null;
+}
+
+function under(x, y) {
+  const caret = document.caretPositionFromPoint?.(x, y) ?? document.caretRangeFromPoint?.(x, y);
+  if (!caret) return null;
+  const node = caret.offsetNode ?? caret.startContainer;
+  if (!node.parentElement?.closest("[data-testid=stMain]") || node.parentElement.closest("a, button, input, .hs-path")) return null;
+  const word = wordAt(node, caret.offset ?? caret.startOffset);
+  if (!word) return null;
+  const range = document.createRange();
+  range.setStart(node, word.index);
+  range.setEnd(node, word.index + word[0].length);
+  const box = range.getBoundingClientRect();
+  // the nearest place in a text is told also to who points beside it
+  return x < box.left - 2 || x > box.right + 2 || y < box.top - 2 || y > box.bottom + 2 ? null : { word: word[0], box };
+}
+
+function show(word, box) {
+  const [short, long, says] = page.known[word] ?? [];
+  if (!short || !page.card) return;
+  const name = document.createElement("b");
+  name.textContent = long ? `${short}: ${long}. ` : `${short}. `;
+  page.card.replaceChildren(name, says);
+  page.card.hidden = false;
+  page.shown = word;
+  const { width, height } = page.card.getBoundingClientRect();
+  const left = Math.min(Math.max(8, box.left), window.innerWidth - width - 8);
+  const below = box.bottom + 6;
+  page.card.style.left = `${left}px`;
+  page.card.style.top = `${below + height > window.innerHeight ? box.top - height - 6 : below}px`;
+}
+
+function hide() {
+  clearTimeout(page.timer);
+  if (page.card) page.card.hidden = true;
+  page.shown = null;
+}
+
+function mark() {
+  page.marking = 0;
+  if (!window.Highlight || !CSS.highlights) return;
+  const ranges = [];
+  const left = new Set(Object.keys(page.known));
+  for (const block of document.querySelectorAll(`[data-testid=stMain] :is(${IN_TEXT})`)) {
+    if (!left.size) break;
+    const texts = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+      const node = texts.currentNode;
+      if (node.parentElement.closest("a, button, code, label")) continue;
+      for (const found of node.data.matchAll(page.pattern)) {
+        // once each: a page full of dots is no easier to read
+        if (!left.delete(found[0])) continue;
+        const range = document.createRange();
+        range.setStart(node, found.index);
+        range.setEnd(node, found.index + found[0].length);
+        ranges.push(range);
+      }
+    }
+  }
+  CSS.highlights.set("hs-word", new Highlight(...ranges));
+}
+
+function markSoon() {
+  clearTimeout(page.marking);
+  page.marking = setTimeout(() => (window.requestIdleCallback ?? setTimeout)(mark), MARK_MS);
+}
+
+document.addEventListener("pointermove", (event) => {
+  clearTimeout(page.timer);
+  if (event.pointerType === "touch") return;
+  const over = event.target.closest?.(".hs-words button");
+  if (over) {
+    if (page.shown !== over.dataset.word) show(over.dataset.word, over.getBoundingClientRect());
+    return;
+  }
+  if (page.shown && document.activeElement?.closest?.(".hs-words") === null) hide();
+  page.timer = setTimeout(() => {
+    const found = under(event.clientX, event.clientY);
+    if (found) show(found.word, found.box);
+  }, WAIT_MS);
+}, { passive: true });
+document.addEventListener("click", (event) => {
+  const over = event.target.closest?.(".hs-words button");
+  if (over) return show(over.dataset.word, over.getBoundingClientRect());
+  const found = under(event.clientX, event.clientY);
+  if (found) show(found.word, found.box);
+  else hide();
+});
+document.addEventListener("scroll", hide, { passive: true, capture: true });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+
+export default function ({ parentElement, data }) {
+  const list = parentElement.querySelector(".hs-words");
+  page.card = parentElement.querySelector(".hs-word");
+  if (list.shown !== data.items) {
+    list.innerHTML = list.shown = data.items; // written by the server, escaped there
+    page.known = data.known;
+    parentElement.querySelector(".hs-words-paper").textContent = [...list.children].map((word) => word.textContent).join(" · ");
+    const forms = Object.keys(data.known).sort((a, b) => b.length - a.length).map(escape);
+    page.pattern = new RegExp(`(?<![\\w/-])(?:${forms.join("|")})(?![\\w/])`, "g");
+    for (const word of list.children) {
+      word.setAttribute("aria-describedby", "hs-word");
+      word.onfocus = () => { if (word.matches(":focus-visible")) show(word.dataset.word, word.getBoundingClientRect()); };
+      word.onblur = hide;
+    }
+    hide();
+  }
+  page.watch?.disconnect();
+  page.watch = new MutationObserver(markSoon);
+  const main = document.querySelector("[data-testid=stMain]");
+  if (main) page.watch.observe(main, { childList: true, subtree: true, characterData: true });
+  markSoon();
+}
