@@ -28,6 +28,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "timings_run": ("run",),
     "explore_run": ("e_kept",),
     "lab_run": ("lab_kept",),
+    "real_run": ("real_kept",),
     "spectrum_run": ("spec_kept",),
     "published_run": ("pub_kept",),
     "code_trap_run": ("code_kept",),
@@ -57,6 +58,7 @@ TRANSIENT: dict[str, str] = {
     "decode": "an animation: it begins anew for everybody",
     "headshare_head_map": "lights up what the pointer is on",
     "headshare_bars": "only draws",
+    "real_columns": "only draws",
 }
 """Control, or component -> why it is no part of the view that an address restores."""
 

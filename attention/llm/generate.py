@@ -22,6 +22,7 @@ from attention.llm.plan import Plan
 from attention.llm.tokens import Writer
 from attention.spec import check_size
 from attention.timing import speed
+from attention.timing.other_load import OtherLoad
 
 EMIT_S = 0.1
 """What was written is told so often."""
@@ -124,7 +125,9 @@ def run(loaded: Loaded, plan: Plan, emit: Emit, should_stop: ShouldStop) -> dict
             emit({"kind": "first", "row": row})
             _tell_end(column, emit)
         emit({"kind": "machine", "read_bytes_per_s": speed.calibrate("cpu").read_bytes_per_s})
+        load = OtherLoad()
         _write(columns, plan, emit, should_stop)
+        emit({"kind": "load", "others": load.taken().others})
     return {"columns": {column.sharing: _figures(column) for column in columns}}
 
 

@@ -46,11 +46,17 @@ class Column:
 
 @dataclass
 class Written:
-    """A run so far. `about` is what it told of the model, empty before that."""
+    """A run so far.
+
+    Attributes:
+        about: what it told of the model, empty before that.
+        others: the share of the processor that other processes took while it wrote, known at its end.
+    """
 
     about: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, Column] = field(default_factory=dict)
     read_bytes_per_s: float | None = None
+    others: float = 0.0
     _seen: int = 0
 
     def take_in(self, results: Sequence[dict[str, Any]]) -> Written:
@@ -65,6 +71,8 @@ class Written:
             case "model":
                 self.about = {name: value for name, value in item.items() if name not in ("kind", "columns")}
                 self.columns = {c["sharing"]: Column(**c) for c in item["columns"]}
+            case "load":
+                self.others = item["others"]
             case "machine":
                 self.read_bytes_per_s = item["read_bytes_per_s"]
             case "first":

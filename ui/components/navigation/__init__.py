@@ -19,6 +19,7 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("spectrum", "pages/spectrum.py", "MHA – GQA – MQA"),
             ("published", "pages/published.py", "Published results"),
             ("heads_learn", "pages/heads_learn.py", "What heads learn"),
+            ("real_model", "pages/real_model.py", "A real model"),
             ("code", "pages/code.py", "The code"),
         ),
     ),
