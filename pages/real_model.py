@@ -6,7 +6,9 @@ from attention.llm.plan import CACHE_DTYPES
 from ui import controls, frame, jobs, lesson
 from ui.sections import real_model as sections
 
-LEAD = "Ask SmolLM2-135M, and watch it write with nine, three and one K/V head at the same time, live on this server."
+LEAD = (
+    "Ask a published model, and watch it write with its K/V heads copied, as trained and merged, live on this server."
+)
 
 with frame.page("real_model", title="A real model", lead=LEAD, params=sections.PARAMS):
     prompt, tokens, fill, rest, start = frame.bar(4.4, 2.1, 2.1, 0.9, 1.2)

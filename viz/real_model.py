@@ -80,7 +80,7 @@ def plot_roles(role: RoleMap, n_kv_heads: int) -> go.Figure:
             x=list(range(n_heads)),
             y=list(range(1, n_layers + 1)),
             zmin=0,
-            zmax=1,
+            zmax=max(value for row in role.score for value in row) or 1,
             colorscale=_SCALE,
             showscale=False,
             xgap=1,
