@@ -24,8 +24,14 @@ def run(
     from attention.llm import generate, loaded
     from attention.timing import host, speed
 
-    emit({"progress": 0.0, "message": "Loading the model"})
-    model = loaded.get()
     emit({"progress": 0.0, "message": "Reading the prompt"})
-    found = generate.run(model, plan, emit, should_stop)
+    found = generate.run(loaded.get(), plan, emit, should_stop)
     return {**found, "host": host.describe().to_json(), "calibration": speed.calibrate("cpu").to_json()}
+
+
+def estimate_bytes(payload: dict[str, Any]) -> int:
+    """Memory that the run needs, for the check before it; loads the model, which the run needs anyway."""
+    plan = Plan.from_json(payload)
+    from attention.llm import generate, loaded
+
+    return generate.memory_needed(loaded.get(), plan)

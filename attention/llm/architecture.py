@@ -116,7 +116,7 @@ def of_config(config: Mapping[str, Any]) -> Architecture:
     kinds = _layer_types(config, n_layers)
     window = config.get("sliding_window") if _windowed(config, kind) else None
     windows = tuple(check_size("sliding_window", window) if window and k == "sliding_attention" else 0 for k in kinds)
-    unrotated = {i for i, on in enumerate(config.get("no_rope_layers") or ()) if not on} if kind == "smollm3" else set()
+    unrotated = _unrotated(config, n_layers) if kind == "smollm3" else set()
     scale = float(config.get("query_pre_attn_scalar") or 256) ** -0.5 if gemma else head_dim**-0.5
     activation = config.get("hidden_activation" if gemma else "hidden_act") or (
         "gelu_pytorch_tanh" if gemma else "silu"
@@ -137,6 +137,17 @@ def of_config(config: Mapping[str, Any]) -> Architecture:
     )  # fmt: skip
 
 
+def _unrotated(config: Mapping[str, Any], n_layers: int) -> set[int]:
+    """Layers without rotation: those with a 0 in SmolLM3's list, or every so many."""
+    listed = config.get("no_rope_layers")
+    if listed is None:
+        every = check_size("no_rope_layer_interval", config.get("no_rope_layer_interval", 4))
+        return {i for i in range(n_layers) if (i + 1) % every == 0}
+    if not isinstance(listed, list) or len(listed) != n_layers:
+        raise ValueError(f"no_rope_layers must have an entry for each of the {n_layers} layers, got {shown(listed)}")
+    return {i for i, on in enumerate(listed) if not on}
+
+
 def _layer_types(config: Mapping[str, Any], n_layers: int) -> list[str]:
     kinds = config.get("layer_types")
     if kinds is None:
@@ -144,6 +155,8 @@ def _layer_types(config: Mapping[str, Any], n_layers: int) -> list[str]:
         if config["model_type"] == "gemma3_text":
             every = check_size("sliding_window_pattern", every or 6)
             return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(n_layers)]
+        if config["model_type"] != "mistral" and config.get("use_sliding_window"):
+            raise ValueError("use_sliding_window is stated without layer_types, which must say what layers it is for")
         return ["sliding_attention" if config["model_type"] == "mistral" else "full_attention"] * n_layers
     if not isinstance(kinds, list) or len(kinds) != n_layers or {*kinds} - {"full_attention", "sliding_attention"}:
         raise ValueError(

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from attention.layers import KVCache
 from attention.llm import corpus
-from attention.llm.loaded import Loaded
+from attention.llm.loaded import Loaded, n_kv_heads
 from attention.llm.model import Model
 from attention.llm.plan import Plan
 from attention.llm.tokens import Writer
-from attention.spec import check_size
 from attention.timing import speed
 from attention.timing.other_load import OtherLoad
 
@@ -216,7 +215,10 @@ def _figures(column: Column) -> dict[str, Any]:
     }
 
 
-def memory_needed(plan: Plan, model_bytes: int, bytes_per_token: int) -> int:
-    """Bytes a run takes at most, given those of the model and, as multi-head attention, of a cached token."""
-    tokens = check_size("context_fill", plan.context_fill, 0) + len(plan.prompt) + plan.tokens
-    return model_bytes + len(plan.sharings) * plan.batch * tokens * bytes_per_token
+def memory_needed(loaded: Loaded, plan: Plan) -> int:
+    """Bytes that a run takes at most: the weights with what is copied of them, and every column's cache."""
+    a = loaded.model.architecture
+    capacity = min(a.context, plan.context_fill + len(loaded.tokens.prompt(plan.prompt, plan.chat)) + plan.tokens)
+    heads = sum(n_kv_heads(loaded.model, name) for name in plan.sharings)
+    per_token = 2 * a.n_layers * a.head_dim * heads * DTYPES[plan.kv_dtype].itemsize
+    return int(1.3 * loaded.model.step_bytes) + plan.batch * capacity * per_token

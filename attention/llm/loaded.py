@@ -34,11 +34,16 @@ class Loaded:
         Raises:
             ValueError: the model cannot be shared like that.
         """
-        a = self.model.architecture
-        n_kv_heads = {"mha": a.n_heads, "gqa": a.n_kv_heads, "mqa": 1}[name]
-        if n_kv_heads not in self._shared:
-            self._shared[n_kv_heads] = llm.with_n_kv_heads(self.model, n_kv_heads)
-        return self._shared[n_kv_heads]
+        n = n_kv_heads(self.model, name)
+        if n not in self._shared:
+            self._shared[n] = llm.with_n_kv_heads(self.model, n)
+        return self._shared[n]
+
+
+def n_kv_heads(model: Model, sharing: str) -> int:
+    """K/V heads of a model shared as `sharing` says, of ``plan.SHARINGS``."""
+    a = model.architecture
+    return {"mha": a.n_heads, "gqa": a.n_kv_heads, "mqa": 1}[sharing]
 
 
 def get() -> Loaded:

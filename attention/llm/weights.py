@@ -109,6 +109,9 @@ class GgufFile:
         self._data = np.memmap(path, mode="r", dtype=np.uint8)
         # llama.cpp turns neighbours, the published weights halves: such files have rows in llama.cpp's order
         self._permuted = self.keys["general.architecture"] == "llama"
+        for unread in ("rope_freqs.weight", *(["blk.0.attn_q.bias"] if self._permuted else [])):
+            if unread in self._table:
+                raise ValueError(f"{unread} of this GGUF file is not heeded here: take the model's safetensors")
 
     @staticmethod
     def _own_name(name: str) -> str:

@@ -69,6 +69,16 @@ def test_cache_bytes_of_the_tensors_are_those_of_the_calculator(written: Written
 
 
 @needed
+def test_what_a_run_will_need_is_known_before_it() -> None:
+    small = job.estimate_bytes({"prompt": PROMPT, "tokens": 1})
+    large = job.estimate_bytes({"prompt": PROMPT, "tokens": 1, "context_fill": 5000, "batch": 16})
+    # 13 K/V heads of the three columns: 30 layers, keys and values of 64 elements in two bytes
+    per_token = 13 * 30 * 2 * 64 * 2
+    n_prompt = len(loaded.get().tokens.prompt(PROMPT, True))
+    assert large - small == per_token * (16 * (5001 + n_prompt) - (1 + n_prompt))
+
+
+@needed
 def test_the_same_seed_draws_the_same_words() -> None:
     first, again, other = (
         _run(Plan(PROMPT, ("gqa",), tokens=4, temperature=1.8, seed=seed))[0].columns["gqa"].text for seed in (5, 5, 6)

@@ -47,7 +47,8 @@ def _decoded(model: Model, ids: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kind", list(checkpoints.CONFIGS))
 def test_logits_are_those_of_transformers_at_every_step(kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     theirs, ours = _pair(kind, tmp_path_factory)
-    ids = _ids(PROMPT + N_TOKENS)
+    # the kinds between differ in what a few steps show
+    ids = _ids(PROMPT + (N_TOKENS if kind in ("llama", "gemma3_text") else 19))
     with torch.inference_mode():
         expected = theirs(ids).logits
     found = _decoded(ours, ids)
@@ -99,6 +100,7 @@ def test_heads_that_cannot_be_shared_are_refused(pair: tuple[Any, Model], n_kv_h
         ("hidden_act", "relu", "hidden_act must be silu"),
         ("num_hidden_layers", 6, "layers.5.input_layernorm.weight'? are missing"),
         ("rms_norm_eps", -1, "rms_norm_eps must be a number above 0"),
+        ("layer_types", ["full_attention"], "layer_types must name"),
     ],
 )
 def test_what_does_not_run_is_refused_by_name(tmp_path: Path, field: str, value: object, told: str) -> None:

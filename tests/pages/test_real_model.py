@@ -55,5 +55,5 @@ def test_what_is_no_prompt_is_refused_in_words(prompt: str, told: str) -> None:
 def test_a_far_too_long_prompt_is_cut_and_said() -> None:
     at = _page()
     at.text_area(key="real_prompt").set_value("x" * 100_000).run()
-    assert len(at.text_area(key="real_prompt").value) == 2_000
+    assert at.text_area(key="real_prompt").value == "x" * 2_000
     assert any("had 100,000 characters" in one.value for one in at.caption)
