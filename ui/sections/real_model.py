@@ -122,7 +122,7 @@ def draw(job: Seen | None) -> None:
         + f", cache in {about['kv_dtype']}, weights in {about['weight_dtype']}"
         + (f", {about['batch']} sequences at once, of which the first is shown" if about["batch"] > 1 else "")
         + ".  \n"
-        + f"> {foreign_text.markdown(foreign_text.seen(plan['prompt'], 300))}"
+        + f"Prompt: *{foreign_text.markdown(foreign_text.seen(plan['prompt'].strip(), 300))}*"
     )
     stopped = job is not None and job.done and job.state is not State.DONE
     most = _most_cache(written, int(plan["tokens"]))
