@@ -9,7 +9,7 @@ from typing import Any
 
 from attention import sharing
 
-ENDS = {"end": "the model ended its answer", "length": "as many tokens as asked for"}
+ENDS = {"end": "the answer is over", "length": "the most asked for"}
 
 
 @dataclass

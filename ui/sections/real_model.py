@@ -26,7 +26,7 @@ MAX_TYPED = 2_000
 FILLS = (0, 512, 2048, 6144)
 TOKENS = (32, 64, 128, 256)
 TEMPERATURES = (0.0, 0.7, 1.0)
-KINDS = {"mha": "each K/V head copied to its query heads", "gqa": "as published", "mqa": "all K/V heads averaged"}
+KINDS = {"mha": "K/V heads copied", "gqa": "as published", "mqa": "K/V heads averaged"}
 CHAT = {"answer": "a question", "continue": "a text to go on with"}
 LIKENESS = {"all": "counted", "without_first": "left out"}
 ROLES = ("induction", "previous", "first", "duplicate", "matching")
@@ -156,9 +156,10 @@ def _column(
         ("a token adds", f"{per_token:,} B" if per_token else "–"),
         ("Tokens per second", f"{speed:.1f}" if speed else "–"),
         ("Time per step", duration(step) if step else "–"),
-        ("its floor", f"{duration(floor)} ({ratio(step / floor)})" if step and floor else "–"),
+        ("its floor", duration(floor) if floor else "–"),
+        ("step beside floor", ratio(step / floor) if step and floor else "–"),
         ("First token after", duration(column.prefill_s) if column.prefill_s else "–"),
-        ("Held-out loss", f"{losses[column.sharing]:.2f} nats/token" if column.sharing in losses else "not recorded"),
+        ("Loss, nats per token", f"{losses[column.sharing]:.2f}" if column.sharing in losses else "–"),
     ]
     name = written.title(column.sharing)
     group = about["n_heads"] // column.n_kv_heads
