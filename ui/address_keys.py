@@ -31,6 +31,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "timings_run": ("run",),
     "explore_run": ("e_kept",),
     "lab_run": ("lab_kept",),
+    "real_run": ("real_kept",),
     "spectrum_run": ("spec_kept",),
     "published_run": ("pub_kept",),
     "code_trap_run": ("code_kept",),
@@ -66,6 +67,7 @@ TRANSIENT: dict[str, str] = {
     "headshare_recompute": "a picture in steps: it begins anew for everybody",
     "headshare_windows": "a picture in steps: it begins anew for everybody",
     "headshare_big_number": "only draws",
+    "real_columns": "only draws",
 }
 """Control, or component -> why it is no part of the view that an address restores."""
 

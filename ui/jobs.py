@@ -162,7 +162,9 @@ def button(
         )
 
 
-def panel(key: str, draw: Draw, *args: Any, idle: str = "", address: str | None = None) -> None:
+def panel(
+    key: str, draw: Draw, *args: Any, idle: str = "", address: str | None = None, refresh_s: float = REFRESH_S
+) -> None:
     """Show the job under `key`: its place or progress, its results through `draw`, and how it ended.
 
     Args:
@@ -171,6 +173,7 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "", address: str | None 
             `args`, for the state of a control that is not drawn meanwhile is gone.
         idle: what to say before the first run.
         address: key of the page's address that names the job in view once it has ended.
+        refresh_s: seconds between two drawings while the job lives.
     """
     live = (job := current(key)) is not None and not job.done
     seen: Seen | None = job
@@ -179,7 +182,7 @@ def panel(key: str, draw: Draw, *args: Any, idle: str = "", address: str | None 
         if problem:
             st.warning(_sentence(problem))
 
-    @st.fragment(run_every=REFRESH_S if live else None)
+    @st.fragment(run_every=refresh_s if live else None)
     def show() -> None:
         with turn():
             job: Seen | None = current(key) if live else seen

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: its key/value pairs and the shapes of its tensors, never their data.
+"""The header of a GGUF file: its key/value pairs and its table of tensors, never their data.
 
 Layout: ggml-org/ggml, ``docs/gguf.md``: magic, version, two counts, the pairs, then a name, a shape, a type and an
 offset for each tensor. Versions 2 and 3, little- and big-endian. Nothing is trusted: every length and count is held to
@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from attention.errors import shown
 from attention.files import ordinary
@@ -28,6 +29,8 @@ MAX_LIST = 20_000
 """Entries of an array that is kept; of longer ones the length alone is."""
 MAX_TEXT = 10_000
 """Bytes of a text that is kept; longer ones (chat templates) are walked over."""
+MAX_WHOLE_TEXT = 2**20
+"""The same where the model is loaded."""
 MAX_NAME = 65_535
 CACHE = "a GGUF states no dtype of the cache: fp16 is counted, llama.cpp's own choice unless it is told another"
 """What a reader of every such file must know."""
@@ -46,6 +49,7 @@ class _Cursor:
         self.file, self.data, self.at, self.order = file, bytearray(), 0, "<"
         self.size = os.fstat(file.fileno()).st_size
         self.items = 0
+        self.whole = False
 
     def refuse(self, what: str, why: str) -> NoReturn:
         raise ValueError(f"{what} at byte {self.at:,} of this GGUF file {why}")
@@ -113,7 +117,53 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{os.fspath(path)[:300]!r} cannot be read: {error.strerror}") from None
 
 
+class TensorInfo(NamedTuple):
+    """A tensor of a file's table.
+
+    Attributes:
+        shape: fastest dimension first, as the file has it.
+        type: ggml's number of the element type.
+        offset: bytes from the start of the file.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    offset: int
+
+
+def read_whole(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[TensorInfo]]:
+    """All pairs of a file, the tokenizer's texts included, and its table of tensors: for who loads the model.
+
+    Raises:
+        ValueError: see :func:`read`; and a big-endian file.
+    """
+    try:
+        with ordinary(Path(path)).open("rb") as file:
+            cursor = _Cursor(file)
+            cursor.whole = True
+            keys, n_tensors = _pairs(cursor)
+            if cursor.order == ">":
+                raise ValueError("this GGUF file is big-endian: its tensors cannot be read here")
+            table = list(_table(cursor, n_tensors))
+    except OSError as error:
+        raise ValueError(f"{os.fspath(path)[:300]!r} cannot be read: {error.strerror}") from None
+    step = keys.get("general.alignment", 32)
+    if not isinstance(step, int) or not 0 < step <= 2**16 or step & (step - 1):
+        raise ValueError(f"general.alignment must be a power of two up to 65,536, got {shown(step)}")
+    start = -(-cursor.at // step) * step
+    return keys, [info._replace(offset=start + info.offset) for info in table]
+
+
 def _read(cursor: _Cursor) -> dict[str, Any]:
+    out, n_tensors = _pairs(cursor)
+    if n_tensors:
+        out[TENSORS] = _tensors(cursor, n_tensors)
+    return out
+
+
+def _pairs(cursor: _Cursor) -> tuple[dict[str, Any], int]:
+    """The pairs, and the number of tensors that follow."""
     magic = bytes(cursor.data[cursor.need(4, "the magic") : cursor.at])
     if magic != MAGIC:
         raise ValueError(f"this is no GGUF file: it begins with {magic!r}, not {MAGIC!r}")
@@ -132,18 +182,17 @@ def _read(cursor: _Cursor) -> dict[str, Any]:
         if key in seen:
             raise ValueError(f"the key {shown(key)} occurs twice in this GGUF file")
         seen.add(key)
-        value = _value(cursor, shown(key), cursor.number("I", "a value's type"), key.startswith("tokenizer."))
+        skip = key.startswith("tokenizer.") and not cursor.whole
+        value = _value(cursor, shown(key), cursor.number("I", "a value's type"), skip)
         if value is not None and not key.startswith("gguf."):
             out[key] = value
-    if n_tensors:
-        out[TENSORS] = _tensors(cursor, n_tensors)
-    return out
+    return out, n_tensors
 
 
 def _value(cursor: _Cursor, key: str, kind: int, skip: bool) -> Any:
     """One value, None if it is a text too long to keep."""
     if kind == _TEXT:
-        return cursor.text(f"the text of {key}", 0 if skip else MAX_TEXT)
+        return cursor.text(f"the text of {key}", 0 if skip else MAX_WHOLE_TEXT if cursor.whole else MAX_TEXT)
     if kind == _ARRAY:
         return _array(cursor, key, skip)
     return _checked(cursor, key, kind, cursor.number(_letter(key, kind), f"the value of {key}"))
@@ -171,34 +220,43 @@ def _array(cursor: _Cursor, key: str, skip: bool) -> Any:
     width = 8 if kind == _TEXT else struct.calcsize("<" + _letter(key, kind))
     n = cursor.count(f"the length of {key}", width, MAX_ITEMS - cursor.items)
     cursor.items += n
+    if kind == _TEXT and cursor.whole:
+        return [cursor.text(f"an entry of {key}", MAX_WHOLE_TEXT) or "" for _ in range(n)]
     if kind == _TEXT:
         cursor.skip_texts(n, f"an entry of {key}")  # no known key of a model's layers is an array of texts
         return n
     start = cursor.need(n * width, f"the entries of {key}")
-    if skip or n > MAX_LIST:
+    if skip or (n > MAX_LIST and not cursor.whole):
         return n
     values = struct.unpack_from(f"{cursor.order}{n}{_letter(key, kind)}", cursor.data, start)
     return [_checked(cursor, key, kind, value) for value in values]
 
 
-def _tensors(cursor: _Cursor, n_tensors: int) -> dict[str, int]:
-    """Elements by where they are: "output", "token_embd", a layer ("blk.3"), its routed experts ("blk.3 experts")."""
-    out: dict[str, int] = {}
+def _table(cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo]:
+    """The table of tensors; offsets are as the file has them, from the end of its header on."""
     for _ in range(n_tensors):
         name = cursor.text("a tensor's name", MAX_NAME)
         n_dims = cursor.number("I", f"the number of dimensions of {shown(name)}")
         if n_dims > 4:
             cursor.refuse(f"the number of dimensions of {shown(name)}", f"must be at most 4, got {n_dims:,}")
-        elements = math.prod(cursor.number("Q", f"a dimension of {shown(name)}") for _ in range(n_dims))
-        cursor.need(12, f"the type and offset of {shown(name)}")
-        if elements > 2**50:
+        shape = tuple(cursor.number("Q", f"a dimension of {shown(name)}") for _ in range(n_dims))
+        kind = cursor.number("I", f"the type of {shown(name)}")
+        offset = cursor.number("Q", f"the offset of {shown(name)}")
+        if (elements := math.prod(shape)) > 2**50:
             raise ValueError(f"the tensor {shown(name)} has {elements:,} elements; at most {2**50:,} are accepted")
-        parts = (name or "").split(".")
+        yield TensorInfo(name or "", shape, kind, offset)
+
+
+def _tensors(cursor: _Cursor, n_tensors: int) -> dict[str, int]:
+    """Elements by where they are: "output", "token_embd", a layer ("blk.3"), its routed experts ("blk.3 experts")."""
+    out: dict[str, int] = {}
+    for info in _table(cursor, n_tensors):
+        parts = info.name.split(".")
         if parts[0].startswith("rope_") or parts[-2:-1] == ["rope_freqs"]:
             continue  # tables of positions, no parameters
         if parts[0] == "blk" and len(parts) > 2:
             place = f"blk.{parts[1]}" + (" experts" if "_exps" in parts[2] else "")
         else:
             place = parts[0]
-        out[place] = out.get(place, 0) + elements
+        out[place] = out.get(place, 0) + math.prod(info.shape)
     return out

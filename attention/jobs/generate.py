@@ -1,0 +1,37 @@
+"""Worker job "generate": the published model writes, in columns that differ in sharing alone.
+
+Payload: the fields of ``attention.llm.plan.Plan``. Emits what ``attention.llm.written`` reads, some ten times a
+second. Returns each column's figures, the host and its calibration. The model stays in this process for the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attention.llm.plan import Plan
+
+
+def run(
+    payload: dict[str, Any], emit: Callable[[dict[str, Any]], None], should_stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """See the module.
+
+    Raises:
+        ValueError: a field that is not accepted; no model here, or one that does not run.
+    """
+    plan = Plan.from_json(payload)
+    from attention.llm import generate, loaded
+    from attention.timing import host, speed
+
+    emit({"progress": 0.0, "message": "Reading the prompt"})
+    found = generate.run(loaded.get(), plan, emit, should_stop)
+    return {**found, "host": host.describe().to_json(), "calibration": speed.calibrate("cpu").to_json()}
+
+
+def estimate_bytes(payload: dict[str, Any]) -> int:
+    """Memory that the run needs, for the check before it; loads the model, which the run needs anyway."""
+    plan = Plan.from_json(payload)
+    from attention.llm import generate, loaded
+
+    return generate.memory_needed(loaded.get(), plan)

@@ -1,0 +1,1 @@
+"""A published language model of the Llama kind: loading, decoding on our own attention, what its heads do."""

@@ -1,0 +1,41 @@
+"""English that is present wherever Python is: the language reference in ``pydoc_data.topics``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from attention.llm.tokens import Tokens
+
+
+@cache
+def text() -> str:
+    """The reference's topics in alphabetic order, a blank line between two."""
+    from pydoc_data import topics
+
+    return "\n\n".join(topics.topics[name].strip() for name in sorted(topics.topics))
+
+
+def fill(tokens: Tokens, n: int) -> list[int]:
+    """The first `n` tokens of it, begun again where it ends."""
+    if not n:
+        return []
+    # a token has at least one character; of English about four
+    found = tokens.encode(text()[: 8 * n])
+    if len(found) < n:
+        found = tokens.encode(text())
+    return (found * (n // len(found) + 1))[:n]
+
+
+def windows(tokens: Tokens, length: int, n: int) -> list[list[int]]:
+    """`n` pieces of `length` tokens, spread evenly over the whole text.
+
+    Raises:
+        ValueError: the text is shorter than one.
+    """
+    ids: Sequence[int] = tokens.encode(text())
+    last = len(ids) - length
+    if last < 0 or n < 1:
+        raise ValueError(f"length must be from 2 to {len(ids):,} and n at least 1, got {length:,} and {n:,}")
+    starts = [last * i // max(1, n - 1) for i in range(n)]
+    return [list(ids[start : start + length]) for start in starts]

@@ -1,0 +1,224 @@
+"""Our own decode loop: the same prompt in columns that differ in sharing alone and write in turn, a token each.
+
+Prefill takes the prompt at once; from there on a token is one pass of all weights and of the cache so far. Columns take
+turns token by token, so that what disturbs the machine disturbs all of them alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention.layers import KVCache
+from attention.llm import corpus
+from attention.llm.loaded import Loaded, n_kv_heads
+from attention.llm.model import Model
+from attention.llm.plan import Plan
+from attention.llm.tokens import Writer
+from attention.timing import speed
+from attention.timing.other_load import OtherLoad
+
+EMIT_S = 0.1
+"""What was written is told so often."""
+PIECE = 256
+"""Tokens of a long text taken in at once: between two, Stop is heard."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+Emit = Callable[[dict[str, Any]], None]
+ShouldStop = Callable[[], bool]
+
+
+class Column:
+    """One sharing of the model, writing."""
+
+    def __init__(self, sharing: str, model: Model, plan: Plan, capacity: int, loaded: Loaded) -> None:
+        self.sharing, self.model, self._plan = sharing, model, plan
+        self.caches: list[KVCache] = model.caches(capacity, plan.batch, DTYPES[plan.kv_dtype])
+        # the same seed for all: columns that agree draw the same words
+        self._draw = torch.Generator().manual_seed(plan.seed)
+        self._writer = Writer(loaded.tokens)
+        self._ends = loaded.tokens.ends
+        self.written: list[int] = []
+        self.times_s: list[float] = []
+        self.why = ""
+        self._next = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def context(self) -> int:
+        """Tokens in the cache."""
+        return self.caches[0].length
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of keys and values held, measured from the tensors, without what is set aside and not yet written."""
+        return sum(part[:, :, : cache.length].nbytes for cache in self.caches for part in (cache.k, cache.v))
+
+    def take_in(self, ids: Sequence[int], should_stop: ShouldStop) -> Tensor | None:
+        """Prefill; logits of the last token, None if stopped before."""
+        logits = None
+        for at in range(0, len(ids), PIECE):
+            if should_stop():
+                return None
+            piece = torch.tensor([ids[at : at + PIECE]]).expand(self._plan.batch, -1)
+            logits = self.model.forward(piece, self.caches)
+        return logits
+
+    def pick(self, logits: Tensor) -> str:
+        """Choose the next token of each sequence; returns the text that the first one's completes."""
+        last = logits[:, -1]
+        if self._plan.temperature:
+            shares = torch.softmax(last / self._plan.temperature, dim=-1)
+            self._next = torch.multinomial(shares, 1, generator=self._draw)
+        else:
+            self._next = last.argmax(dim=-1, keepdim=True)
+        token = int(self._next[0, 0])
+        if token in self._ends:
+            self.why = "end"
+            return ""
+        self.written.append(token)
+        if len(self.written) == self._plan.tokens:
+            self.why = "length"
+        return self._writer.add(token)
+
+    def step(self) -> list[Any]:
+        """One token: a row for the reader, [sharing, text, seconds, context, cache bytes]."""
+        began = time.perf_counter()
+        logits = self.model.forward(self._next, self.caches)
+        text = self.pick(logits)
+        took = time.perf_counter() - began
+        self.times_s.append(took)
+        return [self.sharing, text, took, self.context, self.cache_bytes]
+
+
+def run(loaded: Loaded, plan: Plan, emit: Emit, should_stop: ShouldStop) -> dict[str, Any]:
+    """Write; emits what ``attention.llm.written`` reads, and returns each column's figures.
+
+    Raises:
+        ValueError: prompt, fill and tokens together are longer than the model's context, or a sharing it cannot have.
+    """
+    a = loaded.model.architecture
+    ids = loaded.tokens.prompt(plan.prompt, plan.chat)
+    capacity = plan.context_fill + len(ids) + plan.tokens
+    if capacity > a.context:
+        raise ValueError(
+            f"{plan.context_fill:,} tokens of context, {len(ids):,} of the prompt and {plan.tokens:,} to write make "
+            f"{capacity:,}; this model takes {a.context:,}"
+        )
+    columns = [Column(name, loaded.sharing(name), plan, capacity, loaded) for name in plan.sharings]
+    emit(_about(loaded, plan, columns, len(ids)))
+    with torch.inference_mode():
+        if not _fill(columns, corpus.fill(loaded.tokens, plan.context_fill), emit, should_stop):
+            return {"columns": {}}
+        for column in columns:
+            began = time.perf_counter()
+            logits = column.take_in(ids, should_stop)
+            if logits is None:
+                return {"columns": {}}
+            text = column.pick(logits)
+            row = [column.sharing, text, time.perf_counter() - began, column.context, column.cache_bytes]
+            emit({"kind": "first", "row": row})
+            _tell_end(column, emit)
+        emit({"kind": "machine", "read_bytes_per_s": speed.calibrate("cpu").read_bytes_per_s})
+        load = OtherLoad()
+        _write(columns, plan, emit, should_stop)
+        emit({"kind": "load", "others": load.taken().others})
+    return {"columns": {column.sharing: _figures(column) for column in columns}}
+
+
+def _about(loaded: Loaded, plan: Plan, columns: Sequence[Column], n_prompt: int) -> dict[str, Any]:
+    a = loaded.model.architecture
+    return {
+        "kind": "model", "name": loaded.name, "n_layers": a.n_layers, "n_heads": a.n_heads, "head_dim": a.head_dim,
+        "context": a.context, "prompt_tokens": n_prompt, "fill": plan.context_fill, "batch": plan.batch,
+        "kv_dtype": plan.kv_dtype, "weight_dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "columns": [
+            {"sharing": c.sharing, "n_kv_heads": c.model.architecture.n_kv_heads, "weight_bytes": c.model.step_bytes}
+            for c in columns
+        ],
+    }  # fmt: skip
+
+
+def _fill(columns: Sequence[Column], ids: Sequence[int], emit: Emit, should_stop: ShouldStop) -> bool:
+    """Put a long text into every column's cache; false if stopped before.
+
+    Copied K/V heads hold the very numbers that they are copies of, so that column's cache is copied too.
+    """
+    if not ids:
+        return True
+    done: dict[str, Column] = {}
+    for column in sorted(columns, key=lambda c: c.model.architecture.n_kv_heads):
+        source = done.get("gqa") if column.sharing == "mha" else None
+        for at in range(0, len(ids), PIECE):
+            share = (len(done) + at / len(ids)) / len(columns)
+            emit(
+                {"progress": share, "message": f"{column.sharing.upper()}: {at:,} of {len(ids):,} tokens in the cache"}
+            )
+            if source is not None:
+                _copy(source, column)
+                break
+            if column.take_in(ids[at : at + PIECE], should_stop) is None:
+                return False
+        done[column.sharing] = column
+    return True
+
+
+def _copy(source: Column, target: Column) -> None:
+    for a, b in zip(source.caches, target.caches, strict=True):
+        times = b.k.shape[1] // a.k.shape[1]
+        b.append(*(part[:, :, : a.length].repeat_interleave(times, dim=1) for part in (a.k, a.v)))
+
+
+def _write(columns: Sequence[Column], plan: Plan, emit: Emit, should_stop: ShouldStop) -> None:
+    rows: list[list[Any]] = []
+    told = time.monotonic()
+    n_rounds = 0
+    while writing := [column for column in columns if not column.why]:
+        # whoever begins a round finds the machine as the last one left it: not always the same
+        n_rounds += 1
+        turn = n_rounds % len(writing)
+        for column in writing[turn:] + writing[:turn]:
+            if should_stop():
+                _tell(rows, emit)
+                return
+            rows.append(column.step())
+            if column.why:
+                _tell(rows, emit)
+                _tell_end(column, emit)
+        if time.monotonic() - told > EMIT_S:
+            told = time.monotonic()
+            _tell(rows, emit)
+            emit({"progress": n_rounds / plan.tokens, "message": f"Token {n_rounds + 1} of at most {plan.tokens}"})
+    _tell(rows, emit)
+
+
+def _tell(rows: list[list[Any]], emit: Emit) -> None:
+    if rows:
+        emit({"kind": "steps", "rows": rows[:]})
+        rows.clear()
+
+
+def _tell_end(column: Column, emit: Emit) -> None:
+    if column.why:
+        emit({"kind": "end", "sharing": column.sharing, "why": column.why})
+
+
+def _figures(column: Column) -> dict[str, Any]:
+    return {
+        "tokens": len(column.written),
+        "median_step_s": median(column.times_s) if column.times_s else None,
+        "cache_bytes": column.cache_bytes,
+    }
+
+
+def memory_needed(loaded: Loaded, plan: Plan) -> int:
+    """Bytes that a run takes at most: the weights with what is copied of them, and every column's cache."""
+    a = loaded.model.architecture
+    capacity = min(a.context, plan.context_fill + len(loaded.tokens.prompt(plan.prompt, plan.chat)) + plan.tokens)
+    heads = sum(n_kv_heads(loaded.model, name) for name in plan.sharings)
+    per_token = 2 * a.n_layers * a.head_dim * heads * DTYPES[plan.kv_dtype].itemsize
+    return int(1.3 * loaded.model.step_bytes) + plan.batch * capacity * per_token

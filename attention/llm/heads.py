@@ -1,0 +1,226 @@
+"""What the published model's heads look at: attention over a text's tokens, roles, and how alike heads are.
+
+A role says, for some tokens of a text, at which earlier tokens a head that plays it would look. Its score is the share
+of attention that lands there, averaged over those tokens. Beside it stand two chance levels: attention spread evenly,
+and attention that follows the head's own average over distances and knows nothing of the text (as in
+``attention.tiny.head_roles``; Clark et al. 2019, arXiv:1906.04341, section 4; induction: Olsson et al. 2022,
+arXiv:2209.11895).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attention.llm.loaded import Loaded
+from attention.llm.model import Model
+from attention.tiny.head_roles import distance_profile, group_similarity
+
+MAX_TOKENS = 256
+PAIRS = {")": "(", "]": "[", "}": "{", "”": "“"}
+QUOTES = ('"', "'", "``", "`")
+
+
+class Seen(NamedTuple):
+    """What a model does with one text.
+
+    Attributes:
+        attention: float32 [n_layers, n_heads, n, n]; row t is the share of attention token t gives to each token up to
+            itself, and sums to 1.
+        logits: float32 [n, vocab_size], for the token after each.
+    """
+
+    attention: Tensor
+    logits: Tensor
+
+
+@torch.inference_mode()
+def look(model: Model, ids: Sequence[int]) -> Seen:
+    """Every head's attention over a text.
+
+    Raises:
+        ValueError: no token, or more than MAX_TOKENS.
+    """
+    n, a = len(ids), model.architecture
+    if not 1 <= n <= MAX_TOKENS:
+        raise ValueError(f"the text must have from 1 to {MAX_TOKENS} tokens, got {n:,}")
+    out = torch.empty(a.n_layers, a.n_heads, n, n)
+    row, column = torch.arange(n)[:, None], torch.arange(n)[None]
+
+    def observe(index: int, q: Tensor, k: Tensor, v: Tensor) -> None:
+        window = a.windows[index] or n
+        grouped = q[0].unflatten(0, (k.shape[1], -1)).float()
+        scores = grouped @ k[0, :, None].float().mT * a.head_dim**-0.5
+        scores.masked_fill_((column > row) | (column <= row - window), -torch.inf)
+        out[index] = scores.softmax(-1).flatten(0, 1)
+
+    logits = model.forward(torch.tensor([list(ids)]), model.caches(n), every=True, observe=observe)
+    return Seen(out, logits[0])
+
+
+def likeness(attention: Tensor, without_first: bool = False) -> np.ndarray:
+    """1 minus the Jensen–Shannon divergence (base 2) of heads' attention, the mean over a text's tokens.
+
+    Args:
+        attention: [heads, n, n] of one layer.
+        without_first: what goes to the first token is left out and the rest scaled to 1: most heads park attention
+            there when they have nothing to say, and would be alike for that alone.
+
+    Returns:
+        float64 [heads, heads]; 1: two heads always look at the same places, 0: never at a common one.
+    """
+    rows = attention[:, 2:].double()
+    if without_first:
+        rows = rows[:, :, 1:]
+        rows = rows / rows.sum(-1, keepdim=True).clamp_min(1e-30)
+    own = _entropy(rows)
+    out = torch.eye(len(rows), dtype=torch.float64)
+    for i in range(len(rows) - 1):
+        middle = _entropy((rows[i] + rows[i + 1 :]) / 2) - (own[i] + own[i + 1 :]) / 2
+        out[i, i + 1 :] = out[i + 1 :, i] = 1 - middle.mean(-1)
+    found: np.ndarray = out.numpy()
+    return found
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    return torch.special.entr(shares).sum(-1) / np.log(2)
+
+
+class Alike(NamedTuple):
+    """Likeness of each layer's heads, means over texts: of those that share a K/V head, and of those that do not."""
+
+    within: list[float | None]
+    between: list[float | None]
+
+
+def alike(seen: Sequence[Tensor], n_kv_heads: int, without_first: bool = False) -> Alike:
+    """Likeness within and between groups in every layer, the mean over texts' attention [n_layers, n_heads, n, n]."""
+    within, between = [], []
+    for layer in range(len(seen[0])):
+        matrix = np.mean([likeness(attention[layer], without_first) for attention in seen], axis=0)
+        pair = group_similarity(matrix, n_kv_heads)
+        within.append(pair[0])
+        between.append(pair[1])
+    return Alike(within, between)
+
+
+Places = Callable[[Sequence[int], Sequence[str]], np.ndarray]
+"""(tokens, their texts) -> bool [n, n], row t true where token t should look. No row: t takes no part."""
+
+
+def _previous(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
+    return np.eye(len(ids), k=-1, dtype=bool)
+
+
+def _first(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
+    out = np.zeros((len(ids), len(ids)), dtype=bool)
+    out[1:, 0] = True
+    return out
+
+
+def _duplicate(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
+    data = np.asarray(ids)
+    # blanks and line ends repeat all the time and say nothing
+    solid = np.array([bool(piece.strip()) for piece in pieces])
+    same: np.ndarray = np.tril((data[:, None] == data[None]) & solid[:, None], -1)
+    return same
+
+
+def _induction(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
+    out = np.zeros((len(ids), len(ids)), dtype=bool)
+    out[:, 1:] = _duplicate(ids, pieces)[:, :-1]
+    return np.tril(out, -1)
+
+
+def _matching(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
+    out = np.zeros((len(ids), len(ids)), dtype=bool)
+    opened: list[tuple[str, int]] = []
+    for at, piece in enumerate(pieces):
+        mark = piece.strip()
+        if mark in PAIRS.values():
+            opened.append((mark, at))
+        elif mark in PAIRS and opened and opened[-1][0] == PAIRS[mark]:
+            out[at, opened.pop()[1]] = True
+        elif mark in QUOTES:
+            if opened and opened[-1][0] == mark:
+                out[at, opened.pop()[1]] = True
+            else:
+                opened.append((mark, at))
+    return out
+
+
+class Role(NamedTuple):
+    """A role: its name, its definition in words, its places, and whether it depends on distance alone."""
+
+    key: str
+    label: str
+    definition: str
+    places: Places
+    positional: bool = False
+
+
+ROLES = (
+    Role("previous", "previous token", "Every token but the first: the token just before it.", _previous, True),
+    Role("first", "first token", "Every token but the first: the very first one, whatever it is.", _first, True),
+    Role("duplicate", "duplicate", "A token that stood there before: its earlier occurrences.", _duplicate),
+    Role(
+        "induction", "induction", "A token that stood there before: the tokens that came next, back then.", _induction
+    ),
+    Role("matching", "matching bracket or quote", "A closing bracket or quote: the one that it closes.", _matching),
+)
+
+
+def score_roles(
+    texts: Sequence[tuple[Sequence[int], Sequence[str]]], attentions: Sequence[np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """Scores of every head for every role over texts, plain values: ``score`` and ``by_distance`` [n_layers][n_heads],
+    ``uniform``, and ``n_queries``, the tokens that take part."""
+    profile = distance_profile(attentions)
+    out: dict[str, dict[str, Any]] = {}
+    for role in ROLES:
+        score, expected = np.zeros(attentions[0].shape[:2]), np.zeros(attentions[0].shape[:2])
+        uniform, count = 0.0, 0
+        for (ids, pieces), attention in zip(texts, attentions, strict=True):
+            places = role.places(ids, pieces)
+            t, back = np.nonzero(places)
+            taking_part = places.any(axis=-1)
+            score += attention[:, :, t, back].sum(axis=-1, dtype=np.float64)
+            distance = t - back
+            # a row's profile sums to less than 1 where the text has begun more recently than the profile reaches
+            reach = np.cumsum(profile, axis=-1)
+            expected += (profile[..., distance] / reach[..., t]).sum(axis=-1)
+            uniform += float((places.sum(axis=-1) / np.arange(1, len(ids) + 1))[taking_part].sum())
+            count += int(taking_part.sum())
+        n = max(count, 1)
+        by_distance = np.full_like(score, uniform / n) if role.positional else expected / n
+        out[role.key] = {
+            "label": role.label, "definition": role.definition,
+            "score": np.round(score / n, 4).tolist(), "by_distance": np.round(by_distance, 4).tolist(),
+            "uniform": round(uniform / n, 4), "n_queries": count,
+        }  # fmt: skip
+    return out
+
+
+def of_text(loaded: Loaded, text: str) -> dict[str, Any]:
+    """All that is measured of one text, as plain values.
+
+    Raises:
+        ValueError: too few or too many tokens.
+    """
+    ids = loaded.tokens.encode(text)
+    if not 3 <= len(ids) <= MAX_TOKENS:
+        raise ValueError(f"the text must have from 3 to {MAX_TOKENS} tokens, got {len(ids):,}")
+    pieces = loaded.tokens.pieces(ids)
+    seen = look(loaded.model, ids)
+    a = loaded.model.architecture
+    return {
+        "model": loaded.name, "n_layers": a.n_layers, "n_heads": a.n_heads, "n_kv_heads": a.n_kv_heads,
+        "tokens": pieces,
+        "roles": score_roles([(ids, pieces)], [seen.attention.numpy()]),
+        "likeness": alike([seen.attention], a.n_kv_heads)._asdict(),
+        "likeness_without_first": alike([seen.attention], a.n_kv_heads, without_first=True)._asdict(),
+    }  # fmt: skip

@@ -1,0 +1,265 @@
+"""A Llama-like decoder on this project's own attention: ``layers.attend`` for prompts, the native kernel step by step.
+
+Source of the layout: Touvron et al. 2023 (arXiv:2302.13971, section 2.2) and the published configurations of the
+models that `architecture` names. Query head i reads K/V head ``i // group_size``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, gelu, rms_norm, scaled_dot_product_attention, silu
+
+from attention.kernels import native, plain
+from attention.layers import KVCache, attend, merge_heads, split_heads
+from attention.llm import weights
+from attention.llm.architecture import Architecture
+from attention.llm.products import Dense, Product, stacked
+
+Observer = Callable[[int, Tensor, Tensor, Tensor], None]
+"""(layer, q, k, v): told of what a layer attends with: [batch, heads, tokens, head_dim] each, rotated."""
+
+
+class Norms(NamedTuple):
+    """Weights of a layer's norms; those a model has not are None."""
+
+    before_attention: Tensor
+    before_mlp: Tensor
+    query: Tensor | None = None
+    key: Tensor | None = None
+    after_attention: Tensor | None = None
+    after_mlp: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The products of a layer: keys' and values' rows stand in one, gate's and up's in another."""
+
+    q: Product
+    kv: Product
+    o: Product
+    gate_up: Product
+    down: Product
+    norms: Norms
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights that a step reads."""
+        products = (self.q, self.kv, self.o, self.gate_up, self.down)
+        return sum(p.nbytes for p in products) + sum(norm.nbytes for norm in self.norms if norm is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model in memory. Models that differ in sharing alone hold the same tensors but for keys' and values' rows."""
+
+    architecture: Architecture
+    embed: Tensor
+    layers: Sequence[Layer]
+    norm: Tensor
+    head: Product
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of weights that a decode step reads: all of them, of the embedding one row."""
+        return sum(layer.nbytes for layer in self.layers) + self.head.nbytes + self.norm.nbytes + self.embed[0].nbytes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed.dtype
+
+    def caches(self, capacity: int, batch: int = 1, dtype: torch.dtype | None = None) -> list[KVCache]:
+        """Empty caches for so many tokens, one a layer, in the model's dtype if none is named."""
+        a = self.architecture
+        return [
+            KVCache(batch, a.n_kv_heads, capacity, a.head_dim, dtype or self.dtype, self.embed.device)
+            for _ in range(a.n_layers)
+        ]
+
+    @torch.inference_mode()
+    def forward(
+        self, ids: Tensor, caches: Sequence[KVCache], *, every: bool = False, observe: Observer | None = None
+    ) -> Tensor:
+        """Take in the newest tokens and extend the caches.
+
+        Args:
+            ids: int64 [batch, new].
+            every: logits of all the new positions, else of the last one.
+            observe: told what each layer attends with.
+
+        Returns:
+            float32 logits [batch, new or 1, vocab_size].
+
+        Raises:
+            ValueError: more tokens than the caches hold.
+        """
+        a = self.architecture
+        turns = self._turns(caches[0].length, ids.shape[1])
+        x = embedding(ids, self.embed)
+        if a.embedding_scale != 1:
+            x = x * torch.tensor(a.embedding_scale, dtype=x.dtype)
+        for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
+            n = layer.norms
+            h = self._norm(x, n.before_attention)
+            q, k, v = self._project(layer, h, turns[a.rotations[index]] if a.rotations[index] else None)
+            k, v = cache.append(k, v)
+            if observe is not None:
+                observe(index, q, k, v)
+            h = layer.o(self._attend(q, k, v, a.windows[index]))
+            x = x + (h if n.after_attention is None else self._norm(h, n.after_attention))
+            gate, up = layer.gate_up(self._norm(x, n.before_mlp)).chunk(2, dim=-1)
+            h = layer.down((silu(gate) if a.activation == "silu" else gelu(gate, approximate="tanh")) * up)
+            x = x + (h if n.after_mlp is None else self._norm(h, n.after_mlp))
+        return self.head(self._norm(x if every else x[:, -1:], self.norm)).float()
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return rms_norm(x, weight.shape, weight, self.architecture.epsilon)
+
+    def _project(self, layer: Layer, h: Tensor, turn: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        a = self.architecture
+        q = split_heads(layer.q(h), a.n_heads)
+        k, v = split_heads(layer.kv(h), 2 * a.n_kv_heads).chunk(2, dim=1)
+        if layer.norms.query is not None and layer.norms.key is not None:
+            q, k = self._norm(q, layer.norms.query), self._norm(k, layer.norms.key)
+        if turn is not None:
+            q, k = _rotate(q, *turn), _rotate(k, *turn)
+        scale = a.query_scale * a.head_dim**0.5
+        # kernels multiply scores by head_dim^-0.5
+        return (q if abs(scale - 1) < 1e-12 else q * scale), k, v
+
+    def _turns(self, start: int, new: int) -> dict[object, tuple[Tensor, Tensor]]:
+        """Cosine and sine [new, head_dim / 2] of the new positions, for each rotation that layers have."""
+        out: dict[object, tuple[Tensor, Tensor]] = {}
+        position = torch.arange(start, start + new, dtype=torch.float64)[:, None]
+        for rotation in set(self.architecture.rotations) - {None}:
+            assert rotation is not None
+            # float64 angles: at position 100,000 float32 is off by 0.004 rad
+            angle = position * torch.tensor(rotation.frequencies(self.architecture.head_dim), dtype=torch.float64)
+            out[rotation] = angle.cos().to(self.dtype), angle.sin().to(self.dtype)
+        return out
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """[batch, n_heads, new, head_dim] over what the cache holds -> [batch, new, n_heads * head_dim]."""
+        new, context, dtype = q.shape[2], k.shape[2], q.dtype
+        if new == 1:
+            if window and context > window:
+                k, v = k[:, :, -window:], v[:, :, -window:]
+            return _decode(q.to(k.dtype), k, v).transpose(1, 2).flatten(2).to(dtype)
+        k, v = k.to(dtype), v.to(dtype)
+        if window and context > window:
+            row = torch.arange(context - new, context)[:, None]
+            column = torch.arange(context)[None]
+            seen = (column <= row) & (column > row - window)
+            out = scaled_dot_product_attention(q, k, v, seen, enable_gqa=True)
+            return out.transpose(1, 2).flatten(2)
+        return merge_heads(attend(q.unflatten(1, (k.shape[1], -1)), k, v))
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """``layers.rotate`` with the angles of a step worked out once for all layers."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+def _decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One step by the fastest kernel of this machine that takes the shape."""
+    if q.shape[-1] % native.HEAD_DIM_STEP == 0 and native.unavailable(q.device.type) is None:
+        return native.decode(q, k, v)
+    return plain.folded_matmul(q, k, v)
+
+
+def load(path: Path, dtype: torch.dtype = torch.float32) -> Model:
+    """Read a model's weights into memory, each tensor once.
+
+    Raises:
+        ValueError: not Llama-like, damaged, or weights that do not fit the sizes.
+    """
+    return assemble(weights.source(path), dtype)
+
+
+def assemble(source: weights.Source, dtype: torch.dtype) -> Model:
+    """A model of a source's tensors; see :func:`load`."""
+    a = source.architecture
+
+    def take(name: str, *shape: int) -> Tensor:
+        return weights.check_shape(name, source.tensor(name, dtype), shape)
+
+    def norm(name: str, size: int) -> Tensor:
+        return take(name, size) + a.norm_offset if a.norm_offset else take(name, size)
+
+    def product(name: str, n_out: int, n_in: int) -> tuple[Tensor, Tensor | None]:
+        bias = f"{name}.bias"
+        return take(f"{name}.weight", n_out, n_in), take(bias, n_out) if bias in source else None
+
+    layers = []
+    q_rows, kv_rows = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
+    for index in range(a.n_layers):
+        at = f"model.layers.{index}."
+        after = ("post_attention_layernorm", "post_feedforward_layernorm") if a.post_norms else ()
+        before_mlp = "pre_feedforward_layernorm" if a.post_norms else "post_attention_layernorm"
+        norms = Norms(
+            norm(f"{at}input_layernorm.weight", a.hidden_size),
+            norm(f"{at}{before_mlp}.weight", a.hidden_size),
+            *(norm(f"{at}self_attn.{n}_norm.weight", a.head_dim) if a.qk_norm else None for n in "qk"),
+            *(norm(f"{at}{name}.weight", a.hidden_size) for name in after),
+        )
+        k, v = (product(f"{at}self_attn.{n}_proj", kv_rows, a.hidden_size) for n in "kv")
+        gate, up = (product(f"{at}mlp.{n}_proj", a.intermediate_size, a.hidden_size) for n in ("gate", "up"))
+        layers.append(
+            Layer(
+                Dense(*product(f"{at}self_attn.q_proj", q_rows, a.hidden_size)),
+                stacked([k, v]),
+                Dense(*product(f"{at}self_attn.o_proj", a.hidden_size, q_rows)),
+                stacked([gate, up]),
+                Dense(*product(f"{at}mlp.down_proj", a.hidden_size, a.intermediate_size)),
+                norms,
+            )
+        )
+    embed = take("model.embed_tokens.weight", a.vocab_size, a.hidden_size)
+    # tied models have no head of their own
+    head = take("lm_head.weight", a.vocab_size, a.hidden_size) if "lm_head.weight" in source else embed
+    return Model(a, embed, layers, norm("model.norm.weight", a.hidden_size), Dense(head))
+
+
+Merge = Callable[[Tensor], Tensor]
+"""Rows of the K/V heads that become one, [heads, head_dim, ...] -> [head_dim, ...]."""
+
+
+def mean(heads: Tensor) -> Tensor:
+    """The mean of the heads' rows (Ainslie et al. 2023, arXiv:2305.13245, section 2.1)."""
+    return heads.mean(dim=0)
+
+
+def with_n_kv_heads(model: Model, n_kv_heads: int, merge: Merge = mean) -> Model:
+    """The same model with another number of K/V heads: more by copying each, which changes no result; fewer by `merge`.
+
+    Raises:
+        ValueError: heads that cannot be shared like that.
+    """
+    a = model.architecture
+    have = a.n_kv_heads
+    if n_kv_heads < 1 or a.n_heads % n_kv_heads or max(have, n_kv_heads) % min(have, n_kv_heads):
+        raise ValueError(
+            f"n_kv_heads must divide n_heads = {a.n_heads}, and be a multiple or a divisor of the model's "
+            f"{have}; got {n_kv_heads}"
+        )
+    if n_kv_heads == have:
+        return model
+
+    def regrouped(rows: Tensor) -> Tensor:
+        heads = rows.unflatten(0, (have, a.head_dim))
+        if n_kv_heads > have:
+            return heads.repeat_interleave(n_kv_heads // have, dim=0).flatten(0, 1)
+        return torch.cat([merge(group) for group in heads.split(have // n_kv_heads)])
+
+    layers = []
+    for layer in model.layers:
+        weight, bias = layer.kv.dense()
+        both = [torch.cat([regrouped(part) for part in rows.chunk(2)]) for rows in (weight, bias) if rows is not None]
+        layers.append(replace(layer, kv=Dense(*both)))
+    return replace(model, architecture=replace(a, n_kv_heads=n_kv_heads), layers=layers)

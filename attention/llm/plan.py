@@ -1,0 +1,97 @@
+"""What a reader asks of the model: checked here, free of torch, so that a page can refuse it before anything runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from attention.errors import shown
+from attention.spec import check_size
+
+SHARINGS = ("mha", "gqa", "mqa")
+"""mha: each K/V head copied to its query heads. gqa: as published. mqa: all K/V heads merged into one."""
+CACHE_DTYPES = ("bf16", "fp16", "fp32")
+MAX_CHARACTERS = 20_000
+MAX_TOKENS = 512
+MAX_BATCH = 16
+MAX_FILL = 2**17
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def check_prompt(text: Any) -> str:
+    """A text that the model can be asked.
+
+    Raises:
+        ValueError: no text, only blanks, too long, or with characters that are no text.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("prompt must be a text with at least one character that is no blank, got none")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"prompt must have at most {MAX_CHARACTERS:,} characters, got {len(text):,}")
+    if (bad := _CONTROL.search(text)) is not None:
+        raise ValueError(
+            f"prompt must hold no control characters but tabs and line ends, got U+{ord(bad[0]):04X} as its "
+            f"character {bad.start() + 1:,}"
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run.
+
+    Attributes:
+        sharings: the columns, of SHARINGS.
+        tokens: most tokens written.
+        temperature: 0 takes the likeliest token each time; else tokens are drawn, from `seed` on.
+        context_fill: tokens of a long text that stand in the cache before the prompt.
+        kv_dtype: of the cache.
+        batch: sequences decoded at once, all from the same prompt; the first is shown.
+        chat: the prompt is a question in a conversation, not a text to go on with.
+    """
+
+    prompt: str
+    sharings: tuple[str, ...] = SHARINGS
+    tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 0
+    context_fill: int = 0
+    kv_dtype: str = "bf16"
+    batch: int = 1
+    chat: bool = True
+
+    def __post_init__(self) -> None:
+        check_prompt(self.prompt)
+        wrong = not self.sharings or len({*self.sharings}) < len(self.sharings) or {*self.sharings} - {*SHARINGS}
+        if wrong:
+            raise ValueError(f"sharings must be some of {', '.join(SHARINGS)}, each once; got {shown(self.sharings)}")
+        check_size("tokens", self.tokens, 1, MAX_TOKENS)
+        check_size("seed", self.seed, 0, 2**31 - 1)
+        check_size("context_fill", self.context_fill, 0, MAX_FILL)
+        check_size("batch", self.batch, 1, MAX_BATCH)
+        if isinstance(self.temperature, bool) or not isinstance(self.temperature, (int, float)):
+            raise ValueError(f"temperature must be a number from 0 to 2, got {shown(self.temperature)}")
+        if not 0 <= self.temperature <= 2:
+            raise ValueError(f"temperature must be a number from 0 to 2, got {shown(self.temperature)}")
+        if self.kv_dtype not in CACHE_DTYPES:
+            raise ValueError(f"kv_dtype must be one of {', '.join(CACHE_DTYPES)}, got {shown(self.kv_dtype)}")
+        if not isinstance(self.chat, bool):
+            raise ValueError(f"chat must be true or false, got {shown(self.chat)}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "sharings": list(self.sharings)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """A plan of a job's payload; what else stands there is not looked at.
+
+        Raises:
+            ValueError: a field that is not accepted.
+        """
+        given = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        if "prompt" not in given:
+            raise ValueError("prompt is missing")
+        if isinstance(given.get("sharings"), list):
+            given["sharings"] = tuple(str(one)[:20] for one in given["sharings"])
+        return cls(**given)

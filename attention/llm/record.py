@@ -1,0 +1,88 @@
+"""What is recorded of the model, made by ``python -m attention llm record``: losses, roles, likeness, and one run.
+
+Everything is measured over held-out English (``corpus``), with the sharings that the page shows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from torch.nn.functional import cross_entropy
+
+from attention.llm import corpus, generate, heads
+from attention.llm.loaded import Loaded
+from attention.llm.model import Model
+from attention.llm.plan import SHARINGS, Plan
+from attention.timing import host
+
+PROMPT = "Why is the sky blue? Answer in two sentences."
+LENGTH = 256
+"""Tokens of a piece of text; the first of them has nothing to be predicted from."""
+Report = Callable[[str], None]
+
+
+def loss(model: Model, pieces: Sequence[Sequence[int]]) -> float:
+    """Mean nats per token over texts, each predicted from what stands before it in its piece."""
+    import torch
+
+    total, n = 0.0, 0
+    for ids in pieces:
+        rows = torch.tensor([list(ids)])
+        logits = model.forward(rows, model.caches(len(ids)), every=True)
+        total += float(cross_entropy(logits[0, :-1], rows[0, 1:], reduction="sum"))
+        n += len(ids) - 1
+    return total / n
+
+
+def make(loaded: Loaded, plan: Plan, n_texts: int, n_looked_at: int, report: Report) -> dict[str, Any]:
+    """Measure everything.
+
+    Args:
+        n_texts: pieces of held-out text for the losses.
+        n_looked_at: the first so many of them, spread evenly too, for heads.
+    """
+    pieces = corpus.windows(loaded.tokens, LENGTH, n_texts)
+    a = loaded.model.architecture
+    losses = {}
+    for name in SHARINGS:
+        losses[name] = loss(loaded.sharing(name), pieces)
+        report(f"{name}: {losses[name]:.4f} nats per token over {n_texts} pieces of {LENGTH}")
+    chosen = pieces[:: max(1, n_texts // n_looked_at)][:n_looked_at]
+    seen = []
+    for ids in chosen:
+        seen.append(heads.look(loaded.model, ids).attention)
+        report(f"looked at {len(seen)} of {len(chosen)} texts")
+    texts = [(ids, loaded.tokens.pieces(ids)) for ids in chosen]
+    roles = heads.score_roles(texts, [one.numpy() for one in seen])
+    likeness = {
+        "all": heads.alike(seen, a.n_kv_heads)._asdict(),
+        "without_first": heads.alike(seen, a.n_kv_heads, without_first=True)._asdict(),
+    }
+    results: list[dict[str, Any]] = []
+    generate.run(loaded, plan, lambda item: None if "progress" in item else results.append(item), lambda: False)
+    machine = host.describe()
+    return {
+        "model": loaded.name, "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "n_heads": a.n_heads, "n_kv_heads": a.n_kv_heads, "n_layers": a.n_layers,
+        "text": "pydoc_data.topics, Python " + machine.python, "length": LENGTH, "n_texts": n_texts,
+        "n_looked_at": len(chosen), "losses": losses, "roles": roles, "likeness": likeness,
+        "plan": plan.to_json(), "results": results, "host": machine.to_json(),
+    }  # fmt: skip
+
+
+def write(record: dict[str, Any], path: Path) -> None:
+    """Store a record as JSON, figures to five digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_rounded(record), ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value

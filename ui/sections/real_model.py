@@ -1,0 +1,250 @@
+"""The real model's page: the controls' values, the columns that write, and what is recorded of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from attention import foreign_text
+from attention.llm import place, recorded
+from attention.llm.plan import CACHE_DTYPES, SHARINGS, Plan, check_prompt
+from attention.llm.written import ENDS, Column, Written
+from attention.units import binary_bytes, duration, ratio
+from attention.worker.client import State
+from ui import controls, frame, lesson, params
+from ui.components import writing
+from ui.jobs import Seen
+from ui.params import Param
+from viz import real_model as figures
+from viz.theme import SHARING_COLORS, kv_color
+
+KEY = "real"
+REFRESH_S = 0.1
+MAX_TYPED = 2_000
+"""Characters of a prompt that an address can hold."""
+FILLS = (0, 512, 2048, 6144)
+TOKENS = (32, 64, 128, 256)
+TEMPERATURES = (0.0, 0.7, 1.0)
+KINDS = {"mha": "K/V heads copied", "gqa": "as published", "mqa": "K/V heads averaged"}
+CHAT = {"answer": "a question", "continue": "a text to go on with"}
+LIKENESS = {"all": "counted", "without_first": "left out"}
+ROLES = ("induction", "previous", "first", "duplicate", "matching")
+FIRST_PROMPT = "Why is the sky blue? Answer in two sentences."
+
+
+def _prompt(text: str) -> str:
+    if len(text) > MAX_TYPED:
+        raise ValueError(f"{len(text):,} characters")
+    return check_prompt(text)
+
+
+PROMPT = Param("real_prompt", FIRST_PROMPT, _prompt, f"a text of 1 to {MAX_TYPED:,} characters")
+PARAMS = (
+    PROMPT,
+    params.choice("real_tokens", list(TOKENS), 64),
+    params.choice("real_fill", list(FILLS), 0),
+    params.choice("real_temperature", list(TEMPERATURES), 0.0),
+    params.integer("real_seed", 0, 0, 2**31 - 1),
+    params.choice("real_batch", [1, 4, 16], 1),
+    params.choice("real_kv", list(CACHE_DTYPES), "bf16"),
+    params.choice("real_chat", ["answer", "continue"], "answer"),
+    params.choice("real_likeness", ["all", "without_first"], "all"),
+    params.choice("real_role", list(ROLES), "induction"),
+    params.token("real_kept"),
+)
+
+
+def adopt_prompt() -> None:
+    """Callback of the text field: cut what is longer than an address takes, and say so."""
+    typed = str(st.session_state.get(PROMPT.key, ""))
+    st.session_state.pop("_real_cut", None)
+    if len(typed) > MAX_TYPED:
+        st.session_state[PROMPT.key] = typed[:MAX_TYPED]
+        st.session_state["_real_cut"] = (
+            f"The prompt had {len(typed):,} characters: the first {MAX_TYPED:,} are kept, the most that is accepted."
+        )
+
+
+def payload() -> dict[str, Any] | None:
+    """What a run is asked for, None where there is nothing to run; says what is wrong."""
+    if cut := st.session_state.get("_real_cut"):
+        st.caption(cut)
+    state = st.session_state
+    try:
+        plan = Plan(
+            state[PROMPT.key], SHARINGS, state["real_tokens"], state["real_temperature"], state["real_seed"],
+            state["real_fill"], state["real_kv"], state["real_batch"], state["real_chat"] == "answer",
+        )  # fmt: skip
+    except ValueError as error:
+        st.warning(foreign_text.markdown(_sentence(str(error))))
+        return None
+    if place.find() is None:
+        st.info(f"{place.MISSING} What is shown below was recorded.")
+        return None
+    return {**plan.to_json(), "device": "cpu"}
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+@st.cache_resource(scope="session", show_spinner=False)
+def _kept() -> dict[str, Any]:
+    return {}
+
+
+def _written(job: Seen) -> Written:
+    """The job's words so far; what was read once is not read again."""
+    kept = _kept()
+    if kept.get("job") is not job:
+        kept.update(job=job, written=Written())
+    found: Written = kept["written"]
+    return found.take_in(job.results)
+
+
+def draw(job: Seen | None) -> None:
+    """The columns, and above them what is being shown."""
+    if job is None:
+        written, plan, live = recorded.run(), recorded.load()["plan"], False
+        origin = f"A recorded run on {recorded.load()['host']['cpu']}"
+    else:
+        written, plan, live = _written(job), job.payload, not job.done
+        origin = "Live on this server" if live else "This run"
+    if not written.columns:
+        waiting = "The model is being loaded …" if live else "This run ended before its first word."
+        st.caption(waiting)
+        return
+    about = written.about
+    st.markdown(
+        f"{origin}: {foreign_text.code(about['name'], 80)}, {about['prompt_tokens']:,} tokens of prompt"
+        + (f" behind {about['fill']:,} of another text" if about["fill"] else "")
+        + f", cache in {about['kv_dtype']}, weights in {about['weight_dtype']}"
+        + (f", {about['batch']} sequences at once, of which the first is shown" if about["batch"] > 1 else "")
+        + ".  \n"
+        + f"Prompt: *{foreign_text.markdown(foreign_text.seen(plan['prompt'].strip(), 300))}*"
+    )
+    stopped = job is not None and job.done and job.state is not State.DONE
+    most = _most_cache(written, int(plan["tokens"]))
+    losses = recorded.losses(about["name"])
+    writing.writing(
+        [_column(written, column, most, losses, live, stopped) for column in written.columns.values()],
+        key="real_columns",
+        alt="The same model in three sharings, writing: " + ", ".join(written.title(name) for name in written.columns),
+    )
+    if not live:
+        _said(written)
+
+
+def _most_cache(written: Written, tokens: int) -> int:
+    """Bytes that the largest cache can become."""
+    about = written.about
+    context = about["fill"] + about["prompt_tokens"] + tokens
+    widest = max(written.columns.values(), key=lambda c: c.n_kv_heads)
+    return max(1, widest.cache_bytes * context // widest.context if widest.context else 1)
+
+
+def _column(
+    written: Written, column: Column, most: int, losses: dict[str, float], live: bool, stopped: bool
+) -> writing.Column:
+    about, floor = written.about, column.floor_s(written.read_bytes_per_s)
+    step = column.step_s
+    per_token = column.cache_bytes // column.context // about["batch"] if column.context else 0
+    speed = about["batch"] / step if step else None
+    rows = [
+        ("Cache", f"{binary_bytes(column.cache_bytes)}" if column.cache_bytes else "–"),
+        ("a token adds", f"{per_token:,} B" if per_token else "–"),
+        ("Tokens per second", f"{speed:.1f}" if speed else "–"),
+        ("Time per step", duration(step) if step else "–"),
+        ("its floor", duration(floor) if floor else "–"),
+        ("step beside floor", ratio(step / floor) if step and floor else "–"),
+        ("First token after", duration(column.prefill_s) if column.prefill_s else "–"),
+        ("Loss, nats per token", f"{losses[column.sharing]:.2f}" if column.sharing in losses else "–"),
+    ]
+    name = written.title(column.sharing)
+    group = about["n_heads"] // column.n_kv_heads
+    ended = f"{column.n_tokens} tokens: {ENDS[column.ended]}." if column.ended else ""
+    if stopped and not ended:
+        ended = f"Ended after {column.n_tokens} tokens; the text so far is kept."
+    return writing.Column(
+        name=name,
+        kind=KINDS[column.sharing],
+        color=SHARING_COLORS[column.sharing.upper()],
+        colors=[kv_color(i, column.n_kv_heads) for i in range(column.n_kv_heads)],
+        group=group,
+        text=column.text,
+        live=live and not column.ended,
+        share=min(1.0, column.cache_bytes / most),
+        figures=rows,
+        state=ended or (f"{column.n_tokens} tokens" if column.n_tokens else ""),
+        waiting="…" if live else "(nothing but the end of its answer)",
+    )
+
+
+def _said(written: Written) -> None:
+    """What the three columns show, in words made of their figures."""
+    c = written.columns
+    parts = []
+    if {"mha", "gqa"} <= c.keys() and c["gqa"].cache_bytes and c["mha"].n_tokens == c["gqa"].n_tokens:
+        same = c["mha"].text == c["gqa"].text
+        times = ratio(c["mha"].cache_bytes / c["gqa"].cache_bytes)
+        alike = "the same words to the letter" if same else "other words, because rounding decided a near tie otherwise"
+        parts.append(f"{written.title('mha')} wrote {alike} as {written.title('gqa')} with {times} its cache.")
+    if written.others > 0.1:
+        parts.append(
+            f"Other processes took {100 * written.others:.0f} % of this machine meanwhile, so times say little: the "
+            "floor was measured on a quieter one."
+        )
+    if parts:
+        st.caption(" ".join(parts))
+
+
+def recorded_likeness() -> None:
+    """Whether heads that share a K/V head look at the same places: held-out text, all layers."""
+    record = recorded.load()
+    lesson.show("real_likeness_title")
+    chosen = controls.segmented("The first token", list(LIKENESS), "real_likeness", format_func=LIKENESS.__getitem__)
+    pair = record["likeness"][chosen]
+    within, between = (sum(pair[name]) / len(pair[name]) for name in ("within", "between"))
+    more = sum(w > b for w, b in zip(pair["within"], pair["between"], strict=True))
+    lesson.show(
+        "real_likeness", group=record["n_heads"] // record["n_kv_heads"], layers=record["n_layers"], more=more,
+        within=f"{within:.2f}", between=f"{between:.2f}", n_texts=record["n_looked_at"], length=record["length"],
+    )  # fmt: skip
+    frame.chart(
+        figures.plot_likeness(pair["within"], pair["between"]),
+        key="real_likeness_chart",
+        filename="likeness-within-and-between-groups",
+        alt=f"Likeness of heads by layer: {within:.2f} among heads that share a K/V head, {between:.2f} among others.",
+    )
+
+
+def recorded_roles() -> None:
+    """What each head does on held-out text."""
+    record = recorded.load()
+    maps = {key: figures.role_map(role) for key, role in record["roles"].items()}
+    lesson.show("real_roles_title")
+    key = controls.segmented("Role", ROLES, "real_role", format_func=lambda one: maps[one].label)
+    best = figures.best_of(maps[key])
+    said = (
+        f"Layer {best.layer}, head {best.head} does it most: {100 * best.score:.0f} % of its attention, "
+        f"{ratio(best.score / best.chance)} chance."
+    )
+    lesson.show("real_roles", definition=record["roles"][key]["definition"], best=said, n=record["n_looked_at"])
+    frame.chart(
+        figures.plot_roles(maps[key], record["n_kv_heads"]),
+        key="real_roles_chart",
+        filename=f"role-{key}-by-layer-and-head",
+        alt=f"Score of every head as {maps[key].label}, by layer. {said}",
+    )
+
+
+def provenance() -> None:
+    """How the recorded figures were made."""
+    record = recorded.load()
+    losses = ", ".join(f"{name.upper()} {value:.3f}" for name, value in record["losses"].items())
+    lesson.show(
+        "real_provenance", model=record["model"], text=record["text"], created=record["created"][:10],
+        cpu=record["host"]["cpu"], torch=record["host"]["torch"], n_texts=record["n_texts"], length=record["length"],
+        losses=losses,
+    )  # fmt: skip
