@@ -1,0 +1,370 @@
+"""Merge a model's K/V heads layer by layer, guided by what a text makes of each layer.
+
+The layers run one after the other on the text, once as they were and once as converted so far. Each is merged on the
+moments of its own inputs (``merging``), then refined: its attention is fitted, by a few hundred steps of least squares,
+to what the original's attention writes for the same text, plus what the layers before it got wrong. Windows kept apart
+from the fit decide whether the refined layer is better; where it is not, the merged one stays.
+
+Only attention modules change, and only the layer at work needs to be in memory (``Layers``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from attention.convert import attention_module as modules
+from attention.convert.grouping import Groups, best_groups, check_grouping, neighbours
+from attention.convert.layouts import Layout
+from attention.convert.merging import Merged, Moments, Rotation, merge_heads, weigh
+from attention.spec import check_size
+
+EXACT = 1e-9
+"""A merged layer that errs by less than this share of its output is not refined: nothing is left to fit."""
+MAX_QUERIES = 64
+"""Positions of a window whose attention counts in the moments of values."""
+TEST_SHARE = 8
+"""One window in so many judges the refinement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to merge.
+
+    Attributes:
+        grouping: "best" or "neighbours".
+        refine_steps: steps of least squares per layer; 0 leaves the merge as it is.
+        refine_lr: peak learning rate, as a share of each tensor's root mean square.
+        refine_batch: windows per step. batch: windows that run at once otherwise.
+        seed: of the order of windows.
+    """
+
+    grouping: str = "best"
+    refine_steps: int = 100
+    refine_lr: float = 0.02
+    refine_batch: int = 4
+    batch: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_grouping(self.grouping)
+        check_size("refine_steps", self.refine_steps, minimum=0)
+        for name in ("refine_batch", "batch"):
+            check_size(name, getattr(self, name))
+        check_size("seed", self.seed, minimum=0)
+        if not 0 < self.refine_lr < math.inf:
+            raise ValueError(f"refine_lr must be a positive number, got {self.refine_lr!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """What became of one layer.
+
+    Attributes:
+        groups: the old K/V heads of each new one.
+        keys_kept, values_kept: shares of the energy kept by the merge; keys behind a norm have none.
+        error_merged, error: of the attention's output on windows that no fit saw, as shares of its energy: merged, and
+            as it stays. refined: whether the refinement was kept.
+    """
+
+    layer: int
+    groups: Groups
+    keys_kept: float | None
+    values_kept: float
+    error_merged: float
+    error: float
+    refined: bool
+
+
+class Layers(Protocol):
+    """The decoder layers, one in memory at a time."""
+
+    def __len__(self) -> int: ...
+    def at(self, index: int) -> AbstractContextManager[nn.Module]:
+        """The layer with its weights, for as long as the context lasts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the converter knows of the model."""
+
+    family: str
+    layout: Layout
+    n_heads: int
+    n_kv_heads: int
+    new_n_kv_heads: int
+    n_rotated: int
+
+
+Done = Callable[[LayerReport, dict[str, Tensor]], None]
+
+
+class InMemory:
+    """Layers of a model that is whole in memory."""
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        self._layers = layers
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    @contextmanager
+    def at(self, index: int) -> Iterator[nn.Module]:
+        yield self._layers[index]
+
+
+@torch.no_grad()
+def calibrate(
+    layers: Layers, config: Any, shape: Shape, hidden: Tensor, arguments: list[dict[str, Any]], settings: Settings, done: Done
+) -> None:
+    """Merge all layers.
+
+    Args:
+        layers: of the original; each attention module is replaced by the merged one for the time of a pass only.
+        config: the model's, for fresh attention modules; its attention must be "eager".
+        shape: heads before and after.
+        hidden: [windows, length, hidden], the embedded text.
+        arguments: keyword arguments of each layer, for a batch of one.
+        settings: how.
+        done: told of each layer and of its new attention's tensors, by their names inside the module.
+    """
+    was, now = hidden, hidden
+    for index in range(len(layers)):
+        with layers.at(index) as layer:
+            old = modules.attention_of(layer, shape.layout)
+            seen, was_next = _observe(layer, old, was, arguments[index], settings.batch)
+            new, report = _convert_layer(layer, old, index, config, shape, seen, was, now, arguments[index], settings)
+            with _replaced(layer, shape.layout, new):
+                now = _run(layer, now, arguments[index], settings.batch)
+            was = was_next
+            done(report, {name: t.detach() for name, t in new.state_dict().items()})
+
+
+@dataclass
+class _Seen:
+    """What an attention module was given and wrote."""
+
+    inputs: Tensor
+    outputs: Tensor
+    keywords: dict[str, Any]
+    weights: list[Tensor]
+    plain: bool
+
+
+def _observe(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int) -> tuple[_Seen, Tensor]:
+    inputs, outputs, results, weights = [], [], [], []
+    inner: dict[str, Any] = {}
+    plain = True
+    following: list[Tensor] = []
+
+    def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        given = dict(kwargs)
+        x = args[0] if args else given.pop("hidden_states")
+        inputs.append(x)
+        outputs.append(output[0])
+        if len(output) > 1 and output[1] is not None:
+            rows = torch.linspace(0, x.shape[1] - 1, min(MAX_QUERIES, x.shape[1])).long()
+            weights.append(output[1][:, :, rows])
+        inner.update(given)
+
+    hooks = [attention.register_forward_hook(note, with_kwargs=True)]
+    norm = getattr(layer, "post_attention_layernorm", None)
+    if norm is not None:
+        hooks.append(norm.register_forward_pre_hook(lambda module, args: following.append(args[0])))
+    try:
+        for part in hidden.split(batch):
+            results.append(_out(layer(part, **keywords)))
+            # the residual stream after attention is what went in and what attention wrote: nothing scales or norms it
+            plain = plain and len(following) == len(outputs) and torch.allclose(
+                following[-1], part + outputs[-1], rtol=1e-4, atol=1e-5 * float(part.abs().max())
+            )
+            following[:-1] = [torch.empty(0)] * (len(following) - 1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _Seen(torch.cat(inputs), torch.cat(outputs), inner, weights, plain), torch.cat(results)
+
+
+def _inputs(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int) -> Tensor:
+    """What the layer gives to its attention."""
+    inputs: list[Tensor] = []
+
+    class Enough(Exception):
+        pass
+
+    def note(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        inputs.append(args[0] if args else kwargs["hidden_states"])
+        raise Enough
+
+    hook = attention.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        for part in hidden.split(batch):
+            try:
+                layer(part, **keywords)
+            except Enough:
+                continue
+    finally:
+        hook.remove()
+    return torch.cat(inputs)
+
+
+def _run(layer: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int) -> Tensor:
+    return torch.cat([_out(layer(part, **keywords)) for part in hidden.split(batch)])
+
+
+def _out(output: Any) -> Tensor:
+    result: Tensor = output[0] if isinstance(output, tuple) else output
+    return result
+
+
+@contextmanager
+def _replaced(layer: nn.Module, layout: Layout, new: nn.Module) -> Iterator[None]:
+    owner_name, _, name = layout.attention.rpartition(".")
+    owner = layer.get_submodule(owner_name)
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+    try:
+        yield
+    finally:
+        setattr(owner, name, old)
+
+
+def moments_of(heads: Any, inputs: Tensor, weights: list[Tensor], batch: int) -> Moments:
+    """The layer's moments over `inputs` [windows, length, hidden].
+
+    Args:
+        weights: for each batch of windows, the attention [batch, n_heads, queries, length] of some of its positions; an
+            empty list counts values as they are.
+    """
+    n_kv, head_dim, columns = heads.k.shape
+    n_heads = len(heads.q)
+
+    def project(x: Tensor, rows: Tensor) -> Tensor:
+        y = x @ rows[..., : x.shape[-1]].flatten(0, 1).T
+        return y + rows[..., -1].flatten() if columns > x.shape[-1] else y
+
+    device = inputs.device
+    keys = torch.zeros(n_kv * head_dim, n_kv * head_dim, dtype=torch.float64, device=device)
+    values = torch.zeros_like(keys)
+    queries = torch.zeros(n_heads, head_dim, head_dim, dtype=torch.float64, device=device)
+    for number, x in enumerate(inputs.split(batch)):
+        k, v = project(x, heads.k), project(x, heads.v)
+        q = project(x, heads.q).flatten(0, 1).unflatten(1, (n_heads, head_dim)).transpose(0, 1)
+        keys += k.flatten(0, 1).T @ k.flatten(0, 1)
+        queries += q.transpose(1, 2) @ q
+        if weights:
+            v = weights[number].to(v.dtype).flatten(1, 2) @ v
+        values += v.flatten(0, 1).T @ v.flatten(0, 1)
+    return Moments(keys, queries, values)
+
+
+def _convert_layer(
+    layer: nn.Module, old: nn.Module, index: int, config: Any, shape: Shape, seen: _Seen, was: Tensor, now: Tensor,
+    keywords: dict[str, Any], settings: Settings,
+) -> tuple[nn.Module, LayerReport]:  # fmt: skip
+    state = old.state_dict()
+    heads = modules.read_heads(state, shape.layout, shape.n_heads, shape.n_kv_heads)
+    rotation = modules.rotation_of(shape.family, old, shape.n_rotated)
+    moments = moments_of(heads, seen.inputs, seen.weights, settings.batch)
+    groups = neighbours(shape.n_kv_heads, shape.new_n_kv_heads)
+    if settings.grouping == "best":
+        groups = best_groups(weigh(heads, moments, rotation), shape.new_n_kv_heads)
+    merged = merge_heads(heads, moments, rotation, groups, modules.is_normed(old))
+    new = modules.with_fewer_heads(old, config, shape.layout, shape.new_n_kv_heads, index)
+    new.load_state_dict(modules.merged_state(state, merged, shape.layout))
+    inputs = seen.inputs if now is was else _inputs(layer, old, now, keywords, settings.batch)
+    targets = seen.outputs + (was - now) if seen.plain and now is not was else seen.outputs
+    return new, fit(new, inputs, targets, seen.keywords, merged, index, settings, shape)
+
+
+def fit(
+    new: nn.Module, inputs: Tensor, targets: Tensor, keywords: dict[str, Any], merged: Merged, index: int,
+    settings: Settings, shape: Shape,
+) -> LayerReport:  # fmt: skip
+    """Refine the module in place, if that makes it better on windows that the fit does not see."""
+    n_test = max(1, len(inputs) // TEST_SHARE) if len(inputs) > 1 else 0
+    train, test = slice(n_test, None), slice(0, n_test or None)
+    before = _error(new, inputs[test], targets[test], keywords, settings.batch)
+    after, refined = before, False
+    if settings.refine_steps and before > EXACT and n_test and len(merged.groups) < shape.n_kv_heads:
+        kept = {name: t.clone() for name, t in new.state_dict().items()}
+        _refine(new, inputs[train], targets[train], keywords, settings)
+        after = _error(new, inputs[test], targets[test], keywords, settings.batch)
+        refined = after < before
+        if not refined:
+            new.load_state_dict(kept)
+            after = before
+    return LayerReport(index, merged.groups, merged.keys_kept, merged.values_kept, before, after, refined)
+
+
+def _error(module: nn.Module, inputs: Tensor, targets: Tensor, keywords: dict[str, Any], batch: int) -> float:
+    lost, whole = 0.0, 0.0
+    for x, y in zip(inputs.split(batch), targets.split(batch), strict=True):
+        lost += float((module(x, **keywords)[0] - y).double().square().sum())
+        whole += float(y.double().square().sum())
+    return lost / max(whole, 1e-300)
+
+
+@torch.enable_grad()
+def _refine(module: nn.Module, inputs: Tensor, targets: Tensor, keywords: dict[str, Any], settings: Settings) -> None:
+    parameters = [p.requires_grad_(True) for p in module.parameters()]
+    groups = [
+        {"params": [p], "peak": settings.refine_lr * max(float(p.detach().square().mean().sqrt()), 1e-6)} for p in parameters
+    ]
+    optimizer = torch.optim.Adam(groups, lr=1.0, betas=(0.9, 0.95))
+    generator = torch.Generator().manual_seed(settings.seed)
+    scale = 1 / targets.square().mean().clamp_min(1e-12)
+    order: list[int] = []
+    for step in range(settings.refine_steps):
+        done = step / settings.refine_steps
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * min(1.0, (step + 1) / 10) * 0.5 * (1 + math.cos(math.pi * done))
+        if len(order) < settings.refine_batch:
+            order += torch.randperm(len(inputs), generator=generator).tolist()
+        chosen, order = order[: settings.refine_batch], order[settings.refine_batch :]
+        loss = (module(inputs[chosen], **keywords)[0] - targets[chosen]).square().mean() * scale
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+@torch.no_grad()
+def embed(model: Any, layers: nn.ModuleList, tokens: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
+    """(embedded text [windows, length, hidden], keyword arguments that the model gives to each layer for one window).
+
+    The layers themselves are not run, so they need no weights.
+    """
+    given: list[dict[str, Any]] = [{} for _ in layers]
+    hidden: list[Tensor] = []
+
+    def recorder(index: int) -> Callable[..., Any]:
+        def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if args:
+                raise ValueError("this family's layers take more than the hidden states by position")
+            given[index] = kwargs
+            if index == 0:
+                hidden.append(hidden_states)
+            return hidden_states
+
+        return forward
+
+    originals = [layer.forward for layer in layers]
+    try:
+        for index, layer in enumerate(layers):
+            layer.forward = recorder(index)
+        for window in tokens.split(1):
+            model(window, use_cache=False)
+    finally:
+        for layer, forward in zip(layers, originals, strict=True):
+            del layer.forward
+    return torch.cat(hidden), given

@@ -1,0 +1,79 @@
+"""The calibrated conversion of a model that is whole in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention.convert import attention_module as modules
+from attention.convert.calibration import (
+    InMemory,
+    LayerReport,
+    Settings,
+    Shape,
+    calibrate,
+    embed,
+)
+from attention.convert.layouts import get_field, layout_of, text_config
+from attention.convert.pooling import check_kv_heads
+
+
+def n_rotated(arguments: dict[str, Any], family: str, head_dim: int) -> int:
+    """Dimensions that a layer's rotary embedding turns, from the table that the model gave it."""
+    table = arguments.get("position_embeddings")
+    if table is None:
+        return 0
+    width = int(table[0].shape[-1])
+    return 2 * width if family == "gpt_oss" else width
+
+
+def calibrated(
+    model: Any,
+    n_kv_heads: int,
+    tokens: Tensor,
+    settings: Settings | None = None,
+    report: Callable[[LayerReport], None] = lambda layer: None,
+) -> Any:
+    """A copy of a causal language model of transformers with its K/V heads merged into `n_kv_heads`.
+
+    Args:
+        model: loaded with ``attn_implementation="eager"``; it is left as it is.
+        n_kv_heads: a divisor of its K/V heads.
+        tokens: int64[windows, length], text to calibrate on.
+        settings: how to merge. report: told of each layer as it is done.
+
+    Raises:
+        ValueError: a family that has no K/V heads to merge, heads that do not divide, or a layer that cannot be merged.
+    """
+    settings = settings or Settings()
+    family, layout = layout_of(model.config.to_dict())
+    fields = text_config(model.config.to_dict())
+    n_heads = int(get_field(fields, layout.heads_field))
+    before = int(get_field(fields, layout.kv_heads_field) or n_heads)
+    check_kv_heads(n_heads, before, n_kv_heads)
+    layers = modules.find_layers(model, layout)
+    hidden, arguments = embed(model, layers, tokens)
+    state = modules.attention_of(layers[0], layout).state_dict()
+    head_dim = state[f"{layout.out}.weight"].shape[1] // n_heads
+    shape = Shape(family, layout, n_heads, before, n_kv_heads, n_rotated(arguments[0], family, head_dim))
+    tensors: dict[int, dict[str, Tensor]] = {}
+
+    def done(layer: LayerReport, new: dict[str, Tensor]) -> None:
+        tensors[layer.layer] = new
+        report(layer)
+
+    calibrate(InMemory(layers), model.config, shape, hidden, arguments, settings, done)
+    converted = deepcopy(model)
+    converted.config = modules.config_with(model.config, layout, n_kv_heads)
+    new_layers = modules.find_layers(converted, layout)
+    for index, new in tensors.items():
+        old = modules.attention_of(new_layers[index], layout)
+        module = modules.with_fewer_heads(old, converted.config, layout, n_kv_heads, index)
+        module.load_state_dict(new)
+        owner_name, _, name = layout.attention.rpartition(".")
+        setattr(new_layers[index].get_submodule(owner_name), name, module)
+    return converted
