@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attention.convert.layouts import Layout, text_config, with_field
+from attention.convert.layouts import Layout
 from attention.convert.merging import Heads, Merged, Rotation
 
 INTERLEAVED = frozenset({"cohere", "cohere2", "ernie4_5", "glm", "glm4", "helium"})
@@ -34,12 +34,18 @@ def rotation_of(family: str, module: nn.Module, n_rotated: int) -> Rotation:
 
 def is_normed(module: nn.Module) -> bool:
     """Whether queries and keys pass a norm after their projection."""
-    return any("norm" in name for name, child in module.named_children() if any(True for _ in child.parameters()) or child)
+    return any(
+        "norm" in name for name, child in module.named_children() if any(True for _ in child.parameters()) or child
+    )
 
 
 def find_layers(model: nn.Module, layout: Layout) -> nn.ModuleList:
     """The list of decoder layers of a model that transformers made."""
-    found = [m for name, m in model.named_modules() if name.rsplit(".", 1)[-1] == layout.layers and isinstance(m, nn.ModuleList)]
+    found = [
+        m
+        for name, m in model.named_modules()
+        if name.rsplit(".", 1)[-1] == layout.layers and isinstance(m, nn.ModuleList)
+    ]
     if len(found) != 1:
         raise ValueError(f"the model has {len(found)} lists named {layout.layers}, one was expected")
     return found[0]
@@ -77,7 +83,9 @@ def read_heads(state: Mapping[str, Tensor], layout: Layout, n_heads: int, n_kv_h
         rows = dict(zip("qkv", whole.split(sizes), strict=True))
     else:
         rows = {n: _with_bias(state, p) for n, p in zip("qkv", (layout.query, *layout.separate), strict=True)}
-    q, k, v = (rows[n].unflatten(0, (count, -1)) for n, count in zip("qkv", (n_heads, n_kv_heads, n_kv_heads), strict=True))
+    q, k, v = (
+        rows[n].unflatten(0, (count, -1)) for n, count in zip("qkv", (n_heads, n_kv_heads, n_kv_heads), strict=True)
+    )
     return Heads(q, k, v, state[f"{layout.out}.weight"].unflatten(1, (n_heads, -1)))
 
 
@@ -98,8 +106,10 @@ def merged_state(state: Mapping[str, Tensor], merged: Merged, layout: Layout) ->
     n_heads, head_dim = heads.q.shape[:2]
     n_kv = sum(len(g) for g in merged.groups)
     rows = {"q": heads.q.flatten(0, 1), "k": heads.k.flatten(0, 1), "v": heads.v.flatten(0, 1)}
-    places = {layout.fused: torch.cat(list(rows.values()))} if layout.fused else dict(
-        zip((layout.query, *layout.separate), rows.values(), strict=True)
+    places = (
+        {layout.fused: torch.cat(list(rows.values()))}
+        if layout.fused
+        else dict(zip((layout.query, *layout.separate), rows.values(), strict=True))
     )
     new: dict[str, Tensor] = {f"{layout.out}.weight": heads.o.flatten(1)}
     for name, tensor in state.items():
@@ -108,7 +118,9 @@ def merged_state(state: Mapping[str, Tensor], merged: Merged, layout: Layout) ->
         if name in new:
             continue
         if module in places:
-            new[name] = places[module][:, -1].clone() if last == "bias" else places[module][:, : tensor.shape[1]].clone()
+            new[name] = (
+                places[module][:, -1].clone() if last == "bias" else places[module][:, : tensor.shape[1]].clone()
+            )
         elif name == "sinks":
             new[name] = tensor[order]
         elif parts[-1].isdigit():  # one norm per head

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from attention.convert import attention_module as modules
 from attention.convert.grouping import Groups, best_groups, check_grouping, neighbours
 from attention.convert.layouts import Layout
-from attention.convert.merging import Merged, Moments, Rotation, merge_heads, weigh
+from attention.convert.merging import Merged, Moments, merge_heads, weigh
 from attention.spec import check_size
 
 EXACT = 1e-9
@@ -104,6 +104,7 @@ class Shape:
 
 
 Done = Callable[[LayerReport, dict[str, Tensor]], None]
+Known = Callable[[int], dict[str, Tensor] | None]
 
 
 class InMemory:
@@ -122,8 +123,16 @@ class InMemory:
 
 @torch.no_grad()
 def calibrate(
-    layers: Layers, config: Any, shape: Shape, hidden: Tensor, arguments: list[dict[str, Any]], settings: Settings, done: Done
-) -> None:
+    layers: Layers,
+    config: Any,
+    shape: Shape,
+    hidden: Tensor,
+    arguments: list[dict[str, Any]],
+    settings: Settings,
+    done: Done,
+    n_fit: int | None = None,
+    known: Known = lambda layer: None,
+) -> tuple[Tensor, Tensor]:
     """Merge all layers.
 
     Args:
@@ -134,17 +143,33 @@ def calibrate(
         arguments: keyword arguments of each layer, for a batch of one.
         settings: how.
         done: told of each layer and of its new attention's tensors, by their names inside the module.
+        n_fit: windows to calibrate on; the others only run, to be judged afterwards. None: all.
+        known: the new attention's tensors of a layer that an earlier run finished, or None.
+
+    Returns:
+        What the last layer writes for all windows: of the original, and of the converted model.
     """
     was, now = hidden, hidden
     for index in range(len(layers)):
         with layers.at(index) as layer:
             old = modules.attention_of(layer, shape.layout)
-            seen, was_next = _observe(layer, old, was, arguments[index], settings.batch)
-            new, report = _convert_layer(layer, old, index, config, shape, seen, was, now, arguments[index], settings)
+            if (tensors := known(index)) is not None:
+                was_next = _run(layer, was, arguments[index], settings.batch)
+                new = modules.with_fewer_heads(old, config, shape.layout, shape.new_n_kv_heads, index)
+                new.load_state_dict({name: t.to(hidden.device) for name, t in tensors.items()})
+            else:
+                fitted = slice(0, n_fit)
+                seen, was_next = _observe(layer, old, was[fitted], arguments[index], settings.batch)
+                new, report = _convert_layer(
+                    layer, old, index, config, shape, seen, was[fitted], now[fitted], arguments[index], settings
+                )
+                if n_fit is not None:
+                    was_next = torch.cat([was_next, _run(layer, was[n_fit:], arguments[index], settings.batch)])
+                done(report, {name: t.detach() for name, t in new.state_dict().items()})
             with _replaced(layer, shape.layout, new):
                 now = _run(layer, now, arguments[index], settings.batch)
             was = was_next
-            done(report, {name: t.detach() for name, t in new.state_dict().items()})
+    return was, now
 
 
 @dataclass
@@ -158,7 +183,9 @@ class _Seen:
     plain: bool
 
 
-def _observe(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int) -> tuple[_Seen, Tensor]:
+def _observe(
+    layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int
+) -> tuple[_Seen, Tensor]:
     inputs, outputs, results, weights = [], [], [], []
     inner: dict[str, Any] = {}
     plain = True
@@ -182,8 +209,10 @@ def _observe(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: d
         for part in hidden.split(batch):
             results.append(_out(layer(part, **keywords)))
             # the residual stream after attention is what went in and what attention wrote: nothing scales or norms it
-            plain = plain and len(following) == len(outputs) and torch.allclose(
-                following[-1], part + outputs[-1], rtol=1e-4, atol=1e-5 * float(part.abs().max())
+            plain = (
+                plain
+                and len(following) == len(outputs)
+                and torch.allclose(following[-1], part + outputs[-1], rtol=1e-4, atol=1e-5 * float(part.abs().max()))
             )
             following[:-1] = [torch.empty(0)] * (len(following) - 1)
     finally:
@@ -196,19 +225,19 @@ def _inputs(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: di
     """What the layer gives to its attention."""
     inputs: list[Tensor] = []
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def note(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         inputs.append(args[0] if args else kwargs["hidden_states"])
-        raise Enough
+        raise EnoughError
 
     hook = attention.register_forward_pre_hook(note, with_kwargs=True)
     try:
         for part in hidden.split(batch):
             try:
                 layer(part, **keywords)
-            except Enough:
+            except EnoughError:
                 continue
     finally:
         hook.remove()
@@ -216,6 +245,8 @@ def _inputs(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: di
 
 
 def _run(layer: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int) -> Tensor:
+    if not len(hidden):
+        return hidden
     return torch.cat([_out(layer(part, **keywords)) for part in hidden.split(batch)])
 
 
@@ -279,8 +310,8 @@ def _convert_layer(
     merged = merge_heads(heads, moments, rotation, groups, modules.is_normed(old))
     new = modules.with_fewer_heads(old, config, shape.layout, shape.new_n_kv_heads, index)
     new.load_state_dict(modules.merged_state(state, merged, shape.layout))
-    inputs = seen.inputs if now is was else _inputs(layer, old, now, keywords, settings.batch)
-    targets = seen.outputs + (was - now) if seen.plain and now is not was else seen.outputs
+    inputs = seen.inputs if torch.equal(now, was) else _inputs(layer, old, now, keywords, settings.batch)
+    targets = seen.outputs + (was - now) if seen.plain else seen.outputs
     return new, fit(new, inputs, targets, seen.keywords, merged, index, settings, shape)
 
 
@@ -316,7 +347,8 @@ def _error(module: nn.Module, inputs: Tensor, targets: Tensor, keywords: dict[st
 def _refine(module: nn.Module, inputs: Tensor, targets: Tensor, keywords: dict[str, Any], settings: Settings) -> None:
     parameters = [p.requires_grad_(True) for p in module.parameters()]
     groups = [
-        {"params": [p], "peak": settings.refine_lr * max(float(p.detach().square().mean().sqrt()), 1e-6)} for p in parameters
+        {"params": [p], "peak": settings.refine_lr * max(float(p.detach().square().mean().sqrt()), 1e-6)}
+        for p in parameters
     ]
     optimizer = torch.optim.Adam(groups, lr=1.0, betas=(0.9, 0.95))
     generator = torch.Generator().manual_seed(settings.seed)
@@ -336,35 +368,3 @@ def _refine(module: nn.Module, inputs: Tensor, targets: Tensor, keywords: dict[s
         optimizer.zero_grad(set_to_none=True)
     for parameter in parameters:
         parameter.requires_grad_(False)
-
-
-@torch.no_grad()
-def embed(model: Any, layers: nn.ModuleList, tokens: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
-    """(embedded text [windows, length, hidden], keyword arguments that the model gives to each layer for one window).
-
-    The layers themselves are not run, so they need no weights.
-    """
-    given: list[dict[str, Any]] = [{} for _ in layers]
-    hidden: list[Tensor] = []
-
-    def recorder(index: int) -> Callable[..., Any]:
-        def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if args:
-                raise ValueError("this family's layers take more than the hidden states by position")
-            given[index] = kwargs
-            if index == 0:
-                hidden.append(hidden_states)
-            return hidden_states
-
-        return forward
-
-    originals = [layer.forward for layer in layers]
-    try:
-        for index, layer in enumerate(layers):
-            layer.forward = recorder(index)
-        for window in tokens.split(1):
-            model(window, use_cache=False)
-    finally:
-        for layer, forward in zip(layers, originals, strict=True):
-            del layer.forward
-    return torch.cat(hidden), given

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from attention.convert import attention_module as modules
+from attention.convert.around_layers import embed
 from attention.convert.calibration import (
     InMemory,
     LayerReport,
     Settings,
     Shape,
     calibrate,
-    embed,
 )
 from attention.convert.layouts import get_field, layout_of, text_config
 from attention.convert.pooling import check_kv_heads
@@ -67,13 +65,11 @@ def calibrated(
         report(layer)
 
     calibrate(InMemory(layers), model.config, shape, hidden, arguments, settings, done)
-    converted = deepcopy(model)
-    converted.config = modules.config_with(model.config, layout, n_kv_heads)
-    new_layers = modules.find_layers(converted, layout)
-    for index, new in tensors.items():
-        old = modules.attention_of(new_layers[index], layout)
-        module = modules.with_fewer_heads(old, converted.config, layout, n_kv_heads, index)
-        module.load_state_dict(new)
-        owner_name, _, name = layout.attention.rpartition(".")
-        setattr(new_layers[index].get_submodule(owner_name), name, module)
-    return converted
+    converted = type(model)(modules.config_with(model.config, layout, n_kv_heads))
+    names = {id(layer): name for name, layer in model.named_modules()}
+    inside = {index: f"{names[id(layer)]}.{layout.attention}." for index, layer in enumerate(layers)}
+    merged = {inside[index] + name: tensor for index, new in tensors.items() for name, tensor in new.items()}
+    unchanged = {name: t for name, t in model.state_dict().items() if not name.startswith(tuple(inside.values()))}
+    converted.load_state_dict(unchanged | merged)
+    converted.tie_weights()
+    return converted.to(next(model.parameters()).device, next(model.parameters()).dtype).train(model.training)

@@ -185,7 +185,13 @@ def pair_losses(weighted: Weighted) -> Tensor:
     for moment in (weighted.flat, weighted.values):
         if (r := moment.shape[0] // n_kv) > 0:
             blocks = moment.unflatten(1, (n_kv, r)).unflatten(0, (n_kv, r))
-            total += _apart(torch.einsum("gihj,gihj->gh", blocks, blocks), _trace(moment.unflatten(0, (n_kv, r)).unflatten(2, (n_kv, r)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)), _trace(moment))
+            total += _apart(
+                torch.einsum("gihj,gihj->gh", blocks, blocks),
+                _trace(
+                    moment.unflatten(0, (n_kv, r)).unflatten(2, (n_kv, r)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+                ),
+                _trace(moment),
+            )
     squares = weighted.pairs.abs().square()
     for pair, moment in zip(squares, weighted.pairs, strict=True):
         total += _apart(pair, torch.diagonal(moment).real, _trace(weighted.pairs).real.sum())
@@ -214,7 +220,10 @@ def merge_heads(
     n_kv, size = len(heads.k), heads.group_size
     if sorted(h for group in groups for h in group) != list(range(n_kv)) or len({len(g) for g in groups}) != 1:
         raise ValueError(f"groups must hold each of the {n_kv} K/V heads once and be of one size, got {groups}")
-    for name, tensor in (("projections", [heads.q, heads.k, heads.v, heads.o]), ("moments", [moments.keys, moments.values])):
+    for name, tensor in (
+        ("projections", [heads.q, heads.k, heads.v, heads.o]),
+        ("moments", [moments.keys, moments.values]),
+    ):
         if not all(bool(t.isfinite().all()) for t in tensor):
             raise ValueError(f"the layer's {name} hold NaN or infinity: it cannot be merged")
     order = tuple(h * size + i for group in groups for h in group for i in range(size))
@@ -230,7 +239,12 @@ def merge_heads(
                 o[:, rows] = o[:, rows] @ to_output[j]
     dtype = heads.k.dtype
     kept = 1 - lost(weighted, list(groups)).sum(0)
-    merged = Heads(q.to(dtype), torch.stack([p[0] for p in parts]).to(dtype), torch.stack([p[1] for p in parts]).to(dtype), o.to(dtype))
+    merged = Heads(
+        q.to(dtype),
+        torch.stack([p[0] for p in parts]).to(dtype),
+        torch.stack([p[1] for p in parts]).to(dtype),
+        o.to(dtype),
+    )
     return Merged(merged, groups, order, None if normed else float(kept[0]), float(kept[1]))
 
 
