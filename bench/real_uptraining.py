@@ -1,6 +1,6 @@
 """SmolLM2-135M with one K/V head instead of three: converted by mean and by calibration, then trained on.
 
-    python -m bench.real_uptraining --model FILE.gguf [--device cuda] [--minutes 6.5] [--out FOLDER]
+    python -m bench.real_uptraining --model FILE.gguf [--device cuda] [--minutes 6] [--out FOLDER]
 
 For a machine with one GPU, torch, transformers and the gguf package, and no network. Training text: docstrings of the
 standard library and of the installed packages. Held out: ``pydoc_data.topics``, Python's own language reference. Each
@@ -30,44 +30,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from attention.convert.calibration import LayerReport, Settings
 from attention.convert.loaded import calibrated
-from attention.convert.pooling import pool_projections
+from attention.convert.refine import LayerReport, Settings
 from bench import docstrings
+from bench.trained_model import (
+    DISTILLED_SHARE,
+    SMALL,
+    TEMPERATURE,
+    Run,
+    Sizes,
+    by_mean,
+    held_out_text,
+    load,
+    mean_loss,
+    windows,
+)
 
 RATES = (3e-4, 1e-3, 3e-3)
 RUNS = (("calibrated", False), ("mean", False), ("calibrated", True), ("mean", True))
-TEMPERATURE, DISTILLED_SHARE = 1.0, 0.9
-"""Of distillation: softening of both distributions, and its weight beside the loss on the text itself."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What differs between a GPU and a try on a CPU.
-
-    Attributes:
-        length: tokens of a window. batch: windows of a step.
-        calibration: windows to calibrate on. refine_steps: of each layer's fit.
-        held_out: windows of a curve's point; the start and the end take all (at most held_out_all).
-        validation: windows of docstrings that judge learning rates. rate_steps: of each try.
-        points: of a curve. max_files: of the training text.
-    """
-
-    length: int = 512
-    batch: int = 32
-    calibration: int = 96
-    refine_steps: int = 150
-    held_out: int = 64
-    held_out_all: int = 1000
-    validation: int = 64
-    rate_steps: int = 40
-    points: int = 14
-    max_files: int | None = None
-
-
-SMALL = Sizes(64, 2, 6, 4, 2, 4, 2, 1, 3, 60)
 
 
 class Stage:
@@ -99,130 +80,6 @@ def _line(content: dict[str, Any]) -> str:
     return ", ".join(f"{k} {v}" for k, v in content.items() if not isinstance(v, list | dict))
 
 
-def load(path: Path, device: str) -> tuple[Any, Any]:
-    """(model in float32 with plain attention, tokenizer) of a GGUF file."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
-    )
-    if getattr(model.config, "quantization_config", None) is not None:
-        del model.config.quantization_config  # the weights are plain float32 by now
-    return model.eval().to(device), tokenizer
-
-
-def windows(tokenizer: Any, texts: list[str], length: int) -> Tensor:
-    """int64[n, length] of the texts one after the other, an end-of-text token between them."""
-    ids: list[int] = []
-    for start in range(0, len(texts), 4096):
-        for part in tokenizer(texts[start : start + 4096], add_special_tokens=False)["input_ids"]:
-            ids += [*part, tokenizer.eos_token_id]
-    n = len(ids) // length
-    return torch.tensor(ids[: n * length]).view(n, length)
-
-
-def held_out_text() -> list[str]:
-    from pydoc_data import topics
-
-    return [topics.topics[name] for name in sorted(topics.topics)]
-
-
-@torch.no_grad()
-def mean_loss(model: Any, rows: Tensor, batch: int) -> float:
-    """Nats per token in float32, over all tokens but each window's first."""
-    model.eval()
-    device = next(model.parameters()).device
-    total = sum(
-        float(cross_entropy(model(p.to(device), use_cache=False).logits, p.to(device))) * len(p)
-        for p in rows.split(batch)
-    )
-    return total / len(rows)
-
-
-def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
-    return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
-
-
-def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the student from its teacher in nats per token, times temperature squared
-    (Hinton et al. 2015, arXiv:1503.02531, section 2)."""
-    student, wanted = (functional.log_softmax(x.flatten(0, 1).float() / temperature, -1) for x in (logits, teacher))
-    return functional.kl_div(student, wanted, reduction="batchmean", log_target=True) * temperature**2
-
-
-def by_mean(model: Any, n_kv_heads: int) -> Any:
-    """A copy of a Llama model with the means of its K/V heads."""
-    config = deepcopy(model.config)
-    before, config.num_key_value_heads = config.num_key_value_heads, n_kv_heads
-    state = model.state_dict()
-    roles = {name: "weight" for name in state if name.endswith(("k_proj.weight", "v_proj.weight"))}
-    new = type(model)(config)
-    new.load_state_dict(pool_projections(state, roles, before, n_kv_heads))  # type: ignore[arg-type]
-    new.tie_weights()
-    return new.to(next(model.parameters()).device).eval()
-
-
-class Run:
-    """One converted model that is trained on."""
-
-    def __init__(
-        self, model: Any, rate: float, steps: int, rows: Tensor, sizes: Sizes, teacher: Any, compiled: bool
-    ) -> None:
-        self.model, self.rate, self.steps, self.rows, self.sizes, self.teacher = (
-            model,
-            rate,
-            steps,
-            rows,
-            sizes,
-            teacher,
-        )
-        self.step = 0
-        self.device = next(model.parameters()).device
-        self.forward = torch.compile(model) if compiled else model
-        decayed = [p for p in model.parameters() if p.ndim >= 2]
-        others = [p for p in model.parameters() if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-            lr=rate, betas=(0.9, 0.95), fused=self.device.type == "cuda",
-        )  # fmt: skip
-        self._generator = torch.Generator().manual_seed(0)
-        self._order: list[int] = []
-
-    def lr(self) -> float:
-        """A rise over 10 steps, constant, and a fall to a tenth over the last fifth."""
-        rise = min(1.0, (self.step + 1) / 10)
-        fall = min(1.0, max(0.1, (self.steps - self.step) / max(1.0, self.steps / 5)))
-        return self.rate * rise * fall
-
-    def advance(self) -> float:
-        if len(self._order) < self.sizes.batch:
-            self._order += torch.randperm(len(self.rows), generator=self._generator).tolist()
-        chosen, self._order = self._order[: self.sizes.batch], self._order[self.sizes.batch :]
-        tokens = self.rows[chosen].to(self.device)
-        self.model.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr()
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.forward(tokens, use_cache=False).logits
-            loss = cross_entropy(logits, tokens)
-            if self.teacher is not None:
-                with torch.no_grad():
-                    wanted = self.teacher(tokens, use_cache=False).logits
-                apart = distillation(logits, wanted, TEMPERATURE)
-                loss = (1 - DISTILLED_SHARE) * loss + DISTILLED_SHARE * apart
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        return float(loss.detach())
-
-    @property
-    def tokens(self) -> int:
-        return self.step * self.sizes.batch * self.sizes.length
-
-
 @dataclass
 class Study:
     stage: Stage
@@ -230,6 +87,7 @@ class Study:
     device: str
     n_kv_heads: int
     compiled: bool
+    layers: int | None
     original: Any = None
     train: Tensor | None = None
     validation: Tensor | None = None
@@ -237,8 +95,12 @@ class Study:
 
     def text(self, path: Path) -> None:
         """Load the model, and the text by its tokenizer."""
-        self.original, tokenizer = load(path, self.device)
+        # before CUDA and the tokenizer have threads: the files are parsed by forked processes
         docs = docstrings.collect(self.sizes.max_files, None if self.device == "cuda" else 1)
+        self.original, tokenizer = load(path, self.device)
+        if self.layers is not None:
+            self.original.model.layers = self.original.model.layers[: self.layers]
+            self.original.config.num_hidden_layers = self.layers
         rows = windows(tokenizer, list(docs.texts), self.sizes.length)
         held = windows(tokenizer, held_out_text(), self.sizes.length)[: self.sizes.held_out_all]
         n = self.sizes.validation
@@ -251,7 +113,8 @@ class Study:
             model_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         self.stage.write(
             "text",
-            {"model": path.name, "model_sha256": model_sha256, "train_sha256": docs.sha256, "files": docs.n_files,
+            {"model": path.name, "layers": self.original.config.num_hidden_layers, "model_sha256": model_sha256,
+             "train_sha256": docs.sha256, "files": docs.n_files,
              "docstrings": len(docs.texts), "characters": sum(map(len, docs.texts)),
              "train_tokens": self.train.numel(), "validation_tokens": self.validation.numel(),
              "held_out": "pydoc_data.topics", "held_out_tokens": held.numel(),
@@ -267,7 +130,8 @@ class Study:
 
     def losses(self, model: Any) -> dict[str, float]:
         """On all of the held-out text, on the part of it that curves are drawn from, and on held-out docstrings."""
-        assert self.held_out is not None and self.validation is not None
+        assert self.held_out is not None
+        assert self.validation is not None
         batch = self.sizes.batch
         return {
             "held_out_loss": mean_loss(model, self.held_out, batch),
@@ -305,7 +169,8 @@ class Study:
 
     def rates(self, models: dict[str, Any]) -> dict[str, float]:
         """The learning rate for each start, from a few short tries."""
-        assert self.train is not None and self.validation is not None
+        assert self.train is not None
+        assert self.validation is not None
         best: dict[str, float] = {}
         tried: list[dict[str, Any]] = []
         for name in ("calibrated", "mean"):
@@ -353,10 +218,17 @@ class Study:
         teacher = self.original if distilled else None
         run = Run(deepcopy(start_model), rate, steps, self.train, self.sizes, teacher, self.compiled)
         content: dict[str, Any] = {
-            "start": name, "distilled": distilled, "lr": rate, "steps": steps, "batch_tokens": self.sizes.batch * self.sizes.length,
-            "temperature": TEMPERATURE if distilled else None, "distilled_share": DISTILLED_SHARE if distilled else None,
-            "train_tokens": self.train.numel(), "before": self.losses(run.model), "points": [],
-        }  # fmt: skip
+            "start": name,
+            "distilled": distilled,
+            "lr": rate,
+            "steps": steps,
+            "batch_tokens": self.sizes.batch * self.sizes.length,
+            "temperature": TEMPERATURE if distilled else None,
+            "distilled_share": DISTILLED_SHARE if distilled else None,
+            "train_tokens": self.train.numel(),
+            "before": self.losses(run.model),
+            "points": [],
+        }
         # close together at first, where the loss falls fastest
         marks = {round(steps * (i / self.sizes.points) ** 2) for i in range(self.sizes.points + 1)}
         seconds = 0.0
@@ -393,8 +265,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="SmolLM2-135M as GGUF")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--minutes", type=float, default=6.5, help="everything ends by then (6.5)")
+    parser.add_argument("--minutes", type=float, default=6.0, help="training is planned to end by then (6)")
     parser.add_argument("--n-kv-heads", type=int, default=1, metavar="K")
+    parser.add_argument("--layers", type=int, metavar="N", help="only the first N: a try of the command, no result")
     parser.add_argument("--compile", action="store_true", help="torch.compile for training")
     parser.add_argument("--out", type=Path, default=Path("bench/results/real_uptraining"))
     args = parser.parse_args(argv)
@@ -405,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     stage = Stage(args.out, args.minutes, args.device)
     sizes = Sizes() if args.device == "cuda" else SMALL
-    study = Study(stage, sizes, args.device, args.n_kv_heads, args.compile)
+    study = Study(stage, sizes, args.device, args.n_kv_heads, args.compile, args.layers)
     failed: list[str] = []
 
     def attempt(name: str, work: Callable[[], Any]) -> Any:

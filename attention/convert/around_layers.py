@@ -35,11 +35,15 @@ def embed(model: Any, layers: nn.ModuleList, tokens: Tensor) -> tuple[Tensor, li
 
 @torch.no_grad()
 def mean_loss(model: Any, layers: nn.ModuleList, tokens: Tensor, final: Tensor) -> float:
-    """Nats per token of `tokens` [windows, length], from what the last layer wrote for them [windows, length, hidden]."""
+    """Nats per token of `tokens` [windows, length], from what the last layer wrote [windows, length, hidden]."""
     last = len(layers) - 1
     total = 0.0
     for window, states in zip(tokens.split(1), final.split(1), strict=True):
-        with _in_place_of(layers, lambda index, x, keywords, states=states: states if index == last else x):  # type: ignore[misc]
+
+        def forward(index: int, x: Tensor, keywords: dict[str, Any], states: Tensor = states) -> Tensor:
+            return states if index == last else x
+
+        with _in_place_of(layers, forward):
             logits = model(window, use_cache=False).logits
         total += float(functional.cross_entropy(logits[0, :-1].float(), window[0, 1:]))
     return total / len(tokens)

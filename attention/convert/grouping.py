@@ -1,7 +1,7 @@
 """Which K/V heads become one: the partition into groups that loses least.
 
-Heads may stand in any order as long as their query heads go with them, so neighbours are one choice among many. Few heads
-are tried in all partitions; more are grouped by their pairs, first greedily and then by swaps that lose less.
+Heads may stand in any order as long as their query heads go with them, so neighbours are one choice among many. Few
+heads are tried in all partitions; more are grouped by their pairs, first greedily, then by swaps that lose less.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import torch
 
-from attention.convert.merging import Weighted, lost, pair_losses
+from attention.convert.merging import Weighted, lost, trace_of
 
 Grouping = Literal["best", "neighbours"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
@@ -93,6 +93,32 @@ def by_pairs(cost: torch.Tensor, size: int) -> Groups:
         if not _swap(groups, cost.tolist()):
             break
     return tuple(sorted(tuple(sorted(g)) for g in groups))
+
+
+def pair_losses(weighted: Weighted) -> torch.Tensor:
+    """[n_kv_heads] squared: about what each two heads would lose as one, from norms of their blocks alone."""
+    n_kv = len(weighted.values_root)
+    total = torch.zeros(n_kv, n_kv, dtype=torch.float64, device=weighted.values.device)
+    for moment in (weighted.flat, weighted.values):
+        if (r := moment.shape[0] // n_kv) > 0:
+            blocks = moment.unflatten(1, (n_kv, r)).unflatten(0, (n_kv, r))
+            total += _apart(
+                torch.einsum("gihj,gihj->gh", blocks, blocks),
+                trace_of(
+                    moment.unflatten(0, (n_kv, r)).unflatten(2, (n_kv, r)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+                ),
+                trace_of(moment),
+            )
+    squares = weighted.pairs.abs().square()
+    for pair, moment in zip(squares, weighted.pairs, strict=True):
+        total += _apart(pair, torch.diagonal(moment).real, trace_of(weighted.pairs).real.sum())
+    return total
+
+
+def _apart(squares: torch.Tensor, energy: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    own = torch.diagonal(squares).clamp_min(1e-300).sqrt()
+    alike = squares / (own[:, None] * own[None, :])
+    return torch.minimum(energy[:, None], energy[None, :]) * (1 - alike) / whole.clamp_min(1e-300)
 
 
 def _swap(groups: list[list[int]], cost: list[list[float]]) -> bool:

@@ -9,15 +9,10 @@ from torch import Tensor
 
 from attention.convert import attention_module as modules
 from attention.convert.around_layers import embed
-from attention.convert.calibration import (
-    InMemory,
-    LayerReport,
-    Settings,
-    Shape,
-    calibrate,
-)
+from attention.convert.calibration import InMemory, Shape, calibrate
 from attention.convert.layouts import get_field, layout_of, text_config
 from attention.convert.pooling import check_kv_heads
+from attention.convert.refine import LayerReport, Settings
 
 
 def n_rotated(arguments: dict[str, Any], family: str, head_dim: int) -> int:

@@ -13,8 +13,8 @@ them, and its keys, pair by pair, the leading complex direction over its heads, 
 Heads that differ by those maps alone are merged without loss. What a norm between projection and rotation would not let
 through (q/k norms) is not attempted: there keys are averaged.
 
-Source: rotary pairs as complex numbers, Su et al. 2021 (arXiv:2104.09864, section 3.2.1); the best common subspace is the
-Eckart-Young theorem; the groups are those of Ainslie et al. 2023 (arXiv:2305.13245, section 2.1).
+Source: rotary pairs as complex numbers, Su et al. 2021 (arXiv:2104.09864, section 3.2.1); the best common subspace is
+the Eckart-Young theorem; the groups are those of Ainslie et al. 2023 (arXiv:2305.13245, section 2.1).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
     values = _with_prior(moments.values, heads.v)
     prior = torch.einsum("hic,hjc->hij", heads.q.double(), heads.q.double())
     queries = moments.queries.double()
-    queries = queries + prior * (PRIOR * _trace(queries) / _trace(prior).clamp_min(1e-300))[:, None, None]
+    queries = queries + prior * (PRIOR * trace_of(queries) / trace_of(prior).clamp_min(1e-300))[:, None, None]
     queries = queries.unflatten(0, (n_kv, heads.group_size)).sum(1)
     real, imaginary = rotation.pairs
     rest = slice(rotation.n_rotated, head_dim)
@@ -166,42 +166,16 @@ def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
 
 
 def lost(weighted: Weighted, groups: list[tuple[int, ...]]) -> Tensor:
-    """[len(groups), 2]: energy of keys and of values that each group of the same size loses, as shares of the layer's."""
+    """[len(groups), 2]: energy of keys and values that each group (all of one size) loses, as shares."""
     index = torch.tensor(groups, device=weighted.values.device)
     pairs = weighted.pairs[:, index[:, :, None], index[:, None, :]].transpose(0, 1)  # [group, pair, n, n]
     keys = torch.diagonal(pairs, dim1=-2, dim2=-1).real.sum((-1, -2)) - torch.linalg.eigvalsh(pairs)[..., -1].sum(-1)
     keys = keys + _outside(weighted.flat, index, weighted.flat_root.shape[-1])
-    whole = torch.diagonal(weighted.pairs, dim1=-2, dim2=-1).real.sum() + _trace(weighted.flat)
+    whole = torch.diagonal(weighted.pairs, dim1=-2, dim2=-1).real.sum() + trace_of(weighted.flat)
     values = _outside(weighted.values, index, weighted.values_root.shape[-1])
     return torch.stack(
-        [keys / whole.clamp_min(1e-300), values / _trace(weighted.values).clamp_min(1e-300)], -1
+        [keys / whole.clamp_min(1e-300), values / trace_of(weighted.values).clamp_min(1e-300)], -1
     ).clamp_min(0)
-
-
-def pair_losses(weighted: Weighted) -> Tensor:
-    """[n_kv_heads] squared: about what each two heads would lose as one, from norms of their blocks alone."""
-    n_kv = len(weighted.values_root)
-    total = torch.zeros(n_kv, n_kv, dtype=torch.float64, device=weighted.values.device)
-    for moment in (weighted.flat, weighted.values):
-        if (r := moment.shape[0] // n_kv) > 0:
-            blocks = moment.unflatten(1, (n_kv, r)).unflatten(0, (n_kv, r))
-            total += _apart(
-                torch.einsum("gihj,gihj->gh", blocks, blocks),
-                _trace(
-                    moment.unflatten(0, (n_kv, r)).unflatten(2, (n_kv, r)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-                ),
-                _trace(moment),
-            )
-    squares = weighted.pairs.abs().square()
-    for pair, moment in zip(squares, weighted.pairs, strict=True):
-        total += _apart(pair, torch.diagonal(moment).real, _trace(weighted.pairs).real.sum())
-    return total
-
-
-def _apart(squares: Tensor, energy: Tensor, whole: Tensor) -> Tensor:
-    own = torch.diagonal(squares).clamp_min(1e-300).sqrt()
-    alike = squares / (own[:, None] * own[None, :])
-    return torch.minimum(energy[:, None], energy[None, :]) * (1 - alike) / whole.clamp_min(1e-300)
 
 
 def merge_heads(
@@ -327,8 +301,8 @@ def _with_prior(moment: Tensor, weight: Tensor) -> Tensor:
     flat = weight.flatten(0, 1)
     prior = (flat @ flat.T).double()
     moment = moment.double()
-    scale = _trace(moment) if float(_trace(moment)) > 0 else _trace(prior)
-    return moment + prior * (PRIOR * scale / _trace(prior).clamp_min(1e-300))
+    scale = trace_of(moment) if float(trace_of(moment)) > 0 else trace_of(prior)
+    return moment + prior * (PRIOR * scale / trace_of(prior).clamp_min(1e-300))
 
 
 def _root(weight: Tensor) -> Tensor:
@@ -356,5 +330,6 @@ def _outside(weighted: Tensor, index: Tensor, r: int) -> Tensor:
     return torch.linalg.eigvalsh(blocks)[:, :-r].sum(-1)
 
 
-def _trace(matrix: Tensor) -> Tensor:
+def trace_of(matrix: Tensor) -> Tensor:
+    """[..., n, n] -> [...]."""
     return torch.diagonal(matrix, dim1=-2, dim2=-1).sum(-1)

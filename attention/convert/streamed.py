@@ -1,9 +1,9 @@
 """The calibrated conversion of a checkpoint: a layer at a time in memory, and every finished layer kept on the disk.
 
 The model is built without weights; a layer's are read when it runs and dropped afterwards. A family whose code keeps
-several of a checkpoint's tensors in one (experts) cannot be filled so and is loaded whole; the report says which it was.
-What is computed lies in a hidden folder beside the target, one file a layer, until the conversion is done: a run that was
-killed goes on from there.
+several of a checkpoint's tensors in one (experts) cannot be filled so and is loaded whole; the report says which.
+What is computed lies in a hidden folder beside the target, one file a layer, until the conversion is done: a run that
+was killed goes on from there.
 """
 
 from __future__ import annotations
@@ -25,17 +25,11 @@ from torch import Tensor, nn
 from attention.convert import attention_module as modules
 from attention.convert import checkpoint as ckpt
 from attention.convert.around_layers import embed, mean_loss
-from attention.convert.calibration import (
-    InMemory,
-    LayerReport,
-    Layers,
-    Settings,
-    Shape,
-    calibrate,
-)
+from attention.convert.calibration import InMemory, Shape, calibrate
 from attention.convert.layouts import layout_of
 from attention.convert.loaded import n_rotated
 from attention.convert.plan import Piece, Plan, Planned, Span
+from attention.convert.refine import LayerReport, Settings
 
 MIN_TOKENS = 32
 
