@@ -23,12 +23,14 @@ import torch
 from attention.convert.grouping import best_groups
 from attention.convert.loaded import calibrated
 from attention.convert.merging import Heads, Moments, Rotation, merge_heads, weigh
+from attention.convert.pooling import Pool
 from attention.convert.refine import LayerReport, Settings
 from attention.timing.host import describe
 from attention.tiny import train
 from attention.tiny import uptraining as lab
 
 WINDOWS, LENGTH = 64, 256
+POOLED: tuple[Pool, ...] = ("mean", "first")
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("calibrated, refined", {"refine_steps": 100}),
     ("calibrated, merge alone", {"refine_steps": 0}),
@@ -67,8 +69,8 @@ def table(record: Any) -> None:
     record({"way": "original", "n_kv_heads": 8, "loss": loss(model, rows)})
     tokens = train.sample_rows(stream, np.random.default_rng(7), WINDOWS, LENGTH - 1)
     for k in (4, 2, 1):
-        for pool in ("mean", "first"):
-            converted = lab.convert(source, k, pool)  # type: ignore[arg-type]
+        for pool in POOLED:
+            converted = lab.convert(source, k, pool)
             record({"way": pool, "n_kv_heads": k, "loss": train.mean_loss(converted, rows)})
         for way, options in WAYS:
             if k == 1 and "neighbours" in way:
@@ -86,7 +88,8 @@ def layer(n_heads: int = 32, head_dim: int = 128, new: int = 8) -> dict[str, Any
     """Seconds of the merge of one layer, wall and processor."""
     torch.manual_seed(1)
     hidden = n_heads * head_dim
-    heads = Heads(*(torch.randn(n_heads, head_dim, hidden) for _ in range(3)), torch.randn(hidden, n_heads, head_dim))
+    q, k, v = (torch.randn(n_heads, head_dim, hidden) for _ in range(3))
+    heads = Heads(q, k, v, torch.randn(hidden, n_heads, head_dim))
     seen = torch.randn(2 * hidden, hidden)
     moment = seen.T @ seen
     moments = Moments(moment, torch.eye(head_dim).expand(n_heads, head_dim, head_dim).clone(), moment)

@@ -25,6 +25,7 @@ import traceback
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,14 +234,18 @@ class Study:
         marks = {round(steps * (i / self.sizes.points) ** 2) for i in range(self.sizes.points + 1)}
         seconds = 0.0
         rows = self.curve_rows()
+
+        def late() -> bool:
+            return run.step > 0 and self.stage.left_s < -20
+
         while True:
-            if run.step in marks or run.step >= steps or self.stage.left_s < -20:
+            if run.step in marks or run.step >= steps or late():
                 loss = mean_loss(run.model, rows, self.sizes.batch)
                 content["points"].append({"step": run.step, "tokens": run.tokens, "curve_loss": loss})
                 self.stage.write(
                     label, {**content, "tokens": run.tokens, "curve_loss": round(loss, 4), "train_s": round(seconds, 1)}
                 )
-                if run.step >= steps or self.stage.left_s < -20:
+                if run.step >= steps or late():
                     break
             self._wait()
             begun = time.monotonic()
@@ -254,7 +259,7 @@ class Study:
                 **content,
                 "tokens": run.tokens,
                 "train_s": round(seconds, 1),
-                "tokens_per_s": round(run.tokens / seconds),
+                "tokens_per_s": round(run.tokens / max(seconds, 1e-9)),
             },
         )
 
@@ -301,10 +306,8 @@ def main(argv: list[str] | None = None) -> int:
     steps = attempt("speed", lambda: study.steps_that_fit(models["mean"])) or sizes.points
     for name, distilled in RUNS:
         if name in models:
-            attempt(
-                f"{name}{'-distilled' if distilled else ''}",
-                lambda n=name, d=distilled: study.uptrain(n, d, models[n], best.get(n, RATES[1]), steps),
-            )
+            work = partial(study.uptrain, name, distilled, models[name], best.get(name, RATES[1]), steps)
+            attempt(f"{name}{'-distilled' if distilled else ''}", work)
     print(f"done, {len(failed)} stages failed{': ' + ', '.join(failed) if failed else ''}", flush=True)
     return 1 if failed else 0
 

@@ -156,8 +156,8 @@ def _observe(
             results.append(_out(layer(part, **keywords)))
             # the residual stream after attention is what went in and what attention wrote: nothing scales or norms it
             written = part + outputs[-1]
-            near = {"rtol": 1e-4, "atol": 1e-5 * float(part.abs().max())}
-            plain = plain and len(following) == 1 and torch.allclose(following[0], written, **near)
+            near = 1e-5 * float(part.abs().max())
+            plain = plain and len(following) == 1 and torch.allclose(following[0], written, rtol=1e-4, atol=near)
             following.clear()
     finally:
         for hook in hooks:

@@ -131,7 +131,17 @@ class Weighted:
 
 
 def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
-    """The moments with the weights' own share added, weighed. Computed in float64."""
+    """The moments with the weights' own share added, weighed. Computed in float64.
+
+    Raises:
+        ValueError: weights or moments are not finite.
+    """
+    for name, tensor in (
+        ("projections", [heads.q, heads.k, heads.v, heads.o]),
+        ("moments", [moments.keys, moments.values]),
+    ):
+        if not all(bool(t.isfinite().all()) for t in tensor):
+            raise ValueError(f"the layer's {name} hold NaN or infinity: it cannot be merged")
     n_kv, head_dim = heads.k.shape[:2]
     keys = _with_prior(moments.keys, heads.k)
     values = _with_prior(moments.values, heads.v)
@@ -194,12 +204,6 @@ def merge_heads(
     n_kv, size = len(heads.k), heads.group_size
     if sorted(h for group in groups for h in group) != list(range(n_kv)) or len({len(g) for g in groups}) != 1:
         raise ValueError(f"groups must hold each of the {n_kv} K/V heads once and be of one size, got {groups}")
-    for name, tensor in (
-        ("projections", [heads.q, heads.k, heads.v, heads.o]),
-        ("moments", [moments.keys, moments.values]),
-    ):
-        if not all(bool(t.isfinite().all()) for t in tensor):
-            raise ValueError(f"the layer's {name} hold NaN or infinity: it cannot be merged")
     order = tuple(h * size + i for group in groups for h in group for i in range(size))
     weighted = weigh(heads, moments, rotation)
     q, o = heads.q.double()[list(order)], heads.o.double()[:, list(order)]
