@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention.commands.arguments import whole_number
-
 from attention.files import ordinary
 
 if TYPE_CHECKING:
