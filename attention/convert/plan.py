@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -71,7 +71,7 @@ class Plan:
     source: Checkpoint
     config: dict[str, Any]
     shards: tuple[tuple[Shard, tuple[Planned, ...]], ...]
-    pool: Pool
+    pool: Pool | Literal["calibrated"]
     seed: int
     std: float
     family: str
@@ -80,6 +80,8 @@ class Plan:
     head_dim: int
     n_kv_heads: int
     new_n_kv_heads: int
+    attention: Mapping[int, Mapping[str, TensorInfo]]
+    """Layer -> name inside its attention module -> tensor of the original."""
 
     @property
     def n_bytes(self) -> int:
@@ -142,6 +144,7 @@ def plan_conversion(
         head_dim=head_dim,
         n_kv_heads=n_kv_heads,
         new_n_kv_heads=new_n_kv_heads,
+        attention=modules,
     )
 
 

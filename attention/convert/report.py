@@ -37,6 +37,9 @@ class Report:
     files_copied: tuple[str, ...]
     files_left_out: tuple[str, ...]
     dry_run: bool
+    calibration: dict[str, Any] | None = None
+    """Of a calibrated conversion: text, tokens, grouping, loss before and after on held-out text (if asked for), and
+    for each layer its groups, the energy kept and the error of its attention."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -17,6 +17,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ from filelock import FileLock, Timeout
 from attention.convert import checkpoint as ckpt
 from attention.convert.plan import Plan, plan_conversion
 from attention.convert.report import Report, report_of
+from attention.convert.streamed import (
+    Calibration,
+    LayerDone,
+    calibrate_plan,
+    scratch_bytes,
+    scratch_of,
+)
 from attention.convert.write import write_shard
 from attention.files import resolved
 
@@ -47,6 +55,8 @@ def convert(
     dtype: str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
+    calibration: Calibration | None = None,
+    layer_done: LayerDone = lambda report, n_layers: None,
 ) -> Report:
     """Write a copy of the checkpoint in `source` whose K/V heads are merged into `n_kv_heads`.
 
@@ -55,28 +65,40 @@ def convert(
             is only ever read.
         target: folder to make; an empty one is accepted.
         n_kv_heads: a divisor of the K/V heads that the model has.
-        pool: "mean", "first" or "random" (with `seed`).
+        pool: "mean", "first", "random" (with `seed`), or "calibrated" (with `calibration`).
         dtype: fp32, bf16 or fp16 for all floating-point tensors, or None to keep each one's own.
         dry_run: check everything and report, write nothing.
         progress: told of the bytes written.
+        calibration: text and settings of a calibrated conversion. layer_done: told of each of its layers.
 
     Raises:
         ValueError: anything wrong with the arguments or the checkpoint, or no room on the disk.
         OSError: the disk failed while it was written; nothing is left at `target`.
     """
     _check_places(source, target)
-    plan = plan_conversion(ckpt.read_checkpoint(source), n_kv_heads, pool, seed, dtype)
+    if (pool == "calibrated") != (calibration is not None):
+        raise ValueError(
+            f"calibration belongs to pool calibrated, and pool calibrated to calibration; pool is {pool!r}"
+        )
+    # every shape is the mean's
+    plan = plan_conversion(ckpt.read_checkpoint(source), n_kv_heads, "mean" if calibration else pool, seed, dtype)
+    if calibration:
+        plan = replace(plan, pool="calibrated")
     others, left_out = _other_files(plan)
     report = report_of(plan, target, tuple(str(p.relative_to(source)) for p in others), left_out, dry_run)
     if dry_run:
         return report
     target.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(plan, others, target)
+    _check_room(plan, others, target, scratch_bytes(plan) if calibration else 0)
     with _staging(target) as folder:
+        if calibration and n_kv_heads < plan.n_kv_heads:
+            done = calibrate_plan(plan, calibration, target, layer_done)
+            plan, report = done.plan, replace(report, calibration=done.report)
         _write_checkpoint(plan, others, folder, progress or (lambda done, total: None))
         # a folder takes the place of an empty one in one step; of a full one it does not
         folder.replace(target)
         _sync(target.parent)
+        shutil.rmtree(scratch_of(target), ignore_errors=True)
     return report
 
 
@@ -90,7 +112,7 @@ def _check_places(source: Path, target: Path) -> None:
         raise ValueError(f"{target} is not empty: choose a new folder, or empty this one")
 
 
-def _check_room(plan: Plan, others: list[Path], target: Path) -> None:
+def _check_room(plan: Plan, others: list[Path], target: Path, scratch: int = 0) -> None:
     """Weights, their headers, the other files and the JSON, each in whole blocks of the file system.
 
     Raises:
@@ -105,7 +127,7 @@ def _check_room(plan: Plan, others: list[Path], target: Path) -> None:
         sizes.append(len(_as_json(new_index(plan))))
     usage = os.statvfs(target.parent) if hasattr(os, "statvfs") else None
     block = (usage.f_frsize or 1) if usage else 4096
-    needed = sum(-(-size // block) * block for size in sizes)
+    needed = sum(-(-size // block) * block for size in sizes) + scratch
     free = shutil.disk_usage(target.parent).free
     if needed > free:
         raise ValueError(f"{target.parent} has {free:,} bytes free, the result needs {needed:,}")

@@ -105,9 +105,10 @@ def _computed(
             # only its shape and dtype are asked for
             slices = [torch.empty(count, dtype=first.tensor.torch_dtype)] * 2
         else:
-            wanted = piece.heads if plan.pool == "mean" else piece.heads[:1]
+            wanted = piece.heads if plan.pool in ("mean", "calibrated") else piece.heads[:1]
             slices = [_read(span, start, count, sources) for span in wanted]
-        merged = merge(slices, plan.pool, piece.role, generator, plan.std)
+        # a calibrated layer was merged before: what is pooled here are layers that the model's code does not run
+        merged = merge(slices, "mean" if plan.pool == "calibrated" else plan.pool, piece.role, generator, plan.std)
         cast = merged.to(dtype)
         if dtype != merged.dtype and not torch.equal(merged.isfinite(), cast.isfinite()):
             raise ValueError(f"{tensor.name} has values too large for {tensor.dtype}: choose bf16 or fp32")

@@ -62,7 +62,9 @@ def command(source: Path) -> list[str]:
 def test_file_size_limit_of_the_system(source: Path) -> None:
     """A real refusal by the kernel: no file may grow past 4 KiB, as on a full disk or under a quota."""
     before = snapshot(source.parent)
-    child = in_child(source, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
+    # a module's bytecode cut at the limit would break every later process
+    prelude = "import resource, sys; sys.dont_write_bytecode = True"
+    child = in_child(source, f"{prelude}; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))")
     _, message = child.communicate(timeout=120)
     assert child.returncode == 2, message
     assert "File too large" in message

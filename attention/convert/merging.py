@@ -1,0 +1,339 @@
+"""Merge K/V heads so that least of a layer's output is lost: the mathematics, on tensors.
+
+Three freedoms leave what a layer computes as it is, and a merge may use them without loss:
+
+- any invertible map of a head's values, undone in the output projection of the query heads that read it;
+- any map of a head's keys that commutes with the rotation of positions, undone in their queries: one complex number per
+  rotated pair, and any invertible map of the dimensions that are not rotated (all of them where a layer has no rotary
+  positions);
+- any order of the heads, each with the query heads that read it.
+
+So a group's values become the leading eigenspace of their second moment, weighed by what the output projection makes of
+them, and its keys, pair by pair, the leading complex direction over its heads, weighed by the energy of their queries.
+Heads that differ by those maps alone are merged without loss. What a norm between projection and rotation would not let
+through (q/k norms) is not attempted: there keys are averaged.
+
+Source: rotary pairs as complex numbers, Su et al. 2021 (arXiv:2104.09864, section 3.2.1); the best common subspace is
+the Eckart-Young theorem; the groups are those of Ainslie et al. 2023 (arXiv:2305.13245, section 2.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attention.spec import check_size
+
+Style = Literal["half", "interleaved"]
+
+PRIOR = 1e-4
+"""Share of the moments that the weights themselves stand for, as if inputs were white: with too little text the
+directions that it never showed are ranked by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Which of a head's dimensions turn with the position, and with which other.
+
+    Attributes:
+        n_rotated: the first so many dimensions; 0 in a layer without rotary positions.
+        style: "half" pairs dimension j with j + n_rotated / 2 (Llama), "interleaved" 2j with 2j + 1 (Cohere, GLM).
+    """
+
+    n_rotated: int
+    style: Style = "half"
+
+    def __post_init__(self) -> None:
+        check_size("n_rotated", self.n_rotated, minimum=0)
+        if self.n_rotated % 2:
+            raise ValueError(f"n_rotated must be even, got {self.n_rotated}")
+
+    @property
+    def pairs(self) -> tuple[slice, slice]:
+        """Where the real and the imaginary parts lie."""
+        if self.style == "interleaved":
+            return slice(0, self.n_rotated, 2), slice(1, self.n_rotated, 2)
+        return slice(0, self.n_rotated // 2), slice(self.n_rotated // 2, self.n_rotated)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """One layer's projections, head by head. A bias is one more column of its projection.
+
+    Attributes:
+        q: [n_heads, head_dim, columns]; k, v: [n_kv_heads, head_dim, columns]; o: [hidden, n_heads, head_dim].
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+
+    @property
+    def group_size(self) -> int:
+        return len(self.q) // len(self.k)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What a text makes of a layer: sums over its tokens.
+
+    Attributes:
+        keys: [n_kv_heads * head_dim] squared, of the keys before rotation.
+        queries: [n_heads, head_dim, head_dim], of the queries before rotation.
+        values: [n_kv_heads * head_dim] squared, of the values as the heads' attention averages them.
+    """
+
+    keys: Tensor
+    queries: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged layer.
+
+    Attributes:
+        heads: its projections, in the new order of heads.
+        groups: the old K/V heads of each new one.
+        query_order: the old query head at each new place.
+        keys_kept, values_kept: shares of the weighted energy, 0 to 1; keys that were averaged have none.
+    """
+
+    heads: Heads
+    groups: tuple[tuple[int, ...], ...]
+    query_order: tuple[int, ...]
+    keys_kept: float | None
+    values_kept: float
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Second moments weighed by what the layer makes of them; any group's are blocks of them.
+
+    Attributes:
+        pairs: complex [n_pairs, n_kv_heads, n_kv_heads], of the rotated pairs.
+        flat: [n_kv_heads * r] squared, of the r dimensions that are not rotated.
+        values: [n_kv_heads * head_dim] squared.
+        energy: of the queries, [n_kv_heads, n_pairs].
+        flat_root, values_root: Cholesky factors of the weights, [n_kv_heads, r or head_dim, the same].
+    """
+
+    pairs: Tensor
+    flat: Tensor
+    values: Tensor
+    energy: Tensor
+    flat_root: Tensor
+    values_root: Tensor
+
+
+def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
+    """The moments with the weights' own share added, weighed. Computed in float64.
+
+    Raises:
+        ValueError: weights or moments are not finite.
+    """
+    for name, tensor in (
+        ("projections", [heads.q, heads.k, heads.v, heads.o]),
+        ("moments", [moments.keys, moments.values]),
+    ):
+        if not all(bool(t.isfinite().all()) for t in tensor):
+            raise ValueError(f"the layer's {name} hold NaN or infinity: it cannot be merged")
+    n_kv, head_dim = heads.k.shape[:2]
+    keys = _with_prior(moments.keys, heads.k)
+    values = _with_prior(moments.values, heads.v)
+    prior = torch.einsum("hic,hjc->hij", heads.q.double(), heads.q.double())
+    queries = moments.queries.double()
+    queries = queries + prior * (PRIOR * trace_of(queries) / trace_of(prior).clamp_min(1e-300))[:, None, None]
+    queries = queries.unflatten(0, (n_kv, heads.group_size)).sum(1)
+    real, imaginary = rotation.pairs
+    rest = slice(rotation.n_rotated, head_dim)
+    moment = keys.unflatten(1, (n_kv, head_dim)).unflatten(0, (n_kv, head_dim))  # [head, dimension, head, dimension]
+    rr, ii, ri, ir = (
+        torch.diagonal(moment[:, a][..., b], dim1=1, dim2=3)
+        for a, b in ((real, real), (imaginary, imaginary), (real, imaginary), (imaginary, real))
+    )
+    gram = torch.complex(rr + ii, ir - ri).permute(2, 0, 1)  # k_g conj(k_h), pair by pair
+    diagonal = torch.diagonal(queries, dim1=1, dim2=2)
+    energy = (diagonal[:, real] + diagonal[:, imaginary]).clamp_min(0)
+    energy = energy + 1e-12 * energy.mean().clamp_min(1e-300)
+    root = energy.sqrt().T
+    flat_root = _root(queries[:, rest, rest])
+    projection = heads.o.double().unflatten(1, (n_kv, heads.group_size))
+    values_root = _root(torch.einsum("oghd,oghe->gde", projection, projection))
+    flat = moment[:, rest][..., rest]
+    return Weighted(
+        pairs=gram * root[:, :, None] * root[:, None, :],
+        flat=_both_sides(flat, flat_root),
+        values=_both_sides(values.unflatten(1, (n_kv, head_dim)).unflatten(0, (n_kv, head_dim)), values_root),
+        energy=energy,
+        flat_root=flat_root,
+        values_root=values_root,
+    )
+
+
+def lost(weighted: Weighted, groups: list[tuple[int, ...]]) -> Tensor:
+    """[len(groups), 2]: energy of keys and values that each group (all of one size) loses, as shares."""
+    index = torch.tensor(groups, device=weighted.values.device)
+    pairs = weighted.pairs[:, index[:, :, None], index[:, None, :]].transpose(0, 1)  # [group, pair, n, n]
+    keys = torch.diagonal(pairs, dim1=-2, dim2=-1).real.sum((-1, -2)) - torch.linalg.eigvalsh(pairs)[..., -1].sum(-1)
+    keys = keys + _outside(weighted.flat, index, weighted.flat_root.shape[-1])
+    whole = torch.diagonal(weighted.pairs, dim1=-2, dim2=-1).real.sum() + trace_of(weighted.flat)
+    values = _outside(weighted.values, index, weighted.values_root.shape[-1])
+    return torch.stack(
+        [keys / whole.clamp_min(1e-300), values / trace_of(weighted.values).clamp_min(1e-300)], -1
+    ).clamp_min(0)
+
+
+def merge_heads(
+    heads: Heads, moments: Moments, rotation: Rotation, groups: tuple[tuple[int, ...], ...], normed: bool = False
+) -> Merged:
+    """The layer with one K/V head for each group.
+
+    Args:
+        heads: the projections; moments: of the same layer; rotation: of its positions.
+        groups: a partition of the K/V heads into groups of one size.
+        normed: queries and keys pass a norm after the projection: keys become the group's mean.
+
+    Raises:
+        ValueError: the groups are no partition of the heads, or weights or moments are not finite.
+    """
+    n_kv, size = len(heads.k), heads.group_size
+    if sorted(h for group in groups for h in group) != list(range(n_kv)) or len({len(g) for g in groups}) != 1:
+        raise ValueError(f"groups must hold each of the {n_kv} K/V heads once and be of one size, got {groups}")
+    order = tuple(h * size + i for group in groups for h in group for i in range(size))
+    weighted = weigh(heads, moments, rotation)
+    q, o = heads.q.double()[list(order)], heads.o.double()[:, list(order)]
+    parts = [_merge_group(heads, weighted, rotation, group, normed) for group in groups]
+    for i, (_, _, to_query, to_output) in enumerate(parts):
+        n = len(groups[i])
+        for j in range(n):
+            rows = slice((i * n + j) * size, (i * n + j + 1) * size)
+            q[rows] = _absorb(q[rows], to_query[j], rotation) if to_query is not None else q[rows]
+            if to_output is not None:
+                o[:, rows] = o[:, rows] @ to_output[j]
+    dtype = heads.k.dtype
+    kept = 1 - lost(weighted, list(groups)).sum(0)
+    merged = Heads(
+        q.to(dtype),
+        torch.stack([p[0] for p in parts]).to(dtype),
+        torch.stack([p[1] for p in parts]).to(dtype),
+        o.to(dtype),
+    )
+    return Merged(merged, groups, order, None if normed else float(kept[0]), float(kept[1]))
+
+
+Expansion = tuple[Tensor, Tensor]
+
+
+def _merge_group(
+    heads: Heads, weighted: Weighted, rotation: Rotation, group: tuple[int, ...], normed: bool
+) -> tuple[Tensor, Tensor, list[Expansion] | None, Tensor | None]:
+    """(key, value, how each head's queries absorb the difference, and its output columns). None: nothing to absorb."""
+    index = list(group)
+    k, v = heads.k[index].double(), heads.v[index].double()
+    to_query: list[Expansion] | None = None
+    to_output: Tensor | None = None
+    if all(torch.equal(heads.k[index[0]], heads.k[h]) for h in index):
+        key = k[0]
+    elif normed:
+        key = k.mean(0)
+    else:
+        key = torch.empty_like(k[0])
+        real, imaginary = rotation.pairs
+        rest = slice(rotation.n_rotated, key.shape[0])
+        z = torch.complex(k[:, real], k[:, imaginary])  # [n, pair, column]
+        vector = torch.linalg.eigh(weighted.pairs[:, index][:, :, index])[1][..., -1].T  # [n, pair]
+        root = weighted.energy[index].sqrt()
+        share, common = vector / root, torch.einsum("np,npc->pc", vector.conj() * root, z)
+        # the pair's free factor: coefficients of modulus one on average, and real where the heads agree
+        mean = share.mean(0)
+        size = share.abs().square().mean(0).sqrt()
+        phase = torch.where(mean.abs() > 1e-3 * size, mean / mean.abs().clamp_min(1e-300), torch.ones_like(mean))
+        factor = phase * size.clamp_min(1e-300)
+        common, share = common * factor[:, None], share / factor
+        key[real], key[imaginary] = common.real, common.imag
+        key[rest], flat = _subspace(k[:, rest], weighted.flat, weighted.flat_root, index)
+        to_query = [(share[i].conj(), flat[i].T) for i in range(len(index))]
+    if all(torch.equal(heads.v[index[0]], heads.v[h]) for h in index):
+        value = v[0]
+    else:
+        value, to_output = _subspace(v, weighted.values, weighted.values_root, index)
+    return key, value, to_query, to_output
+
+
+def _absorb(q: Tensor, expansion: Expansion, rotation: Rotation) -> Tensor:
+    """Queries [n, head_dim, columns] that read the common key as they read their own."""
+    factor, flat = expansion
+    real, imaginary = rotation.pairs
+    rest = slice(rotation.n_rotated, q.shape[1])
+    new = torch.empty_like(q)
+    z = torch.complex(q[:, real], q[:, imaginary]) * factor[:, None]
+    new[:, real], new[:, imaginary] = z.real, z.imag
+    new[:, rest] = flat @ q[:, rest]
+    return new
+
+
+def _subspace(rows: Tensor, weighted: Tensor, roots: Tensor, index: list[int]) -> tuple[Tensor, Tensor]:
+    """The best common rows of a group and how each head is made from them.
+
+    Args:
+        rows: [n, r, columns]; weighted: [all * r] squared; roots: [all, r, r].
+
+    Returns:
+        common [r, columns] and expansion [n, r, r] with rows[i] ≈ expansion[i] @ common.
+    """
+    n, r = rows.shape[:2]
+    if r == 0:
+        return rows[0], rows.new_empty(n, 0, 0)
+    root = roots[index]
+    places = (torch.tensor(index, device=rows.device)[:, None] * r + torch.arange(r, device=rows.device)).flatten()
+    basis = torch.linalg.eigh(weighted[places][:, places])[1][:, -r:].unflatten(0, (n, r))  # [n, r, new]
+    common = torch.einsum("nrj,nrc->jc", root @ basis, rows)  # Uᵀ Lᵀ rows, where L Lᵀ is the weight
+    expansion = torch.linalg.solve_triangular(root.transpose(1, 2), basis, upper=True)
+    # any rotation of the basis is as good: take the one in which the heads change least
+    left, _, right = torch.linalg.svd(expansion.sum(0))
+    turn = left @ right
+    scale = expansion.square().mean().sqrt() * r**0.5
+    return turn @ common * scale, expansion @ turn.T / scale
+
+
+def _with_prior(moment: Tensor, weight: Tensor) -> Tensor:
+    flat = weight.flatten(0, 1)
+    prior = (flat @ flat.T).double()
+    moment = moment.double()
+    scale = trace_of(moment) if float(trace_of(moment)) > 0 else trace_of(prior)
+    return moment + prior * (PRIOR * scale / trace_of(prior).clamp_min(1e-300))
+
+
+def _root(weight: Tensor) -> Tensor:
+    """Cholesky factors of [n, r, r]; a weight that is zero in some direction is raised a little."""
+    if weight.shape[-1] == 0:
+        return weight
+    ridge = 1e-10 * torch.diagonal(weight, dim1=1, dim2=2).mean(-1).clamp_min(1e-200)
+    eye = torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)
+    return torch.linalg.cholesky(weight + ridge[:, None, None] * eye)
+
+
+def _both_sides(moment: Tensor, root: Tensor) -> Tensor:
+    """Lᵀ M L of a moment [head, r, head, r] with one L per head, as a matrix."""
+    n, r = root.shape[:2]
+    rows = (root.transpose(1, 2) @ moment.reshape(n, r, n * r)).reshape(n * r, n, r).transpose(0, 1)
+    return (rows @ root).transpose(0, 1).reshape(n * r, n * r)
+
+
+def _outside(weighted: Tensor, index: Tensor, r: int) -> Tensor:
+    """[groups]: trace of each group's block less its r largest eigenvalues."""
+    if r == 0:
+        return torch.zeros(len(index), dtype=weighted.dtype, device=weighted.device)
+    places = (index[:, :, None] * r + torch.arange(r, device=index.device)).flatten(1)
+    blocks = weighted[places[:, :, None], places[:, None, :]]
+    return torch.linalg.eigvalsh(blocks)[:, :-r].sum(-1)
+
+
+def trace_of(matrix: Tensor) -> Tensor:
+    """[..., n, n] -> [...]."""
+    return torch.diagonal(matrix, dim1=-2, dim2=-1).sum(-1)
