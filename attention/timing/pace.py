@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -59,7 +60,18 @@ class Clock:
                 raise
             torch.cuda.synchronize()
             return run
-        return graph.replay
+        return Recorded(run, graph)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Work as a CUDA graph. It keeps `run`, and with it the tensors whose places in memory the graph has by heart."""
+
+    run: Callable[[], object]
+    graph: torch.cuda.CUDAGraph
+
+    def __call__(self) -> None:
+        self.graph.replay()
 
 
 class Pace:
