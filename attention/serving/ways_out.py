@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,8 +36,7 @@ def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan
     Args:
         plan: of the same load, see ``plan.plan``: its solved numbers are taken from there.
 
-    Raises:
-        ValueError: recurrent states of unknown dtype in a format that is tried.
+    A format in which a model's states have no known size is no way.
     """
     if plan.fits:
         return ()
@@ -45,9 +45,10 @@ def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan
     weights = [("weight_dtype", name, replace(setup, weight_dtype=name)) for name in WEIGHT_FORMATS]
     for formats in (caches, weights):
         for what, name, other in formats:
-            if _smaller(spec, setup, other, context) and fit.fits(spec, other, context, batch):
-                ways.append(Way(what, name, fit.largest_batch(spec, other, context)))
-                break
+            with suppress(ValueError):
+                if _smaller(spec, setup, other, context) and fit.fits(spec, other, context, batch):
+                    ways.append(Way(what, name, fit.largest_batch(spec, other, context)))
+                    break
     if plan.largest_context:
         ways.append(Way("context", plan.largest_context, batch))
     if 0 < plan.largest_batch < batch:

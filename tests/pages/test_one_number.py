@@ -49,6 +49,10 @@ BAD = re.compile(r"\bNone\b|\bnan\b|\binf\b|(?<![\d.,])\b1 (?:tokens|K/V heads|q
 HEADS = re.compile(r"K/V head of its own|as MHA|than MHA|\bevery head\b", re.I)
 
 
+OF_NO_MODEL = ("headshare_words", "headshare_path")
+"""Components that say the same of every model."""
+
+
 @remembered
 def drawn(page: str, model: str, context: int, batch: int) -> str:
     """All that a page says: texts, metrics, tables, and what its pictures are given."""
@@ -84,8 +88,8 @@ def _texts(node: Any) -> list[str]:
             found.append(rows.astype(object).where(rows.notna(), empty).to_string())
         elif kind in ("markdown", "caption", "warning", "info", "heading", "subheader", "title", "html"):
             found.append(str(getattr(child, "value", None) or getattr(proto, "body", "")))
-        elif kind == "bidi_component" and proto is not None:
-            found.append(re.sub(r"\s+", " ", str(proto.json)))
+        elif kind == "bidi_component" and proto is not None and proto.component_name not in OF_NO_MODEL:
+            found.append(re.sub(r"\s+", " ", json.dumps(json.loads(proto.json or "null"), ensure_ascii=False)))
     # the page on the code shows source, in which None is a word
     return [text for text in found if 'class="kw"' not in text]
 
@@ -184,6 +188,8 @@ def test_a_latent_vector_is_named_where_sharing_is() -> None:
     for page in ("app.py", "pages/spectrum.py"):
         assert "549 MiB" in drawn(page, MODELS["latent"], 8192, 1)
         assert "71.1×" in drawn(page, MODELS["latent"], 8192, 1)
+    for page in ("app.py", "pages/heads.py", "pages/spectrum.py"):
+        assert "all read one latent vector per token" in drawn(page, MODELS["latent"], 8192, 1), page
 
 
 def test_nothing_is_promised_where_a_load_does_not_fit() -> None:

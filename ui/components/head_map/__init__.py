@@ -61,8 +61,9 @@ def head_map(
     """
     n_heads = layer.n_heads
     kind = layer.kind
-    n_kv_heads = layer.n_kv_heads if n_kv_heads is None else n_kv_heads
-    if n_kv_heads is not None and kind is Kind.LATENT:
+    if n_kv_heads is None:
+        n_kv_heads = layer.n_kv_heads
+    elif kind is Kind.LATENT:
         kind = Kind.FULL
     drawable = 0 < n_heads <= MOST_HEADS and (n_kv_heads > 0 or kind is Kind.SHARED)
     latent_width = 1.0
