@@ -15,7 +15,7 @@ from viz import theme
 from viz.text import plain
 from viz.timings import time_axis
 
-ROW_PX = 36
+ROW_PX = 38
 """Height of a row, room for a label above its dots included."""
 
 
@@ -79,7 +79,9 @@ def plot_kinds(rows: Sequence[Row], title: str = "") -> go.Figure:
     low = min(min(r.median_s or 1.0, r.floor_s or r.median_s or 1.0) for r in every) / 1.6
     high = max((r.median_s or 0.0) + (r.iqr_s or 0.0) / 2 for r in every) * 1.6
     fig.update_layout(
-        height=max(260, 130 + ROW_PX * len(rows)), title_text=plain(title, 160), legend={"y": 1.0, "yanchor": "bottom"}
+        height=max(260, 130 + 10 * len(order) + ROW_PX * len(rows)),
+        title_text=plain(title, 160),
+        legend={"y": 1.0, "yanchor": "bottom"},
     )
     fig.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=[plain(row.label) for row in rows])
     time_axis(fig, low, high, "x")

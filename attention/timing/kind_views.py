@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
@@ -134,16 +134,11 @@ def _same(case: KindCase) -> KindCase:
     return replace(case, implementation="", device="cpu", top_k=picks, window=seen)
 
 
-def places(results: Iterable[KindResult], topic: str) -> tuple[Place, ...]:
-    """Where at least two of the topic's shapes were timed: those with the most of them first, then as timed."""
-    found = dict.fromkeys(Place(r.case.context, r.case.batch, r.case.dtype) for r in results)
-    known = {place: len(rows(results, topic, place)) for place in found}
-    return tuple(sorted((place for place in found if known[place] > 1), key=lambda place: -known[place]))
-
-
 def rows(results: Iterable[KindResult], topic: str, place: Place) -> tuple[Row, ...]:
-    """The topic's shapes at a place, in its order. Of a shape that several sets have, the set with most of the topic's
-    shapes counts: a ratio is one of the same rounds."""
+    """The topic's shapes at a place, in its order, from results of that place and of others.
+
+    Of a shape that several sets have, the set with most of the topic's shapes counts: a ratio is one of the same rounds.
+    """
     size = {"context": place.context, "batch": place.batch, "dtype": place.dtype}
     wanted = [_same(case) for case in TOPICS[topic].shapes(**size)]
     found: dict[KindCase, dict[int, list[KindResult]]] = {shape: {} for shape in wanted}
@@ -213,6 +208,12 @@ def of_run(run: KindRun, topic: str) -> list[Shown]:
     return of_results(run.results, topic, run.label, f"recorded {run.created[:10]}")
 
 
-def of_results(results: Sequence[KindResult], topic: str, source: str, when: str) -> list[Shown]:
-    """Timings of one machine at each place where they have the topic."""
-    return [Shown(source, when, place, rows(results, topic, place)) for place in places(results, topic)]
+def of_results(results: Iterable[KindResult], topic: str, source: str, when: str) -> list[Shown]:
+    """Timings of one machine at each place where they have at least two of the topic's shapes: those with the most of
+    them first, then as timed."""
+    by_place: dict[Place, list[KindResult]] = {}
+    for result in results:
+        place = Place(result.case.context, result.case.batch, result.case.dtype)
+        by_place.setdefault(place, []).append(result)
+    found = [Shown(source, when, place, rows(own, topic, place)) for place, own in by_place.items()]
+    return sorted((shown for shown in found if len(shown.rows) > 1), key=lambda shown: -len(shown.rows))

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from attention import foreign_text
+from attention.kept.job import KeptJob
 from attention.kernels.case import DTYPES
 from attention.kernels.kinds import names
 from attention.kernels.kinds.case import KindResult, kind_bytes, kind_flops
@@ -33,17 +34,17 @@ PARAMS = (
 )
 
 
-def controls() -> tuple[str, dict[str, Any], Any]:
+def controls() -> tuple[str, dict[str, Any] | None, Any]:
     """The row of controls; returns the topic, the job's payload and the column for its button."""
     topic_column, context_column, dtype_column, run = frame.bar(2.4, 1.4, 1.4, 1.2)
     topic = topic_column.selectbox(
         "Compare", list(TOPICS), key="tk_topic", format_func=lambda name: TOPICS[name].label, help="What is compared."
     )
     context = context_column.selectbox(
-        "Context", CONTEXTS, key="tk_ctx", format_func=tokens, help="Of a run here: tokens held in the cache."
+        "Context to time", CONTEXTS, key="tk_ctx", format_func=tokens, help="Tokens held in the cache, of a run here."
     )
     dtype = dtype_column.selectbox(
-        "Data type", list(DTYPES), key="tk_dtype", help="Of a run here: of queries and cache."
+        "Data type to time", list(DTYPES), key="tk_dtype", help="Of queries and cache, of a run here."
     )
     cases = [asdict(case) for case in kind_views.shapes(topic, context, dtype)]
     return topic, {"topic": topic, "cases": cases, "seconds_per_case": 0.3}, run
@@ -74,7 +75,10 @@ def _of_job(seen: Seen | None, topic: str) -> list[Shown]:
     if seen is None:
         return []
     results = kind_views.latest(jobs.parsed(seen, KindResult.from_json))
-    return kind_views.of_results(results, topic, "This server", "the run in view")
+    source, when = "This server", "the run in view"
+    if isinstance(seen, KeptJob):
+        source, when = seen.label, f"run of {seen.created[:10]}"
+    return kind_views.of_results(results, topic, source, when)
 
 
 def draw(job: Seen | None, shown: Shown | None, topic: str) -> None:
