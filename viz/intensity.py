@@ -31,7 +31,7 @@ def plot_kinds_roofline(numbers: Intensities, *, height: int = 540) -> go.Figure
     points = (*numbers.computed, *numbers.measured)
     if not numbers.roofs or not points:
         return theme.empty("Kinds of cache", "This model has no attention heads.")
-    low = min(point.intensity for point in points) / 2
+    low = min(point.intensity for point in points) / 4
     high = max(4000.0, *(point.intensity * 2 for point in points))
     bottom = min(point.flops_per_s for point in points) / 3
     top = max([*(roof.flops_per_s for roof in numbers.roofs), *(one.flops_per_s for one in numbers.ridges)]) * 6
@@ -50,7 +50,8 @@ def plot_kinds_roofline(numbers: Intensities, *, height: int = 540) -> go.Figure
     )
     for is_measured, word in ((False, "computed"), (True, "measured")):
         if any(point.measured == is_measured for point in points):
-            symbol = {"symbol": _SYMBOLS[is_measured], "size": 11, "color": theme.NEUTRAL, "line": {"width": 2}}
+            symbol = {"symbol": _SYMBOLS[is_measured], "size": 11, "color": theme.NEUTRAL}
+            symbol["line"] = {"width": 0 if is_measured else 2, "color": theme.NEUTRAL}
             fig.add_scatter(x=[None], y=[None], name=word, mode="markers", marker=symbol)
     for family in FAMILIES:
         own = [point for point in points if point.family == family]
@@ -135,7 +136,7 @@ def plot_intensities(points: Sequence[KindPoint], ridges: Sequence[Ridge], chose
         marker={"size": 12, "color": [COLORS[point.family] for point in points]},
         text=[significant(point.intensity) for point in points],
         # not across the line that is the point
-        textposition=["middle left" if p.intensity < at < 1.7 * p.intensity else "middle right" for p in points],
+        textposition=["top center" if p.intensity < at < 1.7 * p.intensity else "middle right" for p in points],
         textfont={"size": 12},
         cliponaxis=False,
         showlegend=False,

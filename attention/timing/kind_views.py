@@ -80,12 +80,14 @@ class Row(NamedTuple):
         best: the fastest of them, a steady one where there is any.
         faster: how many times faster `best` is than that of the shape it is compared with; None where nothing may be
             concluded: they were not timed in the same rounds, or not steadily.
+        refused: implementations that were asked and did not take the shape.
     """
 
     label: str
     results: tuple[KindResult, ...]
     best: KindResult
     faster: Interval | None
+    refused: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -137,14 +139,20 @@ def _same(case: KindCase) -> KindCase:
 def rows(results: Iterable[KindResult], topic: str, place: Place) -> tuple[Row, ...]:
     """The topic's shapes at a place, in its order, from results of that place and of others.
 
-    Of a shape that several sets have, the set with most of the topic's shapes counts: a ratio is one of the same rounds.
+    Of a shape that several sets have, the set with most of the shapes counts: a ratio is one of the same rounds.
     """
     size = {"context": place.context, "batch": place.batch, "dtype": place.dtype}
     wanted = [_same(case) for case in TOPICS[topic].shapes(**size)]
     found: dict[KindCase, dict[int, list[KindResult]]] = {shape: {} for shape in wanted}
+    refused: dict[KindCase, dict[str, None]] = {shape: {} for shape in wanted}
     for result in results:
-        if result.median_s and (of_shape := found.get(_same(result.case))) is not None:
-            of_shape.setdefault(result.together, []).append(result)
+        shape = _same(result.case)
+        if shape not in found:
+            continue
+        if result.median_s:
+            found[shape].setdefault(result.together, []).append(result)
+        elif result.note:
+            refused[shape][result.case.implementation] = None
     sets = [together for of_shape in found.values() for together in of_shape]
     order = sorted(dict.fromkeys(sets), key=lambda together: (-sets.count(together), together))
     best: dict[KindCase, KindResult] = {}
@@ -160,7 +168,7 @@ def rows(results: Iterable[KindResult], topic: str, place: Place) -> tuple[Row, 
             key=lambda r: place_of(r.case.implementation) if r.case.implementation in names.IMPLEMENTATIONS else 99
         )
         found_faster = faster(base, best[shape]) if base else None
-        out.append(Row(label(shape, topic), tuple(own), best[shape], found_faster))
+        out.append(Row(label(shape, topic), tuple(own), best[shape], found_faster, tuple(refused[shape])))
     return tuple(out)
 
 

@@ -31,6 +31,7 @@ def test_a_row_is_the_fastest_way_to_read_a_shape_beside_the_first_of_its_set() 
         timed(expanded(**SIZE), 0.31),
         timed(full(**SIZE), 0.07, together=2),
         timed(window(128, **SIZE), 0.01),
+        KindResult(replace(latent(**SIZE), implementation="flash", device="cpu"), note="not run: no such head size"),
     ]
     assert [shown.place for shown in kind_views.of_results(results, "mla", "here", "now")] == [PLACE]
     assert kind_views.of_results(results[:1], "mla", "here", "now") == []
@@ -38,6 +39,7 @@ def test_a_row_is_the_fastest_way_to_read_a_shape_beside_the_first_of_its_set() 
     assert [row.label for row in rows] == ["MLA, expanded", "MLA, absorbed", "GQA-8"]
     assert [r.case.implementation for r in rows[1].results] == ["plain", "triton"]
     assert rows[1].best.median_s == 0.02
+    assert [row.refused for row in rows] == [(), ("flash",), ()]
     assert rows[0].faster is None
     assert rows[1].faster is not None
     assert rows[1].faster.mid == pytest.approx(15.5)

@@ -124,6 +124,8 @@ def explain(shown: Shown | None, topic: str) -> None:
     timed = dict.fromkeys(result.case.implementation for row in shown.rows for result in row.results)
     known = [names.IMPLEMENTATIONS[name] for name in timed if name in names.IMPLEMENTATIONS]
     st.markdown("\n".join(f"- **{name.label}**: {name.why}" for name in known))
+    if refused := [f"{row.label}: {'; '.join(map(kinds.label, row.refused))}" for row in shown.rows if row.refused]:
+        st.caption("Asked, and did not take the shape. " + ". ".join(refused) + ".")
 
 
 def table(rows: Sequence[Row]) -> None:
