@@ -23,7 +23,14 @@ def computed(model: str, context: int = LONG) -> dict[str, kind_points.KindPoint
 def test_sharing_new_tokens_and_half_the_bytes_multiply_the_operations_per_byte() -> None:
     points = computed("meta-llama/Llama-3.1-8B")
     # 2 bytes an element, 2 operations for it and each query head that reads it
-    by_hand = {"MHA": 1, "GQA-8": 4, "MQA": 32, "GQA-8, K = V": 8, "GQA-8, fp8-head": 8, "MLA, expanded": 1}
+    by_hand: dict[str, float] = {
+        "MHA": 1,
+        "GQA-8": 4,
+        "MQA": 32,
+        "GQA-8, K = V": 8,
+        "GQA-8, fp8-head": 8,
+        "MLA, expanded": 1,
+    }
     by_hand |= {f"GQA-8, {n} new tokens": 4 * n for n in (2, 4, 8)}
     # 128 heads · 2 · (576 + 512) operations over 2 · 576 bytes
     by_hand |= {"MLA, absorbed": 128 * 2 * (576 + 512) / (2 * 576)}
