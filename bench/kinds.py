@@ -20,13 +20,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from attention import units
 from attention.kernels.kinds import inputs, names, registry
-from attention.kernels.kinds.case import CACHE_FORMATS, KindCase, KindResult, kind_bytes
+from attention.kernels.kinds.case import KindCase, KindResult, kind_bytes
+from attention.kernels.kinds.shapes import expanded, full, latent, quantised, shared, sparse, window
 from attention.timing import benchmark, host, kind_runs, kinds, runs, speed
 from attention.timing.steadiness import ratio_interval
 
@@ -35,40 +35,6 @@ PEERS = ("flash", "cudnn", "efficient", "flex", "flashinfer")
 WARMERS = 12
 """Processes that compile at once, at most; each also loads torch and opens the device."""
 WARM_SECONDS = 75.0
-
-
-def full(n_kv_heads: int = 8, head_dim: int = 128, value_dim: int = 0, **other: Any) -> KindCase:
-    return KindCase("full", "", 32, n_kv_heads, head_dim, value_dim or head_dim, **other)
-
-
-def latent(n_heads: int = 128, **other: Any) -> KindCase:
-    """DeepSeek-V3's, absorbed."""
-    return KindCase("latent", "", n_heads, 1, 576, 512, **other)
-
-
-def expanded(**other: Any) -> KindCase:
-    """DeepSeek-V3's, with the keys and values of all heads kept."""
-    return KindCase("expanded", "", 128, 128, 192, 128, **other)
-
-
-def sparse(**other: Any) -> KindCase:
-    """DeepSeek-V3.2's: 2,048 positions by an indexer of 64 heads of 128."""
-    return KindCase("sparse", "", 128, 1, 576, 512, top_k=2048, index_heads=64, index_dim=128, **other)
-
-
-def window(size: int, **other: Any) -> KindCase:
-    return KindCase("window", "", 32, 8, 128, 128, window=size, **other)
-
-
-def shared(**other: Any) -> KindCase:
-    """K = V, four heads of 512 as in Gemma 4's full layers."""
-    return KindCase("shared", "", 32, 4, 512, 512, **other)
-
-
-def quantised(n_kv_heads: int = 8, **other: Any) -> list[KindCase]:
-    """Each format for K and V alike, then int8 keys with int4 values."""
-    alike = [full(n_kv_heads, k_format=name, v_format=name, **other) for name in CACHE_FORMATS]
-    return [*alike, full(n_kv_heads, k_format="int8-token", v_format="int4-g32", **other)]
 
 
 class Set:

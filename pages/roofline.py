@@ -22,6 +22,7 @@ PARAMS = (
     params.choice("r_acc", list(ACCELERATORS), "h100-sxm"),
     params.choice("r_weights", list(WEIGHT_BITS), "bf16"),
     params.choice("r_dtype", ["float32", "bfloat16"], "float32"),
+    params.choice("r_view", [sections.STEP, sections.KINDS], sections.STEP),
     *sections.PARAMS,
 )
 
@@ -48,31 +49,34 @@ with frame.page(
     with columns[4], frame.more():
         weights, fmt, dtype = sections.formats()
     accelerator = published.accelerator(accelerator_id)
-    host = sections.host_run()
     spec = model_weights.if_known(model)
-    points = roofline_points.step_points(spec, accelerator, Load(context, batch, fmt), weights)
-    roofs = [roofline_points.accelerator_roof(accelerator, weights)]
-    if own_roof := roofline_points.host_roof(host, dtype):
-        roofs.append(own_roof)
-    with frame.numbers():
-        for point in roofline_points.steps(points):
-            rate = f"≤ {significant(point.tokens_per_s)} tokens/s" if point.tokens_per_s else "–"
-            st.metric(
-                f"{point.sharing}, {point.binds} binds",
-                rate if point.fits else "does not fit",
-                help=("" if point.fits else f"Weights and cache are more than one {accelerator.label} holds. ")
-                + f"{significant(point.intensity)} operations per byte; all sequences of the batch together.",
-            )
-    frame.chart(
-        figures.plot_roofline(
-            roofline_points.Roofline(tuple(roofs), (*points, *roofline_points.measured_points(host.results, dtype)))
-        ),
-        key="r_figure",
-        filename="headshare-roofline",
-        alt="Operations per second over operations per byte: roofs of the machines, points of MHA, GQA and MQA.",
-    )
-    st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=sections.host_name(host)))
-    with frame.details():
-        text = "roofline" if spec.n_heads else "roofline_recurrent"
-        lesson.show(text, ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
-        sections.calibrate(host)
+    if sections.view() == sections.KINDS:
+        sections.kinds(spec, accelerator, context, batch)
+    else:
+        host = sections.host_run()
+        points = roofline_points.step_points(spec, accelerator, Load(context, batch, fmt), weights)
+        roofs = [roofline_points.accelerator_roof(accelerator, weights)]
+        if own_roof := roofline_points.host_roof(host, dtype):
+            roofs.append(own_roof)
+        with frame.numbers():
+            for point in roofline_points.steps(points):
+                rate = f"≤ {significant(point.tokens_per_s)} tokens/s" if point.tokens_per_s else "–"
+                st.metric(
+                    f"{point.sharing}, {point.binds} binds",
+                    rate if point.fits else "does not fit",
+                    help=("" if point.fits else f"Weights and cache are more than one {accelerator.label} holds. ")
+                    + f"{significant(point.intensity)} operations per byte; all sequences of the batch together.",
+                )
+        frame.chart(
+            figures.plot_roofline(
+                roofline_points.Roofline(tuple(roofs), (*points, *roofline_points.measured_points(host.results, dtype)))
+            ),
+            key="r_figure",
+            filename="headshare-roofline",
+            alt="Operations per second over operations per byte: roofs of the machines, points of MHA, GQA and MQA.",
+        )
+        st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=sections.host_name(host)))
+        with frame.details():
+            text = "roofline" if spec.n_heads else "roofline_recurrent"
+            lesson.show(text, ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
+            sections.calibrate(host)

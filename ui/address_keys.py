@@ -29,6 +29,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "t_only": ("run",),
     "t_show_*": ("run",),
     "timings_run": ("run",),
+    "kinds_run": ("tk_kept",),
     "explore_run": ("e_kept",),
     "lab_run": ("lab_kept",),
     "real_run": ("real_kept",),

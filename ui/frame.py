@@ -81,7 +81,8 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
     replaced = state.restore(key, params)
     if embedded():
         hidden = ", ".join(
-            f".st-key-{part}" for part in ("bar", "bar-models", "below-bar", "examples", "details", "numbers")
+            f".st-key-{part}"
+            for part in ("bar", "bar-models", "bar-subject", "below-bar", "examples", "details", "numbers")
         )
         st.html(f"<style>{hidden} {{display: none}}</style>")
         shown = _embedded_header(title)

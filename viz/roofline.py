@@ -30,7 +30,7 @@ def plot_roofline(numbers: Roofline, *, height: int = 430) -> go.Figure:
     top = max(roof.flops_per_s for roof in numbers.roofs) * 6
     fig = go.Figure()
     for roof in numbers.roofs:
-        _roof(fig, roof, low, high)
+        draw_roof(fig, roof, low, high)
     for point in numbers.points:
         if point.trail:
             fig.add_scatter(
@@ -46,25 +46,39 @@ def plot_roofline(numbers: Roofline, *, height: int = 430) -> go.Figure:
         if own:
             _points(fig, part, symbol, own)
     fig.update_layout(height=height, legend={"y": 1.0, "yanchor": "bottom"}, margin={"r": 24})
+    rate_axes(fig, (low, high), (bottom, top))
+    return fig
+
+
+def rate_axes(fig: go.Figure, intensities: tuple[float, float], rates: tuple[float, float]) -> None:
+    """Logarithmic axes of operations per byte and operations per second."""
     fig.update_xaxes(
-        type="log", range=[log10(low), log10(high)], title_text="Operations per byte moved", dtick=1, minor_ticks=""
+        type="log",
+        range=[log10(x) for x in intensities],
+        title_text="Operations per byte moved",
+        dtick=1,
+        minor_ticks="",
     )
-    decades = range(int(log10(bottom)), int(log10(top)) + 1)
+    decades = range(int(log10(rates[0])), int(log10(rates[1])) + 1)
     fig.update_yaxes(
         type="log",
-        range=[log10(bottom), log10(top)],
+        range=[log10(y) for y in rates],
         title_text="Operations per second",
         tickvals=[10.0**d for d in decades],
         ticktext=[decimal(10.0**d, "FLOP/s") for d in decades],
     )
-    return fig
 
 
 def _height(intensity: float, roof: Roof) -> float:
     return min(intensity * roof.bytes_per_s, roof.flops_per_s)
 
 
-def _roof(fig: go.Figure, roof: Roof, low: float, high: float) -> None:
+def draw_roof(fig: go.Figure, roof: Roof, low: float, high: float, *, under: bool = False) -> None:
+    """A machine's limits between two intensities, dashed where they were measured, with its name and its rates.
+
+    Args:
+        under: the name alone stands under the line, where another roof's is above it.
+    """
     fig.add_scatter(
         x=[low, roof.ridge, high],
         y=[low * roof.bytes_per_s, roof.flops_per_s, roof.flops_per_s],
@@ -74,16 +88,17 @@ def _roof(fig: go.Figure, roof: Roof, low: float, high: float) -> None:
         hovertemplate=f"{plain(roof.label)}: {decimal(roof.bytes_per_s, 'B/s')}, {decimal(roof.flops_per_s, 'FLOP/s')}"
         f"<br>ridge at {significant(roof.ridge)} operations per byte<extra></extra>",
     )
+    name = f"{plain(roof.label)}{' (measured)' if roof.measured else ''}"
+    rates = f"<br>{decimal(roof.flops_per_s, 'FLOP/s')}, {decimal(roof.bytes_per_s, 'B/s')}"
     fig.add_annotation(
         x=log10(high),
         y=log10(roof.flops_per_s),
-        text=f"{plain(roof.label)}{' (measured)' if roof.measured else ''}<br>{decimal(roof.flops_per_s, 'FLOP/s')}, "
-        f"{decimal(roof.bytes_per_s, 'B/s')}",
+        text=name if under else name + rates,
         showarrow=False,
         xanchor="right",
         align="right",
-        yanchor="bottom",
-        yshift=3,
+        yanchor="top" if under else "bottom",
+        yshift=-3 if under else 3,
     )
 
 

@@ -38,7 +38,8 @@ def _powers_of_ten(low: float, high: float) -> list[float]:
     return inside if len(inside) <= 8 else [m for m in inside if f"{m:e}"[0] == "1"]
 
 
-def _time_axis(fig: go.Figure, low: float, high: float, axis: str) -> None:
+def time_axis(fig: go.Figure, low: float, high: float, axis: str) -> None:
+    """A logarithmic axis of seconds between two times."""
     ticks = _powers_of_ten(low, high)
     update = fig.update_xaxes if axis == "x" else fig.update_yaxes
     update(type="log", tickvals=ticks, ticktext=[duration(t) for t in ticks], title_text="Time of one step (median)")
@@ -110,7 +111,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
     fig.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names)
     low = min(min(b.median_s, b.floor_s or b.median_s) for b in bars) / 1.4
     high = max(b.median_s + b.iqr_s / 2 for b in bars) * 1.4
-    _time_axis(fig, low, high, "x")
+    time_axis(fig, low, high, "x")
     return fig.update_xaxes(range=[log10(low), log10(high)])
 
 
@@ -154,7 +155,7 @@ def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
     times = [t for curve in curves for t in (*curve.median_s, *curve.floor_s) if t > 0]
     contexts = [c for curve in curves for c in curve.context]
     theme.token_axis(fig, min(contexts), max(contexts))
-    _time_axis(fig, min(times) / 2, max(times) * 2, "y")
+    time_axis(fig, min(times) / 2, max(times) * 2, "y")
     named = [EndLabel(c.context[-1], c.median_s[-1], c.sharing, colors[c.sharing]) for c in curves]
     for note in end_labels(named, (min(times) / 2, max(times) * 2), 320):
         fig.add_annotation(**note)

@@ -63,18 +63,26 @@ def dumps(
     versions: Mapping[str, str],
     created: str,
 ) -> str:
-    """The document that :func:`parse` reads."""
+    """The document that :func:`parse` reads: each timing on a line, without what is at its default."""
     values = {
         "headshare_kinds": FORMAT,
         "created": created,
         "versions": dict(versions),
         "host": dict(host),
         "calibration": dict(calibration),
-        "results": [result.to_json() for result in results],
     }
-    text = json.dumps(values, indent=1, allow_nan=False)
-    # a timing's repeats on one line
-    return re.sub(r"\[\s+([-+.\de,\s]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    head = json.dumps(values, indent=1, allow_nan=False).removesuffix("\n}")
+    rows = (json.dumps(_short(result.to_row()), allow_nan=False) for result in results)
+    return head + ',\n "results": [\n  ' + ",\n  ".join(rows) + "\n ]\n}"
+
+
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
+    def short(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.6g}")
+        return [short(item) for item in value] if isinstance(value, tuple) else value
+
+    return {name: short(value) for name, value in row.items()}
 
 
 def parse(text: str | bytes, name: str = "") -> KindRun:

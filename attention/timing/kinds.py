@@ -6,6 +6,7 @@ of one set are timed in the same rounds, so that a ratio of any two of them is o
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,9 @@ from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult, kind_b
 from attention.kernels.kinds.registry import KindImplementation, implementation
 from attention.kernels.kinds.stored import Cache
 from attention.timing import host, speed
-from attention.timing.benchmark import RESERVE, relative_error, resolve_device, tolerance
+from attention.timing.benchmark import RESERVE, SHOWN_AFTER_S, relative_error, resolve_device, tolerance
 from attention.timing.rounds import Rounds, Timed
-from attention.timing.steadiness import why_unsteady
+from attention.timing.steadiness import STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
 
 CHECKED_BYTES = 2**30
@@ -71,6 +72,14 @@ def memory_needed(case: KindCase) -> int:
     return layers * case.cache_bytes + widened + scores + checked + index + 2 * speed.flush_bytes(case.device)
 
 
+def set_memory(cases: Sequence[KindCase]) -> int:
+    """Bytes that cases timed in the same rounds take at most: the tensors of every shape, and what the largest case
+    needs beside its own."""
+    shapes = {case.shape: case for case in cases}
+    held = {shape: case.cache_bytes * (2 if _has_layer_before(case) else 1) for shape, case in shapes.items()}
+    return sum(held.values()) + max(memory_needed(case) - held[case.shape] for case in cases)
+
+
 def _has_layer_before(case: KindCase) -> bool:
     return case.cache_bytes < speed.flush_bytes(case.device)
 
@@ -81,6 +90,7 @@ def run_set(
     number: int = 1,
     seconds_per_case: float = 0.3,
     should_stop: Callable[[], bool] = never,
+    provisional: bool = False,
 ) -> Iterator[KindResult]:
     """Time cases in the same rounds; results in their order, once all are known.
 
@@ -88,6 +98,8 @@ def run_set(
         cases: of one device and dtype; those of one shape get the same tensors.
         number: what the results call their rounds.
         should_stop: asked between any two runs; once true, nothing more is timed.
+        provisional: also yield what is known so far, marked as unsteady (STILL_TIMED): each case after one run, and all
+            of them now and then.
 
     Raises:
         ValueError: see :func:`check`; or cases of several devices or dtypes.
@@ -96,7 +108,7 @@ def run_set(
     if len({(case.device, case.dtype) for case in cases}) != 1:
         raise ValueError("cases that are timed together must be of one device and one dtype")
     with torch.inference_mode():
-        yield from _run(cases, number, seconds_per_case, should_stop)
+        yield from _run(cases, number, seconds_per_case, should_stop, provisional)
 
 
 @dataclass
@@ -111,7 +123,7 @@ class _Entry:
 
 
 def _run(
-    cases: Sequence[KindCase], number: int, seconds: float, should_stop: Callable[[], bool]
+    cases: Sequence[KindCase], number: int, seconds: float, should_stop: Callable[[], bool], provisional: bool
 ) -> Iterator[KindResult]:
     device, dtype = cases[0].device, cases[0].dtype
     rounds = Rounds(device, dtype, speed.calibrate(device))
@@ -128,13 +140,26 @@ def _run(
         if case.shape not in drawn:
             drawn[case.shape] = inputs.make(case), inputs.make(case) if _has_layer_before(case) else None
         _prepare(entry, *drawn[case.shape], rounds)
-    things = [entry.timed for entry in entries if entry.timed]
+        if entry.timed and provisional:
+            yield _result(entry, rounds, _things(entries), number, [rounds.once(entry.timed)])
+    things = _things(entries)
     rounds.pace.forget()
+    shown = time.perf_counter()
     # told to stop, it keeps the rounds so far: too few of them are called so
     for _ in rounds.take(things, seconds * len(things), should_stop) if things else ():
-        pass
+        if provisional and time.perf_counter() - shown > SHOWN_AFTER_S:
+            for entry in entries:
+                if entry.timed:
+                    yield _result(entry, rounds, things, number, rounds.counted(entry.timed))
+            shown = time.perf_counter()
     for entry in entries:
-        yield _result(entry, rounds, things, number)
+        # stopped before its first round, what it took once is all that is known
+        if not provisional or not entry.timed or rounds.counted(entry.timed):
+            yield _result(entry, rounds, things, number)
+
+
+def _things(entries: Iterable[_Entry]) -> list[Timed]:
+    return [entry.timed for entry in entries if entry.timed]
 
 
 def _prepare(entry: _Entry, own: tuple[Tensor, Cache], before: tuple[Tensor, Cache] | None, rounds: Rounds) -> None:
@@ -204,9 +229,12 @@ def allowed(case: KindCase) -> float:
     return least if (case.k_format, case.v_format) == ("dtype", "dtype") else ROUNDED * least
 
 
-def _result(entry: _Entry, rounds: Rounds, things: Iterable[Timed], number: int) -> KindResult:
+def _result(
+    entry: _Entry, rounds: Rounds, things: Iterable[Timed], number: int, so_far: Sequence[float] | None = None
+) -> KindResult:
     case = entry.case
-    times = [float(f"{seconds:.5g}") for seconds in rounds.counted(entry.timed)] if entry.timed else []
+    counted = so_far if so_far is not None else rounds.counted(entry.timed) if entry.timed else []
+    times = [float(f"{seconds:.5g}") for seconds in counted]
     median_s = median(times) if times else None
     low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
     bandwidth, flops_per_s = rounds.rates(list(things))
@@ -225,5 +253,5 @@ def _result(entry: _Entry, rounds: Rounds, things: Iterable[Timed], number: int)
         times_s=tuple(times),
         together=number,
         note="; ".join(entry.notes),
-        unsteady=why_unsteady(times, rounds.loads) if times else "",
+        unsteady=STILL_TIMED if so_far is not None else why_unsteady(times, rounds.loads) if times else "",
     )

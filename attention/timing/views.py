@@ -9,6 +9,7 @@ from typing import NamedTuple
 from attention import sharing
 from attention.kernels import names
 from attention.kernels.case import Case, Result
+from attention.kernels.kinds.case import KindResult
 from attention.timing import runs
 from attention.timing.runs import Run
 from attention.timing.steadiness import STILL_TIMED, Interval, ratio_interval
@@ -176,7 +177,7 @@ def latest(results: Iterable[Result]) -> tuple[Result, ...]:
     return tuple(last.values())
 
 
-def faster(base: Result, other: Result) -> Interval | None:
+def faster(base: Result | KindResult, other: Result | KindResult) -> Interval | None:
     """How many times faster `other` is than `base`; None where nothing may be concluded.
 
     Timed in the same rounds, each round gives a ratio. A run of an older version kept medians alone.

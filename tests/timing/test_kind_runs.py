@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attention.kernels.kinds.case import KindCase, KindResult
+from attention.kernels.kinds.case import CACHE_FORMATS, KINDS, KindCase, KindResult, kind_bytes, kind_flops
 from attention.timing import kind_runs
 from bench import gpu
 from bench import kinds as bench
@@ -18,7 +18,7 @@ from bench import kinds as bench
 RESULTS = [
     KindResult(
         KindCase("latent", name, 128, 1, 576, 512, 4096, device="cuda"), median, 1e-6, 1e-3, 0.1, floor, "memory", 4e12,
-        7e14, (0.9 * median, median, 1.1 * median, median, median), 1,
+        7e14, (float(f"{0.9 * median:.6g}"), median, float(f"{1.1 * median:.6g}"), median, median), 1,
     )
     for name, median, floor in (("triton", 2e-5, 1e-5), ("efficient", 6e-5, 1e-5))
 ]  # fmt: skip
@@ -47,12 +47,33 @@ def test_what_is_written_is_read_again() -> None:
     assert run.results == tuple(RESULTS)
     assert (run.device, run.label, run.id, run.created) == ("cuda", "Made-up GPU", "made-up", STAMP["created"])
     assert '"times_s": [1.8e-05, 2e-05,' in text
+    # what is at its default is not written, and every timing is one line
+    assert len([line for line in text.splitlines() if '"kind"' in line]) == len(RESULTS)
+    assert '"window"' not in text
 
 
-def test_what_ships_can_be_read() -> None:
-    for run in kind_runs.recorded():
-        assert run.results
-        assert run.versions
+def test_what_ships_can_be_read_and_holds_each_kind_with_no_time_below_its_floor() -> None:
+    (run,) = kind_runs.recorded()
+    assert (run.id, run.label, run.device) == ("nvidia-h200-kinds", "NVIDIA H200", "cuda")
+    assert run.versions["triton"]
+    ours = [result for result in run.results if result.case.implementation == "triton" and result.median_s]
+    assert {result.case.kind for result in ours} == set(KINDS)
+    assert {result.case.k_format for result in ours} == set(CACHE_FORMATS)
+    for result in run.results:
+        if not result.median_s:
+            assert result.note.startswith("not run: ")
+            continue
+        assert result.floor_s is not None
+        assert result.error is not None
+        assert result.tolerance is not None
+        assert result.read_bytes_per_s
+        assert result.flops_per_s
+        # read and computed no faster than the machine was seen to do
+        least = max(kind_bytes(result.case) / result.read_bytes_per_s, kind_flops(result.case) / result.flops_per_s)
+        assert result.floor_s == pytest.approx(least, rel=1e-3)
+        assert result.median_s >= result.floor_s * 0.999
+        assert result.error <= result.tolerance
+        assert not result.unsteady
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ VIEWS: tuple[dict[str, Any], ...] = (
     {"learn_text": "Your own text …"},
     {"run": ["amd-epyc-2-cores", "amd-epyc-2-cores"]},
     {"f_acc": "t4"},
+    {"t_what": "Kinds of cache"},
+    {"r_view": "Kinds of cache"},
 )
 
 

@@ -15,14 +15,17 @@ import pytest
 from attention import foreign_text, tables
 from attention.kept import store
 from attention.kept.store import Store
+from attention.kernels.kinds.case import KindCase, KindResult
 from attention.memory.comparison import Comparison
 from attention.memory.comparison import Curve as ModelCurve
 from attention.memory.history import Ancestor
 from attention.memory.model_points import ModelPoint
 from attention.oracle.accuracy_view import Mistake
+from attention.serving.kind_points import Intensities, KindPoint, Ridge
 from attention.serving.roofline_points import Point, Roof, Roofline
 from attention.settings import Settings
 from attention.timing import runs
+from attention.timing.kind_views import Row
 from attention.timing.step_view import StepRow
 from attention.timing.views import Bar, Curve
 from tests.pages.test_pages import assert_sound, open_page
@@ -35,6 +38,8 @@ from viz import (
     compare_history,
     decode_step,
     heads_learn,
+    intensity,
+    kinds,
     published,
     roofline,
     spectrum,
@@ -53,6 +58,24 @@ def _roofline(text: str) -> Any:
     point = Point(text, "measured", 2.0, 1e9, note=text, binds="memory")
     points = (point, point._replace(part="whole step"), point._replace(part="attention alone"))
     return roofline.plot_roofline(Roofline((Roof(text, 1e10, 1e11, True),), points))
+
+
+def _kinds(text: str) -> Any:
+    timed = KindResult(KindCase("full", text, device="cpu"), 0.1, 0.01, 1e-6, 1e-4, 0.05, text)
+    return kinds.plot_kinds([Row(text, (timed,), timed, None)], text)
+
+
+def _intensities(text: str) -> Any:
+    ridges = (Ridge(text, 7.0, 1e10),)
+    return intensity.plot_intensities([KindPoint(text, "MLA", 2.0, 1e9, False, text)], ridges, text)
+
+
+def _kinds_roofline(text: str) -> Any:
+    points = [KindPoint(text, "MLA", 2.0, 1e9, measured, text) for measured in (False, True)]
+    roofs = tuple(Roof(text, 1e10, rate, True) for rate in (1e11, 1e12))
+    return intensity.plot_kinds_roofline(
+        Intensities(roofs, tuple(points[:1]), tuple(points[1:]), (Ridge(text, 7.0, 1e10),))
+    )
 
 
 def _compare(text: str) -> Any:
@@ -82,6 +105,10 @@ FIGURES: dict[str, Callable[[str], Any]] = {
     "no dots": lambda text: timings.plot_dots([], text),
     "no curves": lambda text: timings.plot_curves([], text),
     "roofline": _roofline,
+    "kinds": _kinds,
+    "no kinds": lambda text: kinds.plot_kinds([], text),
+    "intensities": _intensities,
+    "kinds under a roofline": _kinds_roofline,
     "trap": lambda text: code.plot_trap(
         [replace(r, case=replace(r.case, implementation=text)) for r in (result(), result("enable_gqa"))]
     ),

@@ -162,7 +162,12 @@ def _wire(case: Case) -> dict[str, object]:
 
 def _what(layer: Layer, case: Case) -> str:
     names = [sharing.name(layer.n_heads, n) for n in sharings.timed_sharings(layer)]
-    apart = " MLA itself is not timed." if layer.kind is Kind.LATENT else ""
+    apart = (
+        " These keep the keys and values that MLA's latents stand for; MLA itself is timed on Timings, under Kinds of "
+        "cache."
+        if layer.kind is Kind.LATENT
+        else ""
+    )
     return (
         f"**Time {', '.join(names[:-1])} and {names[-1]}:** one decode step of one layer, "
         f"{counted(case.context, 'token')}, one sequence, {case.dtype}, in PyTorch here.{apart}"

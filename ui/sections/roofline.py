@@ -6,17 +6,95 @@ from dataclasses import replace
 
 import streamlit as st
 
-from attention import foreign_text
+from attention import foreign_text, sharing
+from attention.catalog import published
+from attention.catalog.published import Accelerator
 from attention.formats import WEIGHT_BITS
+from attention.serving import kind_points, roofline_points
 from attention.serving.roofline_points import BATCHES
+from attention.spec import ModelSpec
+from attention.timing import kind_runs
 from attention.timing.runs import Run
-from attention.units import binary_bytes, decimal
-from ui import controls, frame, jobs, kept_runs, params, state
+from attention.units import binary_bytes, decimal, significant
+from ui import controls, frame, jobs, kept_runs, lesson, params, state
 from ui.jobs import Seen
+from viz import intensity
 
+STEP, KINDS = "Decode step", "Kinds of cache"
+HELP = "Operations for each byte of the cache that one step reads; a machine's ridge says how many it can do meanwhile."
 KEPT = params.token("r_kept")
 PARAMS = (KEPT, kept_runs.PARAM)
 """The machine's own measurement, and the run of Timings whose points are drawn."""
+
+
+def view() -> str:
+    """Which points are drawn: a model's STEP, or KINDS of cache."""
+    with frame.below_bar():
+        return str(
+            st.segmented_control("View", [STEP, KINDS], key="r_view", required=True, label_visibility="collapsed")
+        )
+
+
+def kinds(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int) -> None:
+    """Every kind of cache for the model's heads, beside the ridges and a recorded run: two figures and the lesson.
+    Attention is computed in 16 bit, however the weights are stored."""
+    roof = roofline_points.accelerator_roof(accelerator, "bf16")
+    computed = kind_points.computed(spec, context, batch, roof)
+    if not computed:
+        st.info("This model has no attention heads: there is no cache of keys and values to read.")
+        return
+    run = kind_runs.recorded()[0]
+    known = kind_points.ridges(published.accelerators())
+    roofs = tuple(found for found in (roof, kind_points.run_roof(run)) if found)
+    points = {point.label: point for point in computed}
+    with frame.numbers():
+        for label in (spec_sharing(spec), "MLA, absorbed", "MLA, expanded"):
+            if point := points.get(label):
+                st.metric(f"{label} · {point.note}", f"{significant(point.intensity)} op/B", help=HELP)
+    frame.chart(
+        intensity.plot_kinds_roofline(
+            kind_points.Intensities(roofs, computed, kind_points.measured(run), known),
+        ),
+        key="r_kinds",
+        filename="headshare-roofline-kinds",
+        alt="Operations per second over operations per byte for every kind of cache, computed and measured.",
+    )
+    host = foreign_text.code(run.label, 80)
+    st.caption(lesson.text("roofline_kinds_figure", accelerator=accelerator.label, host=host))
+    with frame.details():
+        frame.chart(
+            intensity.plot_intensities(computed, known, accelerator.label),
+            key="r_intensity",
+            filename="headshare-operations-per-byte",
+            alt="Operations per byte of every kind of cache, beside the ridges of the accelerators.",
+        )
+        st.caption("Upright lines: operations per byte at which each accelerator's roof bends, bold the chosen one's.")
+        absorbed = points["MLA, absorbed"]
+        below, above = kind_points.beside_ridges(absorbed, known)
+        beside = (
+            f"It is past the ridge of {len(below)} of the {len(known)} accelerators here, before that of {len(above)}."
+        )
+        lesson.show(
+            "roofline_kinds",
+            accelerator=accelerator.label,
+            ridge=significant(roof.ridge),
+            absorbed=significant(absorbed.intensity),
+            beside=beside,
+            own=", ".join(
+                f"{p.label} {significant(p.intensity)}" for p in computed if p.family in ("MHA", "GQA", "MQA")
+            ),
+            tokens=", ".join(
+                f"{significant(p.intensity)} with {p.label.rpartition(', ')[2]}"
+                for p in computed
+                if p.family == "New tokens" and not p.label.startswith("MLA")
+            ),
+        )
+
+
+def spec_sharing(spec: ModelSpec) -> str:
+    """How the model's heads share, or GQA where they read a latent."""
+    name = sharing.of(spec)
+    return "GQA-8" if name == "MLA" else name
 
 
 def batch_slider() -> int:

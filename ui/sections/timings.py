@@ -21,10 +21,12 @@ from viz import timings
 
 CONTEXTS = [2**power for power in range(8, 18)]
 ONE, OVER = "One context", "Over context"
+HEADS, KINDS = "Shared heads", "Kinds of cache"
 PHASES = ["decode", "prefill"]
 NAMES = list(dict.fromkeys([*kernel_names.DECODE, *kernel_names.PREFILL]))
 
 PARAMS = (
+    params.choice("t_what", [HEADS, KINDS], HEADS),
     params.integer("t_heads", 32, 1, 128),
     params.choices("t_kv", list(range(1, 129)), [32, 8, 1]),
     params.choices("t_ctx", CONTEXTS, [1024, 4096]),
@@ -37,6 +39,16 @@ PARAMS = (
     params.choice("t_view", [ONE, OVER], ONE),
     params.integer("t_shape", 0, 0, 999),
 )
+
+
+def subject() -> str:
+    """What is timed: HEADS or KINDS, each with controls of its own."""
+    with st.container(key="bar-subject"):
+        chosen = st.segmented_control(
+            "What is timed", [HEADS, KINDS], key="t_what", required=True, label_visibility="collapsed"
+        )
+    state.not_drawn(*(("t_kv", "t_shape", "t_view") if chosen == KINDS else ("tk_place",)))
+    return str(chosen)
 
 
 def controls() -> tuple[dict[str, Any] | None, Any]:

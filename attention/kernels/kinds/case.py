@@ -137,6 +137,11 @@ class KindCase:
         return astuple(replace(self, implementation=""))
 
     @property
+    def compared_with(self) -> tuple[str, str]:
+        """What two cases must have in common for a ratio of their times, once they were timed in the same rounds."""
+        return self.device, self.dtype
+
+    @property
     def score_dim(self) -> int:
         """Scores are divided by its square root."""
         return LATENT_SCORE_DIM if self.kind in ("latent", "sparse") else self.head_dim
@@ -244,6 +249,11 @@ class KindResult:
         """One row: the case's fields, then the others."""
         own = asdict(self)
         return {**own.pop("case"), **own}
+
+    def to_row(self) -> dict[str, Any]:
+        """As :meth:`to_json`, without what is at its default: a run's file has hundreds of them."""
+        given = {field.name: field.default for known in (KindCase, KindResult) for field in fields(known)}
+        return {name: value for name, value in self.to_json().items() if value != given[name]}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -1,0 +1,227 @@
+"""Timings of kinds of cache arranged for figures and tables: what stands beside what. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
+
+from attention.kernels.kinds import names
+from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult
+from attention.kernels.kinds.shapes import expanded, full, latent, quantised, shared, sparse, window
+from attention.timing import kind_runs
+from attention.timing.kind_runs import KindRun
+from attention.timing.steadiness import STILL_TIMED, Interval
+from attention.timing.views import faster
+from attention.units import ratio, tokens
+
+Shapes = Callable[..., list[KindCase]]
+
+
+class Topic(NamedTuple):
+    """Shapes that teach something beside each other.
+
+    Attributes:
+        label: of the control.
+        shapes: fields of a case -> the shapes, the one that the others are compared with first; of new tokens the first
+            of each kind.
+    """
+
+    label: str
+    shapes: Shapes
+
+
+def _picked(context: int = 0, **other: object) -> KindCase:
+    """A sparse step that leaves three quarters of a short context out, and takes DeepSeek's 2,048 of a long one."""
+    return sparse(max(1, min(2048, context // 4)), context=context, **other)
+
+
+def _window(context: int = 0, **other: object) -> KindCase:
+    return window(max(1, min(1024, context // 4)), context=context, **other)
+
+
+TOPICS: dict[str, Topic] = {
+    "mla": Topic("MLA beside GQA", lambda **size: [expanded(**size), latent(**size), _picked(**size), full(**size)]),
+    "formats": Topic("Cache formats", lambda **size: quantised(**size)),
+    "windows": Topic("Windows and K = V", lambda **size: [full(**size), _window(**size), shared(**size)]),
+    "tokens": Topic(
+        "New tokens", lambda **size: [kind(q_len=n, **size) for kind in (full, latent) for n in (1, 2, 4, 8)]
+    ),
+    "sizes": Topic(
+        "Head sizes",
+        lambda **size: [
+            *(full(head_dim=n, **size) for n in (128, 64, 80, 96, 256)),
+            full(head_dim=192, value_dim=128, **size),
+        ],
+    ),
+}
+
+
+class Place(NamedTuple):
+    """What the rows of a figure have in common."""
+
+    context: int
+    batch: int
+    dtype: str
+
+    @property
+    def words(self) -> str:
+        batch = f"batch {self.batch}, " if self.batch > 1 else ""
+        return f"context {tokens(self.context)}, {batch}{self.dtype}"
+
+
+class Row(NamedTuple):
+    """One shape.
+
+    Attributes:
+        label: what tells it from the other shapes of its topic.
+        results: its timings, by implementation in the order of ``names.IMPLEMENTATIONS``.
+        best: the fastest of them, a steady one where there is any.
+        faster: how many times faster `best` is than that of the shape it is compared with; None where nothing may be
+            concluded: they were not timed in the same rounds, or not steadily.
+        refused: implementations that were asked and did not take the shape.
+    """
+
+    label: str
+    results: tuple[KindResult, ...]
+    best: KindResult
+    faster: Interval | None
+    refused: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """How far it is from its floor, or why that says nothing yet."""
+        if self.best.unsteady:
+            return "so far" if self.best.unsteady == STILL_TIMED else "not steady"
+        return f"{ratio(self.best.times_floor or 0)} floor"
+
+
+class Shown(NamedTuple):
+    """Timings that can be shown: of a run, at a place.
+
+    Attributes:
+        source: the machine, in a few words. when: of the run, in words.
+        rows: of the topic that was asked for.
+    """
+
+    source: str
+    when: str
+    place: Place
+    rows: tuple[Row, ...]
+
+
+def shapes(topic: str, context: int, dtype: str) -> list[KindCase]:
+    """What a run of the topic times, on the device that the machine has.
+
+    Raises:
+        ValueError: unknown topic, or a size out of range.
+    """
+    if topic not in TOPICS:
+        raise ValueError(f"topic must be one of {', '.join(TOPICS)}, got {topic!r}")
+    return TOPICS[topic].shapes(context=context, dtype=dtype)
+
+
+def latest(results: Iterable[KindResult]) -> tuple[KindResult, ...]:
+    """Of each case the last result, in the order in which the cases came first."""
+    last: dict[KindCase, KindResult] = {}
+    for result in results:
+        last[result.case] = result
+    return tuple(last.values())
+
+
+def _same(case: KindCase) -> KindCase:
+    """A shape as topics tell them apart: how many positions are picked or seen follows from the context."""
+    picks, seen = min(case.top_k, 1), min(case.window, 1)
+    return replace(case, implementation="", device="cpu", top_k=picks, window=seen)
+
+
+def rows(results: Iterable[KindResult], topic: str, place: Place) -> tuple[Row, ...]:
+    """The topic's shapes at a place, in its order, from results of that place and of others.
+
+    Of a shape that several sets have, the set with most of the shapes counts: a ratio is one of the same rounds.
+    """
+    size = {"context": place.context, "batch": place.batch, "dtype": place.dtype}
+    wanted = [_same(case) for case in TOPICS[topic].shapes(**size)]
+    found: dict[KindCase, dict[int, list[KindResult]]] = {shape: {} for shape in wanted}
+    refused: dict[KindCase, dict[str, None]] = {shape: {} for shape in wanted}
+    for result in results:
+        shape = _same(result.case)
+        if shape not in found:
+            continue
+        if result.median_s:
+            found[shape].setdefault(result.together, []).append(result)
+        elif result.note:
+            refused[shape][result.case.implementation] = None
+    sets = [together for of_shape in found.values() for together in of_shape]
+    order = sorted(dict.fromkeys(sets), key=lambda together: (-sets.count(together), together))
+    best: dict[KindCase, KindResult] = {}
+    out = []
+    for shape, of_shape in found.items():
+        if not of_shape:
+            continue
+        own = of_shape[next(together for together in order if together in of_shape)]
+        best[shape] = fastest(own)
+        base = next((b for s, b in best.items() if s is not shape and _is_base(s, shape, topic)), None)
+        place_of = list(names.IMPLEMENTATIONS).index
+        own.sort(
+            key=lambda r: place_of(r.case.implementation) if r.case.implementation in names.IMPLEMENTATIONS else 99
+        )
+        found_faster = faster(base, best[shape]) if base else None
+        out.append(Row(label(shape, topic), tuple(own), best[shape], found_faster, tuple(refused[shape])))
+    return tuple(out)
+
+
+def _is_base(first: KindCase, other: KindCase, topic: str) -> bool:
+    return topic != "tokens" or first.kind == other.kind
+
+
+def fastest(results: Iterable[KindResult]) -> KindResult:
+    """The shortest median of what was timed; of a steady one before an unsteady one."""
+    return min(results, key=lambda r: (bool(r.unsteady), r.median_s or 0.0))
+
+
+def label(case: KindCase, topic: str) -> str:
+    """What tells a shape from the others of its topic."""
+    if topic == "formats":
+        return format_name(case)
+    if topic == "sizes":
+        return f"Heads of {case.head_dim}" + (f"/{case.value_dim}" if case.value_dim != case.head_dim else "")
+    name = f"GQA-{case.n_kv_heads}" if case.kind == "full" else names.KINDS[case.kind].label
+    if topic == "tokens":
+        return f"{name}, {case.q_len} new"
+    return name
+
+
+def format_name(case: KindCase) -> str:
+    """How K and V lie: "bfloat16", "int8-token", "int8-token/int4-g32"."""
+    k, v = (case.dtype if name == "dtype" else name for name in (case.k_format, case.v_format))
+    return k if case.kind in ONE_PLANE or k == v else f"{k}/{v}"
+
+
+def heads(case: KindCase) -> str:
+    """Heads and their sizes: "32 query heads, 8 K/V heads of 128"."""
+    size = f"{case.head_dim}" + (f"/{case.value_dim}" if case.value_dim != case.head_dim else "")
+    return f"{case.n_heads} query heads, {case.n_kv_heads} K/V of {size}"
+
+
+@cache
+def recorded(topic: str) -> tuple[Shown, ...]:
+    """Of the runs that ship, what they hold of a topic."""
+    return tuple(shown for run in kind_runs.recorded() for shown in of_run(run, topic))
+
+
+def of_run(run: KindRun, topic: str) -> list[Shown]:
+    """A recorded run at each place where it has the topic."""
+    return of_results(run.results, topic, run.label, f"recorded {run.created[:10]}")
+
+
+def of_results(results: Iterable[KindResult], topic: str, source: str, when: str) -> list[Shown]:
+    """Timings of one machine at each place where they have at least two of the topic's shapes: those with the most of
+    them first, then as timed."""
+    by_place: dict[Place, list[KindResult]] = {}
+    for result in results:
+        place = Place(result.case.context, result.case.batch, result.case.dtype)
+        by_place.setdefault(place, []).append(result)
+    found = [Shown(source, when, place, rows(own, topic, place)) for place, own in by_place.items()]
+    return sorted((shown for shown in found if len(shown.rows) > 1), key=lambda shown: -len(shown.rows))
