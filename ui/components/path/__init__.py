@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -92,20 +91,13 @@ def neighbours(page: str) -> tuple[int | None, int | None]:
     return at - 1 if at else None, at + 1 if at + 1 < len(stops()) else None
 
 
-def _link(place: int | None, which: str) -> str:
+def _link(place: int | None, which: str) -> dict[str, str] | None:
     if place is None:
-        return "<span></span>"
+        return None
     stop, label, to = stops()[place]
-    arrow = '<span aria-hidden="true">{}</span>'
-    named = f"{arrow.format('←')} Back" if which == "Back" else f"Next {arrow.format('→')}"
-    return (
-        f'<a class="{which.lower()}" href="{html.escape(to)}" data-page="{stop.page}" rel="{_REL[which]}">'
-        f"<small>{named}</small>"
-        f"<b>{html.escape(label)}</b><span>{html.escape(stop.says)}</span></a>"
-    )
+    return {"which": which, "to": to, "page": stop.page, "label": label, "says": stop.says}
 
 
-_REL = {"Back": "prev", "Next": "next"}
 _component = component(Path(__file__).parent, html='<nav class="hs-path" aria-label="Path"></nav>', apart=False)
 
 
@@ -114,4 +106,4 @@ def path(page: str) -> None:
     back, on = neighbours(page)
     if back is None and on is None:
         return
-    _component(key="path", data={"links": _link(back, "Back") + _link(on, "Next")})
+    _component(key="path", data={"links": [_link(back, "Back"), _link(on, "Next")]})

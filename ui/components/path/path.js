@@ -1,6 +1,29 @@
 // The links are followed as those of the list of pages are (navigation.js), which also bring their own query: each page
 // opens at the view that makes its point.
+const element = (name, text, attributes = {}) => {
+  const made = document.createElement(name);
+  made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+};
+
+function drawn(link) {
+  if (!link) return element("span", "");
+  const back = link.which === "Back";
+  const named = document.createElement("small");
+  const arrow = element("span", back ? "←" : "→", { "aria-hidden": "true" });
+  named.append(...(back ? [arrow, " Back"] : ["Next ", arrow]));
+  const made = element("a", "", {
+    class: link.which.toLowerCase(), href: link.to, "data-page": link.page, rel: back ? "prev" : "next",
+  });
+  made.append(named, element("b", link.label), element("span", link.says));
+  return made;
+}
+
 export default function ({ parentElement, data }) {
   const list = parentElement.querySelector("nav");
-  if (list.shown !== data.links) list.innerHTML = list.shown = data.links; // written by the server, escaped there
+  const shown = JSON.stringify(data.links);
+  if (list.shown === shown) return;
+  list.shown = shown;
+  list.replaceChildren(...data.links.map(drawn));
 }

@@ -3,7 +3,6 @@ and wherever it stands in the page's text."""
 
 from __future__ import annotations
 
-import html
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,10 @@ _component = component(
 def _data(page: str) -> dict[str, Any]:
     items, known = [], {}
     for word in glossary.of_page(page):
-        short, spelt = html.escape(word.short), f" {html.escape(word.long)}" if word.long else ""
-        items.append(f'<button type="button" data-word="{short}"><b>{short}</b>{spelt}</button>')
+        items.append([word.short, word.long or ""])
         for form in word.forms:
             known[form] = [word.short, word.long, word.says]
-    return {"items": "".join(items), "known": known}
+    return {"items": items, "known": known}
 
 
 def words(page: str) -> None:

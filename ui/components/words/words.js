@@ -108,8 +108,18 @@ document.addEventListener("keydown", (event) => { if (event.key === "Escape") hi
 export default function ({ parentElement, data }) {
   const list = parentElement.querySelector(".hs-words");
   page.card = parentElement.querySelector(".hs-word");
-  if (list.shown !== data.items) {
-    list.innerHTML = list.shown = data.items; // written by the server, escaped there
+  const shown = JSON.stringify(data.items);
+  if (list.shown !== shown) {
+    list.shown = shown;
+    list.replaceChildren(...data.items.map(([short, long]) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.word = short;
+      const name = document.createElement("b");
+      name.textContent = short;
+      button.append(name, long ? ` ${long}` : "");
+      return button;
+    }));
     page.known = data.known;
     parentElement.querySelector(".hs-words-paper").textContent = [...list.children].map((word) => word.textContent).join(" · ");
     const forms = Object.keys(data.known).sort((a, b) => b.length - a.length).map(escape);
