@@ -6,7 +6,7 @@ from attention.llm.plan import CACHE_DTYPES
 from ui import controls, frame, jobs, lesson
 from ui.sections import real_model as sections
 
-LEAD = "Ask a published model, and watch it write with its heads of keys and values copied, as trained and merged, live on this server."
+LEAD = "Ask a published model, and watch it write with its keys and values copied, as trained, and merged, live here."
 
 with frame.page("real_model", title="A real model", lead=LEAD, params=sections.PARAMS):
     prompt, tokens, fill, rest, start = frame.bar(4.4, 2.1, 2.1, 0.9, 1.2)
