@@ -20,7 +20,7 @@ IMPLEMENTATIONS: dict[str, KernelName] = {
     ),
     "native": KernelName(
         "Native, one pass",
-        "C++ for the processor: each row read once, as it lies, widened in the core; bfloat16 in tiles where it has them.",
+        "C++ for the processor: each row read once, as it lies, widened in the core; bfloat16 in tiles if it has them.",
     ),
     "triton": KernelName(
         "Triton, one pass",

@@ -90,6 +90,12 @@ template <bool TILED> struct Room {
         if (TILED && (s.k.format == INT8_TOKEN || s.k.format == FP8_HEAD)) k_factor.resize(block);
         if (TILED && (s.v.format == INT8_TOKEN || s.v.format == FP8_HEAD)) v_factor.resize(block);
     }
+    static int64_t column(int64_t d) {  // where a value's element stands in the sums
+#ifdef TILES
+        if (TILED) return paired(d);
+#endif
+        return d;
+    }
     static constexpr int OWN = TILED ? BFLOAT16 : FLOAT32;
     bool as_it_lies(const Plane& plane, int64_t columns) const {
         return plane.format == OWN && !step.chosen && plane.dim % UNIT == 0 && plane.row % sizeof(O) == 0;
@@ -177,8 +183,9 @@ template <bool TILED> void weigh(Room<TILED>& room, State& state, int64_t row, i
         zeros += x * 0.f;
     }
     const int whole = up(n, STEP);
-    for (int p = n; p < whole; p++) store(scores + p * rows, Floats{} - FLT_MAX);
     const bool unusual = any(zeros != zeros);
+    // where nothing has been seen yet, only what is left out below weighs nothing
+    for (int p = n; p < whole; p++) store(scores + p * rows, Floats{} - (unusual ? INFINITY : FLT_MAX));
     Floats top = floats(&state.top[row]), total{};
     if (unusual) {
         tops = least;
@@ -216,17 +223,17 @@ template <bool TILED> void weigh(Room<TILED>& room, State& state, int64_t row, i
         const float* by = room.v_factor.empty() ? nullptr : room.v_factor.data();
         const Ints upper = Ints{} + (int)0xffff0000;
         for (int p = 0; p < whole; p += STEP) {
-            Ints pairs[16];
+            __m512i pairs[16];
             for (int j = 0; j < 16; j++) {
                 Floats a = weight(p + 2 * j), b = weight(p + 2 * j + 1);
                 if (by) total += a + b, a *= by[p + 2 * j], b *= by[p + 2 * j + 1];
                 const Ints x = (Ints)a + 0x8000, y = (Ints)b + 0x8000;  // weights are above 0: rounded to the nearest
                 if (!by) total += (Floats)(x & upper) + (Floats)(y & upper);  // the sum must be that of the weights in use
-                pairs[j] = (y & upper) | (Ints)((Ints)x >> 16 & 0xffff);
+                pairs[j] = (__m512i)((y & upper) | (x >> 16 & 0xffff));
             }
             transpose(pairs);
             auto* to = &room.weights[(row / 16 * (room.block / STEP) + p / STEP) * 512];
-            for (int r = 0; r < 16; r++) _mm512_store_si512(to + r * 32, (__m512i)pairs[r]);
+            for (int r = 0; r < 16; r++) _mm512_store_si512(to + r * 32, pairs[r]);
         }
     }
 #endif
@@ -344,7 +351,8 @@ template <bool TILED, class T> void attend(const Step& step) {
         T* out = (T*)step.out + (state.place / chunks * step.rows + state.place % chunks * MOST_ROWS) * step.value_dim;
         for (int64_t r = 0; r < rows_of(state.place); r++) {
             const float by = 1 / state.sum[r];
-            for (int64_t d = 0; d < step.value_dim; d++) put(out + r * step.value_dim + d, state.out[r * state.stride + d] * by);
+            for (int64_t d = 0; d < step.value_dim; d++)
+                put(out + r * step.value_dim + d, state.out[r * state.stride + Room<TILED>::column(d)] * by);
         }
     };
     std::vector<State> shared(2 * step.threads);

@@ -117,32 +117,40 @@ inline void tile_product(const void* left, int64_t left_row, int64_t left_step, 
     if (M > 1 && N > 1) _tile_stored(3, down + 16, row);
 }
 
-// 16 registers of 16 numbers, columns for rows.
-template <int W = 8> inline void transpose(Ints* x) {
-    Ints upper{}, lower{};
-    for (int i = 0; i < 16; i++) {
-        upper[i] = i & W ? i - W + 16 : i;
-        lower[i] = i & W ? i + 16 : i + W;
+// 16 registers of 16 numbers, columns for rows: neighbours, pairs, then fours and eights change places.
+inline void transpose(__m512i* x) {
+    __m512i y[16];
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
     }
-    for (int i = 0; i < 16; i++)
-        if (!(i & W)) {
-            const Ints a = x[i], b = x[i + W];
-            x[i] = __builtin_shuffle(a, b, upper);
-            x[i + W] = __builtin_shuffle(a, b, lower);
-        }
-    if constexpr (W > 1) transpose<W / 2>(x);
+    for (int i = 0; i < 16; i += 4) {  // x[i + j]: column j of every four, of rows i to i + 3
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+    for (int j = 0; j < 4; j++) {
+        const __m512i a = _mm512_shuffle_i32x4(x[j], x[j + 4], 0x88), b = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0x88);
+        const __m512i c = _mm512_shuffle_i32x4(x[j], x[j + 4], 0xdd), d = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0xdd);
+        y[j] = _mm512_shuffle_i32x4(a, b, 0x88);
+        y[j + 8] = _mm512_shuffle_i32x4(a, b, 0xdd);
+        y[j + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+        y[j + 12] = _mm512_shuffle_i32x4(c, d, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) x[i] = y[i];
 }
 
-// Two rows of `dim` (of 32s) numbers -> pairs of numbers beside each other, 16 of them each `apart` bytes.
+// Where a column stands among 32 that :func:`pair_rows` has paired: fours are dealt to two tiles in turn.
+inline int64_t paired(int64_t d) { return d / 32 * 32 + d % 8 / 4 * 16 + d % 32 / 8 * 4 + d % 4; }
+
+// Two rows of `dim` (of 32s) numbers -> pairs of numbers beside each other, 16 of them each `apart` bytes; in the order of
+// `paired`, since registers are cheaply put together within their quarters alone.
 inline void pair_rows(const bfloat16* a, const bfloat16* b, int64_t dim, char* to, int64_t apart) {
-    alignas(64) uint16_t order[2][32];
-    for (int i = 0; i < 32; i++)
-        for (int part = 0; part < 2; part++) order[part][i] = i / 2 + 16 * part + i % 2 * 32;
-    const __m512i low = _mm512_load_si512(order[0]), high = _mm512_load_si512(order[1]);
     for (int64_t d = 0; d < dim; d += 32, to += 2 * apart) {
         const __m512i x = load<__m512i>(a + d), y = load<__m512i>(b + d);
-        _mm512_storeu_si512(to, _mm512_permutex2var_epi16(x, low, y));
-        _mm512_storeu_si512(to + apart, _mm512_permutex2var_epi16(x, high, y));
+        _mm512_storeu_si512(to, _mm512_unpacklo_epi16(x, y));
+        _mm512_storeu_si512(to + apart, _mm512_unpackhi_epi16(x, y));
     }
 }
 #endif
