@@ -53,6 +53,8 @@ class Set:
         return found
 
 
+OWN = ("triton", "native", "plain")
+"""Our versions, the fastest that a device has first."""
 OURS = ("triton", "flash", "cudnn")
 """For shapes that show how a kind scales, once the others were seen."""
 
@@ -88,7 +90,19 @@ def sets(device: str) -> Iterator[Set]:
 
 
 def _small() -> Iterator[Set]:
-    """The same kinds where a processor computes them: hundreds of positions, and the teaching versions."""
+    """The same kinds where a processor computes them: as long as memory binds, natively; then hundreds of positions
+    beside the teaching versions, which widen a cache and would be waited for."""
+    k = 1024
+    native = ("native",)
+    yield Set("MLA at 16k: absorbed, expanded", [f(context=16 * k) for f in (latent, expanded)], native)
+    for heads in (32, 8):
+        yield Set(f"Quantised at 16k, {heads} K/V heads", quantised(heads, context=16 * k), native)
+    for context in (4 * k, 32 * k):
+        where = {"context": context}
+        found = [full(**where), full(32, **where), latent(**where), window(1024, **where), shared(**where)]
+        yield Set(f"Kinds at {context // k}k", found, native)
+    yield Set("Several new tokens at 16k", [full(context=16 * k, q_len=n) for n in (1, 2, 4, 8)], native)
+    yield Set("Kinds at 16k, float32", [f(context=16 * k, dtype="float32") for f in (full, latent, shared)], native)
     yield Set("MLA: absorbed, expanded", [replace(f(context=128), dtype="float32") for f in (latent, expanded)])
     yield Set("Sparse", [replace(f(context=256), dtype="float32") for f in (latent, sparse)])
     yield Set("Quantised caches", quantised(context=256, dtype="float32"))
@@ -238,7 +252,7 @@ def label(case: KindCase) -> str:
     return ", ".join([*parts, case.dtype, f"batch {case.batch}", units.tokens(case.context)])
 
 
-_HEAD = ("shape", "floor", "of", "triton", "spread", "× floor", "error", "plain", *PEERS)
+_HEAD = ("shape", "floor", "of", "ours", "spread", "× floor", "error", "plain", *PEERS)
 
 
 def header() -> str:
@@ -249,7 +263,7 @@ def header() -> str:
 def row(results: Sequence[KindResult]) -> str:
     """A line of the table: the results of one shape. The peers' columns are their time over that of ours."""
     by_name = {result.case.implementation: result for result in results}
-    ours = by_name.get("triton") or by_name.get("plain") or results[0]
+    ours = next((by_name[name] for name in OWN if name in by_name), results[0])
     cells = [label(ours.case), units.duration(ours.floor_s or 0.0), ours.bound]
     if ours.median_s is None:
         return "| " + " | ".join([*cells, ours.note or "not run"]) + " |"
@@ -272,9 +286,7 @@ def ratios(results: Sequence[KindResult]) -> list[str]:
     lines = ["| set | shape | time over the first's | 95 % interval | bytes over the first's |", "|" + " --- |" * 5]
     for number in dict.fromkeys(result.together for result in results):
         own = [r for r in results if r.together == number and r.median_s]
-        best = [r for r in own if r.case.implementation == "triton"] or [
-            r for r in own if r.case.implementation == "plain"
-        ]
+        best = next((found for name in OWN if (found := [r for r in own if r.case.implementation == name])), [])
         for other in best[1:]:
             found = ratio_interval(other.times_s, best[0].times_s)
             if found and not other.unsteady and not best[0].unsteady:

@@ -129,7 +129,7 @@ def test_a_row_is_read_again() -> None:
 def test_every_kind_and_implementation_has_its_words() -> None:
     assert set(names.KINDS) == set(KINDS)
     assert set(names.IMPLEMENTATIONS) == set(registry.IMPLEMENTATIONS)
-    with pytest.raises(ValueError, match="implementation must be one of plain, triton"):
+    with pytest.raises(ValueError, match="implementation must be one of plain, native, triton"):
         registry.implementation("none")
 
 

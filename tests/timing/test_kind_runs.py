@@ -154,7 +154,9 @@ def test_a_broken_device_begins_again_after_the_set_that_broke_it(
 
 
 def test_sets_after_the_first_keep_what_was_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    small = [bench.Set(name, [KindCase("full", "", 2, 1, 8, 8, 31, dtype="float32")]) for name in ("a", "b", "c")]
+    small = [
+        bench.Set(name, [KindCase("full", "", 2, 1, 8, 8, 31, dtype="float32")], ("plain",)) for name in ("a", "b", "c")
+    ]
     monkeypatch.setattr(bench, "sets", lambda device: iter(small))
     end = time.monotonic() + 60
     assert bench.run("cpu", time.monotonic() - 1, 0.001, tmp_path) == 0

@@ -18,6 +18,10 @@ IMPLEMENTATIONS: dict[str, KernelName] = {
         "Plain PyTorch",
         "Two products and a softmax over the folded query; a quantised cache is widened in memory first.",
     ),
+    "native": KernelName(
+        "Native, one pass",
+        "C++ for the processor: each row read once, as it lies, widened in the core; bfloat16 in tiles if it has them.",
+    ),
     "triton": KernelName(
         "Triton, one pass",
         "Split over the context: each row is read once, as it lies, and widened in registers for all that need it.",

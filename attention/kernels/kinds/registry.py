@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attention.kernels.kinds import fused, library, names, plain
+from attention.kernels.kinds import fused, library, names, native, plain
 from attention.kernels.kinds.case import KindCase
 from attention.kernels.kinds.stored import Cache
 
@@ -79,6 +79,9 @@ IMPLEMENTATIONS: dict[str, KindImplementation] = {
     i.name: i
     for i in (
         KindImplementation("plain", plain.attend, plain.attend_sparse, widens=True),
+        KindImplementation(
+            "native", native.attend, native.attend_sparse, unavailable=native.unavailable, compiled=True
+        ),
         KindImplementation(
             "triton",
             fused.attend,

@@ -1,0 +1,158 @@
+// The two products of attention for some rows of queries and a block of positions: in registers of float32, or in tiles.
+#pragma once
+
+#include "native_rows.h"
+#include <vector>
+#include <new>
+
+namespace {
+
+constexpr int STEP = 32;  // positions that are widened together
+
+// Memory that begins at a cache line, so that no register is loaded from two.
+template <class T> struct Lines {
+    typedef T value_type;
+    T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
+    void deallocate(T* at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+    bool operator==(const Lines&) const { return true; }
+    bool operator!=(const Lines&) const { return false; }
+};
+template <class T> using Array = std::vector<T, Lines<T>>;
+
+// Rows are taken eight, four, two and one at a time.
+template <class Tile> inline void in_tiles(int rows, const Tile& tile) {
+    int r = 0;
+    for (; r + 8 <= rows; r += 8) tile(r, Size<8>());
+    for (; r + 4 <= rows; r += 4) tile(r, Size<4>());
+    for (; r + 2 <= rows; r += 2) tile(r, Size<2>());
+    for (; r < rows; r++) tile(r, Size<1>());
+}
+
+// scores[position][row] of H rows of queries with P keys; H * P == LANES, so that the tile's sums fill one register.
+template <int H> inline void score_tile(const float* q, const float* k, int64_t dim, int64_t apart, float* scores, int64_t stride) {
+    constexpr int P = LANES / H;
+    Floats tile[LANES]{};
+    for (int64_t d = 0; d < dim; d += LANES) {
+        Floats keys[P];
+        for (int p = 0; p < P; p++) keys[p] = held(floats(k + p * apart + d));
+        for (int h = 0; h < H; h++) {
+            const Floats query = held(floats(q + h * dim + d));
+            for (int p = 0; p < P; p++) tile[p * H + h] += keys[p] * query;
+        }
+    }
+    add_across(tile);
+    for (int p = 0; p < P; p++) std::memcpy(scores + p * stride, (const float*)tile + p * H, H * sizeof(float));
+}
+
+// out[row] += weights[position][row] * values[position], for H rows and STEP positions.
+template <int H, int C>
+inline void value_tile(const float* weights, int64_t stride, const float* v, int64_t apart, float* out, int64_t out_stride) {
+    Floats tile[H][C];
+    for (int h = 0; h < H; h++)
+        for (int c = 0; c < C; c++) tile[h][c] = floats(out + h * out_stride + c * LANES);
+    for (int p = 0; p < STEP; p++) {
+        Floats values[C];
+        for (int c = 0; c < C; c++) values[c] = held(floats(v + p * apart + c * LANES));
+        for (int h = 0; h < H; h++) {
+            const Floats weight = held(Floats{} + weights[p * stride + h]);
+            for (int c = 0; c < C; c++) tile[h][c] += values[c] * weight;
+        }
+    }
+    for (int h = 0; h < H; h++)
+        for (int c = 0; c < C; c++) store(out + h * out_stride + c * LANES, tile[h][c]);
+}
+
+#ifdef TILES
+// What the compiler keeps in order around the tiles' own loads and stores, of which it does not know.
+inline void in_order() { asm volatile("" ::: "memory"); }
+
+// Rows of the tiles 0 to 3 (sums) and 4, 5 (left factor); all have 64 bytes a row, the right factor's 16 rows.
+inline void shape_tiles(int rows) {
+    alignas(64) uint8_t shape[64]{};
+    shape[0] = 1;
+    for (int i = 0; i < 8; i++) {
+        shape[16 + 2 * i] = 64;
+        shape[48 + i] = i < 6 ? rows : 16;
+    }
+    in_order();
+    _tile_loadconfig(shape);
+}
+
+// sums[2 or 1 tiles][2 or 1 tiles] (+)= left * right over `steps` times 32 numbers; a tile is 16 x 16 float32. Left: rows of
+// bfloat16. Right: tiles of 16 pairs of rows, a pair's numbers beside each other.
+template <int M, int N, bool FRESH>
+inline void tile_product(const void* left, int64_t left_row, int64_t left_step, int64_t left_tile, const void* right,
+                         int64_t right_step, int64_t right_tile, int64_t steps, float* sums, int64_t stride) {
+    const char *a = (const char*)left, *b = (const char*)right;
+    const int64_t row = stride * 4;
+    float *down = sums + 16 * stride;
+    if (FRESH) {
+        _tile_zero(0);
+        if (N > 1) _tile_zero(1);
+        if (M > 1) _tile_zero(2);
+        if (M > 1 && N > 1) _tile_zero(3);
+    } else {
+        _tile_loadd(0, sums, row);
+        if (N > 1) _tile_loadd(1, sums + 16, row);
+        if (M > 1) _tile_loadd(2, down, row);
+        if (M > 1 && N > 1) _tile_loadd(3, down + 16, row);
+    }
+    for (int64_t i = 0; i < steps; i++, a += left_step, b += right_step) {
+        _tile_loadd(6, b, 64);
+        _tile_loadd(4, a, left_row);
+        _tile_dpbf16ps(0, 4, 6);
+        if (M > 1) {
+            _tile_loadd(5, a + left_tile, left_row);
+            _tile_dpbf16ps(2, 5, 6);
+        }
+        if (N > 1) {
+            _tile_loadd(7, b + right_tile, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            if (M > 1) _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, sums, row);
+    if (N > 1) _tile_stored(1, sums + 16, row);
+    if (M > 1) _tile_stored(2, down, row);
+    if (M > 1 && N > 1) _tile_stored(3, down + 16, row);
+}
+
+// 16 registers of 16 numbers, columns for rows: neighbours, pairs, then fours and eights change places.
+inline void transpose(__m512i* x) {
+    __m512i y[16];
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {  // x[i + j]: column j of every four, of rows i to i + 3
+        x[i] = _mm512_unpacklo_epi64(y[i], y[i + 2]);
+        x[i + 1] = _mm512_unpackhi_epi64(y[i], y[i + 2]);
+        x[i + 2] = _mm512_unpacklo_epi64(y[i + 1], y[i + 3]);
+        x[i + 3] = _mm512_unpackhi_epi64(y[i + 1], y[i + 3]);
+    }
+    for (int j = 0; j < 4; j++) {
+        const __m512i a = _mm512_shuffle_i32x4(x[j], x[j + 4], 0x88), b = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0x88);
+        const __m512i c = _mm512_shuffle_i32x4(x[j], x[j + 4], 0xdd), d = _mm512_shuffle_i32x4(x[j + 8], x[j + 12], 0xdd);
+        y[j] = _mm512_shuffle_i32x4(a, b, 0x88);
+        y[j + 8] = _mm512_shuffle_i32x4(a, b, 0xdd);
+        y[j + 4] = _mm512_shuffle_i32x4(c, d, 0x88);
+        y[j + 12] = _mm512_shuffle_i32x4(c, d, 0xdd);
+    }
+    for (int i = 0; i < 16; i++) x[i] = y[i];
+}
+
+// Where a column stands among 32 that :func:`pair_rows` has paired: fours are dealt to two tiles in turn.
+inline int64_t paired(int64_t d) { return d / 32 * 32 + d % 8 / 4 * 16 + d % 32 / 8 * 4 + d % 4; }
+
+// Two rows of `dim` (of 32s) numbers -> pairs of numbers beside each other, 16 of them each `apart` bytes; in the order of
+// `paired`, since registers are cheaply put together within their quarters alone.
+inline void pair_rows(const bfloat16* a, const bfloat16* b, int64_t dim, char* to, int64_t apart) {
+    for (int64_t d = 0; d < dim; d += 32, to += 2 * apart) {
+        const __m512i x = load<__m512i>(a + d), y = load<__m512i>(b + d);
+        _mm512_storeu_si512(to, _mm512_unpacklo_epi16(x, y));
+        _mm512_storeu_si512(to + apart, _mm512_unpackhi_epi16(x, y));
+    }
+}
+#endif
+
+}  // namespace
