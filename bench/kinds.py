@@ -286,7 +286,7 @@ def ratios(results: Sequence[KindResult]) -> list[str]:
     lines = ["| set | shape | time over the first's | 95 % interval | bytes over the first's |", "|" + " --- |" * 5]
     for number in dict.fromkeys(result.together for result in results):
         own = [r for r in results if r.together == number and r.median_s]
-        best = next((found for name in OWN if (found := [r for r in own if r.case.implementation == name])), [])
+        best = next((ours for name in OWN if (ours := [r for r in own if r.case.implementation == name])), [])
         for other in best[1:]:
             found = ratio_interval(other.times_s, best[0].times_s)
             if found and not other.unsteady and not best[0].unsteady:

@@ -117,7 +117,8 @@ def not_finite(dtype: str, contexts: tuple[int, ...]) -> None:
                 x.to(getattr(torch, dtype)) for x in (torch.randn(1, 4, 1, 48), torch.randn(shape), torch.randn(shape))
             ]
             tensors[which][0, -1, 0 if which == 0 else at, 17] = bad
-            as_specified(*tensors, what=f"{'qkv'[which]} holds {bad} at {at} of {context}")
+            q, k, v = tensors
+            as_specified(q, k, v, what=f"{'qkv'[which]} holds {bad} at {at} of {context}")
 
 
 def test_positions_that_weigh_nothing(threads: int) -> None:
@@ -159,12 +160,12 @@ def test_fp8_is_widened_exactly(dtype: torch.dtype) -> None:
 def test_a_scale_that_is_not_finite(bad: float) -> None:
     for which, dtype in itertools.product((0, 1), (torch.float32, torch.bfloat16)):
         torch.manual_seed(4)
-        planes = [stored.store(torch.randn(1, 1, 41, 32), "int8-token") for _ in range(2)]
-        scale = planes[which].scale
+        k, v = (stored.store(torch.randn(1, 1, 41, 32), "int8-token") for _ in range(2))
+        scale = (k, v)[which].scale
         assert scale is not None
         scale[0, 0, 13] = bad
         q = torch.randn(1, 2, 1, 32).to(dtype)
-        cache = stored.Cache(*planes, 32, 0.2, 41)
+        cache = stored.Cache(k, v, 32, 0.2, 41)
         expected, got = reference.attention(q, cache), native.attend(q, cache).double()
         assert torch.equal(got.isnan(), expected.isnan()), (which, dtype)
         assert torch.equal(got.isposinf(), expected.isposinf()), (which, dtype)

@@ -117,7 +117,7 @@ def _lying(plane: Plane, name: str, q: Tensor, dim: int) -> _Plane:
             raise ValueError(f"scale and zero must lie alike, got {scale.stride()} and {zero and zero.stride()}")
         if scale.shape[-1] > 1 and scale.stride(-1) != 1:
             raise ValueError(f"a row's scales must lie side by side, got a stride of {scale.stride(-1)} in {name}")
-    strides = (0, 0, 0)
+    strides: tuple[int, ...] = (0, 0, 0)
     if scale is not None:
         by_head = plane.format == "fp8-head"
         strides = (0, scale.stride(0), 0) if by_head else tuple(scale.stride()[:3])
