@@ -151,9 +151,7 @@ class Q8Blocks:
         if self.data.dtype != torch.uint8 or self.data.ndim != 2:
             raise ValueError(f"data must be uint8 [rows, bytes of a row], got {_said(self.data)}")
         if not self.data.shape[1] or self.data.shape[1] % (2 + BLOCK):
-            raise ValueError(
-                f"a row of q8_0 must be whole blocks of {2 + BLOCK} bytes, got {self.data.shape[1]} bytes"
-            )
+            raise ValueError(f"a row of q8_0 must be whole blocks of {2 + BLOCK} bytes, got {self.data.shape[1]} bytes")
 
     @classmethod
     def of(cls, weight: Tensor) -> Self:
