@@ -222,3 +222,4 @@ MATVEC(q8_0_float32, Eights, float)
 WIDEN(q4_0_widen, Blocks<false>)
 WIDEN(q4_1_widen, Blocks<true>)
 WIDEN(q8_0_widen, Eights)
+#include "layer.h"

@@ -23,7 +23,7 @@ __all__ = ["Int8Rows", "Q4Blocks", "Q8Blocks", "Weight", "matvec", "plain", "una
 Weight = Tensor | Int8Rows | Q4Blocks | Q8Blocks
 """A matrix [rows, columns]: float32, bfloat16 or float16, or one of `attention.kernels.weights`."""
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "nibbles.h", "registers.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "nibbles.h", "registers.h", "layer.h"))
 FLAGS = cpp.FLAGS
 MOST = 8
 """Vectors at once; with more a matrix library is at least as fast."""
@@ -135,6 +135,11 @@ def _widening(kind: str, flags: str) -> Any:
     function.argtypes = [pointer, pointer, long, long, long, ctypes.c_int]
     function.restype = None
     return function
+
+
+def native_library() -> ctypes.CDLL:
+    """The compiled products, for what calls them from C++ (``kernels.layer``)."""
+    return _library(FLAGS)
 
 
 @cache

@@ -6,8 +6,9 @@ models that `architecture` names. Query head i reads K/V head ``i // group_size`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, rms_norm, scaled_dot_product_attention, silu
 
 from attention.kernels import matvec, native, plain
+from attention.kernels.layer import NativeLayer
 from attention.kernels.weights import Q4Blocks, Q8Blocks
 from attention.layers import KVCache, attend, merge_heads, split_heads
 from attention.llm import weights
@@ -117,6 +119,9 @@ class Model:
         x = self.embed.rows(ids)
         if a.embedding_scale != 1:
             x = x * torch.tensor(a.embedding_scale, dtype=x.dtype)
+        if observe is None and ids.shape[1] == 1 and len(ids) <= matvec.MOST and self._native is not None:
+            x = self._native_step(self._native, x, caches, turns)
+            return self.head(self._norm(x, self.norm)).float()
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             n = layer.norms
             h = self._norm(x, n.before_attention)
@@ -130,6 +135,39 @@ class Model:
             h = layer.down((silu(gate) if a.activation == "silu" else gelu(gate, approximate="tanh")) * up)
             x = x + (h if n.after_mlp is None else self._norm(h, n.after_mlp))
         return self.head(self._norm(x if every else x[:, -1:], self.norm)).float()
+
+    @cached_property
+    def _native(self) -> list[NativeLayer] | None:
+        """The layers for a step of few sequences; None if some are more than norm, attention, norm and SwiGLU."""
+        a = self.architecture
+        if a.activation != "silu" or abs(a.query_scale * a.head_dim**0.5 - 1) > 1e-12 or self.dtype != torch.float32:
+            return None
+        found = []
+        for layer in self.layers:
+            n, products = layer.norms, [product.stored() for product in layer.products]
+            held = [one for one in products if one is not None]
+            if len(held) < len(products) or any(one is not None for one in n[2:]):
+                return None
+            q, kv, o, gate_up, down = held
+            found.append(NativeLayer(q, kv, o, gate_up, down, (n.before_attention, n.before_mlp), a.epsilon))
+        return found
+
+    def _native_step(
+        self,
+        native_layers: Sequence[NativeLayer],
+        x: Tensor,
+        caches: Sequence[KVCache],
+        turns: Mapping[object, tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """One step [batch, 1, hidden] -> the same through all layers; `forward` in three calls a layer."""
+        a = self.architecture
+        x = x[:, 0].contiguous()
+        for index, (layer, cache) in enumerate(zip(native_layers, caches, strict=True)):
+            q, kv = layer.before(x, turns.get(a.rotations[index]), a.head_dim)
+            k, v = cache.append(*kv.view(len(x), 2 * a.n_kv_heads, 1, a.head_dim).chunk(2, dim=1))
+            heads = self._attend(q.view(len(x), a.n_heads, 1, a.head_dim), k, v, a.windows[index])
+            layer.after(heads.contiguous(), x)
+        return x[:, None]
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return rms_norm(x, weight.shape, weight, self.architecture.epsilon)

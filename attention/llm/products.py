@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear
 
 from attention.kernels import matvec
+from attention.kernels.layer import Held
 from attention.kernels.weights import Q4Blocks, Q8Blocks
 
 WIDENED = 2**22
@@ -50,6 +51,10 @@ class Product(Protocol):
         """Weights [n_out, n_in] and bias [n_out]."""
         ...
 
+    def stored(self) -> Held | None:
+        """The weights as a native layer takes them; None if it cannot, for a bias or for want of native products."""
+        ...
+
 
 class Dense:
     """Weights as a torch matrix; a few vectors meet it in the native product where there is one."""
@@ -80,6 +85,9 @@ class Dense:
     def dense(self) -> tuple[Tensor, Tensor | None]:
         return self._weight, self._bias
 
+    def stored(self) -> Held | None:
+        return self._weight if self._native and self._bias is None else None
+
 
 class Blocks:
     """Weights in a GGUF file's blocks, as they lie there: a few vectors meet them natively, with no wider copy.
@@ -100,8 +108,11 @@ class Blocks:
 
     def __call__(self, x: Tensor) -> Tensor:
         n_out, n_in = self._weight.shape
-        if x.numel() // n_in <= matvec.MOST:
-            return _moved(matvec.matvec(self._weight, x), self._bias)
+        vectors = x.reshape(-1, n_in)
+        # a second pass over blocks is cheaper than to unpack them
+        if len(vectors) <= 2 * matvec.MOST:
+            parts = [matvec.matvec(self._weight, part) for part in vectors.split(matvec.MOST)]
+            return _moved(torch.cat(parts).unflatten(0, x.shape[:-1]), self._bias)
         out = x.new_empty((*x.shape[:-1], n_out))
         step = max(1, WIDENED // n_in)
         for at in range(0, n_out, step):
@@ -116,6 +127,9 @@ class Blocks:
 
     def dense(self) -> tuple[Tensor, Tensor | None]:
         return matvec.widened(self._weight), self._bias
+
+    def stored(self) -> Held | None:
+        return self._weight if self._bias is None and not matvec.unavailable("cpu") else None
 
 
 def blocks(data: Tensor, ggml_type: int) -> Q4Blocks | Q8Blocks:

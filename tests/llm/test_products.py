@@ -72,6 +72,18 @@ def test_copied_and_merged_heads_are_those_of_the_float32_weights(pair: tuple[Mo
 
 
 @needs_compiler
+@pytest.mark.parametrize("batch", [3, 11])
+def test_sequences_decoded_together_are_those_decoded_alone(pair: tuple[Model, Model], batch: int) -> None:
+    """Three take the layer's native calls; eleven are more than those take."""
+    ids = torch.randint(331, (batch, 5), generator=torch.Generator().manual_seed(3))
+    caches, alone = pair[0].caches(5, batch), pair[0].caches(5)
+    together = torch.cat([pair[0].forward(ids[:, at : at + 1], caches) for at in range(5)], dim=1)
+    own = torch.cat([pair[0].forward(ids[-1:, at : at + 1], alone) for at in range(5)], dim=1)
+    # sums in another order differ by 2^-24, and may take a number to the next of its 2^15 steps
+    assert _off(together[-1:], own) < TOLERANCE
+
+
+@needs_compiler
 def test_a_step_reads_the_bytes_of_the_file(pair: tuple[Model, Model]) -> None:
     """Counted from the sizes: Q4_1 has 20 bytes for 32 weights, Q8_0 34, norms are float32."""
     hidden, width, vocab = 96, 160, 331
