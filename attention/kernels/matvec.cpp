@@ -56,6 +56,47 @@ template <class T> struct Dense {
     }
 };
 
+// ggml's Q8_0: 32 columns a block, a scale in float16, then 32 int8 (ggml-common.h, block_q8_0).
+struct Eights {
+    static constexpr int BYTES = 2 + BLOCK;
+    static int64_t row_bytes(int64_t columns) { return columns / BLOCK * BYTES; }
+    // The scales of a group of blocks, widened together.
+    static void scales(const char* row, int n, float* scale) {
+        alignas(32) uint64_t d[GROUP / 4]{};
+        const auto one = [&](int b) { return b < n ? (uint64_t)load<uint16_t>(row + b * BYTES) : 0; };
+        for (int b = 0; b < n; b += 4) d[b / 4] = one(b) | one(b + 1) << 16 | one(b + 2) << 32 | one(b + 3) << 48;
+        for (int i = 0; i < GROUP; i += LANES) store(scale + i, floats((const float16*)d + i));
+    }
+    template <int R, int V> static void rows(const char* w, int64_t stride, int64_t columns, const Vectors& with, float (&out)[R][V]) {
+        const int64_t blocks = columns / BLOCK, bytes = row_bytes(columns);
+        Floats sums[R][V]{};
+        for (int64_t first = 0; first < blocks; first += GROUP) {
+            const int n = std::min<int64_t>(GROUP, blocks - first);
+            alignas(64) float scale[R][GROUP];
+            for (int r = 0; r < R; r++) scales(w + r * stride + first * BYTES, n, scale[r]);
+            for (int b = 0; b < n; b++) {
+                const int64_t at = (first + b) * BYTES, c = (first + b) * BLOCK;
+                for (int r = 0; r < R; r++) {
+                    if (b % 2 == 0) ahead(w + r * stride, at, bytes, R * stride);
+                    const int8_t* q = (const int8_t*)(w + r * stride + at + 2);
+                    for (int i = 0; i < BLOCK; i += LANES) {
+                        const Floats weights = held(floats(q + i) * scale[r][b]);
+                        for (int v = 0; v < V; v++) sums[r][v] += weights * floats(&with.x[v * with.stride + c + i]);
+                    }
+                }
+            }
+        }
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) out[r][v] = sum(sums[r][v]);
+    }
+    static void widen(const char* row, int64_t columns, float* out) {
+        for (int64_t b = 0; b < columns / BLOCK; b++, row += BYTES, out += BLOCK) {
+            const float d = (float)load<float16>(row);
+            for (int i = 0; i < BLOCK; i += LANES) store(out + i, floats((const int8_t*)row + 2 + i) * d);
+        }
+    }
+};
+
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
 // Weights and vectors both bfloat16, where the processor multiplies pairs of them and adds up in float32.
 #define PAIRS 1
@@ -170,3 +211,15 @@ MATVEC(float16_float32, Dense<float16>, float)
 MATVEC(int8_float32, Dense<int8_t>, float)
 MATVEC(q4_0_float32, Blocks<false>, float)
 MATVEC(q4_1_float32, Blocks<true>, float)
+MATVEC(q8_0_float32, Eights, float)
+
+// Blocks widened to float32 [rows, columns], for what has many vectors and goes to a matrix library.
+#define WIDEN(name, Kind)                                                                                                \
+    extern "C" void name(const void* w, float* out, int64_t rows, int64_t columns, int64_t stride, int threads) {        \
+        _Pragma("omp parallel for num_threads(threads)")                                                                 \
+        for (int64_t row = 0; row < rows; row++) Kind::widen((const char*)w + row * stride, columns, out + row * columns); \
+    }
+WIDEN(q4_0_widen, Blocks<false>)
+WIDEN(q4_1_widen, Blocks<true>)
+WIDEN(q8_0_widen, Eights)
+#include "layer.h"

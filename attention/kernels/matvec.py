@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from attention.kernels import compiled, cpp
-from attention.kernels.weights import Int8Rows, Q4Blocks
+from attention.kernels.weights import Int8Rows, Q4Blocks, Q8Blocks
 
-__all__ = ["Int8Rows", "Q4Blocks", "Weight", "matvec", "plain", "unavailable"]
+__all__ = ["Int8Rows", "Q4Blocks", "Q8Blocks", "Weight", "matvec", "plain", "unavailable", "widened"]
 
-Weight = Tensor | Int8Rows | Q4Blocks
+Weight = Tensor | Int8Rows | Q4Blocks | Q8Blocks
 """A matrix [rows, columns]: float32, bfloat16 or float16, or one of `attention.kernels.weights`."""
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "nibbles.h", "registers.h"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "nibbles.h", "registers.h", "layer.h"))
 FLAGS = cpp.FLAGS
 MOST = 8
 """Vectors at once; with more a matrix library is at least as fast."""
@@ -89,14 +89,27 @@ def plain(weight: Weight, x: Tensor) -> Tensor:
     return torch.nn.functional.linear(x.float(), wide).to(x.dtype)
 
 
+def widened(weight: Q4Blocks | Q8Blocks) -> Tensor:
+    """Blocks as float32 [rows, columns], for products of many vectors."""
+    rows, columns = weight.shape
+    if unavailable(weight.data.device.type) or not weight.data.numel():
+        return weight.widened()
+    data = weight.data if weight.data.stride(1) == 1 else weight.data.contiguous()
+    out = torch.empty(rows, columns)
+    _widening(weight.kind, FLAGS)(
+        data.data_ptr(), out.data_ptr(), rows, columns, data.stride(0), torch.get_num_threads()
+    )
+    return out
+
+
 def _parts(weight: Weight) -> tuple[Tensor, Tensor | None, str]:
     if isinstance(weight, Int8Rows):
         return weight.values, weight.scale, "int8"
-    if isinstance(weight, Q4Blocks):
+    if isinstance(weight, (Q4Blocks, Q8Blocks)):
         return weight.data, None, weight.kind
     if weight.ndim != 2 or weight.dtype not in _FLOATS:
         raise ValueError(
-            "weight must be [rows, columns] of float32, bfloat16 or float16, Int8Rows or Q4Blocks, "
+            "weight must be [rows, columns] of float32, bfloat16 or float16, Int8Rows, Q4Blocks or Q8Blocks, "
             f"got {_name(weight.dtype)} {list(weight.shape)}"
         )
     return weight, None, _name(weight.dtype)
@@ -113,6 +126,20 @@ def _function(name: str, flags: str) -> Any:
     function.argtypes = [*[pointer] * 4, long, long, long, ctypes.c_int, ctypes.c_int]
     function.restype = None
     return function
+
+
+@cache
+def _widening(kind: str, flags: str) -> Any:
+    function: Any = getattr(_library(flags), f"{kind}_widen")
+    pointer, long = ctypes.c_void_p, ctypes.c_int64
+    function.argtypes = [pointer, pointer, long, long, long, ctypes.c_int]
+    function.restype = None
+    return function
+
+
+def native_library() -> ctypes.CDLL:
+    """The compiled products, for what calls them from C++ (``kernels.layer``)."""
+    return _library(FLAGS)
 
 
 @cache

@@ -211,6 +211,19 @@ template <bool MINIMUM> struct Blocks {
             with.for_minimum[b] = unit * total;  // of the rounded numbers, so that what rounding moves meets the weight, not q
         }
     }
+    // Weights as they are stored, rounded once to float32.
+    static void widen(const char* row, int64_t columns, float* out) {
+        for (int64_t b = 0; b < columns / BLOCK; b++, row += BYTES, out += BLOCK) {
+            const float d = (float)load<float16>(row), m = MINIMUM ? (float)load<float16>(row + 2) : 0.f;
+            for (int i = 0; i < BLOCK / 2; i += LANES) {
+                const Ints both = widened((const uint8_t*)row + HEAD + i);
+                for (int half = 0; half < 2; half++) {
+                    const Floats q = __builtin_convertvector((both >> 4 * half) & 15, Floats);
+                    store(out + i + half * BLOCK / 2, MINIMUM ? q * d + m : (q - 8.f) * d);
+                }
+            }
+        }
+    }
     // A row with infinity or NaN in it or in a vector: each weight meets its number by itself.
     static float one_by_one(const char* row, int64_t columns, const float* x) {
         float all = 0;

@@ -1,4 +1,4 @@
-"""Weights of one or half a byte each, for the matrix–vector products: int8 rows, and ggml's blocks of four bits."""
+"""Weights of one or half a byte each, for the matrix–vector products: int8 rows, and ggml's blocks of 32 columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 32
-"""Columns of a block of four bits."""
+"""Columns of a block."""
 HEADS = {"q4_0": 2, "q4_1": 4}
 """Kind of block -> bytes before its nibbles: a scale, or a scale and a minimum, in float16."""
 
@@ -129,6 +129,57 @@ class Q4Blocks:
         q = torch.cat((nibbles & 15, nibbles >> 4), -1).float()
         wide = numbers[..., :1] * (q - 8) if head == 2 else numbers[..., :1] * q + numbers[..., 1:]
         return wide.flatten(1)
+
+
+@dataclass(frozen=True)
+class Q8Blocks:
+    """A matrix [rows, columns] in ggml's Q8_0 as it lies in a GGUF file: 32 columns are a scale in float16 and 32 int8.
+
+    A weight is scale * q (ggml-common.h, block_q8_0).
+
+    Attributes:
+        data: uint8 [rows, bytes of a row].
+
+    Raises:
+        ValueError: another dtype, or a row that is not whole blocks.
+    """
+
+    data: Tensor
+    kind = "q8_0"
+
+    def __post_init__(self) -> None:
+        if self.data.dtype != torch.uint8 or self.data.ndim != 2:
+            raise ValueError(f"data must be uint8 [rows, bytes of a row], got {_said(self.data)}")
+        if not self.data.shape[1] or self.data.shape[1] % (2 + BLOCK):
+            raise ValueError(f"a row of q8_0 must be whole blocks of {2 + BLOCK} bytes, got {self.data.shape[1]} bytes")
+
+    @classmethod
+    def of(cls, weight: Tensor) -> Self:
+        """Rounded as ggml does it (ggml-quants.c, quantize_row_q8_0_ref).
+
+        Raises:
+            ValueError: columns that are not divisible by 32.
+        """
+        if weight.ndim != 2 or not weight.shape[1] or weight.shape[1] % BLOCK:
+            raise ValueError(f"weight must be [rows, columns divisible by {BLOCK}], got {_said(weight)}")
+        x = weight.float().unflatten(1, (-1, BLOCK))
+        scale = x.abs().amax(-1, keepdim=True) / 127
+        q = (x / scale.where(scale != 0, 1)).round().to(torch.int8)
+        return cls(torch.cat((scale.half().view(torch.uint8), q.view(torch.uint8)), -1).flatten(1).contiguous())
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((self.data.shape[0], self.data.shape[1] // (2 + BLOCK) * BLOCK))
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+    def widened(self) -> Tensor:
+        """float32 [rows, columns]."""
+        blocks = self.data.unflatten(1, (-1, 2 + BLOCK))
+        scale = blocks[..., :2].contiguous().view(torch.float16).float()
+        return (scale * blocks[..., 2:].contiguous().view(torch.int8).float()).flatten(1)
 
 
 def _said(x: Tensor) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attention.kernels import matvec
 from attention.layers import KVCache
 from attention.llm import corpus
 from attention.llm.loaded import Loaded, n_kv_heads
@@ -135,12 +136,21 @@ def _about(loaded: Loaded, plan: Plan, columns: Sequence[Column], n_prompt: int)
     return {
         "kind": "model", "name": loaded.name, "n_layers": a.n_layers, "n_heads": a.n_heads, "head_dim": a.head_dim,
         "context": a.context, "prompt_tokens": n_prompt, "fill": plan.context_fill, "batch": plan.batch,
-        "kv_dtype": plan.kv_dtype, "weight_dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "kv_dtype": plan.kv_dtype, "weight_dtype": held(loaded.model),
         "columns": [
             {"sharing": c.sharing, "n_kv_heads": c.model.architecture.n_kv_heads, "weight_bytes": c.model.step_bytes}
             for c in columns
         ],
     }  # fmt: skip
+
+
+def held(model: Model) -> str:
+    """How the weights are held and multiplied, in words."""
+    kinds = " and ".join(model.kinds)
+    if model.kinds[0].startswith("Q"):
+        return f"{kinds} blocks as the file has them, multiplied by the native products"
+    why = matvec.unavailable("cpu")
+    return kinds if why is None else f"{kinds}, multiplied by PyTorch ({why})"
 
 
 def _fill(columns: Sequence[Column], ids: Sequence[int], emit: Emit, should_stop: ShouldStop) -> bool:

@@ -20,11 +20,11 @@ from attention.llm.weights import source
 class Loaded:
     """A model with its vocabulary, and the same model with other numbers of K/V heads."""
 
-    def __init__(self, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, path: Path, dtype: torch.dtype = torch.float32, *, as_blocks: bool = True) -> None:
         found = source(path)
         # the vocabulary first: where it cannot be had, nothing has been waited for
         self.tokens: Tokens = tokens_of(path, found)
-        self.model: Model = llm.assemble(found, dtype)
+        self.model: Model = llm.assemble(found, dtype, as_blocks=as_blocks)
         self.name = path.stem if path.is_file() else path.name
         self._shared: dict[int, Model] = {}
 

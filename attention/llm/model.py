@@ -6,20 +6,24 @@ models that `architecture` names. Query head i reads K/V head ``i // group_size`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import gelu, rms_norm, scaled_dot_product_attention, silu
 
-from attention.kernels import native, plain
+from attention.kernels import matvec, native, plain
+from attention.kernels.layer import NativeLayer
+from attention.kernels.weights import Q4Blocks, Q8Blocks
 from attention.layers import KVCache, attend, merge_heads, split_heads
 from attention.llm import weights
 from attention.llm.architecture import Architecture
-from attention.llm.products import Dense, Product, stacked
+from attention.llm.products import GGML_KINDS, Dense, Product, blocks, stacked
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
 """(layer, q, k, v): told of what a layer attends with: [batch, heads, tokens, head_dim] each, rotated."""
@@ -48,10 +52,13 @@ class Layer:
     norms: Norms
 
     @property
+    def products(self) -> tuple[Product, ...]:
+        return self.q, self.kv, self.o, self.gate_up, self.down
+
+    @property
     def nbytes(self) -> int:
         """Bytes of weights that a step reads."""
-        products = (self.q, self.kv, self.o, self.gate_up, self.down)
-        return sum(p.nbytes for p in products) + sum(norm.nbytes for norm in self.norms if norm is not None)
+        return sum(p.nbytes for p in self.products) + sum(norm.nbytes for norm in self.norms if norm is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +66,7 @@ class Model:
     """A model in memory. Models that differ in sharing alone hold the same tensors but for keys' and values' rows."""
 
     architecture: Architecture
-    embed: Tensor
+    embed: Product
     layers: Sequence[Layer]
     norm: Tensor
     head: Product
@@ -67,17 +74,26 @@ class Model:
     @property
     def step_bytes(self) -> int:
         """Bytes of weights that a decode step reads: all of them, of the embedding one row."""
-        return sum(layer.nbytes for layer in self.layers) + self.head.nbytes + self.norm.nbytes + self.embed[0].nbytes
+        row = self.embed.nbytes // self.architecture.vocab_size
+        return sum(layer.nbytes for layer in self.layers) + self.head.nbytes + self.norm.nbytes + row
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """How the matrices are held, that with the most bytes first."""
+        bytes_of: dict[str, int] = {}
+        for product in (self.head, *(p for layer in self.layers for p in layer.products)):
+            bytes_of[product.kind] = bytes_of.get(product.kind, 0) + product.nbytes
+        return tuple(sorted(bytes_of, key=lambda kind: -bytes_of[kind]))
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.embed.dtype
+        return self.norm.dtype
 
     def caches(self, capacity: int, batch: int = 1, dtype: torch.dtype | None = None) -> list[KVCache]:
         """Empty caches for so many tokens, one a layer, in the model's dtype if none is named."""
         a = self.architecture
         return [
-            KVCache(batch, a.n_kv_heads, capacity, a.head_dim, dtype or self.dtype, self.embed.device)
+            KVCache(batch, a.n_kv_heads, capacity, a.head_dim, dtype or self.dtype, self.norm.device)
             for _ in range(a.n_layers)
         ]
 
@@ -100,9 +116,12 @@ class Model:
         """
         a = self.architecture
         turns = self._turns(caches[0].length, ids.shape[1])
-        x = embedding(ids, self.embed)
+        x = self.embed.rows(ids)
         if a.embedding_scale != 1:
             x = x * torch.tensor(a.embedding_scale, dtype=x.dtype)
+        if observe is None and ids.shape[1] == 1 and len(ids) <= matvec.MOST and self._native is not None:
+            x = self._native_step(self._native, x, caches, turns)
+            return self.head(self._norm(x, self.norm)).float()
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
             n = layer.norms
             h = self._norm(x, n.before_attention)
@@ -116,6 +135,39 @@ class Model:
             h = layer.down((silu(gate) if a.activation == "silu" else gelu(gate, approximate="tanh")) * up)
             x = x + (h if n.after_mlp is None else self._norm(h, n.after_mlp))
         return self.head(self._norm(x if every else x[:, -1:], self.norm)).float()
+
+    @cached_property
+    def _native(self) -> list[NativeLayer] | None:
+        """The layers for a step of few sequences; None if some are more than norm, attention, norm and SwiGLU."""
+        a = self.architecture
+        if a.activation != "silu" or abs(a.query_scale * a.head_dim**0.5 - 1) > 1e-12 or self.dtype != torch.float32:
+            return None
+        found = []
+        for layer in self.layers:
+            n, products = layer.norms, [product.stored() for product in layer.products]
+            held = [one for one in products if one is not None]
+            if len(held) < len(products) or any(one is not None for one in n[2:]):
+                return None
+            q, kv, o, gate_up, down = held
+            found.append(NativeLayer(q, kv, o, gate_up, down, (n.before_attention, n.before_mlp), a.epsilon))
+        return found
+
+    def _native_step(
+        self,
+        native_layers: Sequence[NativeLayer],
+        x: Tensor,
+        caches: Sequence[KVCache],
+        turns: Mapping[object, tuple[Tensor, Tensor]],
+    ) -> Tensor:
+        """One step [batch, 1, hidden] -> the same through all layers; `forward` in three calls a layer."""
+        a = self.architecture
+        x = x[:, 0].contiguous()
+        for index, (layer, cache) in enumerate(zip(native_layers, caches, strict=True)):
+            q, kv = layer.before(x, turns.get(a.rotations[index]), a.head_dim)
+            k, v = cache.append(*kv.view(len(x), 2 * a.n_kv_heads, 1, a.head_dim).chunk(2, dim=1))
+            heads = self._attend(q.view(len(x), a.n_heads, 1, a.head_dim), k, v, a.windows[index])
+            layer.after(heads.contiguous(), x)
+        return x[:, None]
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return rms_norm(x, weight.shape, weight, self.architecture.epsilon)
@@ -173,18 +225,24 @@ def _decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return plain.folded_matmul(q, k, v)
 
 
-def load(path: Path, dtype: torch.dtype = torch.float32) -> Model:
+def load(path: Path, dtype: torch.dtype = torch.float32, *, as_blocks: bool = True) -> Model:
     """Read a model's weights into memory, each tensor once.
+
+    Args:
+        dtype: of the weights that are not held as blocks.
+        as_blocks: a GGUF file's blocks of four or eight bits stay what they are, where the native products multiply
+            them and `dtype` is float32.
 
     Raises:
         ValueError: not Llama-like, damaged, or weights that do not fit the sizes.
     """
-    return assemble(weights.source(path), dtype)
+    return assemble(weights.source(path), dtype, as_blocks=as_blocks)
 
 
-def assemble(source: weights.Source, dtype: torch.dtype) -> Model:
+def assemble(source: weights.Source, dtype: torch.dtype, *, as_blocks: bool = True) -> Model:
     """A model of a source's tensors; see :func:`load`."""
     a = source.architecture
+    native_products = as_blocks and dtype == torch.float32 and matvec.unavailable("cpu") is None
 
     def take(name: str, *shape: int) -> Tensor:
         return weights.check_shape(name, source.tensor(name, dtype), shape)
@@ -192,9 +250,17 @@ def assemble(source: weights.Source, dtype: torch.dtype) -> Model:
     def norm(name: str, size: int) -> Tensor:
         return take(name, size) + a.norm_offset if a.norm_offset else take(name, size)
 
-    def product(name: str, n_out: int, n_in: int) -> tuple[Tensor, Tensor | None]:
+    def matrix(name: str, n_out: int, n_in: int) -> Tensor | Q4Blocks | Q8Blocks:
+        raw = source.blocks(name) if native_products and name in source else None
+        if raw is None or raw[1] not in GGML_KINDS:
+            return take(name, n_out, n_in)
+        found = blocks(torch.from_numpy(np.array(raw[0])), raw[1])
+        weights.check_shape(name, found, (n_out, n_in))
+        return found
+
+    def product(name: str, n_out: int, n_in: int) -> tuple[Tensor | Q4Blocks | Q8Blocks, Tensor | None]:
         bias = f"{name}.bias"
-        return take(f"{name}.weight", n_out, n_in), take(bias, n_out) if bias in source else None
+        return matrix(f"{name}.weight", n_out, n_in), take(bias, n_out) if bias in source else None
 
     layers = []
     q_rows, kv_rows = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim
@@ -212,18 +278,19 @@ def assemble(source: weights.Source, dtype: torch.dtype) -> Model:
         gate, up = (product(f"{at}mlp.{n}_proj", a.intermediate_size, a.hidden_size) for n in ("gate", "up"))
         layers.append(
             Layer(
-                Dense(*product(f"{at}self_attn.q_proj", q_rows, a.hidden_size)),
+                stacked([product(f"{at}self_attn.q_proj", q_rows, a.hidden_size)]),
                 stacked([k, v]),
-                Dense(*product(f"{at}self_attn.o_proj", a.hidden_size, q_rows)),
+                stacked([product(f"{at}self_attn.o_proj", a.hidden_size, q_rows)]),
                 stacked([gate, up]),
-                Dense(*product(f"{at}mlp.down_proj", a.hidden_size, a.intermediate_size)),
+                stacked([product(f"{at}mlp.down_proj", a.hidden_size, a.intermediate_size)]),
                 norms,
             )
         )
-    embed = take("model.embed_tokens.weight", a.vocab_size, a.hidden_size)
+    embed = stacked([(matrix("model.embed_tokens.weight", a.vocab_size, a.hidden_size), None)])
     # tied models have no head of their own
-    head = take("lm_head.weight", a.vocab_size, a.hidden_size) if "lm_head.weight" in source else embed
-    return Model(a, embed, layers, norm("model.norm.weight", a.hidden_size), Dense(head))
+    own = "lm_head.weight"
+    head = stacked([(matrix(own, a.vocab_size, a.hidden_size), None)]) if own in source else embed
+    return Model(a, embed, layers, norm("model.norm.weight", a.hidden_size), head)
 
 
 Merge = Callable[[Tensor], Tensor]
@@ -251,15 +318,20 @@ def with_n_kv_heads(model: Model, n_kv_heads: int, merge: Merge = mean) -> Model
     if n_kv_heads == have:
         return model
 
+    if n_kv_heads > have:
+        # of keys and of values each head's rows, again for every copy: blocks stay blocks
+        copied = torch.arange(2 * have * a.head_dim).unflatten(0, (2 * have, a.head_dim))
+        at = copied.repeat_interleave(n_kv_heads // have, dim=0).flatten()
+        layers = [replace(layer, kv=layer.kv.picked(at)) for layer in model.layers]
+    else:
+        layers = [replace(layer, kv=_merged(layer.kv, have, n_kv_heads, a.head_dim, merge)) for layer in model.layers]
+    return replace(model, architecture=replace(a, n_kv_heads=n_kv_heads), layers=layers)
+
+
+def _merged(kv: Product, have: int, n_kv_heads: int, head_dim: int, merge: Merge) -> Dense:
     def regrouped(rows: Tensor) -> Tensor:
-        heads = rows.unflatten(0, (have, a.head_dim))
-        if n_kv_heads > have:
-            return heads.repeat_interleave(n_kv_heads // have, dim=0).flatten(0, 1)
+        heads = rows.unflatten(0, (have, head_dim))
         return torch.cat([merge(group) for group in heads.split(have // n_kv_heads)])
 
-    layers = []
-    for layer in model.layers:
-        weight, bias = layer.kv.dense()
-        both = [torch.cat([regrouped(part) for part in rows.chunk(2)]) for rows in (weight, bias) if rows is not None]
-        layers.append(replace(layer, kv=Dense(*both)))
-    return replace(model, architecture=replace(a, n_kv_heads=n_kv_heads), layers=layers)
+    both = [torch.cat([regrouped(part) for part in rows.chunk(2)]) for rows in kv.dense() if rows is not None]
+    return Dense(*both)

@@ -1,17 +1,26 @@
 """Matrix times token: what a decode step spends most of its time on, behind one small interface.
 
-A product takes x [..., n_in] to [..., n_out]. Another way to hold the weights (blocks as a GGUF file has them, a native
-kernel) is another class here with the same three members.
+A product takes x [..., n_in] to [..., n_out]. Another way to hold the weights is another class
+here with the same members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
+
+from attention.kernels import matvec
+from attention.kernels.layer import Held
+from attention.kernels.weights import Q4Blocks, Q8Blocks
+
+WIDENED = 2**22
+"""Weights that are float32 at once while blocks meet many vectors: 16 MB."""
+GGML_KINDS = {2: "q4_0", 3: "q4_1", 8: "q8_0"}
+"""ggml's number of a type -> its name here, for the types that are multiplied as they lie."""
 
 
 class Product(Protocol):
@@ -19,37 +28,138 @@ class Product(Protocol):
 
     Attributes:
         nbytes: what one use reads.
+        kind: how the weights are held, as people read it.
     """
 
     @property
     def nbytes(self) -> int: ...
 
+    @property
+    def kind(self) -> str: ...
+
     def __call__(self, x: Tensor) -> Tensor: ...
+
+    def rows(self, at: Tensor) -> Tensor:
+        """Rows of the weights, as an embedding takes them: int64 [...] -> [..., n_in]."""
+        ...
+
+    def picked(self, at: Tensor) -> Self:
+        """The same kind of product with the rows `at` of weights and bias, in that order."""
+        ...
 
     def dense(self) -> tuple[Tensor, Tensor | None]:
         """Weights [n_out, n_in] and bias [n_out]."""
         ...
 
+    def stored(self) -> Held | None:
+        """The weights as a native layer takes them; None if it cannot, for a bias or for want of native products."""
+        ...
+
 
 class Dense:
-    """Weights as a torch matrix."""
+    """Weights as a torch matrix; a few vectors meet it in the native product where there is one."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight, self._bias = weight.contiguous(), bias
+        self._native = weight.dtype in (torch.float32, torch.bfloat16) and not matvec.unavailable(weight.device.type)
 
     @property
     def nbytes(self) -> int:
         return self._weight.nbytes + (0 if self._bias is None else self._bias.nbytes)
 
+    @property
+    def kind(self) -> str:
+        return str(self._weight.dtype).removeprefix("torch.")
+
     def __call__(self, x: Tensor) -> Tensor:
+        if self._native and x.numel() // x.shape[-1] <= matvec.MOST:
+            return _moved(matvec.matvec(self._weight, x), self._bias)
         return linear(x, self._weight, self._bias)
+
+    def rows(self, at: Tensor) -> Tensor:
+        return embedding(at, self._weight)
+
+    def picked(self, at: Tensor) -> Self:
+        return type(self)(self._weight[at], None if self._bias is None else self._bias[at])
 
     def dense(self) -> tuple[Tensor, Tensor | None]:
         return self._weight, self._bias
 
+    def stored(self) -> Held | None:
+        return self._weight if self._native and self._bias is None else None
 
-def stacked(parts: Sequence[tuple[Tensor, Tensor | None]]) -> Dense:
-    """One product for several of the same input, their results side by side: fewer calls a step."""
+
+class Blocks:
+    """Weights in a GGUF file's blocks, as they lie there: a few vectors meet them natively, with no wider copy.
+
+    Many vectors, as a prompt has, meet float32 rows that are unpacked a few at a time and forgotten. x is float32.
+    """
+
+    def __init__(self, weight: Q4Blocks | Q8Blocks, bias: Tensor | None = None) -> None:
+        self._weight, self._bias = weight, bias
+
+    @property
+    def nbytes(self) -> int:
+        return self._weight.nbytes + (0 if self._bias is None else self._bias.nbytes)
+
+    @property
+    def kind(self) -> str:
+        return self._weight.kind.upper()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        n_out, n_in = self._weight.shape
+        vectors = x.reshape(-1, n_in)
+        # a second pass over blocks is cheaper than to unpack them
+        if len(vectors) <= 2 * matvec.MOST:
+            parts = [matvec.matvec(self._weight, part) for part in vectors.split(matvec.MOST)]
+            return _moved(torch.cat(parts).unflatten(0, x.shape[:-1]), self._bias)
+        out = x.new_empty((*x.shape[:-1], n_out))
+        step = max(1, WIDENED // n_in)
+        for at in range(0, n_out, step):
+            out[..., at : at + step] = linear(x, matvec.widened(_part(self._weight, slice(at, at + step))))
+        return _moved(out, self._bias)
+
+    def rows(self, at: Tensor) -> Tensor:
+        return _part(self._weight, at.flatten()).widened().unflatten(0, at.shape)
+
+    def picked(self, at: Tensor) -> Self:
+        return type(self)(_part(self._weight, at), None if self._bias is None else self._bias[at])
+
+    def dense(self) -> tuple[Tensor, Tensor | None]:
+        return matvec.widened(self._weight), self._bias
+
+    def stored(self) -> Held | None:
+        return self._weight if self._bias is None and not matvec.unavailable("cpu") else None
+
+
+def blocks(data: Tensor, ggml_type: int) -> Q4Blocks | Q8Blocks:
+    """A tensor of a GGUF file, uint8 [rows, bytes of a row], of a type of GGML_KINDS."""
+    kind = GGML_KINDS[ggml_type]
+    return Q8Blocks(data) if kind == "q8_0" else Q4Blocks(data, kind)
+
+
+def stacked(parts: Sequence[tuple[Tensor | Q4Blocks | Q8Blocks, Tensor | None]]) -> Dense | Blocks:
+    """One product for several of the same input, their results side by side: fewer calls a step.
+
+    Blocks stay blocks if all are of one kind.
+    """
     biases = [bias for _, bias in parts if bias is not None]
     assert len(biases) in (0, len(parts))
-    return Dense(torch.cat([weight for weight, _ in parts]), torch.cat(biases) if biases else None)
+    bias = torch.cat(biases) if biases else None
+    weights = [weight for weight, _ in parts]
+    kinds = {None if isinstance(one, Tensor) else one.kind for one in weights}
+    first = weights[0]
+    if len(weights) == 1:  # a lone one is not copied
+        return Dense(first, bias) if isinstance(first, Tensor) else Blocks(first, bias)
+    if len(kinds) == 1 and not isinstance(first, Tensor):
+        data = torch.cat([one.data for one in weights if not isinstance(one, Tensor)])
+        return Blocks(Q8Blocks(data) if isinstance(first, Q8Blocks) else Q4Blocks(data, first.kind), bias)
+    return Dense(torch.cat([one if isinstance(one, Tensor) else matvec.widened(one) for one in weights]), bias)
+
+
+def _part(weight: Q4Blocks | Q8Blocks, at: Tensor | slice) -> Q4Blocks | Q8Blocks:
+    return Q8Blocks(weight.data[at]) if isinstance(weight, Q8Blocks) else Q4Blocks(weight.data[at], weight.kind)
+
+
+def _moved(out: Tensor, bias: Tensor | None) -> Tensor:
+    return out if bias is None else out + bias

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,10 @@ class Source(Protocol):
 
     def tensor(self, name: str, dtype: torch.dtype) -> Tensor:
         """A tensor by the name it has in safetensors files; ValueError if it is missing or damaged."""
+        ...
+
+    def blocks(self, name: str) -> tuple[np.ndarray, int] | None:
+        """Its bytes [rows, bytes of a row] and ggml's number of their type; None where files have no such blocks."""
         ...
 
 
@@ -97,6 +101,9 @@ class SafetensorsFolder:
             raise ValueError(f"the weights {shown(name)} are missing")
         found: Tensor = self._where[name].get_tensor(name)
         return found.to(dtype)
+
+    def blocks(self, name: str) -> None:
+        return None
 
 
 class GgufFile:
@@ -173,7 +180,17 @@ class GgufFile:
         return (found[0] if name.endswith((".bias", "norm.weight")) else found).to(dtype)
 
 
-def check_shape(name: str, found: Tensor, expected: Iterable[int]) -> Tensor:
+class Shaped(Protocol):
+    """A tensor, or blocks that stand for one."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+
+Of = TypeVar("Of", bound=Shaped)
+
+
+def check_shape(name: str, found: Of, expected: Iterable[int]) -> Of:
     """`found`, if it has the expected shape; else a ValueError that says so."""
     if tuple(found.shape) != tuple(expected):
         raise ValueError(f"{name} must have the shape {[*expected]}, got {[*found.shape]}")

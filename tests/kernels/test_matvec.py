@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from attention.kernels import compiled, matvec
-from attention.kernels.matvec import Int8Rows, Q4Blocks, Weight
+from attention.kernels.matvec import Int8Rows, Q4Blocks, Q8Blocks, Weight
 
 needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
-KINDS = ("float32", "bfloat16", "float16", "int8", "q4_0", "q4_1")
+KINDS = ("float32", "bfloat16", "float16", "int8", "q4_0", "q4_1", "q8_0")
 
 
 def weight_of(kind: str, rows: int, columns: int) -> Weight:
@@ -20,6 +20,8 @@ def weight_of(kind: str, rows: int, columns: int) -> Weight:
     drawn = torch.randn(rows, columns)
     if kind == "int8":
         return Int8Rows.of(drawn)
+    if kind == "q8_0":
+        return Q8Blocks.of(drawn)
     return Q4Blocks.of(drawn, kind) if kind.startswith("q4") else drawn.to(getattr(torch, kind))
 
 
@@ -48,7 +50,7 @@ def check(weight: Weight, x: torch.Tensor) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_number_of_vectors_equals_float64(kind: str) -> None:
     # columns: less than a register, whole lines, a rest; of blocks: one, a group of 16, a group and a rest
-    for columns in (32, 512, 544, 1056) if kind.startswith("q4") else (1, 13, 64, 131, 1031):
+    for columns in (32, 512, 544, 1056) if kind.startswith("q") else (1, 13, 64, 131, 1031):
         weight = weight_of(kind, 11, columns)
         for vectors in range(1, 9):
             for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -185,3 +187,16 @@ def test_what_cannot_be_taken_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["q4_0", "q4_1", "q8_0"])
+def test_blocks_widened_are_those_of_the_gguf_package(kind: str) -> None:
+    import gguf
+
+    weight = weight_of(kind, 7, 544)
+    assert isinstance(weight, (Q4Blocks, Q8Blocks))
+    expected = torch.from_numpy(gguf.dequantize(weight.data.numpy(), gguf.GGMLQuantizationType[kind.upper()]))
+    torch.testing.assert_close(weight.widened(), expected, rtol=0, atol=0)
+    # a product and a sum may be rounded once together
+    torch.testing.assert_close(matvec.widened(weight), expected, rtol=0, atol=2.0**-24 * 16)

@@ -134,9 +134,15 @@ def test_logits_of_200_tokens_are_those_of_transformers_on_the_same_file() -> No
     parts = [model.forward(ids[:, :19], caches, every=True)]
     parts += [model.forward(ids[:, at : at + 1], caches) for at in range(19, 219)]
     found = torch.cat(parts, dim=1)
-    # 30 layers of some 20 roundings of 2^-24, once for either program: 7e-5; float32 angles at 218: 1.3e-5 twice
-    assert (found - expected).abs().amax() < 1e-4 * expected.abs().amax()
-    assert torch.equal(found.argmax(-1), expected.argmax(-1))
+    if model.kinds == ("float32",):
+        # 30 layers of some 20 roundings of 2^-24, once for either program: 7e-5; float32 angles at 218: 1.3e-5 twice
+        assert (found - expected).abs().amax() < 1e-4 * expected.abs().amax()
+    else:
+        # blocks meet numbers of 16 bits: tests/llm/test_products.py, with 120 products in a row
+        assert (found - expected).abs().amax() < (5e-5 * 120**0.5 + 1e-4) * expected.abs().amax()
+    # two tokens nearer to each other than that may change places
+    taken = expected.gather(-1, found.argmax(-1, keepdim=True))[..., 0]
+    assert (expected.amax(-1) - taken <= 2e-3 * expected.abs().amax()).all()
 
 
 @pytest.mark.parametrize(

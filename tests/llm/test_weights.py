@@ -30,7 +30,8 @@ def _neighbours(rows: np.ndarray, head_dim: int) -> np.ndarray:
     return heads.swapaxes(1, 2).reshape(rows.shape)
 
 
-def _written(theirs: Any, path: Path, arch: str = "llama") -> Path:
+def written(theirs: Any, path: Path, arch: str = "llama", blocks: bool = False) -> Path:
+    """A GGUF file of a model; with `blocks` in Q4_1, and the embedding in Q8_0, as llama.cpp makes them."""
     c = theirs.config
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(c.num_hidden_layers)
@@ -53,7 +54,12 @@ def _written(theirs: Any, path: Path, arch: str = "llama") -> Path:
             stem = f"blk.{index}.{NAMES[part]}"
         else:
             stem = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}[stem]
-        writer.add_tensor(f"{stem}.{kind}", np.ascontiguousarray(values))
+        values = np.ascontiguousarray(values)
+        if blocks and values.ndim == 2:
+            held = gguf.GGMLQuantizationType.Q8_0 if stem == "token_embd" else gguf.GGMLQuantizationType.Q4_1
+            writer.add_tensor(f"{stem}.{kind}", gguf.quantize(values, held), raw_dtype=held)
+        else:
+            writer.add_tensor(f"{stem}.{kind}", values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -67,7 +73,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(checkpoints.CONFIGS, "llama", PLAIN)
         theirs = checkpoints.made("llama", folder)
-    return theirs, _written(theirs, folder / "small.gguf")
+    return theirs, written(theirs, folder / "small.gguf")
 
 
 def test_a_gguf_file_holds_the_model_it_was_made_of(small: tuple[Any, Path]) -> None:
@@ -90,7 +96,7 @@ def test_a_file_cut_anywhere_is_refused(small: tuple[Any, Path], tmp_path: Path,
 
 
 def test_another_architecture_is_refused_by_name(small: tuple[Any, Path], tmp_path: Path) -> None:
-    path = _written(small[0], tmp_path / "other.gguf", "falcon")
+    path = written(small[0], tmp_path / "other.gguf", "falcon")
     with pytest.raises(ValueError, match=r"general.architecture must be one of llama, qwen2, qwen3.*'falcon'"):
         weights.source(path)
 
