@@ -95,13 +95,16 @@ def plot_pooling(found: Slices) -> go.Figure:
             hoverinfo="skip",
         )
         if found.kept:
+            # on the side of the line that it turns away from
+            upper = place % group < group / 2
+            kept = found.kept[head]
             fig.add_annotation(
                 x=hidden + 1,
-                y=place * pitch,
-                text=f"{100 * found.kept[head]:.0f} %",
+                y=place * pitch if upper else place * pitch + head_dim,
+                text="> 99 %" if 0.995 <= kept < 1 else f"{100 * kept:.0f} %",
                 showarrow=False,
                 xanchor="left",
-                yanchor="top",
+                yanchor="top" if upper else "bottom",
                 xshift=2,
             )
     for kv in range(n_kv_heads):

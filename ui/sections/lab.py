@@ -125,7 +125,11 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
         end_name = f"After alpha = {plan.percent} %, recorded"
         if found:
             points = {p.alpha: p.mean for p in found.points(plan.n_kv_heads, plan.pool)}
-            start, end, mha = points.get(0.0), points.get(plan.percent / 100), found.mha
+            start, mha = points.get(0.0), found.mha
+            # calibrated starts are not measured as far: the furthest that is, under its own name
+            at = max((alpha for alpha in points if 0 < alpha <= plan.percent / 100), default=None)
+            if at is not None:
+                end, end_name = points[at], f"After alpha = {100 * at:g} %, recorded"
     own, full = (results.cache_bytes_per_token(k) for k in (plan.n_kv_heads, MHA_HEADS))
     unit = "Held-out loss in nats per byte; below it, the distance to the MHA model it was made from."
     with frame.numbers():
@@ -215,6 +219,7 @@ def recorded(plan: Chosen) -> None:
         conversion=results.at_conversion(found),
         order=results.pooling_order(found),
         recovery=results.recovery(found),
+        calibrated=merged.from_there(found),
     )
     kept = plan.n_kv_heads if plan.n_kv_heads != MHA_HEADS else 1
     left, right = st.columns(2, gap="large")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import exp
+
 import streamlit as st
 
 from attention.llm import uptraining
@@ -28,44 +30,40 @@ def section() -> None:
     most = f"{calibrated.tokens[-1] / 1e6:.2f}"
     lesson.show(
         "lab_real",
-        n_kv_heads=found.n_kv_heads,
         original=f"{found.original:.2f}",
         calibrated=f"{calibrated.before:.2f}",
         mean=f"{mean.before:.2f}",
+        likely_calibrated=f"{100 * exp(found.original - calibrated.before):.0f}",
+        likely_mean=f"{100 * exp(found.original - mean.before):.2f}",
         tokens=most,
         mean_after=f"{mean.after:.2f}",
         calibrated_after=f"{calibrated.after:.2f}",
         distilled_calibrated=f"{found.course('calibrated', True).after:.2f}",
         distilled_mean=f"{found.course('mean', True).after:.2f}",
     )
-    left, right = st.columns([3, 1], gap="large")
-    with left:
-        frame.chart(
-            lab_real.plot_tokens(
-                [(c.start, c.distilled, c.tokens, c.losses) for c in courses],
-                found.original_curve,
-                "SmolLM2-135M with one K/V head, recorded",
-            ),
-            key="lab_real",
-            filename="uptraining-smollm2",
-            alt=f"Held-out loss over {most} million tokens of uptraining. At the end: "
-            + "; ".join(f"{c.name} {c.losses[-1]:.2f}" for c in courses)
-            + f"; the original {found.original_curve:.2f}.",
-        )
     windows = found.text["held_out_tokens"] // sizes["length"]
-    with right:
-        st.markdown("**Before any training**")
+    with st.container(key="lab_real_numbers", horizontal=True, gap="medium"):
         for name, value in (
             ("Original, 3 K/V heads", found.original),
-            ("Calibrated", found.converted["calibrated"]),
-            ("Calibrated, without the fit", found.converted[MERGE_ALONE]),
-            ("Mean", found.converted["mean"]),
+            ("Calibrated, untrained", found.converted["calibrated"]),
+            ("The same without the fit", found.converted[MERGE_ALONE]),
+            ("Mean, untrained", found.converted["mean"]),
         ):
-            delta = None if value == found.original else f"{value - found.original:+.2f} to the original"
-            st.metric(
-                name, f"{value:.2f}", delta=delta, delta_color="off", delta_arrow="off",
-                help=UNIT.format(windows=windows),
-            )  # fmt: skip
+            above = None if value == found.original else f"{value - found.original:+.2f} to the original"
+            unit = UNIT.format(windows=windows)
+            st.metric(name, f"{value:.2f}", delta=above, delta_color="off", delta_arrow="off", help=unit)
+    frame.chart(
+        lab_real.plot_tokens(
+            [(c.start, c.distilled, c.tokens, c.losses) for c in courses],
+            found.original_curve,
+            "SmolLM2-135M with one K/V head, recorded",
+        ),
+        key="lab_real",
+        filename="uptraining-smollm2",
+        alt=f"Held-out loss over {most} million tokens of uptraining. At the end: "
+        + "; ".join(f"{c.name} {c.losses[-1]:.2f}" for c in courses)
+        + f"; the original {found.original_curve:.2f}.",
+    )
     lesson.show(
         "lab_real_provenance",
         device=found.about["device"],
