@@ -134,8 +134,8 @@ def at_conversion(study: Study) -> str:
     calibrated = {k: point for k in shared if (point := study.at(k, CALIBRATED, 0.0))}
     if calibrated:
         listed = _and([f"{point.mean:.2f} with {heads(k)}" for k, point in calibrated.items()])
-        usable = [heads(k) for k, point in calibrated.items() if point.mean <= study.mha * (1 + USABLE)]
-        end = f"{_and(usable)} can be used as converted" if usable else "less, but still too much to use as converted"
+        enough = [heads(k) for k, point in calibrated.items() if point.mean <= study.mha * (1 + USABLE)]
+        end = f"{_and(enough)} can be used as converted" if enough else "less, but still too much to use as converted"
         text += f" The calibrated merge lifts it to {listed}: {end}."
     return text
 
