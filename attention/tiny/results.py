@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from attention.tiny.numpy_forward import TinyWeights, maps
 
 KV_HEADS = (1, 2, 4, 8)
 """K/V heads the tiny MHA model can be converted to; 8 leaves it as it is."""
-POOLINGS = ("mean", "first", "random")
+Pooling = Literal["mean", "first", "random"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 """Those of ``pooling.POOLS``, best first in the paper."""
 CALIBRATED = "calibrated"
-WAYS = (CALIBRATED, *POOLINGS)
+WAYS: tuple[str, ...] = (CALIBRATED, *POOLINGS)
 """All ways to merge heads here; the first is guided by a text (``convert/calibration.py``)."""
 ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1)
 """Shares of the original steps at which the study measures."""

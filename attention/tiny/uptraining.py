@@ -33,7 +33,7 @@ from attention.tiny.config import DATA
 from attention.tiny.corpus import Corpus, load_corpus
 from attention.tiny.model import TinyLM, loss
 from attention.tiny.numpy_forward import TinyWeights, maps
-from attention.tiny.results import CALIBRATED, KV_HEADS, MAX_ALPHA, SAMPLE, WAYS
+from attention.tiny.results import KV_HEADS, MAX_ALPHA, SAMPLE, WAYS
 
 if TYPE_CHECKING:
     from attention.convert.refine import LayerReport
@@ -121,7 +121,7 @@ def convert(
     config = model.config
     check_way(pool)
     check_kv_heads(config.n_heads, config.n_kv_heads, n_kv_heads)
-    if pool == CALIBRATED:
+    if pool == "calibrated":
         if n_kv_heads == config.n_kv_heads:
             return deepcopy(model)
         from attention.tiny import calibrated  # transformers' code: not before it is asked for
