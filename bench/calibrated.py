@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from attention.convert.grouping import best_groups
@@ -28,28 +27,14 @@ from attention.convert.refine import LayerReport, Settings
 from attention.timing.host import describe
 from attention.tiny import train
 from attention.tiny import uptraining as lab
+from attention.tiny.calibrated import as_llama, calibration_tokens
 
-WINDOWS, LENGTH = 64, 256
 POOLED: tuple[Pool, ...] = ("mean", "first")
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("calibrated, refined", {"refine_steps": 100}),
     ("calibrated, merge alone", {"refine_steps": 0}),
     ("calibrated, merge alone, neighbours", {"refine_steps": 0, "grouping": "neighbours"}),
 )
-
-
-def as_llama(model: Any) -> Any:
-    """The byte model as transformers' own class."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    fields = model.config.to_llama()
-    for name in ("architectures", "model_type", "torch_dtype"):
-        del fields[name]
-    config = LlamaConfig(**fields)
-    config._attn_implementation = "eager"
-    llama = LlamaForCausalLM(config).eval()
-    llama.load_state_dict(model.state_dict(), strict=False)  # the head is the embedding
-    return llama
 
 
 @torch.no_grad()
@@ -67,7 +52,7 @@ def table(record: Any) -> None:
     source = lab.source_model()
     model = as_llama(source)
     record({"way": "original", "n_kv_heads": 8, "loss": loss(model, rows)})
-    tokens = train.sample_rows(stream, np.random.default_rng(7), WINDOWS, LENGTH - 1)
+    tokens = calibration_tokens(stream)
     for k in (4, 2, 1):
         for pool in POOLED:
             converted = lab.convert(source, k, pool)

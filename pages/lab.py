@@ -1,6 +1,6 @@
 """Convert the tiny MHA model to fewer K/V heads and watch it recover."""
 
-from attention.tiny.results import KV_HEADS, POOLINGS
+from attention.tiny.results import KV_HEADS, WAYS
 from ui import (
     controls,
     frame,
@@ -8,6 +8,7 @@ from ui import (
     lesson,
 )
 from ui.sections import lab as sections
+from ui.sections import lab_real
 
 LEAD = "Merge a trained model's heads of keys and values, see its loss jump, and train it back, live on this server."
 
@@ -16,7 +17,7 @@ with frame.page("lab", title="Uptraining lab", lead=LEAD, params=sections.PARAMS
     with heads:
         controls.segmented("K/V heads (MHA has 8)", KV_HEADS, "lab_kv")
     with pool:
-        controls.segmented("Pooling", POOLINGS, "lab_pool")
+        controls.segmented("Pooling", WAYS, "lab_pool")
     with alpha:
         controls.segmented("Alpha, % of training", sections.PERCENTS, "lab_alpha")
     with layers:
@@ -28,6 +29,8 @@ with frame.page("lab", title="Uptraining lab", lead=LEAD, params=sections.PARAMS
 
     with frame.details():
         sections.recorded(plan)
+        with frame.guard():
+            lab_real.section()
         with frame.guard():
             lesson.show("lab_pooling_title")
             matrix = controls.segmented(

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from viz import theme
 from viz.labels import EndLabel, end_labels, margin_for
 
-POOL_COLORS = {"mean": "#0072B2", "first": "#E69F00", "random": "#CC79A7"}
+POOL_COLORS = {"calibrated": "#009E73", "mean": "#0072B2", "first": "#E69F00", "random": "#CC79A7"}
 KV_LINE = {1: "#D55E00", 2: "#0072B2", 4: "#56B4E9", 8: "#8A949E"}
 """Lines by number of K/V heads; MHA and MQA as everywhere else."""
 LEVELS = {"MHA": theme.SHARING_COLORS["MHA"], "from scratch": "#7B6BB5"}
@@ -42,33 +42,35 @@ def _rgba(color: str, alpha: float) -> str:
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
-def _loss_axis(fig: go.Figure, low: float, high: float) -> tuple[float, float]:
+def loss_axis(fig: go.Figure, low: float, high: float, per: str = "byte") -> tuple[float, float]:
     """Logarithmic axis of losses, a little wider than the data; returns its ends."""
     ends = low / 1.06, high * 1.06
-    marks = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0]
+    marks = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
     ticks = [mark for mark in marks if ends[0] <= mark <= ends[1]]
     fig.update_yaxes(
         type="log",
         range=[log10(ends[0]), log10(ends[1])],
         tickvals=ticks,
         ticktext=[f"{t:g}" for t in ticks],
-        title_text="Held-out loss (nats per byte)",
+        title_text=f"Held-out loss (nats per {per})",
     )
     return ends
 
 
-def _levels(fig: go.Figure, levels: Sequence[Level], end: float) -> None:
+def add_levels(fig: go.Figure, levels: Sequence[Level], end: float, per: str = "byte") -> None:
+    """Lines across the figure, from 0 to `end`."""
     for level in levels:
         fig.add_scatter(
             x=[0, end],
             y=[level.y, level.y],
             mode="lines",
             line={"color": level.color, "width": 1.5, "dash": "dash"},
-            hovertemplate=f"{level.name}: %{{y:.3f}} nats/byte<extra></extra>",
+            hovertemplate=f"{level.name}: %{{y:.3f}} nats/{per}<extra></extra>",
         )
 
 
-def _labels(fig: go.Figure, named: Sequence[EndLabel], ends: tuple[float, float], height: int) -> None:
+def label_ends(fig: go.Figure, named: Sequence[EndLabel], ends: tuple[float, float], height: int) -> None:
+    """Names at the ends of lines, in the margin that they need."""
     # x is linear, y logarithmic: the helper wants one kind of axis, so it is given logarithms of y
     logged = [label._replace(y=log10(label.y)) for label in named]
     for note in end_labels(logged, (log10(ends[0]), log10(ends[1])), height - 90, log=False):
@@ -99,7 +101,7 @@ def plot_run(
     if not values:
         return theme.empty(title or "Uptraining", "No run yet.", height=380)
     fig = go.Figure()
-    _levels(fig, levels, n_steps)
+    add_levels(fig, levels, n_steps)
     named = [EndLabel(n_steps, level.y, f"{level.name} {level.y:.2f}", level.color) for level in levels]
     if recorded:
         # behind a run the recorded losses are dots: a line between so few would be read as their course
@@ -128,9 +130,9 @@ def plot_run(
         )
         last = validation[-1][1]
         named.append(EndLabel(validation[-1][0], last, "", color, strong=f"this run {last:.2f}"))
-    ends = _loss_axis(fig, min(values), max(values))
+    ends = loss_axis(fig, min(values), max(values))
     fig.update_xaxes(title_text="Steps of uptraining", range=[-0.01 * n_steps, n_steps], rangemode="tozero")
-    _labels(fig, named, ends, 380)
+    label_ends(fig, named, ends, 380)
     return theme.apply(fig, title=title)
 
 
@@ -156,14 +158,14 @@ def plot_study(lines: Sequence[Line], levels: Sequence[Level], title: str = "") 
         return theme.empty(title or "Loss against alpha", "No study recorded yet.")
     fig = go.Figure()
     end = max(max(line.x) for line in lines)
-    _levels(fig, levels, end)
+    add_levels(fig, levels, end)
     for line in lines:
         _banded(fig, line, "alpha, % of the original steps:", line.color)
     values = [level.y for level in levels]
     for line in lines:
         spread = list(line.spread) or [0.0] * len(line.y)
         values += [y + sign * s for y, s in zip(line.y, spread, strict=True) for sign in (-1, 1)]
-    ends = _loss_axis(fig, min(values), max(values))
+    ends = loss_axis(fig, min(values), max(values))
     # a range of its own, or the names in the margin would widen it
     fig.update_xaxes(
         title_text="Alpha: per cent of the original steps",
@@ -172,31 +174,39 @@ def plot_study(lines: Sequence[Line], levels: Sequence[Level], title: str = "") 
     )
     named = [EndLabel(1.03 * end, line.y[-1], f"{line.name} {line.y[-1]:.2f}", line.color) for line in lines]
     named += [EndLabel(1.03 * end, level.y, f"{level.name} {level.y:.2f}", level.color) for level in levels]
-    _labels(fig, named, ends, 360)
+    label_ends(fig, named, ends, 360)
     return theme.apply(fig, title=title)
 
 
-def plot_maps(stages: Sequence[tuple[str, np.ndarray]], n_kv_heads: Sequence[int], text: Sequence[str]) -> go.Figure:
+def plot_maps(
+    stages: Sequence[tuple[str, np.ndarray]],
+    n_kv_heads: Sequence[int],
+    text: Sequence[str],
+    order: Sequence[int] | None = None,
+) -> go.Figure:
     """A layer's attention maps: a row per stage, a column per query head, in the colour of the K/V head it reads.
 
     Args:
         stages: (name, √ of the weights[n_heads, length, length]).
         n_kv_heads: of each stage.
         text: one visible character per byte.
+        order: the old head at each place, where a conversion has moved heads; maps stand in this order.
     """
     if not stages:
         return theme.empty("Attention before and after", "The maps come with the run.", height=200)
     n_heads = stages[0][1].shape[0]
+    names = list(order) if order else list(range(n_heads))
     fig = make_subplots(
         rows=len(stages),
         cols=n_heads,
         horizontal_spacing=0.008,
         vertical_spacing=0.04,
-        column_titles=["head 0", *map(str, range(1, n_heads))],
+        column_titles=[f"head {names[0]}", *map(str, names[1:])],
     )
     for row, ((name, maps), n) in enumerate(zip(stages, n_kv_heads, strict=True), 1):
         for head in range(n_heads):
-            color = theme.kv_color(head * n // n_heads, n)
+            # with a K/V head for each, the head's own
+            color = theme.kv_color(names[head] if n == n_heads else head * n // n_heads, n)
             visible = np.where(np.tri(maps.shape[-1], dtype=bool), maps[head], np.nan)
             fig.add_heatmap(
                 z=visible,
@@ -206,7 +216,8 @@ def plot_maps(stages: Sequence[tuple[str, np.ndarray]], n_kv_heads: Sequence[int
                 colorscale=[[0, _rgba(color, 0.06)], [1, _rgba(color, 1)]],
                 showscale=False,
                 hoverongaps=False,
-                hovertemplate=f"{name}, head {head}: byte %{{y}} looks at %{{x}}, %{{customdata:.0f}} %<extra></extra>",
+                hovertemplate=f"{name}, head {names[head]}: "
+                "byte %{y} looks at %{x}, %{customdata:.0f} %<extra></extra>",
                 row=row,
                 col=head + 1,
             )

@@ -70,7 +70,8 @@ def _slice(
 def plot_pooling(found: Slices) -> go.Figure:
     """Left: each head's slice of the projection, as trained. Right: the slices after pooling.
 
-    A colour stands for a K/V head after conversion. Rows are the head's dimensions, columns the inputs.
+    A colour stands for a K/V head after conversion. Rows are the head's dimensions, columns the inputs. Heads stand
+    group by group; where it is known what is kept of a head's energy, it stands at the head's line.
     """
     n_heads, head_dim, hidden = found.heads.shape
     n_kv_heads = len(found.merged)
@@ -80,18 +81,32 @@ def plot_pooling(found: Slices) -> go.Figure:
     limit = float(np.quantile(np.abs(found.heads), 0.98)) or 1.0
     right = hidden + SIDE
     fig = go.Figure()
-    for head in range(n_heads):
-        kv = head // group
+    order = [head for members in found.groups for head in members] or range(n_heads)
+    for place, head in enumerate(order):
+        kv = place // group
         color = theme.kv_color(kv, n_kv_heads)
-        _slice(fig, found.heads[head], 0, head * pitch, color, limit, f"{head}")
+        _slice(fig, found.heads[head], 0, place * pitch, color, limit, f"{head}")
         middle = (kv * group + (group - 1) / 2) * pitch
         fig.add_scatter(
             x=[hidden + 1, right - 2],
-            y=[head * pitch + head_dim / 2, middle + head_dim / 2],
+            y=[place * pitch + head_dim / 2, middle + head_dim / 2],
             mode="lines",
             line={"color": color, "width": 2},
             hoverinfo="skip",
         )
+        if found.kept:
+            # on the side of the line that it turns away from
+            upper = place % group < group / 2
+            kept = found.kept[head]
+            fig.add_annotation(
+                x=hidden + 1,
+                y=place * pitch if upper else place * pitch + head_dim,
+                text="> 99 %" if 0.995 <= kept < 1 else f"{100 * kept:.0f} %",
+                showarrow=False,
+                xanchor="left",
+                yanchor="top" if upper else "bottom",
+                xshift=2,
+            )
     for kv in range(n_kv_heads):
         top = (kv * group + (group - 1) / 2) * pitch
         color = theme.kv_color(kv, n_kv_heads)

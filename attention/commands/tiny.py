@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from attention.tiny.config import DATA, MODELS
+from attention.tiny.results import ALPHAS, POOLINGS, WAYS
 
 HELP = "train and examine the small byte-level models whose heads the app shows"
 
@@ -24,10 +25,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     roles = actions.add_parser("roles", help="score each head's role on held-out text")
     roles.add_argument("--write", action="store_true", help="store the scores beside the weights")
     roles.add_argument("--dir", type=Path, default=DATA)
+    calibrate = actions.add_parser("calibrate", help="merge the MHA model's heads by what a text makes of them")
+    calibrate.add_argument("--write", action="store_true", help="store the conversions beside the weights")
+    calibrate.add_argument("--dir", type=Path, default=DATA)
     study = actions.add_parser("study", help="convert the MHA model and train on: loss against share of training")
     study.add_argument("--seeds", type=int, default=3, help="runs of each kind (default 3; 0 only measures the models)")
     study.add_argument("--first-seed", type=int, default=0, help="to add further seeds to a stored study")
     study.add_argument("--n-kv-heads", type=int, nargs="+", choices=(1, 2, 4, 8), default=(1, 2, 4, 8), metavar="K")
+    study.add_argument("--pool", nargs="+", choices=WAYS, default=POOLINGS, help="starts (default: the paper's three)")
+    study.add_argument("--alpha", type=float, nargs="+", choices=ALPHAS, default=ALPHAS, help="shares measured at")
     study.add_argument("--write", action="store_true", help="store each loss as it is measured")
 
 
@@ -37,7 +43,9 @@ def model_name(n_kv_heads: int) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"train": _train, "eval": _eval, "roles": _roles, "study": _study}[args.action](args)
+    return {"train": _train, "eval": _eval, "roles": _roles, "calibrate": _calibrate, "study": _study}[args.action](
+        args
+    )
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -85,11 +93,20 @@ def _roles(args: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(args: argparse.Namespace) -> int:
+    from attention.tiny import calibrated, study
+    from attention.tiny import uptraining as lab
+
+    stream, rows = lab.text()
+    calibrated.record(lab.source_model(), stream, rows, study.provenance(), args.dir if args.write else None)
+    return 0
+
+
 def _study(args: argparse.Namespace) -> int:
     from attention.spec import check_size
     from attention.tiny.study import study
 
     first = check_size("first-seed", args.first_seed, minimum=0)
     seeds = range(first, first + check_size("seeds", args.seeds, minimum=0, maximum=1000))
-    study(seeds, args.write, n_kv_heads=args.n_kv_heads)
+    study(seeds, args.write, n_kv_heads=args.n_kv_heads, pools=args.pool, alphas=args.alpha)
     return 0

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from attention.convert import attention_module as modules
+from attention.convert.energy import kept_by_head
 from attention.convert.grouping import best_groups, neighbours
 from attention.convert.layouts import Layout
 from attention.convert.merging import Moments, merge_heads, weigh
@@ -249,11 +250,15 @@ def _convert_layer(
     rotation = modules.rotation_of(shape.family, old, shape.n_rotated)
     moments = moments_of(heads, seen.inputs, seen.weights, settings.batch)
     groups = neighbours(shape.n_kv_heads, shape.new_n_kv_heads)
+    weighted = weigh(heads, moments, rotation)
     if settings.grouping == "best":
-        groups = best_groups(weigh(heads, moments, rotation), shape.new_n_kv_heads)
-    merged = merge_heads(heads, moments, rotation, groups, modules.is_normed(old))
+        groups = best_groups(weighted, shape.new_n_kv_heads)
+    normed = modules.is_normed(old)
+    merged = merge_heads(heads, moments, rotation, groups, normed)
     new = modules.with_fewer_heads(old, config, shape.layout, shape.new_n_kv_heads, index)
     new.load_state_dict(modules.merged_state(state, merged, shape.layout))
     inputs = seen.inputs if torch.equal(now, was) else _inputs(layer, old, now, keywords, settings.batch)
     targets = seen.outputs + (was - now) if seen.plain else seen.outputs
-    return new, fit(new, inputs, targets, seen.keywords, merged, index, settings)
+    keys, values = kept_by_head(weighted, groups).T.tolist()
+    report = fit(new, inputs, targets, seen.keywords, merged, index, settings)
+    return new, replace(report, keys_kept_by_head=None if normed else tuple(keys), values_kept_by_head=tuple(values))

@@ -60,6 +60,7 @@ class LayerReport:
         keys_kept, values_kept: shares of the energy kept by the merge; keys behind a norm have none.
         error_merged, error: of the attention's output on windows that no fit saw, as shares of its energy: merged, and
             as it stays. refined: whether the refinement was kept.
+        keys_kept_by_head, values_kept_by_head: the same shares for each old K/V head.
     """
 
     layer: int
@@ -69,6 +70,8 @@ class LayerReport:
     error_merged: float
     error: float
     refined: bool
+    keys_kept_by_head: tuple[float, ...] | None = None
+    values_kept_by_head: tuple[float, ...] | None = None
 
 
 def fit(

@@ -2,6 +2,7 @@
 
 Payload: the fields of ``uptraining.Plan``: ``n_kv_heads``, ``pool``, ``alpha``, ``seed``. Emits, as each is known:
 
+* ``{"kind": "layer", "report"}``: of a calibrated merge, what became of each layer (``convert/refine.LayerReport``),
 * ``{"kind": "loss", "step", "validation_loss"}`` at step 0 (just converted) and some twelve times on the way,
 * ``{"kind": "train", "steps": […], "losses": […]}``, the training losses since the last one,
 * ``{"kind": "reference", "name", "n_kv_heads", "validation_loss"}`` for MHA and the model trained from scratch,
@@ -21,6 +22,11 @@ from typing import Any
 
 TRAIN_EVERY_S = 0.4
 """Training losses are sent in bundles so far apart."""
+
+
+class _StoppedError(Exception):
+    """Stop was pressed while heads were merged."""
+
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -60,7 +66,23 @@ def _run(plan: Any, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, An
 
     emit({"progress": 0.0, "message": f"Converting to {plan.n_kv_heads} K/V heads"})
     source = lab.source_model()
-    model = lab.convert(source, plan.n_kv_heads, plan.pool, plan.seed)
+    n_layers = source.config.n_layers
+
+    def report(layer: Any) -> None:
+        emit({"kind": "layer", "report": asdict(layer)})
+        emit(
+            {
+                "progress": 0.0,
+                "message": f"Merging by what the text makes of them: layer {layer.layer + 1} of {n_layers}",
+            }
+        )
+        if should_stop():
+            raise _StoppedError
+
+    try:
+        model = lab.convert(source, plan.n_kv_heads, plan.pool, plan.seed, report)
+    except _StoppedError:
+        return {"steps": 0, "plan": asdict(plan)}
     stream, rows = lab.text()
     emit({"kind": "loss", "step": 0, "validation_loss": mean_loss(model, rows, batch=8)})
     for name, one in (("mha", source), ("scratch", lab.from_scratch(plan.n_kv_heads))):

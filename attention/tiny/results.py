@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -20,8 +20,12 @@ from attention.tiny.numpy_forward import TinyWeights, maps
 
 KV_HEADS = (1, 2, 4, 8)
 """K/V heads the tiny MHA model can be converted to; 8 leaves it as it is."""
-POOLINGS = ("mean", "first", "random")
+Pooling = Literal["mean", "first", "random"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 """Those of ``pooling.POOLS``, best first in the paper."""
+CALIBRATED = "calibrated"
+WAYS: tuple[str, ...] = (CALIBRATED, *POOLINGS)
+"""All ways to merge heads here; the first is guided by a text (``convert/calibration.py``)."""
 ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1)
 """Shares of the original steps at which the study measures."""
 MAX_ALPHA = 0.1
@@ -73,8 +77,8 @@ class Study:
 
     @cached_property
     def furthest(self) -> float:
-        """Largest alpha up to which every series was measured."""
-        ends = [max(p.alpha for p in points) for points in self.series.values()]
+        """Largest alpha up to which every series of the paper's poolings was measured."""
+        ends = [max(p.alpha for p in points) for (_, pool), points in self.series.items() if pool in POOLINGS]
         return min(ends, default=0.0)
 
     @cached_property
@@ -127,7 +131,14 @@ def at_conversion(study: Study) -> str:
         verdict = (
             f"so GQA with {_and([heads(k) for k in usable])} can be used as converted, MQA cannot, as in the paper"
         )
-    return f"Conversion by the mean lifts the loss from MHA's {study.mha:.2f} nats per byte to {listed}: {verdict}."
+    text = f"Conversion by the mean lifts the loss from MHA's {study.mha:.2f} nats per byte to {listed}: {verdict}."
+    calibrated = {k: point for k in shared if (point := study.at(k, CALIBRATED, 0.0))}
+    if calibrated:
+        listed = _and([f"{point.mean:.2f} with {heads(k)}" for k, point in calibrated.items()])
+        enough = [heads(k) for k, point in calibrated.items() if point.mean <= study.mha * (1 + USABLE)]
+        end = f"{_and(enough)} can be used as converted" if enough else "less, but still too much to use as converted"
+        text += f" The calibrated merge lifts it to {listed}: {end}."
+    return text
 
 
 def pooling_order(study: Study) -> str:
@@ -198,6 +209,7 @@ class Run:
     validation: list[tuple[int, float]] = field(default_factory=list)
     references: dict[str, float] = field(default_factory=dict)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+    layers: list[dict[str, Any]] = field(default_factory=list)
 
 
 def run_of(results: Sequence[Mapping[str, Any]]) -> Run:
@@ -211,6 +223,8 @@ def run_of(results: Sequence[Mapping[str, Any]]) -> Run:
                 run.train.extend(zip(steps, losses, strict=True))
             case {"kind": "reference", "name": name, "validation_loss": value}:
                 run.references[name] = value
+            case {"kind": "layer", "report": report}:
+                run.layers.append(report)
             case {"kind": "maps", "when": when, "data": data}:
                 run.maps[when] = unpack_maps(data)
     return run
@@ -245,11 +259,15 @@ class Slices(NamedTuple):
 
     Attributes:
         heads: float32[n_heads, head_dim, hidden] as trained.
-        merged: float32[n_kv_heads, head_dim, hidden], each made from its group of neighbours.
+        merged: float32[n_kv_heads, head_dim, hidden], each made from its group.
+        groups: the heads of each group where they are not neighbours.
+        kept: share of each head's energy that is kept, where it is known.
     """
 
     heads: np.ndarray
     merged: np.ndarray
+    groups: tuple[tuple[int, ...], ...] = ()
+    kept: tuple[float, ...] = ()
 
 
 def slices(weights: TinyWeights, layer: int, matrix: str, n_kv_heads: int, pool: str) -> Slices:

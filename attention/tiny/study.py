@@ -20,22 +20,31 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from attention.convert.pooling import POOLS, Pool
 from attention.tiny import uptraining as lab
 from attention.tiny.config import DATA, MODELS
 from attention.tiny.corpus import load_corpus
-from attention.tiny.results import ALPHAS, KV_HEADS, STUDY_FILE
+from attention.tiny.model import TinyLM
+from attention.tiny.results import ALPHAS, CALIBRATED, KV_HEADS, POOLINGS, STUDY_FILE
 from attention.tiny.train import load, mean_loss
 
 Cell = dict[str, Any]
 KEY = ("n_kv_heads", "pool", "seed", "alpha")
 
 
-def variants(n_kv_heads: Sequence[int] = KV_HEADS) -> list[tuple[int, Pool]]:
+def variants(n_kv_heads: Sequence[int] = KV_HEADS, pools: Sequence[lab.Way] = POOLINGS) -> list[tuple[int, lab.Way]]:
     """What is compared. With K = n_heads every pooling is the identity, so one run stands for the three: MHA
     trained on just as long, the control."""
     full = max(KV_HEADS)
-    return [(k, pool) for k in n_kv_heads for pool in POOLS if k != full or pool == "mean"]
+    return [(k, pool) for k in n_kv_heads for pool in pools if k != full or pool == "mean"]
+
+
+def _started(source: TinyLM, n_kv_heads: int, pool: lab.Way, seed: int) -> TinyLM:
+    """The converted model; a calibrated one is the shipped one, so that no study waits for its fit."""
+    if pool != CALIBRATED:
+        return lab.convert(source, n_kv_heads, pool, seed)
+    from attention.tiny import calibrated
+
+    return calibrated.shipped(source, n_kv_heads)
 
 
 def provenance() -> dict[str, Any]:
@@ -67,6 +76,7 @@ def run(
     *,
     alphas: Sequence[float] = ALPHAS,
     n_kv_heads: Sequence[int] = KV_HEADS,
+    pools: Sequence[lab.Way] = POOLINGS,
     threads: int = 1,
 ) -> None:
     """Do the study; `record` is given each loss as it is measured.
@@ -78,9 +88,9 @@ def run(
     stream, rows = lab.text()
     source = lab.source_model()
     runs = {
-        (k, pool, seed): lab.Uptraining(lab.convert(source, k, pool, seed), stream, seed)
+        (k, pool, seed): lab.Uptraining(_started(source, k, pool, seed), stream, seed)
         for seed in seeds
-        for k, pool in variants(n_kv_heads)
+        for k, pool in variants(n_kv_heads, pools)
     }
     for alpha in sorted(alphas):
         for (k, pool, seed), uptraining in runs.items():

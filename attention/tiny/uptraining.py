@@ -9,9 +9,12 @@ from the same text), at a constant learning rate: see :data:`RATE_SHARE`.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -22,7 +25,6 @@ from attention.convert.pooling import (
     Pool,
     Role,
     check_kv_heads,
-    check_pool,
     pool_projections,
 )
 from attention.spec import check_size
@@ -31,8 +33,12 @@ from attention.tiny.config import DATA
 from attention.tiny.corpus import Corpus, load_corpus
 from attention.tiny.model import TinyLM, loss
 from attention.tiny.numpy_forward import TinyWeights, maps
-from attention.tiny.results import KV_HEADS, MAX_ALPHA, SAMPLE
+from attention.tiny.results import KV_HEADS, MAX_ALPHA, SAMPLE, WAYS
 
+if TYPE_CHECKING:
+    from attention.convert.refine import LayerReport
+
+Way = Pool | Literal["calibrated"]
 SOURCE = "mha"
 RATE_SHARE = 1.0
 """Learning rate of uptraining as a share of the original peak, constant from the first step to the last, so that the
@@ -47,19 +53,19 @@ class Plan:
     """What to do with the MHA model.
 
     Attributes:
-        n_kv_heads: K/V heads to convert to; pool: how each group's heads become one.
+        n_kv_heads: K/V heads to convert to; pool: how each group's heads become one, one of ``results.WAYS``.
         alpha: share of the original steps to train on for, 0 to 0.1.
         seed: of the order of the windows, and of random heads.
     """
 
     n_kv_heads: int
-    pool: Pool = "mean"
+    pool: Way = "mean"
     alpha: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_kv_heads(max(KV_HEADS), max(KV_HEADS), self.n_kv_heads)
-        check_pool(self.pool)
+        check_way(self.pool)
         check_size("seed", self.seed, minimum=0)
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float) or not 0 <= self.alpha <= MAX_ALPHA:
             raise ValueError(f"alpha must be a share from 0 to {MAX_ALPHA}, got {self.alpha!r}")
@@ -90,17 +96,37 @@ def shared_roles(model: TinyLM) -> dict[str, Role]:
     return {name: "weight" for name in model.state_dict() if name.endswith(("k_proj.weight", "v_proj.weight"))}
 
 
-def convert(model: TinyLM, n_kv_heads: int, pool: Pool, seed: int = 0) -> TinyLM:
+def check_way(pool: str) -> str:
+    """`pool` if it is one of ``results.WAYS``.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if pool not in WAYS:
+        raise ValueError(f"pool must be one of {', '.join(WAYS)}, got {pool!r}")
+    return pool
+
+
+def convert(
+    model: TinyLM, n_kv_heads: int, pool: Way, seed: int = 0, report: Callable[[LayerReport], None] = lambda layer: None
+) -> TinyLM:
     """`model` with its K/V heads merged into `n_kv_heads`; the original is not touched.
 
-    A random head starts as ``model.initialised`` starts one.
+    A random head starts as ``model.initialised`` starts one. The calibrated merge reads the training text, takes some
+    twenty seconds of a core, and tells `report` of each layer.
 
     Raises:
         ValueError: the heads do not divide, or no such pooling.
     """
     config = model.config
-    check_pool(pool)
+    check_way(pool)
     check_kv_heads(config.n_heads, config.n_kv_heads, n_kv_heads)
+    if pool == "calibrated":
+        if n_kv_heads == config.n_kv_heads:
+            return deepcopy(model)
+        from attention.tiny import calibrated  # transformers' code: not before it is asked for
+
+        return calibrated.convert(model, n_kv_heads, text()[0], report)
     std = config.hidden_size**-0.5 * 0.5
     state = pool_projections(model.state_dict(), shared_roles(model), config.n_kv_heads, n_kv_heads, pool, seed, std)
     converted = TinyLM(replace(config, n_kv_heads=n_kv_heads))

@@ -20,8 +20,8 @@ from attention.convert.refine import Settings
 from attention.convert.run import convert
 from attention.convert.streamed import Calibration
 from attention.tiny import uptraining as lab
+from attention.tiny.calibrated import as_llama
 from attention.tiny.train import sample_rows
-from bench.calibrated import as_llama
 from tests.convert.test_run import load, tensors_of
 from tests.convert_models import FAMILIES, N_HEADS, VOCAB, make_model, save
 

@@ -113,6 +113,17 @@ def test_other_findings_are_told_as_they_are() -> None:
     assert near.endswith("holds for none.")
 
 
+def test_a_calibrated_start_is_told_beside_the_mean() -> None:
+    study = series({**PAPER, (4, "calibrated"): (1.09, 1.08), (2, "calibrated"): (1.3, 1.2)})
+    text = results.at_conversion(study)
+    assert text.endswith(
+        "merge lifts it to 1.09 with 4 K/V heads and 1.30 with 2 K/V heads: 4 K/V heads can be used as converted."
+    )
+    assert "too much to use as converted" in results.at_conversion(series({**PAPER, (4, "calibrated"): (1.3, 1.2)}))
+    # it is measured less far; the paper's three say how far all were
+    assert replace(study, series={**study.series, (1, "calibrated"): (Point(0.0, 3, 2.0, 0.0),)}).furthest == 0.05
+
+
 def test_the_shipped_study_is_whole() -> None:
     document = json.loads(results.STUDY_FILE.read_text())
     assert document["points"] == tiny_study.summarise(document["cells"])
@@ -123,13 +134,16 @@ def test_the_shipped_study_is_whole() -> None:
     assert document["about"]["eval_windows"] == uptraining.EVAL_WINDOWS
     study = results.read_study()
     assert study is not None
-    assert {(k, pool) for k, pool in tiny_study.variants()} == set(study.series)
+    kinds = {*tiny_study.variants(), *tiny_study.variants((1, 2, 4), ("calibrated",))}
+    assert kinds == set(study.series)
     for text in (results.at_conversion(study), results.pooling_order(study), results.recovery(study)):
         assert "nan" not in text
         assert text.endswith(".")
     # a converted model starts above MHA and comes closer
     for (k, pool), points in study.series.items():
-        if k < 8:
+        if pool == "calibrated":
+            assert points[0].mean < study.points(k, "mean")[0].mean / 2
+        elif k < 8:
             assert points[0].mean > 1.5 * study.mha, (k, pool)
             assert points[-1].mean < points[0].mean, (k, pool)
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from attention import sharing
-from attention.tiny import results
+from attention.tiny import merged, results
 from attention.tiny.config import MODELS
 from attention.tiny.results import Run, Study
 from attention.tiny.text import glyphs
@@ -23,7 +23,7 @@ KEY = "lab"
 PERCENTS = (1, 2, 5, 10)
 PARAMS = (
     params.choice("lab_kv", list(results.KV_HEADS), 2),
-    params.choice("lab_pool", list(results.POOLINGS), "mean"),
+    params.choice("lab_pool", list(results.WAYS), "mean"),
     params.choice("lab_alpha", list(PERCENTS), 5),
     params.choice("lab_layer", [1, 2, 3, 4], 1),
     params.choice("lab_matrix", ["k", "v"], "k"),
@@ -49,7 +49,13 @@ class Chosen(NamedTuple):
     def name(self) -> str:
         if self.n_kv_heads == MHA_HEADS:
             return "MHA trained on, nothing merged"
-        return f"{_shared(self.n_kv_heads)} by {self.pool} pooling"
+        how = "calibrated merge" if self.pool == results.CALIBRATED else f"{self.pool} pooling"
+        return f"{_shared(self.n_kv_heads)} by {how}"
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether heads are merged by what a text makes of them; with all kept there is nothing to merge."""
+        return self.pool == results.CALIBRATED and self.n_kv_heads != MHA_HEADS
 
 
 def _shared(n_kv_heads: int) -> str:
@@ -77,6 +83,8 @@ def study() -> Study | None:
 
 @st.cache_data(show_spinner=False, max_entries=12)
 def _first_maps(n_kv_heads: int, pool: str) -> dict[str, Any]:
+    if pool == results.CALIBRATED and n_kv_heads != MHA_HEADS:
+        return merged.first_maps(heads_learn.weights("mha"), n_kv_heads)
     return results.first_maps(heads_learn.weights("mha"), n_kv_heads, pool)
 
 
@@ -117,7 +125,11 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
         end_name = f"After alpha = {plan.percent} %, recorded"
         if found:
             points = {p.alpha: p.mean for p in found.points(plan.n_kv_heads, plan.pool)}
-            start, end, mha = points.get(0.0), points.get(plan.percent / 100), found.mha
+            start, mha = points.get(0.0), found.mha
+            # calibrated starts are not measured as far: the furthest that is, under its own name
+            at = max((alpha for alpha in points if 0 < alpha <= plan.percent / 100), default=None)
+            if at is not None:
+                end, end_name = points[at], f"After alpha = {100 * at:g} %, recorded"
     own, full = (results.cache_bytes_per_token(k) for k in (plan.n_kv_heads, MHA_HEADS))
     unit = "Held-out loss in nats per byte; below it, the distance to the MHA model it was made from."
     with frame.numbers():
@@ -166,17 +178,33 @@ def _maps(plan: Chosen, run: Run, layer: int) -> None:
     found = run.maps if "converted" in run.maps else _first_maps(plan.n_kv_heads, plan.pool)
     present = [when for when in STAGES if when in found]
     text = glyphs(results.SAMPLE)
-    lesson.show("lab_maps", layer=layer + 1, text="".join(text).replace("`", ""))
+    order = _order(plan, run, layer)
+    maps = {when: found[when][layer] for when in present}
+    if order:
+        maps["original"] = maps["original"][list(order)]
+    moved = " Heads stand in their new order, group by group." if order else ""
+    lesson.show("lab_maps", layer=layer + 1, text="".join(text).replace("`", ""), moved=moved)
     frame.chart(
         lab.plot_maps(
-            [(STAGES[when], found[when][layer]) for when in present],
+            [(STAGES[when], maps[when]) for when in present],
             [MHA_HEADS if when == "original" else plan.n_kv_heads for when in present],
             text,
+            order,
         ),
         key="lab_maps",
         filename=f"attention-before-after-layer-{layer + 1}",
         alt=f"Attention maps of layer {layer + 1}'s heads: {', '.join(STAGES[when] for when in present)}.",
     )
+
+
+def _order(plan: Chosen, run: Run, layer: int) -> tuple[int, ...] | None:
+    """The old head at each place of a calibrated conversion: of the run in hand, else of the recorded one."""
+    if not plan.is_calibrated:
+        return None
+    if "converted" in run.maps and run.layers:
+        return merged.layer_of(run.layers[layer]).order
+    found = merged.layers(plan.n_kv_heads)
+    return found[layer].order if found else None
 
 
 def recorded(plan: Chosen) -> None:
@@ -191,15 +219,22 @@ def recorded(plan: Chosen) -> None:
         conversion=results.at_conversion(found),
         order=results.pooling_order(found),
         recovery=results.recovery(found),
+        calibrated=merged.from_there(found),
     )
     kept = plan.n_kv_heads if plan.n_kv_heads != MHA_HEADS else 1
     left, right = st.columns(2, gap="large")
-    poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in results.POOLINGS]
+    poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in results.WAYS]
     heads = [_line(found, k, plan.pool, _trained(k), lab.KV_LINE[k]) for k in results.KV_HEADS]
     scratch = _levels(plan._replace(n_kv_heads=kept), found.mha, found.scratch(kept))
     for column, key, lines, levels, title in (
-        (left, "lab_by_pool", poolings, scratch, f"{_shared(kept)}: three ways to pool"),
-        (right, "lab_by_heads", heads, _levels(plan, found.mha, None), f"{plan.pool} pooling: K/V heads"),
+        (left, "lab_by_pool", poolings, scratch, f"{_shared(kept)}: {len([p for p in poolings if p.x])} ways to merge"),
+        (
+            right,
+            "lab_by_heads",
+            heads,
+            _levels(plan, found.mha, None),
+            f"{'calibrated merge' if plan.is_calibrated else f'{plan.pool} pooling'}: K/V heads",
+        ),
     ):
         ends = "; ".join(f"{line.name} {line.y[-1]:.2f}" for line in lines if line.y)
         with column:
@@ -227,10 +262,23 @@ def _line(found: Study, n_kv_heads: int, pool: str, name: str, color: str) -> Li
 
 def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
     """The projection's head slices, as trained and pooled."""
-    found = results.slices(heads_learn.weights("mha"), layer, matrix, plan.n_kv_heads, plan.pool)
-    finding = results.likeness_finding(found)
+    source = heads_learn.weights("mha")
+    if plan.is_calibrated:
+        found = merged.slices(source, layer, matrix, plan.n_kv_heads)
+        finding = merged.finding(merged.layers(plan.n_kv_heads)[layer], matrix)
+        at_lines = " The percentage at a line is what the merge keeps of that head's energy, before the fit."
+    else:
+        found = results.slices(source, layer, matrix, plan.n_kv_heads, plan.pool)
+        finding, at_lines = results.likeness_finding(found), ""
     draws = " Random heads are drawn anew in every run; one draw is shown." if plan.pool == "random" else ""
-    lesson.show("lab_pooling", finding=finding + draws, n_heads=MODELS["mha"], after=results.heads(plan.n_kv_heads))
+    lesson.show(
+        "lab_pooling",
+        finding=finding + draws,
+        n_heads=MODELS["mha"],
+        after=results.heads(plan.n_kv_heads),
+        which="those" if plan.is_calibrated else "neighbours",
+        at_lines=at_lines,
+    )
     frame.chart(
         lab_pooling.plot_pooling(found),
         key="lab_pooling",
