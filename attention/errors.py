@@ -7,7 +7,9 @@
     ├── ContradictionError    a configuration states one field twice, with different values
     └── NotFiniteError        a document holds NaN or an infinity
     Exception
-    └── TooSlowError          an upload did not arrive in time
+    ├── TooSlowError          an upload did not arrive in time
+    ├── EnoughError           a forward pass has come as far as it is needed
+    └── StoppedError          a run was stopped in the middle of what cannot be asked whether it should stop
 
 What a user can mend and nobody needs to tell apart is a plain ValueError: it names the field, the value and what would
 be accepted. They are told apart by class, never by a name or by words of a message.
@@ -38,6 +40,14 @@ class NotFiniteError(ValueError):
 
 class TooSlowError(Exception):
     """An upload that did not arrive in time."""
+
+
+class EnoughError(Exception):
+    """A model's forward pass has come as far as it is needed: what follows is not run."""
+
+
+class StoppedError(Exception):
+    """A run was stopped inside a call that is never asked whether it should stop."""
 
 
 def shown(value: object, most: int = 80) -> str:

@@ -24,6 +24,7 @@ from attention.convert.grouping import best_groups, neighbours
 from attention.convert.layouts import Layout
 from attention.convert.merging import Moments, merge_heads, weigh
 from attention.convert.refine import LayerReport, Settings, fit
+from attention.errors import EnoughError
 
 MAX_QUERIES = 64
 """Positions of a window whose attention counts in the moments of values."""
@@ -169,9 +170,6 @@ def _observe(
 def _inputs(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int) -> Tensor:
     """What the layer gives to its attention."""
     inputs: list[Tensor] = []
-
-    class EnoughError(Exception):
-        pass
 
     def note(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         inputs.append(args[0] if args else kwargs["hidden_states"])

@@ -20,12 +20,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
+from attention.errors import StoppedError
+
 TRAIN_EVERY_S = 0.4
 """Training losses are sent in bundles so far apart."""
-
-
-class _StoppedError(Exception):
-    """Stop was pressed while heads were merged."""
 
 
 Emit = Callable[[dict[str, Any]], None]
@@ -77,11 +75,11 @@ def _run(plan: Any, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, An
             }
         )
         if should_stop():
-            raise _StoppedError
+            raise StoppedError
 
     try:
         model = lab.convert(source, plan.n_kv_heads, plan.pool, plan.seed, report)
-    except _StoppedError:
+    except StoppedError:
         return {"steps": 0, "plan": asdict(plan)}
     stream, rows = lab.text()
     emit({"kind": "loss", "step": 0, "validation_loss": mean_loss(model, rows, batch=8)})

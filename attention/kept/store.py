@@ -168,13 +168,15 @@ class Store:
         with self._lock:
             if self._engine is None:
                 url = self._settings.database_url
-                engine = _postgresql(url) if url else _sqlite(self._settings.data_path)
-                try:
-                    _create_tables(engine)
-                except BaseException:
-                    engine.dispose()
-                    raise
-                self._engine = engine
+                if url:
+                    self._engine = _with_tables(_postgresql(url))
+                else:
+                    folder = self._settings.data_path
+                    folder.mkdir(parents=True, exist_ok=True)
+                    # who looks for the tables and then makes them is locked out at once, without a wait, where another
+                    # did so meanwhile; and the change to a write-ahead log waits for nobody either: they take turns
+                    with filelock.FileLock(folder / "runs.lock", timeout=SQLITE_WAITS_S):
+                        self._engine = _with_tables(_sqlite(folder / "runs.sqlite3"))
             return self._engine
 
 
@@ -183,20 +185,19 @@ def _token() -> str:
     return secrets.token_hex(8)
 
 
-def _create_tables(engine: sa.Engine) -> None:
+def _with_tables(engine: sa.Engine) -> sa.Engine:
     try:
         _metadata.create_all(engine)
     except SQLAlchemyError:
         # another process may have been first, between the look and the making
         if not sa.inspect(engine).has_table(_runs.name):
+            engine.dispose()
             raise
+    return engine
 
 
-def _sqlite(folder: Path) -> sa.Engine:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "runs.sqlite3"
-    # the change to a write-ahead log waits for nobody: two processes that start together must take turns
-    with filelock.FileLock(folder / "runs.lock", timeout=5), contextlib.closing(sqlite3.connect(file)) as connection:
+def _sqlite(file: Path) -> sa.Engine:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": SQLITE_WAITS_S})
 

@@ -36,7 +36,7 @@ def test_the_recorded_study_is_shown_before_any_run(page: Page, server: Server) 
     visit(page, f"{server.url}/lab?lab_kv=1")
     expect(curve(page)).to_contain_text("MQA by mean pooling, recorded")
     assert curve(page).locator(".scatterlayer .point").count() >= 2
-    expect(page.get_by_text("Recorded, not live:")).to_be_visible()
+    expect(page.get_by_text("Recorded, not live:").first).to_be_visible()
     assert page.locator(".st-key-lab_pooling .heatmaplayer .hm").count() == 9
     assert_sound(page)
 
