@@ -16,7 +16,7 @@ _FULL, _EMPTY = "rgba(14, 116, 144, 0.75)", "rgba(14, 116, 144, 0.12)"
 _WARN = "#D55E00"
 
 
-def plot_fit_map(numbers: FitMap, *, height: int = 400) -> go.Figure:
+def plot_fit_map(numbers: FitMap, *, height: int = 352) -> go.Figure:
     """Share of the usable memory in every cell that fits; the line is the largest batch at each context.
 
     Both axes run in powers of two, so cells are equal squares of a doubling each.
