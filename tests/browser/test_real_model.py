@@ -39,7 +39,11 @@ def test_three_columns_write_are_stopped_and_their_link_shows_them_again(
         stop.click()
     expect(page).to_have_url(re.compile("real_kept=[0-9a-f]{16}"), timeout=60_000)
     own = [texts.nth(i).inner_text() for i in range(3)]
-    assert own[0] == own[1] != own[2]
+    # the columns take turns token by token: stopped, one may be a word ahead
+    shorter, longer = sorted(own[:2], key=len)
+    assert longer.startswith(shorter)
+    assert "Paris" in shorter
+    assert "Paris" not in own[2]
     assert_sound(ready(page))
     other = visit(new_page(), page.url)
     again = other.get_by_role("region", name=re.compile("What .* writes"))
