@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # servers, workers and commands that tests start shall not compile the program anew each time
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# processes that share two cores: threads that wait in a loop for one another would keep the others' from running
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # a test that only draws a page shall not start a worker process
 os.environ.setdefault("HEADSHARE_WARM_WORKER", "0")
 # runs of one test process do not wait for those of another; what is measured is not compared with anything

@@ -18,6 +18,7 @@ from attention.llm.written import Written
 from attention.memory.footprint import cache_of
 from attention.memory.load import Load
 from tests.llm.real import needed
+from tests.long import long
 
 PROMPT = "What is the capital of France? Answer in one sentence."
 
@@ -78,6 +79,7 @@ def test_what_a_run_will_need_is_known_before_it() -> None:
     assert large - small == per_token * (16 * (5001 + n_prompt) - (1 + n_prompt))
 
 
+@long("greedy runs of the same model")
 @needed
 def test_the_same_seed_draws_the_same_words() -> None:
     first, again, other = (
@@ -87,6 +89,7 @@ def test_the_same_seed_draws_the_same_words() -> None:
     assert first != other
 
 
+@long("small models read a prompt in pieces")
 @needed
 def test_a_context_filled_beforehand_is_one_that_was_read() -> None:
     """Copied into the multi-head cache, it gives the words that reading it with nine K/V heads gives."""

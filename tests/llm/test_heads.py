@@ -12,6 +12,7 @@ from attention.llm import heads, loaded
 from attention.llm import model as llm
 from tests.llm import checkpoints
 from tests.llm.real import needed
+from tests.long import long
 
 
 def test_attention_is_that_of_transformers(tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_a_made_up_induction_head_is_found_and_its_chance_is_beside_it() -> None
     assert scores["previous"]["n_queries"] == scores["first"]["n_queries"] == 10
 
 
+@long("the recorded roles are those of the real model")
 @needed
 def test_the_real_model_has_an_induction_head_on_a_repeated_phrase() -> None:
     found = heads.of_text(loaded.get(), " violet engines hum beneath marble arches" * 3)

@@ -14,6 +14,7 @@ from attention.kernels.kinds.case import CACHE_FORMATS, KINDS, KindCase, KindRes
 from attention.timing import kind_runs
 from bench import gpu
 from bench import kinds as bench
+from tests.long import long
 
 RESULTS = [
     KindResult(
@@ -153,6 +154,7 @@ def test_a_broken_device_begins_again_after_the_set_that_broke_it(
     assert "== kinds: 0 s FAILED" in capsys.readouterr().out
 
 
+@long("a set is written when it is measured")
 def test_sets_after_the_first_keep_what_was_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     small = [
         bench.Set(name, [KindCase("full", "", 2, 1, 8, 8, 31, dtype="float32")], ("plain",)) for name in ("a", "b", "c")
