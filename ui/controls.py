@@ -274,7 +274,7 @@ def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *
 
 def _mirror(widget: str, value: Any) -> None:
     # assigned only when it differs: an assigned widget is redrawn by the browser, under the user's finger
-    if state.moved() or st.session_state.get(widget) != value:
+    if state.moved() or state.unheard() or st.session_state.get(widget) != value:
         st.session_state[widget] = value
 
 

@@ -34,6 +34,7 @@ def _store() -> dict[str, Any]:
             "params": {},  # of each page that was visited
             "set": {},  # what the program has set since
             "told": 0.0,  # when a run ended that had set something
+            "unheard": False,  # whether this run was asked for before the browser heard of that
         }
     return st.session_state[_STORE]
 
@@ -74,7 +75,8 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     for key, value in unfinished.items():
         said = st.session_state.get(key, value)
         st.session_state[key] = value if key in store["seen"] and said == store["seen"][key] else said
-    if not moved and now - store["told"] < _UNHEARD_S:
+    store["unheard"] = not moved and now - store["told"] < _UNHEARD_S
+    if store["unheard"]:
         for key in store["seen"].keys() & set(st.session_state):
             st.session_state[key] = st.session_state[key]
     touched = not moved and any(
@@ -112,6 +114,11 @@ def moved() -> bool:
     """Whether no run of this page has come to its end: widgets of the same key on another page are other widgets."""
     store = _store()
     return bool(store["page"] != store["drawn"])
+
+
+def unheard() -> bool:
+    """Whether the browser asked for this run before it heard what the last one had set: it is told again."""
+    return bool(_store()["unheard"])
 
 
 def _fresh(value: Any) -> Any:

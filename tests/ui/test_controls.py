@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,17 @@ def test_the_configuration_goes_with_the_visitor() -> None:
     at.switch_page("pages/about.py").run()
     at.switch_page("pages/kv_cache.py").run()
     assert shown(at) == "36.0 KiB"
+
+
+def test_what_the_browser_may_not_have_heard_is_told_again() -> None:
+    """A request that was sent before the last run's end was heard: what that run had set is set once more, also in the
+    controls that mirror a key of the address."""
+    at = open_page("pages/kv_cache.py", context="32768", batch="7")
+    at.run()
+    store = at.session_state["_headshare"]
+    for ago, again in ((10.0, False), (0.0, True)):
+        store["told"] = time.monotonic() - ago
+        at.run()
+        assert at.select_slider(key="context_pick").proto.set_value is again
+        assert at.number_input(key="batch").proto.set_value is again
+        assert at.select_slider(key="context_pick").value == 32768
