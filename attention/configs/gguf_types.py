@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attention.configs.families.ordinary import FULL
+from attention.errors import shown
 
 SHARED = "attention.shared_kv_layers"
 TYPES = {
@@ -132,10 +133,10 @@ heads as query heads."""
 def check(arch: str) -> None:
     """Raises ValueError for an architecture that is not read, with the reason."""
     if arch in REFUSED:
-        raise ValueError(f"general.architecture {arch!r} is refused: {REFUSED[arch]}")
+        raise ValueError(f"general.architecture {shown(arch)} is refused: {REFUSED[arch]}")
     if not any(arch in known for known in (TYPES, BY_LAYER, LATENT, CONVOLVED, DELTA)):
         raise ValueError(
-            f"general.architecture {arch!r:.100} is not known: how it caches is not described here, "
+            f"general.architecture {shown(arch)} is not known: how it caches is not described here, "
             "and a guess could be wrong"
         )
 
@@ -177,7 +178,7 @@ def gemma4(heads: int, kv: list[int], head_dims: tuple[int, int], kinds: list[st
         kind in FULL: {n for n, k in zip(kv, kinds, strict=True) if (k in FULL) == (kind in FULL)} for kind in kinds
     }
     if any(len(counts) > 1 for counts in by_kind.values()):
-        raise ValueError(f"gemma4.attention.head_count_kv must be one number for layers of one kind, got {kv!r:.80}")
+        raise ValueError(f"gemma4.attention.head_count_kv must be one number for layers of one kind, got {shown(kv)}")
     full, sliding = (min(by_kind.get(is_full) or by_kind[not is_full]) for is_full in (True, False))
     return {
         **{"model_type": "gemma4_text", "num_attention_heads": heads, "num_key_value_heads": sliding},

@@ -173,7 +173,7 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, mode
             out[name] = whole(label, value, 0)
         elif name in FLAGS:
             if not isinstance(value, bool):
-                raise ValueError(f"{label} must be true or false, got {value!r}")
+                raise ValueError(f"{label} must be true or false, got {shown(value)}")
             out[name] = value
         elif name in TEXTS:
             if not isinstance(value, str) or len(value) > 2 * MAX_LAYERS:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from attention.configs import gguf, params_file, registry
 from attention.configs.hf_classes import flat_type, nested_model_type, renamed_type
 from attention.configs.refused import REFUSED
+from attention.errors import shown
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "llm_cfg")
 """Where composite models keep the decoder's configuration, in order of precedence."""
@@ -54,5 +55,5 @@ def _model_type(part: Mapping[str, object], label: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or len(value) > 100:
-        raise ValueError(f"{label} must be a short text, got {str(value)[:80]!r}")
+        raise ValueError(f"{label} must be a short text, got {shown(value)}")
     return value

@@ -24,6 +24,7 @@ from attention.configs.fields import Reader
 from attention.configs.hf_classes import class_defaults
 from attention.configs.names import CONTEXT, HEADS, LAYERS, MAX_LAYERS, WIDTH, check_fields
 from attention.configs.parts import decoder_part
+from attention.errors import shown
 from attention.files import ordinary
 from attention.parameters import Parameters
 from attention.spec import ModelSpec, check_size
@@ -114,7 +115,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in pairs:
         if key in out:
-            raise ValueError(f"the key {key!r} occurs twice")
+            raise ValueError(f"the key {shown(key)} occurs twice")
         out[key] = value
     return out
 
@@ -130,7 +131,7 @@ def _check_shape(config: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    raise ValueError(f"keys of a configuration must be text, got {key!r}")
+                    raise ValueError(f"keys of a configuration must be text, got {shown(key)}")
             children = list(value.values())
         elif isinstance(value, list | tuple):
             children = list(value)
@@ -248,7 +249,7 @@ def _dtype(part: Mapping[str, Any], prefix: str) -> str | None:
         if value is None or value == "auto":  # the weights' own, which the file does not state
             continue
         if not isinstance(value, str) or value.removeprefix("torch.") not in DTYPES:
-            raise ValueError(f"{prefix}{name} must be one of {', '.join(DTYPES)}, got {str(value)[:80]!r}")
+            raise ValueError(f"{prefix}{name} must be one of {', '.join(DTYPES)}, got {shown(value)}")
         return DTYPES[value.removeprefix("torch.")]
     return None
 

@@ -20,6 +20,7 @@ from attention.configs.families import (
 )
 from attention.configs.hf_classes import composite_default, known_types, text_generators
 from attention.configs.refused import REFUSED
+from attention.errors import shown
 
 ADAPTERS: dict[str, Adapter] = {
     **ordinary.ADAPTERS,
@@ -44,14 +45,14 @@ def find(model_type: str) -> Adapter:
     if adapter is not None:
         return adapter
     if model_type in REFUSED:
-        raise ValueError(f"model_type {model_type!r} is refused: {REFUSED[model_type]}")
+        raise ValueError(f"model_type {shown(model_type)} is refused: {REFUSED[model_type]}")
     known = known_types()
     if model_type in known and composite_default(model_type, "text_config") is not None:
         raise ValueError(f"text_config is missing: the decoder of a {model_type} model is described there")
     if model_type in known and model_type not in text_generators():
         raise ValueError(
-            f"model_type {model_type!r} is refused: transformers has no model of this type that writes text"
+            f"model_type {shown(model_type)} is refused: transformers has no model of this type that writes text"
         )
     raise ValueError(
-        f"model_type {model_type!r} is not known: how it caches is not described here, and a guess could be wrong"
+        f"model_type {shown(model_type)} is not known: how it caches is not described here, and a guess could be wrong"
     )

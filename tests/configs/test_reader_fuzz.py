@@ -180,3 +180,17 @@ def test_fields_that_cannot_matter_do_not(name: str) -> None:
     }
     base = BASES[name]
     assert spec_from_config({**base, **junk}).layers == spec_from_config(base).layers
+
+
+@pytest.mark.parametrize("name", ["use_sliding_window", "layer_types", "hidden_size", "rope_scaling", "torch_dtype"])
+@pytest.mark.parametrize("value", [[0] * 5000, "x" * 50_000, {"k" * 9000: 1}], ids=["list", "text", "object"])
+def test_a_message_quotes_no_more_than_a_line_of_a_value(name: str, value: Any) -> None:
+    config = {**BASES["Qwen__Qwen3-Next-80B-A3B-Instruct"], name: value}
+    said = ""
+    try:
+        spec_from_config(config)
+    except ValueError as error:
+        said = str(error)
+    assert len(said) < 500
+    if name in ("use_sliding_window", "hidden_size"):
+        assert name in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 from attention.configs.adapter import Adapter
 from attention.configs.families.ordinary import CHUNKED, FULL, SLIDING
 from attention.configs.fields import Reader
+from attention.errors import shown
 from attention.spec import Kind, Layer, attention_layer, check_size
 
 MODEL_TYPE = "gguf_layers"
@@ -28,7 +29,7 @@ def read(reader: Reader) -> list[Layer]:
     for index, kind in enumerate(kinds):
         heads, kv = (_entry(reader, name, values, index) for name, values in zip(names, per_layer, strict=True))
         if kind not in (*FULL, *SLIDING, *CHUNKED):
-            reader.refuse("layer_types", f"holds {kind!r:.80}, which is not known")
+            reader.refuse("layer_types", f"holds {shown(kind)}, which is not known")
         k, v = (k_dim, v_dim) if kind in FULL else sliding_dims
         if not heads or not kv:
             out.append(Layer(Kind.NONE, (), heads, k, v))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from attention.configs.adapter import Adapter
 from attention.configs.families import hybrid
 from attention.configs.fields import Reader
+from attention.errors import shown
 from attention.spec import FixedState, Kind, Layer, Role, attention_layer
 
 
@@ -48,13 +49,13 @@ def read_zaya(reader: Reader) -> list[Layer]:
         attention = attention_layer(heads, kv, head_dim, window)
         made[kind] = replace(attention, states=(*attention.states, *states))
     if bad := sorted(set(made) - {"hybrid", "hybrid_sliding"}):
-        reader.refuse("layer_types", f"holds {bad[0]!r}, which {reader.model_type} does not have")
+        reader.refuse("layer_types", f"holds {shown(bad[0])}, which {reader.model_type} does not have")
     return _made(reader, kinds, made)
 
 
 def _made(reader: Reader, kinds: list[str], made: dict[str, Layer]) -> list[Layer]:
     if bad := [kind for kind in kinds if kind not in made]:
-        reader.refuse("layer_types", f"holds {bad[0]!r}, which {reader.model_type} does not have")
+        reader.refuse("layer_types", f"holds {shown(bad[0])}, which {reader.model_type} does not have")
     return [made[kind] for kind in kinds]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from attention.configs.adapter import Adapter
 from attention.configs.fields import Reader
+from attention.errors import shown
 from attention.spec import Kind, Layer, attention_layer, check_size
 
 
@@ -64,7 +65,7 @@ def read_baichuan_m1(reader: Reader) -> list[Layer]:
         reader.refuse("sliding_window_layers", "is missing: the file does not state which layers slide")
     for index in listed:
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < n_layers:
-            reader.refuse("sliding_window_layers", f"must hold layer indices below {n_layers}, got {index!r}")
+            reader.refuse("sliding_window_layers", f"must hold layer indices below {n_layers}, got {shown(index)}")
     swa_heads = reader.stated("num_swa_attention_heads") or heads
     swa_kv = reader.stated("num_swa_key_value_heads") or kv
     if width % heads or width % swa_heads:
@@ -116,7 +117,7 @@ def read_nemotron_nas(reader: Reader) -> list[Layer]:
     for index, block in enumerate(blocks):
         attention = block.get("attention") if isinstance(block, dict) else None
         if not isinstance(attention, dict):
-            reader.refuse(f"block_configs[{index}].attention", f"must be an object, got {attention!r:.60}")
+            reader.refuse(f"block_configs[{index}].attention", f"must be an object, got {shown(attention)}")
         if attention.get("no_op") or attention.get("replace_with_linear"):
             out.append(Layer(Kind.NONE))
             continue
@@ -182,7 +183,7 @@ def read_plamo(reader: Reader) -> list[Layer]:
     """PLaMo: n_shared_head query heads share a K/V head."""
     heads, group = reader.n_heads, reader.stated("n_shared_head")
     if group is None or heads % group:
-        reader.refuse("n_shared_head", f"= {group!r} must be stated and divide {heads} query heads")
+        reader.refuse("n_shared_head", f"= {shown(group)} must be stated and divide {heads} query heads")
     return [attention_layer(heads, heads // group, reader.head_dim())] * reader.n_layers
 
 

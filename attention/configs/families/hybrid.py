@@ -10,6 +10,7 @@ from attention.configs.adapter import Adapter
 from attention.configs.families import latent, ordinary
 from attention.configs.fields import Reader
 from attention.configs.names import MAX_LAYERS
+from attention.errors import shown
 from attention.spec import FixedState, Kind, Layer, Role, attention_layer
 
 LINEAR = ("linear_attention", "mamba", "recurrent")
@@ -50,7 +51,7 @@ def mamba2(reader: Reader) -> Layer:
     if not isinstance(head_dim, int):
         head_dim = reader.default("mamba_head_dim") or reader.default("mamba_d_head") or reader.default("mamba_headdim")
     if not isinstance(head_dim, int):
-        reader.refuse("mamba_d_head", f"must be a whole number, got {head_dim!r}")
+        reader.refuse("mamba_d_head", f"must be a whole number, got {shown(head_dim)}")
     groups = reader.size("mamba_n_groups", "mamba_ngroups", "n_groups")
     state = reader.size("ssm_state_size", "mamba_d_state", "state_size")
     kernel = reader.size("mamba_d_conv", "conv_kernel")
@@ -61,7 +62,7 @@ def mamba2(reader: Reader) -> Layer:
 def _mix(reader: Reader, kinds: list[str], attention: Layer, other: Layer) -> list[Layer]:
     for kind in kinds:
         if kind not in (*ordinary.FULL, *LINEAR, "conv"):
-            reader.refuse("layer_types", f"holds {kind!r}, which {reader.model_type} does not have")
+            reader.refuse("layer_types", f"holds {shown(kind)}, which {reader.model_type} does not have")
     return [attention if kind in ordinary.FULL else other for kind in kinds]
 
 
@@ -114,7 +115,7 @@ def read_nemotron_h(reader: Reader) -> list[Layer]:
     if pattern:
         words = {"*": "attention", "M": "mamba", "-": "mlp", "E": "moe"}
         if bad := sorted(set(pattern) - set(words)):
-            reader.refuse("hybrid_override_pattern", f"holds {bad[0]!r}; known are * M - E")
+            reader.refuse("hybrid_override_pattern", f"holds {shown(bad[0])}; known are * M - E")
         kinds = [words[letter] for letter in pattern]
         if listed and [_plain(k) for k in listed] != kinds[: len(listed)]:
             reader.refuse("layers_block_type", "contradicts hybrid_override_pattern")
@@ -134,7 +135,7 @@ def read_nemotron_h(reader: Reader) -> list[Layer]:
     made = {"attention": attention, "mamba": mamba2(reader), "mlp": Layer(Kind.NONE), "moe": Layer(Kind.NONE)}
     for kind in kinds:
         if kind not in made:
-            reader.refuse("layers_block_type", f"holds {kind!r}; known are {', '.join(made)}")
+            reader.refuse("layers_block_type", f"holds {shown(kind)}; known are {', '.join(made)}")
     return [made[kind] for kind in kinds]
 
 
@@ -170,7 +171,7 @@ def read_zamba(reader: Reader) -> list[Layer]:
     both = Layer(Kind.FULL, attention.states + fixed.states, attention.n_heads, head_dim, head_dim)
     for kind in kinds:
         if kind not in ("hybrid", *LINEAR):
-            reader.refuse("layers_block_type", f"holds {kind!r}; known are hybrid and mamba")
+            reader.refuse("layers_block_type", f"holds {shown(kind)}; known are hybrid and mamba")
     return [both if kind == "hybrid" else fixed for kind in kinds]
 
 
@@ -201,7 +202,7 @@ def read_lfm2(reader: Reader) -> list[Layer]:
         sliding = attention_layer(reader.n_heads, attention.n_kv_heads, attention.k_head_dim, window)
         made = {"full_attention": attention, "sliding_attention": sliding, "conv": conv}
         if bad := [kind for kind in kinds if kind not in made]:
-            reader.refuse("layer_types", f"holds {bad[0]!r}, which {reader.model_type} does not have")
+            reader.refuse("layer_types", f"holds {shown(bad[0])}, which {reader.model_type} does not have")
         return [made[kind] for kind in kinds]
     if kinds is None:
         chosen = _indices(reader, "full_attn_idxs", n_layers)
@@ -213,7 +214,7 @@ def _indices(reader: Reader, name: str, n_layers: int) -> set[int]:
     values = reader.raw.get(name) or []
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < n_layers:
-            reader.refuse(name, f"must hold layer indices below {n_layers}, got {value!r}")
+            reader.refuse(name, f"must hold layer indices below {n_layers}, got {shown(value)}")
     return set(values)
 
 
@@ -239,7 +240,7 @@ def read_kimi_linear(reader: Reader) -> list[Layer]:
     kernel = reader.default("linear_conv_kernel_dim")
     for name, value in (("num_heads", heads), ("head_dim", head_dim), ("short_conv_kernel_size", kernel)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            reader.refuse(f"linear_attn_config.{name}", f"must be a whole number of at least 1, got {value!r}")
+            reader.refuse(f"linear_attn_config.{name}", f"must be a whole number of at least 1, got {shown(value)}")
     kda = recurrent(3 * heads * head_dim * kernel, heads * head_dim * head_dim, heads)
     attention = latent.latent(reader)
     return [attention if i + 1 in chosen else kda for i in range(n_layers)]
@@ -262,7 +263,7 @@ def read_recurrent_gemma(reader: Reader) -> list[Layer]:
     )
     for kind in kinds:
         if kind not in ("attention", "sliding_attention", *LINEAR):
-            reader.refuse("block_types", f"holds {kind!r}; known are recurrent and attention")
+            reader.refuse("block_types", f"holds {shown(kind)}; known are recurrent and attention")
     return [block if kind in LINEAR else attention for kind in kinds]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from attention.configs.adapter import Adapter
 from attention.configs.families import hybrid, latent, ordinary
 from attention.configs.fields import Reader
+from attention.errors import shown
 from attention.spec import FixedState, Layer, PositionState, Role, attention_layer, check_size, latent_layer
 
 INDEXED = ("indexed_attention", *ordinary.FULL)
@@ -23,7 +24,7 @@ def _kinds(reader: Reader, n_layers: int, known: tuple[str, ...]) -> list[str]:
         reader.refuse("layer_types", "is missing: the file does not state which layers have attention")
     for kind in kinds:
         if kind not in known:
-            reader.refuse("layer_types", f"holds {kind!r}, which {reader.model_type} does not have")
+            reader.refuse("layer_types", f"holds {shown(kind)}, which {reader.model_type} does not have")
     return kinds
 
 

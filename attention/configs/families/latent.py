@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from attention.configs.adapter import Adapter
 from attention.configs.fields import Reader
+from attention.errors import shown
 from attention.spec import Kind, Layer, PositionState, Role, attention_layer, check_size, latent_layer
 
 V4_LAYERS = {"sliding_attention": None, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
@@ -68,7 +69,7 @@ def read_mistral_large4(reader: Reader) -> list[Layer]:
     out: list[Layer] = []
     for index, (layer, rotates, source) in enumerate(zip(layers, rope, sources, strict=True)):
         if rotates not in (0, 1):
-            reader.refuse("no_rope_layers", f"must hold 1 (RoPE) and 0 (none) only, got {rotates!r:.60}")
+            reader.refuse("no_rope_layers", f"must hold 1 (RoPE) and 0 (none) only, got {shown(rotates)}")
         key, *indexer = layer.states
         assert isinstance(key, PositionState)
         if source == index:
@@ -109,7 +110,7 @@ def read_deepseek_v4(reader: Reader) -> list[Layer]:
         if kind in made:
             continue
         if kind not in V4_LAYERS:
-            reader.refuse("layer_types", f"holds {kind!r}, which {reader.model_type} does not have")
+            reader.refuse("layer_types", f"holds {shown(kind)}, which {reader.model_type} does not have")
         states = [PositionState(Role.COMPRESSED, 1, head_dim, 0, window)]
         if kind != "sliding_attention":
             rate = check_size(f"{reader.prefix}compress_rates.{kind}", rates.get(kind, V4_LAYERS[kind]), 1, 2**20)

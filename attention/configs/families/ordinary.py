@@ -13,6 +13,7 @@ from typing import Any
 from attention.configs.adapter import Adapter
 from attention.configs.fields import Reader
 from attention.configs.names import LAYERS, MAX_LAYERS
+from attention.errors import shown
 from attention.spec import FixedState, Layer, PositionState, Role, attention_layer, check_size
 
 FULL = ("full_attention", "attention")
@@ -27,7 +28,7 @@ def layer_kinds(reader: Reader, n_layers: int) -> list[str]:
     if stated is not None:
         for value in stated:
             if value not in (*FULL, *SLIDING, *CHUNKED):
-                reader.refuse("layer_types", f"holds {value!r}, which {reader.model_type} does not have here")
+                reader.refuse("layer_types", f"holds {shown(value)}, which {reader.model_type} does not have here")
         return stated
     window = reader.raw.get("sliding_window")
     if reader.defaults is not None:
@@ -97,7 +98,7 @@ def read_multi_head(reader: Reader) -> list[Layer]:
     if reader.raw.get("attention_head_type", "multihead") != "multihead":
         # SantaCoder was first published as a GPT-2 with code of its own
         if reader.raw["attention_head_type"] != "multiquery" or reader.width % heads:
-            reader.refuse("attention_head_type", f"= {reader.raw['attention_head_type']!r} is not known")
+            reader.refuse("attention_head_type", f"= {shown(reader.raw['attention_head_type'])} is not known")
         return layers_of(reader, heads, 1, reader.width // heads)
     stated = reader.stated("num_key_value_heads")
     if stated is not None and stated != heads:
@@ -114,8 +115,8 @@ def read_decoding_encoder(reader: Reader) -> list[Layer]:
     """BERT and its relatives as decoders (`is_decoder`)."""
     if not reader.raw.get("is_decoder"):
         raise ValueError(
-            f"model_type {reader.model_type!r} is refused: it is an encoder, which keeps no cache, unless the file "
-            "states is_decoder: true"
+            f"model_type {shown(reader.model_type)} is refused: it is an encoder, which keeps no cache, unless the "
+            "file states is_decoder: true"
         )
     if reader.raw.get("add_cross_attention"):
         reader.refuse("add_cross_attention", "= true: it decodes beside an encoder that this file does not describe")
@@ -184,7 +185,7 @@ def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
         kinds = [FULL[0]] * n_layers
     elif isinstance(pattern, str):
         if not pattern or set(pattern) - {"L", "G"}:
-            raise ValueError(f"sliding_window_pattern must hold L and G only, got {pattern[:40]!r}")
+            raise ValueError(f"sliding_window_pattern must hold L and G only, got {shown(pattern)}")
         kinds = [SLIDING[0] if pattern[i % len(pattern)] == "L" else FULL[0] for i in range(n_layers)]
         kinds[-1] = FULL[0]
     else:

@@ -9,6 +9,7 @@ from attention.configs.adapter import Adapter
 from attention.configs.families import ordinary
 from attention.configs.fields import Reader
 from attention.configs.names import HEADS, whole
+from attention.errors import shown
 from attention.spec import Kind, Layer, attention_layer
 
 
@@ -104,18 +105,18 @@ def prepare_mpt(raw: dict[str, Any]) -> dict[str, Any]:
         whole("attn_config.kv_n_heads", kv)
     if kind == "multiquery_attention":
         if kv not in (None, 1):
-            raise ValueError(f"attn_config.kv_n_heads = {kv} contradicts attn_type = {kind!r}, which has one")
+            raise ValueError(f"attn_config.kv_n_heads = {kv} contradicts attn_type = {shown(kind)}, which has one")
         kv = 1
     elif kind == "multihead_attention":
         if kv not in (None, heads):
             raise ValueError(
-                f"attn_config.kv_n_heads = {kv} contradicts attn_type = {kind!r}, whose {heads} query heads each have "
-                "their own K and V"
+                f"attn_config.kv_n_heads = {kv} contradicts attn_type = {shown(kind)}, whose {heads} query heads each "
+                "have their own K and V"
             )
         kv = heads
     elif kind != "grouped_query_attention" or kv is None:
         raise ValueError(
-            f"attn_config.attn_type = {kind!r:.60} with kv_n_heads = {kv!r} is not known; known are "
+            f"attn_config.attn_type = {shown(kind)} with kv_n_heads = {shown(kv)} is not known; known are "
             "multihead_attention, multiquery_attention, and grouped_query_attention with kv_n_heads"
         )
     return {**raw, "attn_config": attention, "kv_n_heads": kv}
@@ -168,7 +169,7 @@ def read_step3p5(reader: Reader) -> list[Layer]:
     head_dim = reader.size("head_dim")
     other = reader.raw.get("attention_other_setting") or {}
     if other.get("attention_type", "sliding_attention") != "sliding_attention":
-        reader.refuse("attention_other_setting.attention_type", f"= {other['attention_type']!r} is not known")
+        reader.refuse("attention_other_setting.attention_type", f"= {shown(other['attention_type'])} is not known")
     n_layers = reader.n_layers
     kinds = reader.per_layer("layer_types", n_layers)
     if kinds is None:
@@ -189,7 +190,7 @@ def read_step3p5(reader: Reader) -> list[Layer]:
                 )
             )
         else:
-            reader.refuse("layer_types", f"holds {kind!r}, which {reader.model_type} does not have")
+            reader.refuse("layer_types", f"holds {shown(kind)}, which {reader.model_type} does not have")
     return out
 
 
@@ -235,7 +236,7 @@ def read_mllama(reader: Reader) -> list[Layer]:
     layers = ordinary.read(reader)
     cross = reader.value("cross_attention_layers", default=[])
     if any(isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < len(layers) for i in cross):
-        reader.refuse("cross_attention_layers", f"must hold layer indices below {len(layers)}, got {cross!r:.80}")
+        reader.refuse("cross_attention_layers", f"must hold layer indices below {len(layers)}, got {shown(cross)}")
     reader.note(
         f"{len(cross)} cross-attention layers keep K and V of the image patches, a constant that is not counted: "
         "it depends on the images, not on the text"
