@@ -103,7 +103,8 @@ def test_a_context_filled_beforehand_is_one_that_was_read() -> None:
 def test_stopped_in_the_middle_of_a_sentence_the_text_so_far_stays() -> None:
     written, _ = _run(Plan(PROMPT, ("gqa",), tokens=200), stop_after=2)
     column = written.columns["gqa"]
-    assert column.n_tokens == 3
+    # told ten times a second, however many tokens that are
+    assert 3 <= column.n_tokens < 200
     assert column.text
     assert not column.ended
 
