@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from attention.convert.pooling import pool_projections
+from attention.convert.pooling import Role, pool_projections
 
 TEMPERATURE, DISTILLED_SHARE = 1.0, 0.9
 """Of distillation: softening of both distributions, and its weight beside the loss on the text itself."""
@@ -101,9 +101,9 @@ def by_mean(model: Any, n_kv_heads: int) -> Any:
     config = deepcopy(model.config)
     before, config.num_key_value_heads = config.num_key_value_heads, n_kv_heads
     state = model.state_dict()
-    roles = {name: "weight" for name in state if name.endswith(("k_proj.weight", "v_proj.weight"))}
+    roles: dict[str, Role] = {name: "weight" for name in state if name.endswith(("k_proj.weight", "v_proj.weight"))}
     new = type(model)(config)
-    new.load_state_dict(pool_projections(state, roles, before, n_kv_heads))  # type: ignore[arg-type]
+    new.load_state_dict(pool_projections(state, roles, before, n_kv_heads))
     new.tie_weights()
     return new.to(next(model.parameters()).device).eval()
 

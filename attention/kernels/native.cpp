@@ -170,16 +170,6 @@ template <class Tile> inline void in_tiles(int heads, const Tile& tile) {
     for (; h < heads; h++) tile(h, Size<1>());
 }
 
-// Memory that begins at a cache line, so that no register is loaded from two.
-template <class T> struct Lines {
-    typedef T value_type;
-    T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
-    void deallocate(T* at, size_t) { ::operator delete(at, std::align_val_t(64)); }
-    bool operator==(const Lines&) const { return true; }
-    bool operator!=(const Lines&) const { return false; }
-};
-template <class T> using Array = std::vector<T, Lines<T>>;
-
 // The running softmax of a group's query heads over the part of a row that one thread has seen; `sum` in LANES parts.
 struct State {
     Array<float> top, sum, out;

@@ -4,11 +4,23 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <new>
+#include <vector>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 namespace {
+
+// Memory that begins at a cache line, so that no register is loaded from two.
+template <class T> struct Lines {
+    typedef T value_type;
+    T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
+    void deallocate(T* at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+    bool operator==(const Lines&) const { return true; }
+    bool operator!=(const Lines&) const { return false; }
+};
+template <class T> using Array = std::vector<T, Lines<T>>;
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;  // float32 numbers in a register

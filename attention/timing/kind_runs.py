@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attention.errors import NotFiniteError, shown
+from attention.errors import shown
 from attention.kernels.kinds.case import KindResult
 from attention.settings import PROJECT
 from attention.spec import check_size
@@ -94,12 +94,7 @@ def parse(text: str | bytes, name: str = "") -> KindRun:
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"timings of kinds are at most {MAX_BYTES:,} bytes, got {len(text):,}")
-    try:
-        values = json.loads(text, parse_constant=runs._no_constant)
-    except NotFiniteError:
-        raise
-    except (ValueError, RecursionError):
-        raise ValueError("these are no timings of kinds: no JSON") from None
+    values = runs.strict_json(text, "these are no timings of kinds: no JSON")
     if not isinstance(values, dict) or values.get("headshare_kinds") != FORMAT:
         raise ValueError('these are no timings of kinds: it must be a JSON object with "headshare_kinds": 1')
     if odd := set(values) ^ _FIELDS:

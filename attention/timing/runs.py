@@ -180,12 +180,7 @@ def parse(text: str | bytes) -> Run:
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"a run's file is at most {MAX_BYTES:,} bytes, got {len(text):,}")
-    try:
-        values = json.loads(text, parse_constant=_no_constant)
-    except NotFiniteError:
-        raise
-    except (ValueError, RecursionError):
-        raise ValueError("this is not a run's file: it is no JSON") from None
+    values = strict_json(text, "this is not a run's file: it is no JSON")
     if not isinstance(values, dict) or values.get("headshare_run") != FORMAT:
         raise ValueError('this is not a run\'s file: it must be a JSON object with "headshare_run": 1')
     known = {"headshare_run", "title", "created", "source", "versions", "host", "calibration", "results"}
@@ -217,6 +212,20 @@ def parse(text: str | bytes) -> Run:
 def uploaded(text: str | bytes) -> Run:
     """Read a run a visitor brings: like :func:`parse`, and whatever it says of itself, it is marked as uploaded."""
     return replace(parse(text), source="uploaded")
+
+
+def strict_json(text: str | bytes, otherwise: str) -> Any:
+    """What a JSON document from outside holds.
+
+    Raises:
+        NotFiniteError: NaN or an infinity. ValueError: no JSON, in the words of `otherwise`.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except NotFiniteError:
+        raise
+    except (ValueError, RecursionError):
+        raise ValueError(otherwise) from None
 
 
 def _no_constant(name: str) -> float:

@@ -184,7 +184,8 @@ def test_goes_on_after_an_interruption(tmp_path: Path) -> None:
 
     report = convert(source, tmp_path / "target", K, "calibrated", calibration=calibration(), layer_done=note)
     assert seen == [2]
-    assert [layer["layer"] for layer in report.calibration["layers"]] == [0, 1, 2]  # type: ignore[index]
+    assert report.calibration is not None
+    assert [layer["layer"] for layer in report.calibration["layers"]] == [0, 1, 2]
     assert not list(tmp_path.glob(".*"))
     for name, tensor in tensors_of(tmp_path / "whole").items():
         np.testing.assert_allclose(tensors_of(tmp_path / "target")[name], tensor, rtol=0, atol=1e-5, err_msg=name)

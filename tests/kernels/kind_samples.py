@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from attention.kernels.kinds import stored
 from attention.kernels.kinds.case import CACHE_FORMATS, KindCase
 
 
@@ -51,3 +54,30 @@ SAMPLES = [
 
 QUICK = [SAMPLES[n] for n in (3, 7, 11, 17, 25, 27, 30, -2)]
 """Most kinds, some formats, one split: for where Triton is interpreted, tens of milliseconds a program."""
+
+
+def preallocated(
+    kind: str, sizes: tuple[int, int, int], dtype: torch.dtype, device: str = "cpu"
+) -> tuple[torch.Tensor, stored.Cache]:
+    """q [2, 4, 2, k_dim] and a cache as engines set one aside: positions stand before heads, and those beyond the
+    context hold NaN.
+
+    Args:
+        sizes: (n_kv_heads, k_dim, v_dim).
+    """
+    context = 71
+    torch.manual_seed(1)
+    n_kv_heads, k_dim, v_dim = sizes
+    whole = [torch.full((2, 200, n_kv_heads, dim), float("nan"), device=device) for dim in (k_dim, v_dim)]
+    for x in whole:
+        x[:, :context] = torch.randn(2, context, *x.shape[2:], device=device)
+    k, v = (x.to(dtype)[:, :context].transpose(1, 2) for x in whole)
+    q = torch.randn(2, 2, 4, k_dim, device=device).transpose(1, 2).to(dtype)
+    return q, stored.Cache(
+        stored.Plane("dtype", k_dim, k),
+        None if kind == "latent" else stored.Plane("dtype", v_dim, v),
+        v_dim,
+        0.2,
+        context if kind != "window" else 3 * context,
+        40 if kind == "window" else 0,
+    )

@@ -117,13 +117,14 @@ def test_a_row_is_read_again() -> None:
     made = KindResult(KindCase("window", window=7, device="cpu"), 0.002, 0.0001, 1e-3, 1e-1, 0.001, "memory")
     assert KindResult.from_json(json.loads(json.dumps(made.to_json()))) == made
     assert made.times_floor == 2.0
-    for values, says in (
+    wrong: list[tuple[Any, str]] = [
         ({"kind": "full", "x": 1}, "unknown field 'x'"),
         ([], "a timing must be an object"),
         ({}, "kind"),
-    ):
+    ]
+    for values, says in wrong:
         with pytest.raises(ValueError, match=says):
-            KindResult.from_json(values)  # type: ignore[arg-type]
+            KindResult.from_json(values)
 
 
 def test_every_kind_and_implementation_has_its_words() -> None:

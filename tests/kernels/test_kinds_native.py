@@ -14,7 +14,7 @@ from attention.kernels import compiled
 from attention.kernels.kinds import inputs, native, reference, registry, stored
 from attention.kernels.kinds.case import KindCase
 from attention.timing import kinds
-from tests.kernels.kind_samples import SAMPLES, label
+from tests.kernels.kind_samples import SAMPLES, label, preallocated
 from tests.long import long, short
 
 NAN, INF = float("nan"), float("inf")
@@ -67,22 +67,8 @@ def test_with_fewer_instructions(without: str, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_front_of_a_longer_cache_and_positions_before_heads(kind: str, dtype: str) -> None:
     """Strides of caches that engines set aside beforehand: rows beyond the context hold NaN, and are not read."""
-    context = 71
-    torch.manual_seed(1)
-    n_kv_heads, k_dim, v_dim = (1, 96, 64) if kind == "latent" else (2, 64, 32)
-    whole = [torch.full((2, 200, n_kv_heads, dim), NAN) for dim in (k_dim, v_dim)]
-    for x in whole:
-        x[:, :context] = torch.randn(2, context, *x.shape[2:])
-    k, v = (x.to(getattr(torch, dtype))[:, :context].transpose(1, 2) for x in whole)
-    q = torch.randn(2, 2, 4, k_dim).transpose(1, 2).to(k.dtype)
-    cache = stored.Cache(
-        stored.Plane("dtype", k_dim, k),
-        None if kind == "latent" else stored.Plane("dtype", v_dim, v),
-        v_dim,
-        0.2,
-        context if kind != "window" else 3 * context,
-        40 if kind == "window" else 0,
-    )
+    sizes = (1, 96, 64) if kind == "latent" else (2, 64, 32)
+    q, cache = preallocated(kind, sizes, getattr(torch, dtype))
     rough = 1e-5 if dtype == "float32" else 0.03
     torch.testing.assert_close(native.attend(q, cache).double(), reference.attention(q, cache), rtol=0, atol=rough)
 

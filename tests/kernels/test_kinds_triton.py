@@ -20,7 +20,7 @@ import torch
 from attention.kernels.kinds import fused, inputs, reference, registry, stored
 from attention.kernels.kinds.case import CACHE_FORMATS, KindCase
 from attention.timing import kinds
-from tests.kernels.kind_samples import QUICK, SAMPLES, label
+from tests.kernels.kind_samples import QUICK, SAMPLES, label, preallocated
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -87,11 +87,9 @@ def test_triton_agrees_with_float64(place: int) -> None:
 
 @runs_here
 @pytest.mark.skipif(not WHOLE, reason="the long form")
-@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("which", [0, 1, 2] if CUDA else [1, 2])  # in the interpreter the first is tried above
 @pytest.mark.parametrize("case", [SAMPLES[3], SAMPLES[13], SAMPLES[-4]], ids=label)
 def test_every_tile_agrees_with_float64(case: KindCase, which: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not CUDA and which == 0:
-        pytest.skip("the first is tried above")
     monkeypatch.setattr(fused, "_tile_of", lambda shape, known, launch: known[which % len(known)])
     error, allowed = error_of(replace(case, dtype="bfloat16", device=DEVICE))
     assert error <= allowed
@@ -101,22 +99,8 @@ def test_every_tile_agrees_with_float64(case: KindCase, which: int, monkeypatch:
 @pytest.mark.parametrize("kind", ["full", "latent", "window"] if WHOLE else ["window"])
 def test_the_front_of_a_longer_cache_and_positions_before_heads(kind: str) -> None:
     """Strides of caches that engines set aside beforehand: rows beyond the context hold NaN, and are not read."""
-    context = 71
-    torch.manual_seed(1)
-    n_kv_heads, k_dim, v_dim = (1, 72, 64) if kind == "latent" else (2, 48, 48)
-    whole = [torch.full((2, 200, n_kv_heads, dim), NAN, device=DEVICE) for dim in (k_dim, v_dim)]
-    for x in whole:
-        x[:, :context] = torch.randn(2, context, *x.shape[2:], device=DEVICE)
-    k, v = (x[:, :context].transpose(1, 2) for x in whole)
-    q = torch.randn(2, 2, 4, k_dim, device=DEVICE).transpose(1, 2)
-    cache = stored.Cache(
-        stored.Plane("dtype", k_dim, k),
-        None if kind == "latent" else stored.Plane("dtype", v_dim, v),
-        v_dim,
-        0.2,
-        context if kind != "window" else 3 * context,
-        40 if kind == "window" else 0,
-    )
+    sizes = (1, 72, 64) if kind == "latent" else (2, 48, 48)
+    q, cache = preallocated(kind, sizes, torch.float32, DEVICE)
     torch.testing.assert_close(fused.attend(q, cache).double(), reference.attention(q, cache), rtol=1e-4, atol=1e-5)
 
 
@@ -200,13 +184,15 @@ def test_what_it_cannot_take_is_told() -> None:
 @pytest.mark.parametrize("case", [*SAMPLES[1:7], SAMPLES[11], SAMPLES[16], SAMPLES[20]], ids=label)
 def test_other_libraries_agree_with_float64_or_say_why_not(name: str, case: KindCase) -> None:
     case = replace(case, dtype="bfloat16", device="cuda")
-    if reason := registry.implementation(name).refuses(case):
-        pytest.skip(reason)
-    try:
-        error, allowed = error_of(case, name)
-    except RuntimeError as found:
-        pytest.skip(str(found).splitlines()[0][:200])
+    why = registry.implementation(name).refuses(case)
+    error = allowed = 0.0
+    if not why:
+        try:
+            error, allowed = error_of(case, name)
+        except RuntimeError as found:
+            why = str(found)
     assert error <= allowed
+    assert why is None or len(why) > 10
 
 
 def test_splits_keep_the_device_busy() -> None:

@@ -9,16 +9,6 @@ namespace {
 
 constexpr int STEP = 32;  // positions that are widened together
 
-// Memory that begins at a cache line, so that no register is loaded from two.
-template <class T> struct Lines {
-    typedef T value_type;
-    T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
-    void deallocate(T* at, size_t) { ::operator delete(at, std::align_val_t(64)); }
-    bool operator==(const Lines&) const { return true; }
-    bool operator!=(const Lines&) const { return false; }
-};
-template <class T> using Array = std::vector<T, Lines<T>>;
-
 // Rows are taken eight, four, two and one at a time.
 template <class Tile> inline void in_tiles(int rows, const Tile& tile) {
     int r = 0;
