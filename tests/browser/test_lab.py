@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from safetensors.numpy import load
 
-from tests.browser.conftest import Server, assert_sound, button, ready, visit
+from tests.browser.conftest import Server, assert_sound, button, eventually, ready, visit
 from tests.long import long
 
 OLD = "[data-retained=true]"
@@ -35,9 +35,9 @@ def curve(page: Page) -> Locator:
 def test_the_recorded_study_is_shown_before_any_run(page: Page, server: Server) -> None:
     visit(page, f"{server.url}/lab?lab_kv=1")
     expect(curve(page)).to_contain_text("MQA by mean pooling, recorded")
-    assert curve(page).locator(".scatterlayer .point").count() >= 2
+    eventually(page, lambda: curve(page).locator(".scatterlayer .point").count() >= 2)
     expect(page.get_by_text("Recorded, not live:").first).to_be_visible()
-    assert page.locator(".st-key-lab_pooling .heatmaplayer .hm").count() == 9
+    expect(page.locator(".st-key-lab_pooling .heatmaplayer .hm")).to_have_count(9)
     assert_sound(page)
 
 

@@ -53,7 +53,7 @@ def test_paper_has_it_all_in_black_on_white(
     assert min(corners) > 245, corners
     assert first.getextrema()[0] < 90
     # and the screen is as it was
-    assert page.evaluate("() => document.querySelectorAll('.main-svg[viewBox]').length") == 0
+    expect(page.locator(".main-svg[viewBox]")).to_have_count(0)
 
 
 class Host(BaseHTTPRequestHandler):

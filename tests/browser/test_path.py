@@ -29,7 +29,7 @@ def test_next_opens_the_view_that_makes_the_point_and_keeps_the_session(app: str
     expect(page.get_by_role("button", name="32 users: 90 % cache")).to_be_visible()
     page.get_by_role("button", name=re.compile("1 user")).click()
     expect(page).to_have_url(re.compile("batch=1&"))
-    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") < 400
+    page.wait_for_function("() => document.querySelector('[data-testid=stMain]').scrollTop < 400")
     along(page, "Back").focus()
     page.keyboard.press("Enter")
     expect(page).to_have_title(re.compile("What a cache saves"))
@@ -43,7 +43,6 @@ def test_a_word_says_what_it_means_to_pointer_and_keyboard(app: str, page: Page)
     visit(page, f"{app}/why?v=1")
     card = page.get_by_role("tooltip")
     expect(card).to_be_hidden()
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.locator(".hs-words button", has_text="prefill").hover()
     expect(card).to_contain_text("Reading the prompt")
     page.mouse.move(5, 5)
@@ -56,10 +55,12 @@ def test_a_word_says_what_it_means_to_pointer_and_keyboard(app: str, page: Page)
     # in the text itself, in which nothing was wrapped
     text = page.get_by_text("Prefill, the reading of the prompt")
     text.scroll_into_view_if_needed()
+    # words are marked when the page has been quiet for a moment
+    page.wait_for_function("() => CSS.highlights.get('hs-word')?.size > 2")
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     text.hover(position={"x": 20, "y": 12})
     expect(card).to_contain_text("prefill. Reading the prompt")
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") == height
-    assert page.evaluate("CSS.highlights.get('hs-word').size") > 2
 
 
 @pytest.mark.parametrize("name", PICTURES)

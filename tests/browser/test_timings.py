@@ -15,7 +15,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from attention.timing import runs
 from bench.first_result import PAGES
-from tests.browser.conftest import GO, SIZE, assert_sound, button, ready, visit
+from tests.browser.conftest import GO, SIZE, assert_sound, button, eventually, ready, visit
 from tests.long import SOAK, long
 from tests.server import PATIENCE_MS, Server
 from tests.timing_samples import run as sample_run
@@ -78,7 +78,7 @@ def test_a_recorded_run_is_shown_before_anything_was_timed(page: Page, server: S
     box = figure.bounding_box()
     assert box is not None
     assert box["y"] < 800 - 200, "the figure is in view without scrolling"
-    assert page.locator(".st-key-t_figure .scatterlayer .point").count() > 5
+    eventually(page, lambda: page.locator(".st-key-t_figure .scatterlayer .point").count() > 5)
 
 
 def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(
