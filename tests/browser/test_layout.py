@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import assert_sound, visit
+from tests.browser.conftest import SIZE, assert_sound, visit
 from tests.browser.looks import MOST_SHIFT, at_rest, findings, shifts, watch_console, watch_shifts
 from tests.browser.test_axe import SCHEMES, violations
 from tests.long import SOAK
 from tests.server import PATIENCE_MS, ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
-DRAWN_TO: dict[int, tuple[int, ...]] = {1280: (820, 320), 390: (1920,)}
-"""Width of the window a page is opened in -> the widths to which it is then drawn."""
-VISITS = [(name, width) for width in DRAWN_TO for name in PAGES if width == 1280 or name in ("", "timings")]
+DRAWN_TO = (1920, 1024, 820, 390, 320) if SOAK else (820, 320)
+"""Widths of the window that a page, opened at 1280, is then drawn to."""
+LOADS = [("", 1280), ("", 390), ("timings", 390), ("fit", 1280), ("lab", 820)]
+"""Pages that a new tab loads at a width: each kind of figure, and a page that draws much."""
 if SOAK:
-    DRAWN_TO = {1280: (1920, 1024, 820, 390, 320), 390: (), 320: (), 820: (), 1024: (), 1920: ()}
-    VISITS = [(name, width) for width in DRAWN_TO for name in PAGES]
+    LOADS = [(name, width) for width in (1280, *DRAWN_TO) for name in PAGES]
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,10 @@ def watched(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "width"), VISITS)
-def test_a_page_at_a_width(app: str, watched: tuple[Page, list[str]], name: str, width: int) -> None:
+@pytest.mark.parametrize(("name", "width"), LOADS)
+def test_a_page_stands_still_while_it_loads(app: str, watched: tuple[Page, list[str]], name: str, width: int) -> None:
     page, said = watched
     page.set_viewport_size({"width": width, "height": 844 if width < 700 else 900})
-    scheme = SCHEMES[PAGES.index(name) % 2]
-    page.emulate_media(color_scheme=scheme)
     said.clear()
     for _ in range(3):
         # a page that a busy machine takes long to make is shown as it comes: that is seen again only if it is its own
@@ -55,13 +53,24 @@ def test_a_page_at_a_width(app: str, watched: tuple[Page, list[str]], name: str,
     assert moved < MOST_SHIFT, what[:5]
     assert findings(page) == []
     assert_sound(page)
-    if width == 1280:
-        expect(page.locator("[data-testid=stApp]")).to_have_css("color-scheme", scheme)
-        assert violations(page) == []
-    for other in DRAWN_TO[width]:
-        page.set_viewport_size({"width": other, "height": 900})
+    assert said == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_at_its_widths(app: str, page: Page, name: str) -> None:
+    scheme = SCHEMES[PAGES.index(name) % 2]
+    said = watch_console(page)
+    page.emulate_media(color_scheme=scheme)
+    visit(page, f"{app}/{name}")
+    expect(page.locator("[data-testid=stApp]")).to_have_css("color-scheme", scheme)
+    for width in (SIZE["width"], *DRAWN_TO):
+        page.set_viewport_size({"width": width, "height": SIZE["height"]})
         at_rest(page)
-        assert findings(page) == [], other
+        assert findings(page) == [], width
+        assert_sound(page)
+        if width == SIZE["width"]:
+            assert violations(page) == []
     assert said == []
 
 
