@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import assert_sound, visit
+from tests.long import short
 
 LLAMA, QWEN, GEMMA = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3-27b-pt"
 
@@ -34,7 +35,10 @@ def expect_redrawn(page: Page, key: str, before: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("path", "figure"), [("kv_cache", "kv_cache"), ("compare", "compare"), ("fit", "fit_map")])
+@pytest.mark.parametrize(
+    ("path", "figure"),
+    short([("kv_cache", "kv_cache"), ("compare", "compare"), ("fit", "fit_map")], [("kv_cache", "kv_cache")]),
+)
 def test_a_slider_moves_figure_and_address_and_a_reload_restores_both(
     app: str, page: Page, path: str, figure: str
 ) -> None:

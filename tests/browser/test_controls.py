@@ -50,7 +50,7 @@ def sized(page: Page) -> Callable[[int], Page]:
 
 @pytest.mark.parametrize(
     ("path", "width"),
-    short([("", 390), ("kv_cache", 1280), ("spectrum", 1280), ("why", 390)], [("kv_cache", 1280), ("why", 390)]),
+    short([("", 390), ("kv_cache", 1280), ("spectrum", 1280), ("why", 390)], [("why", 390)]),
 )
 def test_more_shows_the_context_after_another_control_was_moved(
     app: str, sized: Callable[[int], Page], path: str, width: int
@@ -93,16 +93,23 @@ def test_more_follows_the_slider_after_it_was_closed(app: str, sized: Callable[[
 
 @pytest.mark.parametrize(
     ("path", "moved", "key", "value"),
-    [
-        ("roofline?r_weights=int4&r_dtype=bfloat16", "r_acc", "r_dtype", "bfloat16"),
-        ("roofline?r_weights=int4&r_dtype=bfloat16", "r_acc", "r_weights", "int4"),
-        ("timings?t_dim=64&t_batch=2", "t_dtype", "t_dim", "64"),
-        ("decode_step?d_width=4321", "d_dtype", "d_width", "4321"),
-        ("fit?kv=int4", "f_acc", "kv", "int4"),
-        ("heads?kv=q8_0", "model", "kv", "q8_0"),
-        ("compare?cmp_tp=2", "kv", "cmp_tp", "2"),
-        ("code?context=777", "batch", "context_exact", "777"),
-    ],
+    short(
+        [
+            ("roofline?r_weights=int4&r_dtype=bfloat16", "r_acc", "r_dtype", "bfloat16"),
+            ("roofline?r_weights=int4&r_dtype=bfloat16", "r_acc", "r_weights", "int4"),
+            ("timings?t_dim=64&t_batch=2", "t_dtype", "t_dim", "64"),
+            ("decode_step?d_width=4321", "d_dtype", "d_width", "4321"),
+            ("fit?kv=int4", "f_acc", "kv", "int4"),
+            ("heads?kv=q8_0", "model", "kv", "q8_0"),
+            ("compare?cmp_tp=2", "kv", "cmp_tp", "2"),
+            ("code?context=777", "batch", "context_exact", "777"),
+        ],
+        [
+            ("roofline?r_weights=int4&r_dtype=bfloat16", "r_acc", "r_dtype", "bfloat16"),
+            ("heads?kv=q8_0", "model", "kv", "q8_0"),
+            ("code?context=777", "batch", "context_exact", "777"),
+        ],
+    ),
 )
 def test_what_stands_under_more_is_what_the_page_uses(
     app: str, page: Page, path: str, moved: str, key: str, value: str
@@ -164,6 +171,7 @@ def test_a_configuration_from_a_file_is_what_the_text_field_and_verify_read(
     assert_sound(page)
 
 
+@long("tests/pages/test_limits.py, without the browser")
 def test_a_pasted_text_is_cut_in_words(app: str, page: Page) -> None:
     visit(page, f"{app}/heads_learn?learn_text=Your+own+text+…")
     field = page.locator(".st-key-learn_own textarea")

@@ -101,6 +101,7 @@ def test_a_picked_model(app: str, page: Page) -> None:
     expect(page.get_by_role("img", name="32 query heads, each with a K/V head of its own")).to_be_visible()
 
 
+@long("tests/browser/test_heads.py, of another page")
 def test_link_restores_everything_as_first_request(
     cold_server: Callable[..., Server], new_page: Callable[..., Page]
 ) -> None:

@@ -32,19 +32,16 @@ def curve(page: Page) -> Locator:
     return page.locator(f".st-key-lab_curve:not({OLD})")
 
 
-def test_the_recorded_study_is_shown_before_any_run(page: Page, server: Server) -> None:
-    visit(page, f"{server.url}/lab?lab_kv=1")
-    expect(curve(page)).to_contain_text("MQA by mean pooling, recorded")
-    eventually(page, lambda: curve(page).locator(".scatterlayer .point").count() >= 2)
-    expect(page.get_by_text("Recorded, not live:").first).to_be_visible()
-    expect(page.locator(".st-key-lab_pooling .heatmaplayer .hm")).to_have_count(9)
-    assert_sound(page)
-
-
 def test_a_run_is_watched_left_stopped_and_seen_by_who_opens_its_link(
     page: Page, new_page: Callable[..., Page], server: Server
 ) -> None:
     visit(page, f"{server.url}/lab?lab_kv=2&lab_alpha=10")
+    # nothing is empty before the first run
+    expect(curve(page)).to_contain_text("GQA-2 by mean pooling, recorded")
+    eventually(page, lambda: curve(page).locator(".scatterlayer .point").count() >= 2)
+    expect(page.get_by_text("Recorded, not live:").first).to_be_visible()
+    expect(page.locator(".st-key-lab_pooling .heatmaplayer .hm")).to_have_count(9)
+    assert_sound(page)
     page.get_by_role("button", name="Start", exact=True).click()
     expect(curve(page)).to_contain_text("GQA-2 by mean pooling, live on this server", timeout=60_000)
     status = page.locator(".st-key-lab_status")

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, PdfMargins, expect
 
 from tests.browser.conftest import Server, visit
 from tests.browser.looks import at_rest, watch_console
+from tests.long import short
 
 GEMMA = "model=google/gemma-3-27b-pt&context=8192"
 
@@ -30,7 +31,7 @@ def page(new_page: Callable[..., Page]) -> Page:
     return new_page()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", short(["light", "dark"], ["dark"]))
 def test_paper_has_it_all_in_black_on_white(
     app: str, new_page: Callable[..., Page], tmp_path: Path, scheme: str
 ) -> None:

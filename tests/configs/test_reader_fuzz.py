@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from attention.configs.reader import load_config, spec_from_config
 from attention.memory.footprint import sequence_bytes
 from attention.spec import ModelSpec
+from tests.long import short
 
 CONFIGS = Path(__file__).parents[1] / "data" / "configs"
 # one of each way of reading: ordinary, windows, latent, hybrids, nested, remote code, encoder-decoder
@@ -82,7 +83,7 @@ def changed(config: dict[str, Any], path: tuple[str, ...], value: Any, remove: b
     return out
 
 
-FUZZ = settings(max_examples=300, deadline=30_000, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=short(300, 100), deadline=30_000, suppress_health_check=[HealthCheck.too_slow])
 
 
 @FUZZ

@@ -12,6 +12,7 @@ from attention.kept.store import Store
 from attention.settings import Settings
 from tests import postgres
 from tests.browser.conftest import assert_sound, visit
+from tests.long import long
 from tests.server import PATIENCE_MS, Server
 from tests.timing_samples import run
 
@@ -27,6 +28,7 @@ def tab(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
+@long("tests/kept/test_store.py, the store without pages")
 def test_pages_outlive_their_database(tab: Page, tmp_path: Path) -> None:
     with postgres.cluster() as database:
         store = Store(Settings(database_url=database.url))

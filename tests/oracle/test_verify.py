@@ -15,6 +15,7 @@ from attention.oracle.built import supported
 from attention.oracle.differences import explain
 from attention.oracle.verify import STEPWISE, verify
 from attention.spec import Kind, ModelSpec, PositionState, attention_layer
+from tests.long import SOAK
 
 DATA = Path(__file__).parents[1] / "data"
 CONFIGS = {path.stem: load_config(path) for path in sorted((DATA / "configs").glob("*.json"))}
@@ -67,13 +68,16 @@ def contexts(spec: ModelSpec, model_type: str) -> tuple[int, ...]:
 
 
 def distinct() -> dict[str, dict[str, Any]]:
-    """One configuration per model type, shape of layers and dtype: files that differ in names alone run once."""
+    """One configuration per model type, shape of layers and dtype: files that differ in names alone run once; in the
+    short form, one per model type and kinds of state."""
     found: dict[object, tuple[str, dict[str, Any]]] = {}
     for name, config in {**CONFIGS, **MORE}.items():
         if supported(config) is None:
             short = shortened(config)
             spec = spec_from_config(short)
-            found.setdefault((spec.model_type, spec.layers, spec.model_dtype, name in CANNOT_BE_ASKED), (name, short))
+            whole = (spec.layers, spec.model_dtype)
+            kinds = frozenset(type(state) for layer in spec.layers for state in layer.states)
+            found.setdefault((spec.model_type, whole if SOAK else kinds, name in CANNOT_BE_ASKED), (name, short))
     return dict(found.values())
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from attention import cli
 from attention.timing.tensor_parallel import shard
+from tests.long import long
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +62,7 @@ def torchrun(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@long("one rank, in tests/commands/test_turn.py")
 @pytest.mark.parametrize("ranks", [2])
 def test_ranks_together_compute_what_one_process_does(ranks: int) -> None:
     arguments = "--n-heads 12 --n-kv-heads 12,4,2,1 --head-dim 14 --context 211 --batch 3 --json"

@@ -23,7 +23,7 @@ from attention.tiny.corpus import (
 )
 from attention.tiny.model import TinyLM, initialised, loss
 from attention.tiny.numpy_forward import load_named, load_weights, maps
-from tests.long import short
+from tests.long import long, short
 
 SMALL = TinyConfig(n_kv_heads=3, n_heads=6, head_dim=10, n_layers=2, ffn_dim=23, max_context=37)
 TEXT = b"def area(width, height):\n    return width * height\n"
@@ -45,6 +45,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@long("tests/tiny/test_uptraining.py, of a run that goes on from a seed")
 @pytest.mark.slow
 def test_training_is_reproducible_to_the_bit(tmp_path: Path) -> None:
     command = [sys.executable, "-c", ON_LITTLE_TEXT, "tiny", "train", "--n-kv-heads", "2", "--steps", "2", "--out"]

@@ -223,6 +223,7 @@ def test_one_process_goes_on_as_two(whole: tuple[Path, Log], source: Path, data:
     assert difference(target, whole[0]) < 1e-4
 
 
+@long("stopping and going on without the command")
 def test_command_stops_and_resumes(whole: tuple[Path, Log], source: Path, data: list[Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "attention", "uptrain", *arguments(source, data, tmp_path / "result"), "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -14,8 +14,8 @@ from tests.long import SOAK
 from tests.server import ROOT, Server
 from tests.walks.browser_walk import FEWEST, walk
 
-SECONDS = 420 if SOAK else 24
-STEPS = 5000 if SOAK else 60
+SECONDS = 420 if SOAK else 16
+STEPS = 5000 if SOAK else 40
 STARTS = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 
 pytestmark = pytest.mark.browser
