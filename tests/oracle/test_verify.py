@@ -116,7 +116,7 @@ def test_computed_is_what_the_models_own_code_keeps(name: str) -> None:
 
 
 def test_windowed_layers_differ_by_one_position_and_only_then() -> None:
-    config = DISTINCT["openai__gpt-oss-120b"]
+    config = shortened(CONFIGS["openai__gpt-oss-120b"])
     below, above = (verify(config, context) for context in (61, 131))
     assert all(check.difference == 0 for check in below.layers)
     sliding = [check for check in above.layers if check.kind == "sliding"]
@@ -128,7 +128,7 @@ def test_windowed_layers_differ_by_one_position_and_only_then() -> None:
 
 
 def test_falcon_stores_sixteen_times_its_heads() -> None:
-    found = verify(DISTINCT["tiiuae__falcon-40b"], 61)
+    found = verify(shortened(CONFIGS["tiiuae__falcon-40b"]), 61)
     for check in found.layers:
         assert check.allocated_bytes == 16 * check.computed_bytes
         assert check.explanation is not None
@@ -163,7 +163,7 @@ def test_a_difference_of_another_size_is_not_explained() -> None:
 
 def test_a_wrong_reading_is_found_out() -> None:
     """The check can fail: a model claimed with twice its K/V heads."""
-    config = DISTINCT["meta-llama__Meta-Llama-3.1-8B"]
+    config = shortened(CONFIGS["meta-llama__Meta-Llama-3.1-8B"])
     claimed = spec_from_config({**config, "num_key_value_heads": 16})
     found = verify(config, 61, spec=claimed)
     assert found.unexplained_bytes == found.allocated_bytes == found.computed_bytes // 2
@@ -173,7 +173,7 @@ def test_a_wrong_reading_is_found_out() -> None:
 def test_torch_is_left_as_it_was() -> None:
     import torch
 
-    verify(DISTINCT["openai-community__gpt2"], 61)
+    verify(shortened(CONFIGS["openai-community__gpt2"]), 61)
     assert torch.get_default_dtype() is torch.float32
     assert torch.zeros(2).device.type == "cpu"
 
@@ -200,7 +200,7 @@ def test_long_contexts_of_stepwise_code_are_refused_with_the_reason() -> None:
 
 def test_the_job_streams_and_returns_the_verification() -> None:
     items: list[dict[str, Any]] = []
-    config = DISTINCT["openai-community__gpt2"]
+    config = shortened(CONFIGS["openai-community__gpt2"])
     result = verify_job.run({"config": config, "name": "gpt2", "context": 61}, items.append, lambda: False)
     assert items[-1] == result
     assert json.loads(json.dumps(result)) == json.loads(json.dumps(items[-1]))
