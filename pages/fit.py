@@ -3,6 +3,7 @@
 from attention.catalog import published
 from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
+from attention.memory.load import MAX_CONTEXT
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from ui import frame, params
@@ -18,6 +19,7 @@ PARAMS = (
     params.number("f_reserve", 1.0, 0, 64),
     params.integer("f_page", PAGE_TOKENS, 1, 2**16),
     params.choice("f_pool", WINDOW_POOLS, "own"),
+    params.integer("f_prompt", 0, 0, MAX_CONTEXT),
     params.number("f_price", 0.0, 0, sections.MAX_PRICE),
 )
 
@@ -31,7 +33,8 @@ with frame.page(
     setup = Setup(**chosen, **sections.current_assumptions())
     plan = serving.plan(spec, setup, context, batch)
     sections.verdict(plan, spec, setup, context, batch)
-    sections.metrics(plan, spec, setup, context, batch)
+    prompt = sections.prefill(model, spec, setup, context)
+    sections.metrics(plan, spec, setup, context, batch, prompt)
     frame.chart(
         figures.plot_fit_map(serving.fit_map(spec, setup, context, batch)),
         key="fit_map",
@@ -41,6 +44,6 @@ with frame.page(
     with frame.details():
         sections.assumptions()
         sections.memory(plan, setup)
-        sections.step(plan, spec, setup)
+        sections.step(plan, spec, setup, prompt)
         with frame.guard():
             sections.others(spec, setup, context, batch)

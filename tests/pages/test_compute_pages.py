@@ -250,3 +250,11 @@ def test_the_price_of_a_million_tokens_is_of_the_bound_on_the_page() -> None:
     at = sound(open_page("fit", model=LLAMA, f_price="2"))
     assert "A million tokens cost at least" in metrics(at)
     assert "A million tokens cost at least" not in metrics(sound(open_page("fit", model=LLAMA)))
+
+
+def test_prefill_is_bounded_for_the_context_or_for_the_prompt_that_was_typed() -> None:
+    whole = metrics(sound(open_page("fit", model=LLAMA, context="8192")))
+    short = metrics(sound(open_page("fit", model=LLAMA, context="8192", f_prompt="1000")))
+    assert "Prefill of 8k tokens takes at least" in whole
+    assert "Prefill of 1,000 tokens takes at least" in short
+    assert whole["Each user gets at most"] == short["Each user gets at most"]

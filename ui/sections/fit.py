@@ -8,10 +8,13 @@ import streamlit as st
 
 from attention import foreign_text, sharing
 from attention.catalog import published
+from attention.floor import COMPUTE
 from attention.formats import WEIGHT_BITS
+from attention.memory.load import MAX_CONTEXT
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
+from attention.serving.prefill import Prefill, prefill_floor, vocabulary_of
 from attention.serving.ways_out import Way, price_per_million, ways_out
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens
@@ -54,8 +57,11 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
 def assumptions() -> None:
     """How to read the map, and what is assumed about memory, as controls beside the bar they change."""
     st.caption(lesson.text("fit_map"))
-    columns = st.columns(5, gap="medium", vertical_alignment="bottom")
+    columns = st.columns(6, gap="medium", vertical_alignment="bottom")
     columns[4].number_input(
+        "Prompt, tokens", 0, MAX_CONTEXT, key="f_prompt", help="What prefill is bounded for; 0: the whole context."
+    )
+    columns[5].number_input(
         "Price per hour", 0.0, MAX_PRICE, key="f_price", step=0.1, format="%.2f",
         help="Of one accelerator, in your currency; 0: none stated. Gives the least that a million tokens cost.",
     )  # fmt: skip
@@ -129,8 +135,8 @@ def _way(way: Way, setup: Setup) -> str:
             return f"{way.value} × {setup.accelerator.label}: {users}"
 
 
-def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
-    """Whether the load fits, the three solved numbers, and the bound of a step if it does."""
+def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int, prompt: Prefill | None) -> None:
+    """Whether the load fits, the three solved numbers, and the bounds of a step and of a prompt if it does."""
     count = f"{setup.count} × {setup.accelerator.label}" if setup.count > 1 else setup.accelerator.label
     with frame.numbers():
         _metric("This load", *_verdict(plan))
@@ -145,16 +151,37 @@ def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int)
         _metric(
             "One decode step takes at least",
             duration(step.floor.time_s),
-            f"at most {significant(step.tokens_per_s)} tokens/s; bound, not a promise"
+            "a bound, not a promise"
             if step.expected is None
             else f"a bound; about {duration(step.expected.time_s)} expected of its experts",
         )
+        _metric(
+            "Each user gets at most",
+            f"{significant(step.sequence_tokens_per_s)} tokens/s",
+            f"{significant(step.tokens_per_s)} tokens/s together",
+        )
+        if prompt is not None:
+            binds = "arithmetic" if prompt.floor.binds == COMPUTE else "reading memory"
+            _metric(f"Prefill of {held(prompt.prompt)} takes at least", duration(prompt.floor.time_s), f"{binds} binds")
         if price := st.session_state["f_price"]:
-            _metric(
-                "A million tokens cost at least",
-                significant(price_per_million(price, setup.count, step.tokens_per_s)),
-                f"each user gets at most {significant(step.sequence_tokens_per_s)} tokens/s",
-            )
+            beside = "decode alone"
+            if prompt is not None:
+                of_prompt = price_per_million(price, setup.count, prompt.tokens_per_s)
+                beside = f"a million of the prompt: {significant(of_prompt)}"
+            least = price_per_million(price, setup.count, step.tokens_per_s)
+            _metric("A million tokens cost at least", significant(least), beside)
+
+
+def prefill(model: ChosenModel, spec: ModelSpec, setup: Setup, context: int) -> Prefill | None:
+    """Bound of one prompt as long as typed, or else as the context; None for a model with an encoder."""
+    try:
+        return prefill_floor(
+            spec, setup.accelerator, st.session_state["f_prompt"] or context,
+            count=setup.count, weight_dtype=setup.weight_dtype, kv_dtype=setup.kv_dtype,
+            vocabulary=vocabulary_of(model.config),
+        )  # fmt: skip
+    except ValueError:
+        return None
 
 
 def _verdict(plan: Plan) -> tuple[str, str]:
@@ -199,8 +226,8 @@ def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
     )
 
 
-def step(plan: Plan, spec: ModelSpec, setup: Setup) -> None:
-    """Where the time of a decode step goes, as the roofline bounds it."""
+def step(plan: Plan, spec: ModelSpec, setup: Setup, prompt: Prefill | None) -> None:
+    """Where the time of a decode step and of a prompt goes, as the roofline bounds it."""
     bound, floor, batch = plan.floor, plan.floor.floor, plan.floor.batch
     st.subheader("One decode step, as a bound", anchor=False)
     if not plan.fits:
@@ -231,9 +258,23 @@ def step(plan: Plan, spec: ModelSpec, setup: Setup) -> None:
             f"**{binary_bytes(bound.expected_weight_bytes)}** of weights, a step takes about "
             f"**{duration(bound.expected.time_s)}** ({significant(batch / bound.expected.time_s)} tokens/s)."
         )
+    if prompt is not None:
+        lines.append(_of_prompt(prompt, setup))
     lines += [f"Note: {foreign_text.markdown(note)}." for note in bound.notes]
     lines.append("A bound, not a promise: communication, launches and sampling only add to it.")
     st.markdown("  \n".join(lines))
+
+
+def _of_prompt(prompt: Prefill, setup: Setup) -> str:
+    floor = prompt.floor
+    each = " on each" if setup.count > 1 else ""
+    took = "no peak is published" if floor.compute_s is None else duration(floor.compute_s)
+    return (
+        f"Prefill of {counted(prompt.prompt, 'token')}: {decimal(prompt.weight_flops, 'FLOP')} with the weights and "
+        f"{decimal(prompt.attention_flops, 'FLOP')} of attention, together {took}{each}; reading weights once and "
+        f"writing the cache takes {duration(floor.memory_s)}. One prompt's first token comes after at least "
+        f"**{duration(floor.time_s)}**."
+    )
 
 
 def others(spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
