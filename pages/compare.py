@@ -30,6 +30,8 @@ PARAMS = (
     params.choice("cmp_view", list(comparison.VIEWS), "total"),
     params.integer("cmp_tp", 1, 1, allocation.MAX_TP),
     params.choice("cmp_family", FAMILIES, "Llama"),
+    params.Param("cmp_first", "", lambda text: text and comparison.column(text).write(), "a model of the comparison"),
+    params.Param("cmp_second", "", lambda text: text and comparison.column(text).write(), "a model of the comparison"),
 )
 
 with frame.page(
@@ -50,7 +52,7 @@ with frame.page(
         view = sections.view_picker("cmp_view")
     with more_column, frame.more():
         tp = sections.more("cmp", "cmp_tp")
-    pasted = sections.pasted(columns)
+    pasted, pasted_config = sections.pasted(columns)
     load = Load(context, batch, fmt)
     rows = comparison.compare(columns, load, tp, pasted)
     contexts = curves.contexts_up_to(max(context, 2**20), context, shortest=min(256, context), per_octave=3)
@@ -66,6 +68,10 @@ with frame.page(
         sections.examples()
         sections.notes(rows, picture)
         with frame.guard():
+            sections.ranked(rows, view, context)
+        with frame.guard():
             sections.table(rows)
+        with frame.guard():
+            sections.side_by_side(rows, pasted_config)
         with frame.guard():
             sections.history("cmp_family", FAMILIES, load)

@@ -64,6 +64,8 @@ TRANSIENT: dict[str, str] = {
     "decode": "an animation: it begins anew for everybody",
     "headshare_head_map": "lights up what the pointer is on",
     "headshare_bars": "only draws",
+    "headshare_ranking": "only draws",
+    "cmp_differences": "only draws",
     "headshare_latent": "a picture in steps: it begins anew for everybody",
     "headshare_recompute": "a picture in steps: it begins anew for everybody",
     "headshare_windows": "a picture in steps: it begins anew for everybody",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isclose
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from attention.memory.comparison import Comparison, Curve
-from attention.units import binary_bytes, held, significant
+from attention.memory.comparison import Comparison, Curve, Ranked
+from attention.units import binary_bytes, held, ratio, significant
 from viz import figure, theme
 from viz.labels import EndLabel, end_labels, margin_for
 from viz.text import plain
@@ -76,6 +76,29 @@ def _equal(one: Curve, other: Curve) -> bool:
 
 def percent(share: float) -> str:
     return f"{significant(100 * share)} %"
+
+
+class RankedBar(NamedTuple):
+    """One bar of the ranking: `names` with their colours, as in the figure of lines; `part` of the longest bar."""
+
+    names: tuple[tuple[str, str], ...]
+    text: str
+    part: float
+
+
+def ranking(rows: Sequence[Ranked], view: str) -> tuple[RankedBar, ...]:
+    """The bars, with what each value is beside the smallest."""
+    if not rows:
+        return ()
+    most, least = rows[0].value or 1.0, rows[-1].value
+    bars = []
+    for row in rows:
+        text = percent(row.value) if view == "mha" else binary_bytes(row.value)
+        if view != "mha" and least and row.value > least:
+            text += f" · {ratio(row.value / least)} the smallest"
+        names = tuple((label, theme.series_color(place)) for place, label in row.members)
+        bars.append(RankedBar(names, text, row.value / most))
+    return tuple(bars)
 
 
 def _diamonds(numbers: Comparison) -> list[dict[str, Any]]:

@@ -231,3 +231,26 @@ def _values(row: Compared, contexts: Sequence[int], view: str) -> tuple[float, .
         )
     scale = 1.0 if view == "token" or not row.n_parameters else row.n_parameters / 1e9
     return tuple(b / x / scale for b, x in zip(own, contexts, strict=True))
+
+
+class Ranked(NamedTuple):
+    """Models whose caches are equally large in a view: the value in bytes or as a share, and who has it."""
+
+    value: float
+    members: tuple[tuple[int, str], ...]
+    """(place among the rows of the comparison, label) of each."""
+
+
+def ranked(rows: Sequence[Compared], view: str = "total") -> tuple[Ranked, ...]:
+    """The rows at their context in one view, the largest first; equal ones stand together. Rows without a value in the
+    view are left out, see ``curves``.
+
+    Raises:
+        ValueError: unknown view.
+    """
+    groups: dict[float, list[tuple[int, str]]] = {}
+    for place, row in enumerate(rows):
+        found = curves((row,), (row.context,), view).curves
+        if found:
+            groups.setdefault(found[0].y[0], []).append((place, row.label))
+    return tuple(Ranked(value, tuple(groups[value])) for value in sorted(groups, reverse=True))

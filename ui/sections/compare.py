@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from attention import foreign_text, tables
+from attention.catalog import published
 from attention.formats import FORMATS
 from attention.memory import comparison
 from attention.memory import history as lineage
 from attention.memory.allocation import MAX_TP
 from attention.memory.comparison import Column, Compared, Comparison
+from attention.memory.differences import Difference, differences
 from attention.memory.load import Load
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, held, ratio, significant
 from ui import controls, downloads, frame, model_weights, state
 from ui.components.model_search import model_search, models_search
+from ui.components.ranking import ranking
 from ui.params import DEFAULT_MODEL
+from viz import compare as bars
 from viz import compare_history as figures
 
 _GIB, _KIB = 2**30, 2**10
@@ -62,13 +66,15 @@ def columns_picker(key: str) -> list[Column]:
     return chosen
 
 
-def pasted(columns: Sequence[Column]) -> ModelSpec | None:
-    """The configuration that a column stands for, asked for below the row of controls; None without such a column."""
+def pasted(columns: Sequence[Column]) -> tuple[ModelSpec | None, Mapping[str, Any] | None]:
+    """The configuration that a column stands for, asked for below the row of controls, as layers and as it is; None
+    without such a column."""
     if all(col.model != comparison.PASTED for col in columns):
-        return None
+        return None, None
     with frame.guard():
-        return model_weights.if_known(controls.pasted())
-    return None
+        model = controls.pasted()
+        return model_weights.if_known(model), model.config
+    return None, None
 
 
 def view_picker(key: str) -> str:
@@ -124,6 +130,67 @@ def alt(rows: Sequence[Compared], context: int) -> str:
     """The figure in words."""
     sizes = ", ".join(f"{r.label} {binary_bytes(r.state_bytes)}" for r in rows if r.state_bytes is not None)
     return f"Cache over the context, a line per model. At {counted(context, 'token')}: {sizes or 'no model chosen'}."
+
+
+def ranked(rows: Sequence[Compared], view: str, context: int) -> None:
+    """The models by size at the chosen context, equal ones in one bar."""
+    found = comparison.ranked(rows, view)
+    if not found:
+        return
+    largest = foreign_text.markdown(found[0].members[0][1])
+    what = "takes most of its own MHA" if view == "mha" else "keeps the most"
+    st.subheader(f"Ranked at {held(context)}: {largest} {what}", anchor=False)
+    ranking(bars.ranking(found, view), key="cmp_ranking", label=f"{comparison.VIEWS[view]} at {held(context)}")
+    if any(len(row.members) > 1 for row in found):
+        st.caption("Models with equally large caches share a bar.")
+
+
+def side_by_side(rows: Sequence[Compared], pasted_config: Mapping[str, Any] | None) -> None:
+    """Two of the models, number by number, with the configuration's field and the rule behind each."""
+    known = {row.key: row for row in rows if row.state_bytes is not None}
+    if len(known) < 2:
+        return
+    st.subheader("What differs between two, field by field", anchor=False)
+    by_size = sorted(known, key=lambda key: known[key].state_bytes or 0)
+    chosen = []
+    for column, (key, label, own) in zip(
+        st.columns(2), (("cmp_first", "One", by_size[-1]), ("cmp_second", "The other", by_size[0])), strict=True
+    ):
+        if st.session_state[key] not in known:
+            st.session_state[key] = ""
+        names = {"": f"{'largest' if key == 'cmp_first' else 'smallest'}: {known[own].label}"}
+        names |= {name: row.label for name, row in known.items()}
+        state.name_anew(key, list(names.values()))
+        picked = column.selectbox(label, list(names), key=key, format_func=names.__getitem__)
+        chosen.append(known[picked or own])
+    configs = [_config(row, pasted_config) for row in chosen]
+    found = differences(*chosen, *configs)
+    one, other = (row.label for row in chosen)
+    if one == other:
+        other += " (again)"
+    frame.table(
+        {
+            "number": [row.what for row in found if row.differs],
+            one: [row.left for row in found if row.differs],
+            other: [row.right for row in found if row.differs],
+            "fields": [_fields(row) for row in found if row.differs],
+            "rule": [row.rule for row in found if row.differs],
+        },
+        key="cmp_differences",
+        column_config={"rule": st.column_config.Column(width="large")},
+    )
+    equal = "; ".join(f"{row.what} {foreign_text.markdown(row.left)}" for row in found if not row.differs)
+    if equal:
+        st.caption(f"The same in both: {equal}.")
+
+
+def _fields(row: Difference) -> str:
+    return " | ".join(dict.fromkeys(text for text in (row.left_field, row.right_field) if text))
+
+
+def _config(row: Compared, pasted_config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    model = comparison.column(row.key).model
+    return pasted_config if model == comparison.PASTED else published.model(model).config
 
 
 def notes(rows: Sequence[Compared], picture: Comparison) -> None:
