@@ -166,7 +166,10 @@ def _stated(config: Mapping[str, Any] | None, names: tuple[str, ...], unstated: 
 
 
 def differences(
-    left: Compared, right: Compared, left_config: Mapping[str, Any] | None, right_config: Mapping[str, Any] | None
+    left: Compared,
+    right: Compared,
+    left_config: Mapping[str, Any] | None = None,
+    right_config: Mapping[str, Any] | None = None,
 ) -> tuple[Difference, ...]:
     """Every number that decides a cache, for two rows of a comparison; what neither model has is left out.
 

@@ -31,7 +31,7 @@ def test_numbers_stand_beside_the_fields_that_state_them() -> None:
     assert (made["window, tokens"].left, made["window, tokens"].right) == ("", "1,024")
     assert "sliding_window" in made["window, tokens"].right_field
     assert not made["head size"].differs
-    assert made["for one more token"][2:4] == ("128 KiB", "160 KiB")
+    assert made["for one more token"][2:4] == ("128 KiB", "80.0 KiB")
 
 
 def test_a_latent_model_has_its_vector_in_place_of_heads() -> None:
@@ -49,12 +49,12 @@ def test_a_model_does_not_differ_from_itself_and_its_numbers_have_a_source(model
 
 
 def test_a_format_of_its_own_differs_and_unpublished_sizes_are_refused() -> None:
-    same = differences(*rows(Column(LLAMA), Column(LLAMA, "fp8")), None, None)
+    same = differences(*rows(Column(LLAMA), Column(LLAMA, "fp8")))
     assert [row.what for row in same if row.differs] == [
         "cache format", "for one more token", "at 32k tokens, 1 sequence",
     ]  # fmt: skip
     with pytest.raises(ValueError, match="no published sizes"):
-        differences(*rows(Column(LLAMA), Column("google/Gemini-1.0")), None, None)
+        differences(*rows(Column(LLAMA), Column("google/Gemini-1.0")))
 
 
 def test_equal_caches_share_a_bar_and_the_largest_comes_first() -> None:

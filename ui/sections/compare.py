@@ -163,8 +163,8 @@ def side_by_side(rows: Sequence[Compared], pasted_config: Mapping[str, Any] | No
         state.name_anew(key, list(names.values()))
         picked = column.selectbox(label, list(names), key=key, format_func=names.__getitem__)
         chosen.append(known[picked or own])
-    configs = [_config(row, pasted_config) for row in chosen]
-    found = differences(*chosen, *configs)
+    left, right = chosen
+    found = differences(left, right, _config(left, pasted_config), _config(right, pasted_config))
     one, other = (row.label for row in chosen)
     if one == other:
         other += " (again)"
