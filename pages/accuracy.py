@@ -3,13 +3,14 @@
 import streamlit as st
 
 from attention.oracle import accuracy, accuracy_view
-from ui import frame, params
+from ui import frame, params, quiz
 from ui.sections import accuracy as sections
 from viz import accuracy as figures
 
 PARAMS = (
     params.text("a_family", sections.EVERY, r"[\w .-]{1,40}", "a family of the catalogue"),
     params.choice("a_which", accuracy_view.WHICH, "all"),
+    *quiz.keys("accuracy"),
 )
 
 with frame.page(
@@ -38,3 +39,4 @@ with frame.page(
         sections.checks(accuracy_view.shown_checks(results.checks, which, family), results)
         with frame.guard():
             sections.engines()
+        quiz.find_out("accuracy", results=results, family=family)

@@ -20,6 +20,7 @@ PARAMS = (
     params.integer("code_kv", 0, 0, 1024, per_model=True),
     params.token("code_kept"),
     params.token("code_check_kept"),
+    *quiz.keys("code"),
 )
 LEAD = "The classes that this site runs, and the few lines in which they differ."
 
@@ -66,4 +67,4 @@ with frame.page("code", title="The code, step by step", lead=LEAD, params=PARAMS
         frame.records(sections.shape_rows(sizes, step))
         with frame.guard():
             sections.trap(sizes)
-        quiz.show("code", sizes=sizes)
+        quiz.find_out("code", sizes=sizes)

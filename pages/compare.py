@@ -7,7 +7,7 @@ from attention.memory import (
     history,
 )
 from attention.memory.load import Load
-from ui import controls, frame, params
+from ui import controls, frame, params, quiz
 from ui.sections import compare as sections
 from viz import compare as figures
 
@@ -30,6 +30,7 @@ PARAMS = (
     params.choice("cmp_view", list(comparison.VIEWS), "total"),
     params.integer("cmp_tp", 1, 1, allocation.MAX_TP),
     params.choice("cmp_family", FAMILIES, "Llama"),
+    *quiz.keys("compare"),
     params.Param("cmp_first", "", lambda text: text and comparison.column(text).write(), "a model of the comparison"),
     params.Param("cmp_second", "", lambda text: text and comparison.column(text).write(), "a model of the comparison"),
 )
@@ -75,3 +76,4 @@ with frame.page(
             sections.side_by_side(rows, pasted_config)
         with frame.guard():
             sections.history("cmp_family", FAMILIES, load)
+        quiz.find_out("compare", rows=rows)

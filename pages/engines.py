@@ -5,7 +5,7 @@ from attention.engines import lines
 from attention.engines.ledger import ledger
 from attention.formats import WEIGHT_BITS
 from attention.serving.fit import MAX_COUNT
-from ui import frame, params
+from ui import frame, params, quiz
 from ui.sections import engines as sections
 
 ACCELERATORS = [row.id for row in published.accelerators()]
@@ -15,6 +15,7 @@ PARAMS = (
     params.integer("eng_count", 1, 1, MAX_COUNT),
     params.choice("eng_weights", list(WEIGHT_BITS), "bf16"),
     params.number("eng_memory", 0.0, 0, 100_000),
+    *quiz.keys("engines"),
 )
 
 with frame.page(
@@ -34,3 +35,4 @@ with frame.page(
             sections.prediction(model, setup, load, memory)
         with frame.guard():
             sections.explanation(model, setup)
+        quiz.find_out("engines", spec=model.spec, n_ranks=setup.n_ranks)

@@ -6,7 +6,7 @@ from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.load import MAX_CONTEXT
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
-from ui import frame, params
+from ui import frame, params, quiz
 from ui.sections import fit as sections
 from viz import fit as figures
 
@@ -21,6 +21,7 @@ PARAMS = (
     params.choice("f_pool", WINDOW_POOLS, "own"),
     params.integer("f_prompt", 0, 0, MAX_CONTEXT),
     params.number("f_price", 0.0, 0, sections.MAX_PRICE),
+    *quiz.keys("fit"),
 )
 
 with frame.page(
@@ -47,3 +48,4 @@ with frame.page(
         sections.step(plan, spec, setup, prompt)
         with frame.guard():
             sections.others(spec, setup, context, batch)
+        quiz.find_out("fit", plan=plan, count=setup.count, context=context, batch=batch)

@@ -6,7 +6,7 @@ from attention.memory.layer_groups import layer_groups
 from attention.memory.load import Load
 from attention.serving import ranks
 from attention.spec import Kind
-from ui import controls, frame, params
+from ui import controls, frame, params, quiz
 from ui.components.head_map import STAGES, head_map
 from ui.sections import heads as sections
 from ui.state import name_anew
@@ -20,6 +20,7 @@ PARAMS = (
     params.integer("h_tp", 8, 1, ranks.MAX_TP),
     params.integer("h_dcp", 1, 1, ranks.MAX_TP),
     params.integer("h_dp", 1, 1, ranks.MAX_DP),
+    *quiz.keys("heads"),
 )
 
 with frame.page(
@@ -85,3 +86,4 @@ with frame.page(
         st.caption(sections.where(group, spec.n_layers))
         if len(every) > MOST_GROUPS:
             st.caption(f"The first {MOST_GROUPS} of this model's {len(every):,} kinds of layer can be chosen.")
+        quiz.find_out("heads", layer=shown)

@@ -22,6 +22,7 @@ PARAMS = (
     sections.OWN_TEXT,
     sections.BYTE,
     sections.HEADS,
+    *quiz.keys("heads_learn"),
 )
 LEAD = "Click a byte of the text and see where every head looks, and what the model expects next."
 
@@ -73,4 +74,4 @@ with frame.page("heads_learn", title="What the heads learn", lead=LEAD, params=P
                 filename="tiny-training",
                 alt="Validation loss of the four models over training steps, falling.",
             )
-        quiz.show("heads_learn", roles=sections.roles()["models"], model=name, layer=layer)
+        quiz.find_out("heads_learn", roles=sections.roles()["models"], model=name, layer=layer)

@@ -13,7 +13,7 @@ from attention.memory import (
     curves as cache_curves,
 )
 from attention.memory.load import MAX_CONTEXT
-from ui import frame, model_weights, params
+from ui import frame, model_weights, params, quiz
 from ui.sections import kv_cache as sections
 from ui.sections import kv_cache_verify
 from ui.sections.waterfall import why_so_small
@@ -28,6 +28,7 @@ PARAMS = (
     params.integer("k_static", 0, 0, MAX_CONTEXT, per_model=True),
     params.choice("k_pool", allocation.WINDOW_POOLS, "own"),
     params.token("k_kept"),
+    *quiz.keys("kv_cache"),
 )
 
 with frame.page(
@@ -64,3 +65,4 @@ with frame.page(
             kv_cache_verify.verify(model, load)
         with frame.guard():
             sections.layer_table(model, load)
+        quiz.find_out("kv_cache", spec=spec, load=load)

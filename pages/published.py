@@ -26,6 +26,7 @@ PARAMS = (
     params.choice("pub_pick", list(ROWS), "MHA-XXL"),
     params.choice("pub_table", list(TABLES), "GQA paper, Table 1"),
     params.token("pub_kept"),
+    *quiz.keys("published"),
 )
 LEAD = "What sharing costs and saves in print, in real models, and on this machine."
 
@@ -89,4 +90,4 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
         table = papers.table(*TABLES[shown])
         frame.records(table.records())
         st.caption(f"{table.citation}: {table.caption}. {table.note}")
-        quiz.show("published", rows=ROWS, picked=picked)
+        quiz.find_out("published", rows=ROWS, picked=picked)

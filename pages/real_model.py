@@ -3,12 +3,12 @@
 import streamlit as st
 
 from attention.llm.plan import CACHE_DTYPES
-from ui import controls, frame, jobs, lesson
+from ui import controls, frame, jobs, lesson, quiz
 from ui.sections import real_model as sections
 
 LEAD = "Ask a published model, and watch it write with its keys and values copied, as trained, and merged, live here."
 
-with frame.page("real_model", title="A real model", lead=LEAD, params=sections.PARAMS):
+with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections.PARAMS, *quiz.keys("real_model"))):
     prompt, tokens, fill, rest, start = frame.bar(4.4, 2.1, 2.1, 0.9, 1.2)
     with prompt:
         # without max_chars, with which the browser drops a longer text without a word
@@ -36,3 +36,4 @@ with frame.page("real_model", title="A real model", lead=LEAD, params=sections.P
         with frame.guard():
             sections.recorded_roles()
         sections.provenance()
+        quiz.find_out("real_model", context=st.session_state["real_fill"], batch=st.session_state["real_batch"])

@@ -14,7 +14,7 @@ from ui.components.head_map import head_map
 from ui.sections import spectrum as sections
 
 ACCELERATOR = published.accelerator("h100-sxm")
-PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True), params.token("spec_kept"))
+PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True), params.token("spec_kept"), *quiz.keys("spectrum"))
 LEAD = "Move one slider: heads, cache, weights, time and published quality move with it."
 
 with frame.page("spectrum", title="One slider, three ways to share", lead=LEAD, params=PARAMS):
@@ -47,5 +47,4 @@ with frame.page("spectrum", title="One slider, three ways to share", lead=LEAD, 
             f"Least times are computed for {ACCELERATOR.label} from its data sheet, one layer, 16 bit: every key and "
             "value read once."
         )
-        if chosen:
-            quiz.show("spectrum", spec=spec, n_kv_heads=chosen, load=load)
+        quiz.find_out("spectrum", spec=spec, n_kv_heads=chosen, load=load)

@@ -18,7 +18,10 @@ from ui.sections import why as sections
 from viz import why as figures
 
 ACCELERATORS = {a.id: a.label for a in published.accelerators()}
-PARAMS = (params.choice("why_acc", list(ACCELERATORS), "h100-sxm" if "h100-sxm" in ACCELERATORS else "t4"),)
+PARAMS = (
+    params.choice("why_acc", list(ACCELERATORS), "h100-sxm" if "h100-sxm" in ACCELERATORS else "t4"),
+    *quiz.keys("why"),
+)
 LEAD = "Play a decode: every new token reads all weights and the whole cache once more."
 
 with frame.page("why", title="Why share keys and values?", lead=LEAD, params=PARAMS):
@@ -62,4 +65,4 @@ with frame.page("why", title="Why share keys and values?", lead=LEAD, params=PAR
             )
         if spec.hidden_size and spec.n_heads:
             lesson.show("why_ratio", **sections.ratio_values(spec, load))
-        quiz.show("why", spec=spec, load=load, accelerator=accelerator, weight_dtype=weight_dtype)
+        quiz.find_out("why", spec=spec, load=load, accelerator=accelerator, weight_dtype=weight_dtype)

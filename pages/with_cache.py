@@ -7,11 +7,11 @@ from ui.sections import with_cache as sections
 
 LEAD = "Play it: without a cache, every new token has the keys and values of all tokens computed again."
 
-with frame.page("with_cache", title="What a cache saves", lead=LEAD):
+with frame.page("with_cache", title="What a cache saves", lead=LEAD, params=quiz.keys("with_cache")):
     model, load, _ = controls.compute_bar()
     found = passes(load)
     recompute(key="recompute")
     with frame.details():
         sections.metrics(model.spec, load, found)
         sections.words(model.spec, model.label, load)
-        quiz.show("with_cache", load=load)
+        quiz.find_out("with_cache", load=load)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from attention.find_out.pages import PAGES
+
 MOVES: dict[str, tuple[str, ...]] = {
     "model_search": ("model",),
     "cmp_search": ("cmp",),
@@ -43,6 +45,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "cmp_add": ("cmp",),
     "eng_example_*": ("model", "context"),
     "cmp_example_*": ("cmp", "context", "cmp_view"),
+    **{f"guess_{page}-*": (f"g_{page}",) for page in PAGES},
 }
 """Control -> the address keys that it moves; the controls themselves are handles of those."""
 
@@ -65,7 +68,6 @@ TRANSIENT: dict[str, str] = {
     "headshare_head_map": "lights up what the pointer is on",
     "headshare_bars": "only draws",
     "headshare_ranking": "only draws",
-    "cmp_differences": "only draws",
     "headshare_latent": "a picture in steps: it begins anew for everybody",
     "headshare_recompute": "a picture in steps: it begins anew for everybody",
     "headshare_windows": "a picture in steps: it begins anew for everybody",

@@ -37,6 +37,7 @@ class Param:
         always: written even when it has its default value.
         many: the value is a list; the key repeats in the address.
         per_model: goes back to its default when the user picks another model.
+        kept: the reader's own; an address that brings the reader to its page and is silent about it changes nothing.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Param:
     always: bool = False
     many: bool = False
     per_model: bool = False
+    kept: bool = False
 
 
 def integer(key: str, default: int, minimum: int, maximum: int, **options: Any) -> Param:

@@ -88,6 +88,9 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     # the query of any other run is one that we wrote, or one before it that the browser had not left yet
     if query and (moved or _by_history()):
         values, replaced = read(query, known)
+        if moved:
+            own = (param.key for param in known if param.kept and param.key not in query)
+            values |= {key: store["values"][key] for key in own if key in store["values"]}
         for key, value in values.items():
             st.session_state[key] = value
         store["set"] = values

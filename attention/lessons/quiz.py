@@ -5,20 +5,23 @@ A question looks at what the page shows now. Nothing is stored, and no answer is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from attention.formats import cache_format
+from attention.memory.comparison import Compared, ranked
 from attention.memory.footprint import sequence_bytes
 from attention.memory.load import Load
 from attention.memory.recompute import passes
 from attention.memory.terms import shared_bytes
 from attention.memory.waterfall import waterfall
+from attention.oracle.accuracy import Results
+from attention.serving.plan import Plan
 from attention.serving.roofline import cache_share
 from attention.sharing import divisors
-from attention.spec import Kind, ModelSpec
-from attention.units import binary_bytes, decimal, parameters, significant
+from attention.spec import Kind, Layer, ModelSpec
+from attention.units import binary_bytes, counted, decimal, parameters, significant
 
 
 class Verdict(NamedTuple):
@@ -146,6 +149,68 @@ def _windows_begin(*, spec: ModelSpec, load: Load, **_: Any) -> Verdict:
     return Verdict(here >= 2 > times(max(1, load.context // 2)), says)
 
 
+GROUP_OF_16 = 16
+
+
+def _sixteen_share(*, layer: Layer, **_: Any) -> Verdict:
+    if not layer.group_size:
+        return Verdict(False, "this layer has no K/V heads")
+    return Verdict(layer.group_size == GROUP_OF_16, f"{counted(layer.group_size, 'query head')} read each K/V head")
+
+
+SMOLLM_BYTES_PER_TOKEN, SMOLLM_PARAMETERS = 23_040, 134_515_008
+"""SmolLM2 135M with a 16-bit cache; a test holds them to the catalogue."""
+
+
+def _outgrows_smollm(*, context: int, batch: int, **_: Any) -> Verdict:
+    cache, weights = context * batch * SMOLLM_BYTES_PER_TOKEN, 2 * SMOLLM_PARAMETERS
+    says = (
+        f"{counted(batch, 'sequence')} with {context:,} tokens before the prompt keep {binary_bytes(cache)} as trained"
+    )
+    return Verdict(cache > weights, f"{says}; the weights take {binary_bytes(weights)} in bf16")
+
+
+def _outgrows_the_weights(*, spec: ModelSpec, load: Load, **_: Any) -> Verdict:
+    if not spec.n_parameters:
+        return Verdict(False, "the parameters of this model are not known: pick another")
+    weights = 2 * spec.n_parameters
+    here, half = (load.batch * sequence_bytes(spec, n, load.kv_dtype) for n in (load.context, load.context // 2))
+    says = f"the cache is {binary_bytes(here)}, the weights in bf16 are {binary_bytes(weights)}"
+    return Verdict(here > weights >= half, says)
+
+
+def _two_are_equal(*, rows: Sequence[Compared], **_: Any) -> Verdict:
+    equal = [group for group in ranked(rows) if len({rows[place].spec for place, _ in group.members}) > 1]
+    if not equal:
+        return Verdict(False, "no two of these models keep the same")
+    return Verdict(True, f"{len(equal[0].members)} models keep {binary_bytes(equal[0].value)} each")
+
+
+def _sixty_four_users(*, plan: Plan, count: int, context: int, batch: int, **_: Any) -> Verdict:
+    says = f"{counted(batch, 'user')} at {context:,} tokens on {count} {'fit' if plan.fits else 'do not fit'}"
+    if plan.fits and plan.smallest_count != count:
+        says += f", and {plan.smallest_count} would do"
+    return Verdict(plan.fits and batch >= 64 and context >= 8192 and plan.smallest_count == count, says)
+
+
+def _copied(*, spec: ModelSpec, n_ranks: int, **_: Any) -> Verdict:
+    n = spec.n_kv_heads
+    if not n:
+        return Verdict(False, "this model has no K/V heads")
+    says = f"{counted(n_ranks, 'rank')} for {counted(n, 'K/V head')}"
+    return Verdict(n_ranks > n, says)
+
+
+def _costliest_family(*, results: Results, family: str | None, **_: Any) -> Verdict:
+    """family: that is shown, None for every one."""
+
+    def worst(of: str | None) -> float:
+        return max((r.rule_bytes / r.exact_bytes for r in results.rules if of in (None, r.family)), default=0.0)
+
+    here = worst(family)
+    return Verdict(family is not None and here == worst(None), f"up to {significant(here)} times too much is counted")
+
+
 QUESTIONS: tuple[Question, ...] = (
     Question(
         "with_cache",
@@ -214,6 +279,40 @@ QUESTIONS: tuple[Question, ...] = (
         "cheapest",
         "Which model of Table 1 is the fastest whose average is at most 0.2 below MHA-XXL's?",
         _cheapest_close,
+    ),
+    Question(
+        "heads",
+        "sixteen",
+        "Move the slider until 16 query heads read each K/V head.",
+        _sixteen_share,
+    ),
+    Question(
+        "real_model",
+        "outgrows",
+        "Choose a context and a number of sequences (under More) whose cache, as trained, takes more than the weights.",
+        _outgrows_smollm,
+    ),
+    Question(
+        "kv_cache",
+        "outgrows_weights",
+        "From which context on, in steps of the slider, is the cache larger than the weights in bf16?",
+        _outgrows_the_weights,
+    ),
+    Question(
+        "compare", "equal", "Add a model that keeps exactly as much as another one: they share a bar.", _two_are_equal
+    ),
+    Question(
+        "fit",
+        "users",
+        "Give 64 users 8,192 tokens or more each, on as few accelerators as do.",
+        _sixty_four_users,
+    ),
+    Question("engines", "copied", "Raise the count until K/V heads have to be copied.", _copied),
+    Question(
+        "accuracy",
+        "costliest",
+        "Which family suffers most from a well-known mistake? Choose it.",
+        _costliest_family,
     ),
 )
 

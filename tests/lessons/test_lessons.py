@@ -11,21 +11,26 @@ import pytest
 
 from attention.catalog import published
 from attention.catalog.papers import table
+from attention.find_out.pages import PAGES
 from attention.lessons import quiz
 from attention.lessons.code import Sizes
+from attention.memory import comparison
 from attention.memory.footprint import sequence_bytes
 from attention.memory.load import Load
 from attention.memory.model_points import model_points
+from attention.oracle import accuracy
 from attention.serving.decode import (
     FRAMES,
     Ratios,
     contexts,
     trace,
 )
+from attention.serving.fit import Setup
+from attention.serving.plan import plan
 from attention.serving.roofline import decode_floor
 from attention.serving.spectrum import attention_parameters, nearest_published, spectrum
 from attention.sharing import divisors, family, with_n_kv_heads
-from attention.spec import ModelSpec, attention_layer, uniform_spec
+from attention.spec import Kind, Layer, ModelSpec, attention_layer, uniform_spec
 from attention.tiny.numpy_forward import Maps
 from attention.tiny.text import (
     EXAMPLES,
@@ -152,9 +157,7 @@ class TestQuiz:
         return next(q for q in quiz.QUESTIONS if q.key == key).judge
 
     def test_every_page_with_a_quiz_has_questions(self) -> None:
-        assert {q.page for q in quiz.QUESTIONS} == {
-            "why", "spectrum", "code", "heads_learn", "published", "with_cache", "other_ways",
-        }  # fmt: skip
+        assert {q.page for q in quiz.QUESTIONS} == set(PAGES)
         assert len({q.key for q in quiz.QUESTIONS}) == len(quiz.QUESTIONS)
         assert quiz.questions("nowhere") == ()
 
@@ -221,6 +224,55 @@ class TestQuiz:
         places = [(m, layer) for m in models for layer in range(4)]
         solved = [p for p in places if self.judge(role)(roles=models, model=p[0], layer=p[1]).solved]
         assert len(solved) == 1
+
+    def test_a_group_of_sixteen(self) -> None:
+        judge = self.judge("sixteen")
+        layers = [attention_layer(32, n, 128) for n in divisors(32)]
+        assert [layer.n_kv_heads for layer in layers if judge(layer=layer).solved] == [2]
+        assert not judge(layer=Layer(Kind.NONE)).solved
+
+    def test_a_real_models_cache_outgrows_it(self) -> None:
+        row = published.model("HuggingFaceTB/SmolLM2-135M")
+        assert (row.n_parameters, sequence_bytes(spec_of(row.id), 1)) == (
+            quiz.SMOLLM_PARAMETERS, quiz.SMOLLM_BYTES_PER_TOKEN,
+        )  # fmt: skip
+        judge = self.judge("outgrows")
+        # 269 MB of weights are 11,677 tokens
+        places = [(n, b) for n in (0, 512, 2048, 6144) for b in (1, 4, 16) if judge(context=n, batch=b).solved]
+        assert places == [(2048, 16), (6144, 4), (6144, 16)]
+
+    def test_where_a_cache_outgrows_the_weights(self) -> None:
+        judge = self.judge("outgrows_weights")
+        assert [n for n in (2**p for p in range(8, 20)) if judge(spec=LLAMA, load=Load(n)).solved] == [131_072]
+        assert not judge(spec=uniform_spec(1, 1, 1, 1), load=Load(1)).solved
+
+    def test_two_models_that_keep_the_same(self) -> None:
+        def rows(*models: str) -> tuple[comparison.Compared, ...]:
+            return comparison.compare([comparison.Column(model) for model in models], Load(1013))
+
+        judge, llama = self.judge("equal"), "meta-llama/Llama-3.1-8B"
+        assert judge(rows=rows(llama, "google/gemma-3-27b-pt", "mistralai/Mistral-7B-v0.3")).solved
+        assert not judge(rows=rows(llama, "google/gemma-3-27b-pt")).solved
+
+    def test_64_users_on_as_few_as_do(self) -> None:
+        judge = self.judge("users")
+
+        def shown(count: int, batch: int) -> quiz.Verdict:
+            setup = Setup(published.accelerator("h100-sxm"), count)
+            return judge(plan=plan(LLAMA, setup, 8192, batch), count=count, context=8192, batch=batch)
+
+        # one leaves room for 51 users
+        assert [(n, b) for n in (1, 2, 4) for b in (50, 64) if shown(n, b).solved] == [(2, 64)]
+
+    def test_copies_need_more_ranks_than_heads(self) -> None:
+        assert [n for n in (1, 8, 16, 32) if self.judge("copied")(spec=LLAMA, n_ranks=n).solved] == [16, 32]
+
+    def test_the_costliest_family(self) -> None:
+        results = accuracy.load()
+        families = {row.family for row in results.rules}
+        solved = [f for f in families if self.judge("costliest")(results=results, family=f).solved]
+        assert len(solved) == 1
+        assert not self.judge("costliest")(results=results, family=None).solved
 
     def test_cheapest_close_model(self) -> None:
         one = table("gqa", 1)

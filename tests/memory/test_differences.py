@@ -49,12 +49,13 @@ def test_a_model_does_not_differ_from_itself_and_its_numbers_have_a_source(model
 
 
 def test_a_format_of_its_own_differs_and_unpublished_sizes_are_refused() -> None:
-    same = differences(*rows(Column(LLAMA), Column(LLAMA, "fp8")))
+    plain, small, unpublished = rows(Column(LLAMA), Column(LLAMA, "fp8"), Column("google/Gemini-1.0"))
+    same = differences(plain, small)
     assert [row.what for row in same if row.differs] == [
         "cache format", "for one more token", "at 32k tokens, 1 sequence",
     ]  # fmt: skip
     with pytest.raises(ValueError, match="no published sizes"):
-        differences(*rows(Column(LLAMA), Column("google/Gemini-1.0")))
+        differences(plain, unpublished)
 
 
 def test_equal_caches_share_a_bar_and_the_largest_comes_first() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from attention.find_out.pages import PAGES as PAGES_THAT_ASK
 from tests.pages.test_pages import open_page
 from tests.ui.test_controls import inside
 from ui import glossary
@@ -17,7 +18,12 @@ from ui.components.navigation import NAVIGATION, ROOT
 
 FILES = {key: file for _, entries in NAVIGATION for key, file, _ in entries if (ROOT / file).exists()}
 PAGES = tuple(page for page in FILES if page != "about")  # reference text: sources, limits, licence
-VIEWS: tuple[dict[str, str], ...] = ({}, {"model": "deepseek-ai/DeepSeek-V3"}, {"model": "google/gemma-3-27b-pt"})
+UNFOLDED = {"find": "True", **{f"g_{page}": "1" for page in PAGES_THAT_ASK}}
+VIEWS: tuple[dict[str, str], ...] = (
+    {},
+    {"model": "deepseek-ai/DeepSeek-V3", **UNFOLDED},
+    {"model": "google/gemma-3-27b-pt"},
+)
 DRAWN = (
     "headshare_bars",
     "headshare_head_map",

@@ -44,7 +44,7 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("roofline", "pages/roofline.py", "Roofline"),
         ),
     ),
-    ("", (("about", "pages/about.py", "About"),)),
+    ("", (("summary", "pages/summary.py", "What you found out"), ("about", "pages/about.py", "About"))),
 )
 """(group, ((page key, file, label), …)). A file that does not exist is left out."""
 

@@ -62,6 +62,7 @@ PATH: tuple[Stop, ...] = (
     Stop("timings", "The same attention, timed on this machine."),
     Stop("decode_step", "One step of a whole model.", (("context", "32768"),)),
     Stop("roofline", "Where a step stands between memory and arithmetic.", (("batch", "32"),)),
+    Stop("summary", "What you guessed on the way, and the sentences to keep."),
 )
 """In order. A page whose file does not exist is left out."""
 
