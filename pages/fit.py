@@ -35,7 +35,7 @@ with frame.page(
     plan = serving.plan(spec, setup, context, batch)
     sections.verdict(plan, spec, setup, context, batch)
     prompt = sections.prefill(model, spec, setup, context)
-    sections.metrics(plan, spec, setup, context, batch, prompt)
+    sections.metrics(plan, spec, setup, context, batch)
     frame.chart(
         figures.plot_fit_map(serving.fit_map(spec, setup, context, batch)),
         key="fit_map",
@@ -44,6 +44,7 @@ with frame.page(
     )
     with frame.details():
         sections.assumptions()
+        sections.speeds(plan, setup, prompt)
         sections.memory(plan, setup)
         sections.step(plan, spec, setup, prompt)
         with frame.guard():

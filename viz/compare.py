@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from math import isclose
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
 from attention.memory.comparison import Comparison, Curve, Ranked
+from attention.memory.differences import Difference
 from attention.units import binary_bytes, held, ratio, significant
 from viz import figure, theme
 from viz.labels import EndLabel, end_labels, margin_for
@@ -76,6 +78,18 @@ def _equal(one: Curve, other: Curve) -> bool:
 
 def percent(share: float) -> str:
     return f"{significant(100 * share)} %"
+
+
+def differences_table(rows: Sequence[Difference], left: str, right: str) -> str:
+    """Two models number by number, as HTML: what each has, and under it the rule and the configuration's field."""
+    items = [f"<div><dt></dt><dd>{escape(left)}</dd><dd>{escape(right)}</dd></div>"]
+    for row in rows:
+        fields = dict.fromkeys(text for text in (row.left_field, row.right_field) if text)
+        # what is no field says so in words
+        named = " · ".join(escape(text) if " " in text else f"<code>{escape(text)}</code>" for text in fields)
+        values = "".join(f"<dd>{escape(value) or '–'}</dd>" for value in (row.left, row.right))
+        items.append(f'<div><dt>{escape(row.what)}</dt>{values}<dd class="rule">{escape(row.rule)} {named}</dd></div>')
+    return f'<dl class="hs-differences">{"".join(items)}</dl>'
 
 
 class RankedBar(NamedTuple):

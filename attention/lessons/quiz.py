@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from attention.formats import cache_format
-from attention.memory.comparison import Compared, ranked
+from attention.memory.comparison import Compared, column, ranked
 from attention.memory.footprint import sequence_bytes
 from attention.memory.load import Load
 from attention.memory.recompute import passes
@@ -179,8 +179,12 @@ def _outgrows_the_weights(*, spec: ModelSpec, load: Load, **_: Any) -> Verdict:
     return Verdict(here > weights >= half, says)
 
 
+def _model(row: Compared) -> str:
+    return column(row.key).model
+
+
 def _two_are_equal(*, rows: Sequence[Compared], **_: Any) -> Verdict:
-    equal = [group for group in ranked(rows) if len({rows[place].spec for place, _ in group.members}) > 1]
+    equal = [group for group in ranked(rows) if len({_model(rows[i]) for i, _ in group.members}) > 1]
     if not equal:
         return Verdict(False, "no two of these models keep the same")
     return Verdict(True, f"{len(equal[0].members)} models keep {binary_bytes(equal[0].value)} each")

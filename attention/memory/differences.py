@@ -142,7 +142,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _Rule(
         "parameters", "No part of the cache: they are the weights beside it.",
-        lambda spec: parameters(spec.n_parameters) if spec.n_parameters else "", (), "counted",
+        lambda spec: parameters(spec.n_parameters) if spec.n_parameters else "", (), "as counted",
     ),
 )  # fmt: skip
 
@@ -155,7 +155,7 @@ def _latent(spec: ModelSpec) -> bool:
 def _stated(config: Mapping[str, Any] | None, names: tuple[str, ...], unstated: str) -> str:
     """The first of `names` that the decoder's part of `config` states, with the part's name before it."""
     if config is None:
-        return "typed" if names else unstated
+        return "as typed" if names else unstated
     for prefix in ("", "text_config"):
         part = config.get(prefix) if prefix else config
         if isinstance(part, Mapping):

@@ -44,7 +44,7 @@ def test_the_decode_plays_without_the_server(app: str, new_page: Callable[..., P
 
 
 def test_the_decode_steps_and_scrubs_by_keyboard(app: str, page: Page) -> None:
-    visit(page, f"{app}/why?v=1&context=131072&batch=16")
+    visit(page, f"{app}/why?v=1&context=131072&batch=16&find=True&g_why=1")
     scrub = page.get_by_role("slider", name="Token of the decode")
     scrub.press("Home")
     expect(page.locator(f"{DECODE} .n-context")).to_have_text("1")
@@ -164,6 +164,14 @@ def test_the_code_shows_its_steps_and_runs(app: str, new_page: Callable[..., Pag
 
 def test_questions_are_answered_by_moving_the_slider(app: str, page: Page) -> None:
     visit(page, f"{app}/spectrum")
+    page.locator(".st-key-find summary").press("Enter")
+    page.locator(".st-key-guess-spectrum button").first.press("Enter")
+    expect(page.get_by_text("3 · Why.")).to_be_visible()
+    expect(page).to_have_url(re.compile("g_spectrum=1"))
+    problem = page.locator(".hs-problems details").first
+    problem.locator("summary").press("Enter")
+    expect(problem).to_contain_text("2 · 80 layers")
+    expect(problem.locator("b")).to_be_visible()
     question = page.locator(".st-key-quiz_spectrum_ninety")
     expect(question).to_contain_text("Now: 75.0 %")
     slider = page.locator(".st-key-spec_kv_pick").get_by_role("slider")
@@ -174,7 +182,7 @@ def test_questions_are_answered_by_moving_the_slider(app: str, page: Page) -> No
 
 
 def test_published_tables_can_be_read(app: str, page: Page) -> None:
-    visit(page, f"{app}/published")
+    visit(page, f"{app}/published?find=True&g_published=1")
     question = page.locator(".st-key-quiz_published_cheapest")
     expect(question).to_contain_text("Now: MHA-XXL")
     page.locator(".st-key-pub_pick").get_by_text("GQA-8-XXL").click()

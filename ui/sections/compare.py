@@ -14,7 +14,7 @@ from attention.memory import comparison
 from attention.memory import history as lineage
 from attention.memory.allocation import MAX_TP
 from attention.memory.comparison import Column, Compared, Comparison
-from attention.memory.differences import Difference, differences
+from attention.memory.differences import differences
 from attention.memory.load import Load
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, held, ratio, significant
@@ -137,9 +137,11 @@ def ranked(rows: Sequence[Compared], view: str, context: int) -> None:
     found = comparison.ranked(rows, view)
     if not found:
         return
-    largest = foreign_text.markdown(found[0].members[0][1])
-    what = "takes most of its own MHA" if view == "mha" else "keeps the most"
-    st.subheader(f"Ranked at {held(context)}: {largest} {what}", anchor=False)
+    first, *others = (foreign_text.markdown(label) for _, label in found[0].members)
+    also = f" and {counted(len(others), 'other')}" if others else ""
+    verb = ("takes", "keeps") if not others else ("take", "keep")
+    what = f"{verb[0]} most of MHA" if view == "mha" else f"{verb[1]} the most"
+    st.subheader(f"Ranked at {held(context)}: {first}{also} {what}", anchor=False)
     ranking(bars.ranking(found, view), key="cmp_ranking", label=f"{comparison.VIEWS[view]} at {held(context)}")
     if any(len(row.members) > 1 for row in found):
         st.caption("Models with equally large caches share a bar.")
@@ -168,24 +170,10 @@ def side_by_side(rows: Sequence[Compared], pasted_config: Mapping[str, Any] | No
     one, other = (row.label for row in chosen)
     if one == other:
         other += " (again)"
-    frame.table(
-        {
-            "number": [row.what for row in found if row.differs],
-            one: [row.left for row in found if row.differs],
-            other: [row.right for row in found if row.differs],
-            "fields": [_fields(row) for row in found if row.differs],
-            "rule": [row.rule for row in found if row.differs],
-        },
-        key="cmp_differences",
-        column_config={"rule": st.column_config.Column(width="large")},
-    )
+    st.html(bars.differences_table([row for row in found if row.differs], one, other))
     equal = "; ".join(f"{row.what} {foreign_text.markdown(row.left)}" for row in found if not row.differs)
     if equal:
         st.caption(f"The same in both: {equal}.")
-
-
-def _fields(row: Difference) -> str:
-    return " | ".join(dict.fromkeys(text for text in (row.left_field, row.right_field) if text))
 
 
 def _config(row: Compared, pasted_config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -57,14 +57,7 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
 def assumptions() -> None:
     """How to read the map, and what is assumed about memory, as controls beside the bar they change."""
     st.caption(lesson.text("fit_map"))
-    columns = st.columns(6, gap="medium", vertical_alignment="bottom")
-    columns[4].number_input(
-        "Prompt, tokens", 0, MAX_CONTEXT, key="f_prompt", help="What prefill is bounded for; 0: the whole context."
-    )
-    columns[5].number_input(
-        "Price per hour", 0.0, MAX_PRICE, key="f_price", step=0.1, format="%.2f",
-        help="Of one accelerator, in your currency; 0: none stated. Gives the least that a million tokens cost.",
-    )  # fmt: skip
+    columns = st.columns(4, gap="medium", vertical_alignment="bottom")
     columns[0].slider(
         "Memory to use, %", 50, 100, key="f_util", help="vLLM calls it gpu_memory_utilization; its default is 90 %."
     )
@@ -135,8 +128,8 @@ def _way(way: Way, setup: Setup) -> str:
             return f"{way.value} × {setup.accelerator.label}: {users}"
 
 
-def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int, prompt: Prefill | None) -> None:
-    """Whether the load fits, the three solved numbers, and the bounds of a step and of a prompt if it does."""
+def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
+    """Whether the load fits, the three solved numbers, and the bound of a step if it does."""
     count = f"{setup.count} × {setup.accelerator.label}" if setup.count > 1 else setup.accelerator.label
     with frame.numbers():
         _metric("This load", *_verdict(plan))
@@ -155,11 +148,28 @@ def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int,
             if step.expected is None
             else f"a bound; about {duration(step.expected.time_s)} expected of its experts",
         )
-        _metric(
-            "Each user gets at most",
-            f"{significant(step.sequence_tokens_per_s)} tokens/s",
-            f"{significant(step.tokens_per_s)} tokens/s together",
+
+
+def speeds(plan: Plan, setup: Setup, prompt: Prefill | None) -> None:
+    """What each user gets, how long a prompt takes and what tokens cost, at best."""
+    st.subheader("How fast, and what it costs, at best", anchor=False)
+    typed, shown = st.columns([1, 2.4], gap="large", vertical_alignment="center")
+    with typed:
+        left, right = st.columns(2, vertical_alignment="bottom")
+        left.number_input(
+            "Prompt, tokens", 0, MAX_CONTEXT, key="f_prompt", help="What prefill is bounded for; 0: the whole context."
         )
+        right.number_input(
+            "Price per hour", 0.0, MAX_PRICE, key="f_price", step=0.1, format="%.2f",
+            help="Of one accelerator, in your currency; 0: none stated. Gives the least that a million tokens cost.",
+        )  # fmt: skip
+    with shown, st.container(key="numbers-speed", horizontal=True, gap="medium"):
+        if not plan.fits:
+            st.caption("This load does not fit, so there is no speed to bound.")
+            return
+        step = plan.floor
+        together = f"{significant(step.tokens_per_s)} tokens/s together"
+        _metric("Each user gets at most", f"{significant(step.sequence_tokens_per_s)} tokens/s", together)
         if prompt is not None:
             binds = "arithmetic" if prompt.floor.binds == COMPUTE else "reading memory"
             _metric(f"Prefill of {held(prompt.prompt)} takes at least", duration(prompt.floor.time_s), f"{binds} binds")
