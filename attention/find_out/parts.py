@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from attention.catalog import published
 from attention.spec import ModelSpec
+from attention.units import significant
 
 H100 = "h100-sxm"
 
@@ -70,6 +71,4 @@ def spec_of(model: str) -> ModelSpec:
 
 def times(value: float) -> str:
     """A factor as an answer: "4,096 times"."""
-    from attention.units import significant
-
     return f"{significant(value)} times"
