@@ -49,7 +49,7 @@ def kv_cache() -> FindOut:
             Problem(
                 f"An engine gives out pages of {PAGE_TOKENS} tokens. What does it set aside for 8,193 tokens in bf16?",
                 "513 pages · 16 tokens · 131,072 bytes",
-                binary_bytes(pages),
+                f"{pages:,} bytes",
                 513 * 16 * 131_072,
                 pages,
             ),
@@ -117,8 +117,8 @@ def fit() -> FindOut:
     return FindOut(
         guess(
             f"Llama 3.1 70B has {binary_bytes(2 * (large.n_parameters or 0))} of weights in bf16, an "
-            f"{accelerator.label} {binary_bytes(accelerator.memory_bytes)} of memory. How many (1, 2, 4 or 8) hold it "
-            "with one user at 8,192 tokens?",
+            f"{accelerator.label} has {binary_bytes(accelerator.memory_bytes)} of memory. How many (1, 2, 4 or 8) "
+            "hold it with one user at 8,192 tokens?",
             fewest,
             (1, 2, 4, 8),
             lambda n: f"{n:.0f}",
@@ -167,8 +167,8 @@ def engines() -> FindOut:
             1 - needed / given,
             (0.0, 0.1, 0.5),
             lambda share: f"{significant(100 * share, 2)} %",
-            f"Only the last page is not full: 63 pages of {PAGE_TOKENS} hold 1,008 tokens, so paging wastes next to "
-            "nothing, where setting the longest context aside for everyone wastes most of it.",
+            f"Only the last page is not full: 63 pages of {PAGE_TOKENS} hold 1,008 tokens. Room for 131,072 tokens, "
+            f"set aside in advance, would stay {significant(100 * (1 - 1000 / 131_072))} % unused.",
         ),
         (
             Problem(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from attention.configs.names import HEADS, KV_HEADS, LAYERS, WIDTH
 from attention.formats import cache_format
 from attention.memory.comparison import Compared, kinds_in_words
-from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
+from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role
 from attention.units import binary_bytes, counted, held, parameters, significant
 
 
@@ -88,6 +88,18 @@ def _head_dim(spec: ModelSpec) -> str:
     return f"keys {layer.k_head_dim:,}, values {layer.v_head_dim:,}"
 
 
+def _kv_heads(spec: ModelSpec) -> str:
+    """Of all layers that have some; an MLA model has one vector for all heads instead."""
+    sizes = {layer.n_kv_heads for layer, _ in spec.groups if layer.n_kv_heads and layer.kind is not Kind.LATENT}
+    return ", ".join(f"{size:,}" for size in sorted(sizes))
+
+
+def _fixed(spec: ModelSpec) -> str:
+    states = ((state, n) for layer, n in spec.groups for state in layer.states if isinstance(state, FixedState))
+    elements = sum(n * state.elements for state, n in states)
+    return f"{elements:,} elements" if elements else ""
+
+
 def _shared(spec: ModelSpec) -> str:
     n = sum(count for layer, count in spec.groups if layer.kind is Kind.SHARED)
     return f"{n:,}" if n else ""
@@ -108,7 +120,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _Rule(
         "K/V heads", "Elements per token and layer: 2 × K/V heads × head size. Not stated: one for each query head.",
-        lambda spec: f"{spec.n_kv_heads:,}" if spec.n_kv_heads and not _latent(spec) else "",
+        _kv_heads,
         (*KV_HEADS, "multi_query"), "not stated: as its class has it",
     ),
     _Rule(
@@ -137,6 +149,11 @@ _RULES: tuple[_Rule, ...] = (
         _shared, ("num_kv_shared_layers", "use_cla", "kv_source_layers"), "",
     ),
     _Rule(
+        "fixed states", "Recurrent and convolution states of all layers: the same size whatever the context.",
+        _fixed, ("linear_num_value_heads", "mamba_d_state", "ssm_state_size", "state_size", "conv_L_cache"),
+        "its class's",
+    ),
+    _Rule(
         "width", "No part of the cache, unless the head size follows from it.",
         lambda spec: f"{spec.hidden_size:,}" if spec.hidden_size else "", WIDTH, "",
     ),
@@ -145,11 +162,6 @@ _RULES: tuple[_Rule, ...] = (
         lambda spec: parameters(spec.n_parameters) if spec.n_parameters else "", (), "as counted",
     ),
 )  # fmt: skip
-
-
-def _latent(spec: ModelSpec) -> bool:
-    layer = _layer(spec)
-    return layer is not None and layer.kind is Kind.LATENT
 
 
 def _stated(config: Mapping[str, Any] | None, names: tuple[str, ...], unstated: str) -> str:

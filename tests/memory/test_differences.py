@@ -9,6 +9,7 @@ from attention.memory import comparison
 from attention.memory.comparison import Column, Compared
 from attention.memory.differences import Difference, differences
 from attention.memory.load import Load
+from attention.spec import FixedState
 from viz.compare import ranking
 
 LLAMA, GEMMA, DEEPSEEK = "meta-llama/Llama-3.1-8B", "google/gemma-3-27b-pt", "deepseek-ai/DeepSeek-V3"
@@ -39,6 +40,17 @@ def test_a_latent_model_has_its_vector_in_place_of_heads() -> None:
     assert made["latent vector"][2:] == ("", "512", "", "kv_lora_rank")
     assert made["its RoPE part"][2:] == ("", "64", "", "qk_rope_head_dim")
     assert made["K/V heads"].right == ""
+
+
+def test_a_hybrid_model_has_its_fixed_states() -> None:
+    made = found(LLAMA, "Qwen/Qwen3-Next-80B-A3B-Instruct")
+    assert made["fixed states"].left == ""
+    assert made["fixed states"].right_field.endswith("linear_num_value_heads")
+    spec = published.model("Qwen/Qwen3-Next-80B-A3B-Instruct").spec
+    assert spec is not None
+    elements = sum(state.elements for layer in spec.layers for state in layer.states if isinstance(state, FixedState))
+    assert made["fixed states"].right == f"{elements:,} elements"
+    assert made["layers by kind"].right == "12 full + 36 recurrent"
 
 
 @pytest.mark.parametrize("model", [row.id for row in published.models() if row.spec is not None][::7])
