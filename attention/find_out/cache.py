@@ -37,8 +37,8 @@ def with_cache() -> FindOut:
     weights, kept = weight_bytes(spec.n_parameters or 0, "bf16"), sequence_bytes(spec, n)
     return FindOut(
         guess(
-            f"A model writes {n:,} tokens one by one and keeps nothing. How many times as many tokens pass through it as "
-            "with a cache?",
+            f"A model writes {n:,} tokens one by one and keeps nothing. How many times as many tokens pass through it "
+            "as with a cache?",
             found.without / found.with_cache,
             (2, 13, n),
             times,
