@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from streamlit.components.v2 import manifest_scanner
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if Path(os.environ.get("HEADSHARE_LOCK_DIR", OWN_LOCKS)).name.startswith(OWN_LOC
     os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix=OWN_LOCKS)
 # every AppTest run looks through all installed packages for components that they bring: most of its time, each time
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
+
+# how fast the machine is decides no test: one that hangs ends at pytest's limit
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 LONGEST = (
     *("browser/test_timings", "browser/test_layout", "browser/test_lab", "browser/test_controls", "browser/test_axe"),

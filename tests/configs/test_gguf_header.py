@@ -143,7 +143,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
             read(written(tmp_path, WHOLE[:length]))
 
 
-@settings(max_examples=400, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(1, 255)), min_size=1, max_size=4))
 def test_flipped_bytes_are_answered_or_refused(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
     data = bytearray(WHOLE)

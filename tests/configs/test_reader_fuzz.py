@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention.configs.reader import load_config, spec_from_config
@@ -83,7 +83,7 @@ def changed(config: dict[str, Any], path: tuple[str, ...], value: Any, remove: b
     return out
 
 
-FUZZ = settings(max_examples=short(300, 100), deadline=30_000, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=short(300, 100))
 
 
 @FUZZ
@@ -130,7 +130,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=30_000)
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from(["model_type", "text_config", "num_hidden_layers", "hidden_size", "x"]), json_values
@@ -140,7 +140,7 @@ def test_arbitrary_objects(config: dict[str, Any]) -> None:
     assert_read_or_refused(config)
 
 
-@settings(max_examples=200, deadline=30_000)
+@settings(max_examples=200)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes(data: bytes) -> None:
     with contextlib.suppress(ValueError):

@@ -58,7 +58,7 @@ def test_prefill_equals_the_specification(name: str, n_kv_heads: int, dtype: str
     assert error_of(case) < tolerance(dtype, case.context)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(PLAIN),
     group_size=st.integers(1, 5),

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attention import sharing
@@ -93,7 +93,6 @@ formats = st.sampled_from(list(FORMATS))
 contexts = st.integers(1, 300)
 
 
-@settings(deadline=None)
 @given(specs, contexts, formats, st.none() | contexts)
 def test_the_sum_is_that_of_the_layers(spec: ModelSpec, context: int, kv: str, encoder: int | None) -> None:
     assert sequence_bytes(spec, context, kv, encoder) == slow(spec, context, kv, encoder)
@@ -105,7 +104,6 @@ def test_the_sum_is_that_of_the_layers(spec: ModelSpec, context: int, kv: str, e
     assert sum(t.total_bytes for t in breakdown.terms(spec, held.load, encoder)) == held.state_bytes
 
 
-@settings(deadline=None)
 @given(specs, contexts, formats, st.sampled_from([1, 2, 16, 17]), st.booleans())
 def test_pages_are_those_of_the_layers(spec: ModelSpec, context: int, kv: str, page: int, windows: bool) -> None:
     pool = "own" if windows else "shared"
@@ -113,7 +111,6 @@ def test_pages_are_those_of_the_layers(spec: ModelSpec, context: int, kv: str, p
     assert aside.allocated_bytes == 5 * slow_pages(spec, context, kv, page, windows)
 
 
-@settings(deadline=None)
 @given(specs, contexts)
 def test_operations_are_those_of_the_layers(spec: ModelSpec, context: int) -> None:
     for encoder in (None, 7):
@@ -122,7 +119,6 @@ def test_operations_are_those_of_the_layers(spec: ModelSpec, context: int) -> No
         )
 
 
-@settings(deadline=None)
 @given(specs, contexts, formats, st.sampled_from([None, 1, 2, 3, 6]))
 def test_shared_otherwise_is_the_sum_of_the_changed_layers(
     spec: ModelSpec, context: int, kv: str, n_kv_heads: int | None

@@ -1,7 +1,7 @@
 """What fits: by hand on an accelerator of round numbers, and against a search of every answer."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attention.catalog.published import Accelerator, accelerator, model
@@ -100,7 +100,6 @@ def test_without_a_parameter_count_nothing_is_guessed() -> None:
         budget(uniform_spec(1, 2, 1, 3), Setup(device(10_000)))
 
 
-@settings(deadline=None)
 @given(
     st.integers(3_000, 10**6),
     st.integers(1, 20),
