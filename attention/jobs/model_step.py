@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attention.timing import host, model_step, speed
-from attention.timing.benchmark import resolve_device
+from attention.timing.inputs import resolve_device
 from attention.timing.payload import cases_of, options_of
 
 MOST = 200

@@ -21,8 +21,10 @@ from attention.kernels.kinds import inputs, reference
 from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult, kind_bytes, kind_flops
 from attention.kernels.kinds.registry import KindImplementation, implementation
 from attention.kernels.kinds.stored import Cache
+from attention.kernels.reference import relative_error, tolerance
 from attention.timing import host, speed
-from attention.timing.benchmark import RESERVE, SHOWN_AFTER_S, relative_error, resolve_device, tolerance
+from attention.timing.benchmark import SHOWN_AFTER_S
+from attention.timing.inputs import RESERVE, resolve_device
 from attention.timing.rounds import Rounds, Timed
 from attention.timing.steadiness import STILL_TIMED, why_unsteady
 from attention.units import binary_bytes

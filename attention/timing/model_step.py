@@ -17,17 +17,12 @@ from torch import Tensor
 
 from attention.floor import floor
 from attention.kernels import native, reference
+from attention.kernels.reference import relative_error, tolerance
 from attention.layers import KVCache, attend
 from attention.timing import host, speed
-from attention.timing.benchmark import (
-    RESERVE,
-    never,
-    random_tensor,
-    relative_error,
-    resolve_device,
-    tolerance,
-)
+from attention.timing.benchmark import never
 from attention.timing.decoder_layer import DecoderLayer, OnePassAttention, attend_latent, fastest
+from attention.timing.inputs import RESERVE, random_tensor, resolve_device
 from attention.timing.rounds import PATIENCE, Rounds, Timed
 from attention.timing.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
 from attention.timing.step_cases import StepCase, StepResult, variants

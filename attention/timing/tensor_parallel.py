@@ -21,9 +21,10 @@ from torch import Tensor
 
 from attention.kernels import reference
 from attention.kernels.case import DTYPES, Case, as_row, check_bytes
+from attention.kernels.reference import relative_error, tolerance
 from attention.kernels.registry import implementation
 from attention.timing import host, speed
-from attention.timing.benchmark import RESERVE, relative_error, tolerance
+from attention.timing.inputs import RESERVE
 from attention.units import binary_bytes
 
 WARM_UP, REPEATS = 2, 15
