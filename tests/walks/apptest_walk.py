@@ -143,7 +143,7 @@ def play(steps: Sequence[Step], sought: tuple[str, str] | None = None) -> Fault 
 
 
 def walk(seed: int, steps: int, until: float, known: set[tuple[str, str]] | None = None) -> tuple[int, list[str]]:
-    """Walks of LENGTH steps from `seed` on until `steps` are done, or LEAST of them and the clock (monotonic) reads `until`.
+    """Walks of LENGTH steps from `seed` on until `steps` are done, or LEAST are and it is past `until` on the clock.
 
     Args:
         known: kinds of fault already reported; one report for each.
