@@ -177,8 +177,8 @@ def _steps(device: str, end: float, out: Path) -> None:
                 kept.append(result.to_json())
                 prefill = "–" if result.prefill_s is None else units.duration(result.prefill_s)
                 print(
-                    f"{result.variant} batch {batch} context {context:,}: a token {units.duration(result.token_s)}, "
-                    f"{result.times_floor:.2f}× floor, prefill {prefill}",
+                    f"{result.case.variant} batch {batch} context {context:,}: a token "
+                    f"{units.duration(result.token_s)}, {result.times_floor:.2f}× floor, prefill {prefill}",
                     flush=True,
                 )
                 (out / "steps.json").write_text(json.dumps(kept, indent=1) + "\n")

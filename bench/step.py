@@ -69,10 +69,10 @@ def row(r: StepResult) -> str:
     """A line of the table."""
     ratio = ratio_interval(r.plain_times_s, r.times_s)
     cells = [
-        r.dtype,
-        units.tokens(r.context),
-        r.variant,
-        units.duration(r.floor_s * r.n_layers),
+        r.case.dtype,
+        units.tokens(r.case.context),
+        r.case.variant,
+        units.duration(r.floor_s * r.case.n_layers),
         units.duration(r.token_s),
         f"{r.times_floor:.2f}",
         "✓" if r.times_floor <= MOST else "✗",

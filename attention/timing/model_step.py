@@ -125,7 +125,7 @@ def _time_set(
         times = rounds.counted(entry.step)
         taken = prefill.counted(entry.prefill) if entry.prefill else []
         result = _result(entry, entries, rounds, number, times, why_unsteady(times, rounds.loads))
-        yield replace(result, **_prefill(entry.case, taken, prefill))
+        yield replace(result, **_prefill(taken, prefill))
 
 
 def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
@@ -171,14 +171,12 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
     return _Entry(case, error, own, timed(layer) if taken and case.plain else None, prefill, notes)
 
 
-def _prefill(case: StepCase, times: Sequence[float], rounds: Rounds) -> dict[str, Any]:
+def _prefill(times: Sequence[float], rounds: Rounds) -> dict[str, Any]:
     """The fields of a result that speak of its prefill."""
     if not times:
         return {}
-    layer_s = median(times)
     return {
-        "layer_prefill_s": layer_s,
-        "prefill_s": layer_s * case.n_layers,
+        "layer_prefill_s": median(times),
         "prefill_times_s": tuple(times),
         "prefill_unsteady": why_unsteady(times, rounds.loads),
     }
@@ -194,31 +192,17 @@ def _result(
     plain_times = rounds.counted(entry.plain) if entry.plain and len(times) > 1 else []
     floor_s = min(layer_s, floor(traffic, case.decode_flops, bandwidth, flops_per_s).time_s)
     return StepResult(
-        variant=case.variant,
-        n_layers=case.n_layers,
-        n_kv_heads=case.n_kv_heads,
-        context=case.context,
-        batch=case.batch,
-        dtype=case.dtype,
-        device=case.device,
+        case.shape,
         layer_s=layer_s,
         iqr_s=high - low,
-        token_s=layer_s * case.n_layers,
-        tokens_per_s=case.batch / (layer_s * case.n_layers),
         layer_prefill_s=None,
-        prefill_s=None,
-        weight_bytes=case.weight_bytes,
-        cache_bytes=case.cache_bytes,
-        cache_share=case.cache_bytes / traffic,
         floor_s=floor_s,
-        times_floor=layer_s / floor_s,
         error=entry.error,
         note="; ".join(entry.notes),
         times_s=tuple(times),
         together=number,
         unsteady=unsteady,
         plain_times_s=tuple(plain_times),
-        plain_s=median(plain_times) * case.n_layers if plain_times else None,
     )
 
 

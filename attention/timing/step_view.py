@@ -135,10 +135,10 @@ def _kv_projections(spec: ModelSpec) -> int:
 
 def rows(asked: Sequence[Step], results: Iterable[StepResult]) -> tuple[StepRow, ...]:
     """One row per step, with its timing once all its kinds of layer have one."""
-    timed = {r.key: r for r in results}
+    timed = {r.case.key: r for r in results}
     out = []
     for label, variant, weights, cache, cases in asked:
-        found = [timed[case.key] for case in cases if case.key in timed]
+        found = [timed[case.shape.key] for case in cases if case.shape.key in timed]
         result = summed(found) if cases and len(found) == len(cases) else None
         layers = sum(case.weight_bytes * case.n_layers for case in cases)
         kept = sum(case.cache_bytes * case.n_layers for case in cases)
@@ -150,7 +150,7 @@ def latest(results: Iterable[StepResult]) -> tuple[StepResult, ...]:
     """Of each layer the last result; a run gives what it knows so far before it gives the final one."""
     last: dict[tuple[Any, ...], StepResult] = {}
     for r in results:
-        last[r.key] = r
+        last[r.case.key] = r
     return tuple(last.values())
 
 
