@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from attention.errors import check_choice
 from attention.parameters import Parameters
 from attention.states import (
     DTYPE_BYTES,
@@ -22,6 +23,7 @@ from attention.states import (
     Role,
     State,
     attention_layer,
+    check_divides,
     check_size,
     latent_layer,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "Role",
     "State",
     "attention_layer",
+    "check_divides",
     "check_size",
     "latent_layer",
     "uniform_spec",
@@ -76,8 +79,8 @@ class ModelSpec:
             raise ValueError("a model must have at least one layer, got none")
         if len(self.layers) > 10_000:
             raise ValueError(f"n_layers must be at most 10,000, got {len(self.layers):,}")
-        if self.model_dtype is not None and self.model_dtype not in DTYPE_BYTES:
-            raise ValueError(f"model_dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.model_dtype!r}")
+        if self.model_dtype is not None:
+            check_choice("model_dtype", self.model_dtype, DTYPE_BYTES)
         for name in ("hidden_size", "max_context", "n_parameters", "n_active_parameters"):
             value = getattr(self, name)
             if value is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from attention.errors import shown
+from attention.errors import check_choice, shown
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
 """Bytes per element of the dtypes a model's own states come in."""
@@ -65,6 +65,17 @@ def check_size(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE)
     return value
 
 
+def check_divides(n_heads: int, n_kv_heads: int) -> int:
+    """Return `n_kv_heads` if `n_heads` query heads can be shared out among so many K/V heads.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if n_heads % n_kv_heads:
+        raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
+    return n_kv_heads
+
+
 @dataclass(frozen=True, slots=True)
 class PositionState:
     """A state with one entry per position held.
@@ -102,8 +113,8 @@ class PositionState:
         check_size("stride", self.stride)
         if self.reads is not None:
             check_size("reads", self.reads)
-        if self.dtype is not None and self.dtype not in DTYPE_BYTES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
+        if self.dtype is not None:
+            check_choice("dtype", self.dtype, DTYPE_BYTES)
 
     @property
     def elements_per_position(self) -> int:
@@ -134,8 +145,8 @@ class FixedState:
     def __post_init__(self) -> None:
         check_size("elements", self.elements)
         check_size("n_heads", self.n_heads)
-        if self.dtype is not None and self.dtype not in DTYPE_BYTES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
+        if self.dtype is not None:
+            check_choice("dtype", self.dtype, DTYPE_BYTES)
 
 
 State = PositionState | FixedState
@@ -172,11 +183,8 @@ class Layer:
         if (self.shares is not None) != (self.kind is Kind.SHARED):
             raise ValueError(f"shares belongs to layers of kind shared, got {self.shares!r} in kind {self.kind}")
         for state in self.states:
-            if isinstance(state, PositionState) and state.role is Role.KEY_VALUE and self.n_heads % state.n_kv_heads:
-                raise ValueError(
-                    f"n_kv_heads must divide n_heads: {self.n_heads} query heads cannot be shared out "
-                    f"among {state.n_kv_heads} K/V heads"
-                )
+            if isinstance(state, PositionState) and state.role is Role.KEY_VALUE:
+                check_divides(self.n_heads, state.n_kv_heads)
 
     @property
     def key_value(self) -> PositionState | None:

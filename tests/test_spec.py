@@ -38,7 +38,7 @@ def test_a_stride_keeps_whole_blocks_only() -> None:
 
 
 def test_n_kv_heads_must_divide_n_heads() -> None:
-    with pytest.raises(ValueError, match="7 query heads cannot be shared out among 3 K/V heads"):
+    with pytest.raises(ValueError, match="n_kv_heads must divide n_heads = 7, got 3"):
         attention_layer(7, 3, 5)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
+from attention.errors import check_choice
 from attention.kernels.kinds import names
 from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult
 from attention.kernels.kinds.shapes import expanded, full, latent, quantised, shared, sparse, window
@@ -117,8 +118,7 @@ def shapes(topic: str, context: int, dtype: str) -> list[KindCase]:
     Raises:
         ValueError: unknown topic, or a size out of range.
     """
-    if topic not in TOPICS:
-        raise ValueError(f"topic must be one of {', '.join(TOPICS)}, got {topic!r}")
+    check_choice("topic", topic, TOPICS)
     return TOPICS[topic].shapes(context=context, dtype=dtype)
 
 

@@ -8,8 +8,9 @@ from statistics import median, quantiles
 from typing import Any, Self
 
 from attention import sharing
+from attention.errors import check_choice
 from attention.kernels.case import DEVICES, DTYPES, check_bytes
-from attention.spec import check_size
+from attention.spec import check_divides, check_size
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,11 @@ class StepCase:
         for name, most in (("n_heads", 1024), ("n_kv_heads", 1024), ("head_dim", 1024), ("batch", 4096)):
             check_size(name, getattr(self, name), maximum=most)
         check_size("context", self.context, maximum=2**24)
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_kv_heads must divide n_heads = {self.n_heads}, got {self.n_kv_heads}")
+        check_divides(self.n_heads, self.n_kv_heads)
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even to be rotated in pairs, got {self.head_dim}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.device not in DEVICES:
-            raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("device", self.device, DEVICES)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

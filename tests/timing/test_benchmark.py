@@ -284,7 +284,7 @@ def test_memory_needed_counts_copies() -> None:
     [
         ("context", 0, "context must be between 1"),
         ("context", 10**12, "context must be between 1"),
-        ("n_kv_heads", 5, "n_kv_heads must divide n_heads: 6 query heads cannot be shared out among 5"),
+        ("n_kv_heads", 5, "n_kv_heads must divide n_heads = 6, got 5"),
         ("head_dim", True, "head_dim must be a whole number"),
         ("batch", 1.5, "batch must be a whole number"),
         ("dtype", "int8", "dtype must be one of float32, bfloat16, float16, got 'int8'"),
