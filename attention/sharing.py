@@ -95,19 +95,12 @@ def with_n_kv_heads(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
 
 def mha_of(spec: ModelSpec) -> ModelSpec | None:
     """The model as multi-head attention, made once; None if it has no heads."""
-    return _once(spec, None) if has_attention(spec) else None
-
-
-def mqa_of(spec: ModelSpec) -> ModelSpec | None:
-    """The model as multi-query attention, made once; None if it has no heads."""
-    return _once(spec, 1) if has_attention(spec) else None
-
-
-def _once(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec | None:
-    key = ("as", n_kv_heads, spec.name, spec.n_parameters)
+    if not has_attention(spec):
+        return None
+    key = ("as MHA", spec.name, spec.n_parameters)
     if key not in spec.memo:
         try:
-            spec.memo[key] = with_n_kv_heads(spec, n_kv_heads)
+            spec.memo[key] = with_n_kv_heads(spec, None)
         except ValueError:
             spec.memo[key] = None  # some layer's query heads cannot be shared so: the counterfactual does not exist
     found: ModelSpec | None = spec.memo[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -180,13 +181,7 @@ def _matching(tokens: int, memory: Rounded, pool: Plan, way: str) -> range | Non
 
 def _first(tokens: int, low: int, high: int, pool: Plan, way: str) -> int:
     """The fewest blocks in [low, high) that print as `tokens` or more, `high` if none do."""
-    while low < high:
-        middle = (low + high) // 2
-        if pool.tokens(middle, way) >= tokens:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return low + bisect_left(range(low, high), tokens, key=lambda blocks: pool.tokens(blocks, way))
 
 
 def _without_memory(line: str, tokens: int, pool: Plan, version: str | None) -> Finding:

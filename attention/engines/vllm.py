@@ -7,6 +7,7 @@ mixed page sizes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -140,14 +141,8 @@ class Plan(NamedTuple):
 
     def longest(self, memory_bytes: int) -> int:
         """The longest request that `memory_bytes` hold, at most MAX_CONTEXT (0: not one token)."""
-        low, high = 0, MAX_CONTEXT
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.request_blocks(middle) * self.block_bytes <= memory_bytes:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        lengths = range(1, MAX_CONTEXT + 1)
+        return bisect_right(lengths, memory_bytes, key=lambda n: self.request_blocks(n) * self.block_bytes)
 
 
 def plan(spec: ModelSpec, settings: Settings) -> Plan:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
+from attention import sharing
 from attention.errors import check_choice
 from attention.kernels.kinds import names
 from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult
@@ -187,7 +188,7 @@ def label(case: KindCase, topic: str) -> str:
         return format_name(case)
     if topic == "sizes":
         return f"Heads of {case.head_dim}" + (f"/{case.value_dim}" if case.value_dim != case.head_dim else "")
-    name = f"GQA-{case.n_kv_heads}" if case.kind == "full" else names.KINDS[case.kind].label
+    name = sharing.name(case.n_heads, case.n_kv_heads) if case.kind == "full" else names.KINDS[case.kind].label
     if topic == "tokens":
         return f"{name}, {case.q_len} new"
     return name
