@@ -1,17 +1,7 @@
 import pytest
 
-from attention.spec import (
-    FixedState,
-    Kind,
-    Layer,
-    ModelSpec,
-    PositionState,
-    Role,
-    attention_layer,
-    check_size,
-    latent_layer,
-    uniform_spec,
-)
+from attention.spec import ModelSpec, uniform_spec
+from attention.states import FixedState, Kind, Layer, PositionState, Role, attention_layer, check_size, latent_layer
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "7", None])

@@ -131,7 +131,7 @@ def _time_set(
 def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
     """A layer with random weights and a filled cache, its attention checked, ready to be timed."""
     device = case.device
-    layer = _random_layer(case, device)
+    layer = random_layer(case, device)
     notes = [f"one layer timed, times {case.n_layers}; embedding and output head left out"]
     prefill = None
     if case.prefill and (case.latent or case.held < case.context):
@@ -140,18 +140,18 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
         expected_s = case.prefill_flops / rounds.pace.rate
         if expected_s * MIN_REPEATS <= PREFILL_SECONDS:
             prompt = random_tensor((case.batch, case.context, case.hidden_size), getattr(torch, case.dtype), device)
-            kept = _cache(case, device)
+            kept = layer_cache(case, device)
 
             def pass_all() -> Tensor:
                 kept.length = 0
                 return layer(prompt, kept)
 
             # few tokens warm it up
-            layer(prompt[:, :16], _cache(case, device))
+            layer(prompt[:, :16], layer_cache(case, device))
             prefill = Timed(pass_all, case.weight_bytes + case.cache_bytes, case.prefill_flops)
         else:
             notes.append(f"prefill not timed: about {duration(expected_s)} for one layer here")
-    cache = _cache(case, device)
+    cache = layer_cache(case, device)
     for part in (cache.k,) if case.latent else (cache.k, cache.v):
         part.copy_(random_tensor(tuple(part.shape), part.dtype, device))
     quick, taken = fastest(layer, case)
@@ -206,7 +206,7 @@ def _result(
     )
 
 
-def _random_layer(case: StepCase, device: str) -> DecoderLayer:
+def random_layer(case: StepCase, device: str) -> DecoderLayer:
     """Weights of unit gain: matrices drawn with a variance of 1 / inputs, norms 1."""
     with torch.device("meta"):
         layer = DecoderLayer(case)
@@ -219,7 +219,7 @@ def _random_layer(case: StepCase, device: str) -> DecoderLayer:
     return layer
 
 
-def _cache(case: StepCase, device: str) -> KVCache:
+def layer_cache(case: StepCase, device: str) -> KVCache:
     dtype = getattr(torch, case.dtype)
     if not case.latent:
         return KVCache(case.batch, case.n_kv_heads, case.held, case.head_dim, dtype, device)

@@ -66,14 +66,14 @@ def test_the_fastest_layer_computes_the_same(kind: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(decoder_layer, "_products_are_quicker", lambda linears, case: True)
     case = KINDS[kind]
     with torch.inference_mode():
-        layer = model_step._random_layer(case, "cpu")
+        layer = model_step.random_layer(case, "cpu")
         assert case.n_weights == sum(p.numel() for p in layer.parameters())
         quick, taken = decoder_layer.fastest(layer, case)
         assert ("native attention" in taken) == (kind != "a latent")
         assert "native matrix-vector products" in taken
         x, outs = torch.randn(case.batch, 1, case.hidden_size), []
         for one in (layer, quick):
-            cache = model_step._cache(case, "cpu")
+            cache = model_step.layer_cache(case, "cpu")
             torch.manual_seed(7)
             cache.k.normal_()
             if not case.latent:
@@ -97,7 +97,7 @@ def test_absorbed_attention_is_that_of_the_expanded_heads() -> None:
     with torch.inference_mode():
         for parameter in layer.parameters():
             parameter.normal_()
-        x, cache = torch.randn(2, 17, 44, dtype=torch.float64), model_step._cache(case, "cpu")
+        x, cache = torch.randn(2, 17, 44, dtype=torch.float64), model_step.layer_cache(case, "cpu")
         cache.k = torch.zeros(2, 1, 17, 40, dtype=torch.float64)
         out = torch.cat([layer(token, cache) for token in x.split(1, dim=1)], 1)
         held, latent = cache.k[:, 0], cache.k[:, 0, :, :30]
