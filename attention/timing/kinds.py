@@ -226,7 +226,7 @@ def index_error(cache: Cache, chosen: Tensor, sequences: tuple[int, ...] = ()) -
 
 
 def allowed(case: KindCase) -> float:
-    """Largest error allowed, see ``benchmark.tolerance``."""
+    """Largest error allowed, see ``kernels.reference.tolerance``."""
     least = tolerance(case.dtype, case.context, case.head_dim, case.batch * case.n_heads * case.q_len * case.value_dim)
     return least if (case.k_format, case.v_format) == ("dtype", "dtype") else ROUNDED * least
 
