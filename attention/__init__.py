@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from attention.serving.fit import Setup, largest_batch, largest_context
     from attention.serving.roofline import decode_floor
     from attention.sharing import with_n_kv_heads
-    from attention.spec import Kind, Layer, ModelSpec, attention_layer, latent_layer, uniform_spec
+    from attention.spec import ModelSpec, uniform_spec
+    from attention.states import Kind, Layer, attention_layer, latent_layer
 
 _HOME = {
     "memory.allocation": ("Allocation", "allocate"),
@@ -41,7 +42,8 @@ _HOME = {
     "serving.roofline": ("decode_floor",),
     "catalog.sources": ("resolve",),
     "sharing": ("with_n_kv_heads",),
-    "spec": ("Kind", "Layer", "ModelSpec", "attention_layer", "latent_layer", "uniform_spec"),
+    "spec": ("ModelSpec", "uniform_spec"),
+    "states": ("Kind", "Layer", "attention_layer", "latent_layer"),
 }
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs=_HOME)
 

@@ -1,4 +1,4 @@
-"""This project's own exceptions, all of them, and how a message quotes a value. ::
+"""This project's own exceptions, all of them, and the words of a message that refuses a value. ::
 
     ValueError                what somebody asked for cannot be done; the message is for them
     ├── SettingError          a setting is wrong: for the operator, never shown to a visitor
@@ -16,6 +16,9 @@ be accepted. They are told apart by class, never by a name or by words of a mess
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
 
 
 class SettingError(ValueError):
@@ -48,6 +51,22 @@ class EnoughError(Exception):
 
 class StoppedError(Exception):
     """A run was stopped inside a call that is never asked whether it should stop."""
+
+
+Name = TypeVar("Name", bound=str)
+
+
+def check_choice(name: str, value: object, known: Iterable[Name]) -> Name:
+    """Return `value` if it is one of the names that are known.
+
+    Raises:
+        ValueError: naming the field, the value received and what would be accepted.
+    """
+    known = tuple(known)
+    for each in known:
+        if each == value:
+            return each
+    raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
 
 
 def shown(value: object, most: int = 80) -> str:

@@ -1,7 +1,9 @@
-"""Files that a user names on the command line, before they are opened: what is not an ordinary file is refused."""
+"""Files that a user names on the command line, before they are opened: what is not an ordinary file is refused. And
+files that must be on the disk before the program goes on."""
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -34,3 +36,12 @@ def resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):  # RuntimeError before Python 3.13
         raise ValueError(f"{path} is a link that leads back to itself") from None
+
+
+def sync(path: Path) -> None:
+    """Put a file, or a folder's list of names, on the disk: a power cut then leaves no renamed folder with holes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

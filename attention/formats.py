@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from attention.errors import check_choice
 from attention.spec import PositionState, check_size
 
 
@@ -131,14 +132,19 @@ WEIGHT_BITS = {
 1.0)."""
 
 
+TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What PyTorch, and with it a configuration, calls the formats that it computes in."""
+FORMAT_NAMES = {theirs: ours for ours, theirs in TORCH_NAMES.items()}
+"""And the other way."""
+
+
 def weight_bytes(n_parameters: int, weight_dtype: str) -> int:
     """Bytes of all weights in one dtype.
 
     Raises:
         ValueError: an unknown dtype, or a parameter count out of range.
     """
-    if weight_dtype not in WEIGHT_BITS:
-        raise ValueError(f"weight_dtype must be one of {', '.join(WEIGHT_BITS)}; got {weight_dtype!r}")
+    check_choice("weight_dtype", weight_dtype, WEIGHT_BITS)
     check_size("n_parameters", n_parameters, maximum=2**50)
     eighths = int(8 * WEIGHT_BITS[weight_dtype])
     return -(-n_parameters * eighths // 64)

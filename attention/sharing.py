@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isqrt
 
-from attention.spec import Kind, Layer, ModelSpec, PositionState, Role, State
+from attention.spec import Kind, Layer, ModelSpec, PositionState, Role, State, check_divides
 
 PER_HEAD = (Role.KEY_VALUE, Role.COMPRESSED, Role.CROSS)
 """What states have as many heads as keys and values are given."""
@@ -59,8 +59,8 @@ def states_with(layer: Layer, n_kv_heads: int | None) -> tuple[State, ...]:
         ValueError: n_kv_heads does not divide the query heads.
     """
     n = layer.n_heads if n_kv_heads is None else n_kv_heads
-    if layer.n_kv_heads and layer.n_heads % n:
-        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n}")
+    if layer.n_kv_heads:
+        check_divides(layer.n_heads, n)
     if layer.kind is Kind.LATENT:
         return (PositionState(Role.KEY_VALUE, n, layer.k_head_dim, layer.v_head_dim),)
     return tuple(state_with(s, n) if isinstance(s, PositionState) and s.role in PER_HEAD else s for s in layer.states)
@@ -95,19 +95,12 @@ def with_n_kv_heads(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
 
 def mha_of(spec: ModelSpec) -> ModelSpec | None:
     """The model as multi-head attention, made once; None if it has no heads."""
-    return _once(spec, None) if has_attention(spec) else None
-
-
-def mqa_of(spec: ModelSpec) -> ModelSpec | None:
-    """The model as multi-query attention, made once; None if it has no heads."""
-    return _once(spec, 1) if has_attention(spec) else None
-
-
-def _once(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec | None:
-    key = ("as", n_kv_heads, spec.name, spec.n_parameters)
+    if not has_attention(spec):
+        return None
+    key = ("as MHA", spec.name, spec.n_parameters)
     if key not in spec.memo:
         try:
-            spec.memo[key] = with_n_kv_heads(spec, n_kv_heads)
+            spec.memo[key] = with_n_kv_heads(spec, None)
         except ValueError:
             spec.memo[key] = None  # some layer's query heads cannot be shared so: the counterfactual does not exist
     found: ModelSpec | None = spec.memo[key]

@@ -1,213 +1,53 @@
-"""What a model keeps per sequence while it decodes, layer by layer.
+"""A model as a list of layers, each of which names the states it keeps (``states.py``).
 
-A :class:`ModelSpec` is a list of :class:`Layer`; a layer names the states it keeps. Two shapes of state are
-enough for every published architecture:
-
-* :class:`PositionState` has one entry per position (keys and values, a latent vector, an indexer's keys),
-* :class:`FixedState` has a size that does not depend on the context (convolution and recurrent states).
-
-Nothing here knows bytes per element: see ``formats.py`` for element formats and ``memory/footprint.py`` for the sums.
+The names of states and layers stand here too, so that one import gives the words in which a model is described.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from attention.errors import shown
+from attention.errors import check_choice
 from attention.parameters import Parameters
+from attention.states import (
+    DTYPE_BYTES,
+    MAX_HEADS,
+    MAX_SIZE,
+    FixedState,
+    Kind,
+    Layer,
+    PositionState,
+    Role,
+    State,
+    attention_layer,
+    check_divides,
+    check_size,
+    latent_layer,
+)
 
-DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
-"""Bytes per element of the dtypes a model's own states come in."""
+__all__ = [
+    "DTYPE_BYTES",
+    "MAX_HEADS",
+    "MAX_SIZE",
+    "FixedState",
+    "Kind",
+    "Layer",
+    "ModelSpec",
+    "PositionState",
+    "Role",
+    "State",
+    "attention_layer",
+    "check_divides",
+    "check_size",
+    "latent_layer",
+    "uniform_spec",
+]
 
-MAX_SIZE = 2**40
-"""Larger sizes than any real one; a bound keeps arithmetic and drawing finite."""
-
-
-MAX_HEADS = 2**16
-"""Query heads of a layer; the most published are 256."""
 MAX_STRIDES = 64
 """Different strides in a model: each costs a division at every context. Published models have three at most."""
-
-
-class Kind(StrEnum):
-    """How a layer remembers the past. One word per layer, as shown to the reader."""
-
-    FULL = "full"
-    SLIDING = "sliding"
-    CHUNKED = "chunked"
-    LATENT = "latent"
-    COMPRESSED = "compressed"
-    SHARED = "shared"
-    RECURRENT = "recurrent"
-    CROSS = "cross"
-    NONE = "none"
-
-
-class Role(StrEnum):
-    """What a state holds."""
-
-    KEY_VALUE = "key/value"
-    LATENT = "latent"
-    INDEXER = "indexer keys"
-    COMPRESSED = "compressed key/value"
-    CROSS = "cross-attention key/value"
-    CONVOLUTION = "convolution state"
-    RECURRENT = "recurrent state"
-    BUFFER = "buffer"
-
-
-def check_size(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-    """Return `value` if it is a whole number in [minimum, maximum].
-
-    Raises:
-        ValueError: naming the field, the value received and what would be accepted.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be a whole number, got {shown(value)}")
-    if not minimum <= value <= maximum:
-        raise ValueError(f"{name} must be between {minimum:,} and {maximum:,}, got {shown(value)}")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class PositionState:
-    """A state with one entry per position held.
-
-    Elements of one sequence at context S: ``n_kv_heads * (k_head_dim + v_head_dim) * positions(S)``.
-
-    Attributes:
-        role: what it holds.
-        n_kv_heads: K/V heads (1 for a latent vector, which all query heads read).
-        k_head_dim: elements of a head's key, or of the latent vector.
-        v_head_dim: elements of a head's value (0 if keys serve as values; the RoPE part for a latent).
-        window: at most so many entries are held; None holds all.
-        stride: one entry per `stride` tokens (DeepSeek-V4's compression; 1 elsewhere).
-        dtype: fixed element dtype, or None to follow the chosen cache format.
-        reads: a step reads at most so many of the entries, those that an indexer picks; None reads all. What is held
-            does not depend on it.
-    """
-
-    role: Role
-    n_kv_heads: int
-    k_head_dim: int
-    v_head_dim: int
-    window: int | None = None
-    stride: int = 1
-    dtype: str | None = None
-    # recorded comparisons are known by the repr of the layers, and compare what is held
-    reads: int | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        check_size("n_kv_heads", self.n_kv_heads)
-        check_size("k_head_dim", self.k_head_dim)
-        check_size("v_head_dim", self.v_head_dim, minimum=0)
-        if self.window is not None:
-            check_size("window", self.window)
-        check_size("stride", self.stride)
-        if self.reads is not None:
-            check_size("reads", self.reads)
-        if self.dtype is not None and self.dtype not in DTYPE_BYTES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
-
-    @property
-    def elements_per_position(self) -> int:
-        return self.n_kv_heads * (self.k_head_dim + self.v_head_dim)
-
-    def positions(self, context: int) -> int:
-        """Entries held when `context` tokens have been seen."""
-        held = context // self.stride
-        return held if self.window is None else min(held, self.window)
-
-
-@dataclass(frozen=True, slots=True)
-class FixedState:
-    """A state whose size does not depend on the context.
-
-    Attributes:
-        role: what it holds.
-        elements: its size, one sequence.
-        dtype: the dtype the model's own code keeps it in, or None for the model's dtype.
-        n_heads: heads it divides into under tensor parallelism (1: it does not divide).
-    """
-
-    role: Role
-    elements: int
-    dtype: str | None = None
-    n_heads: int = 1
-
-    def __post_init__(self) -> None:
-        check_size("elements", self.elements)
-        check_size("n_heads", self.n_heads)
-        if self.dtype is not None and self.dtype not in DTYPE_BYTES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.dtype!r}")
-
-
-State = PositionState | FixedState
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One decoder layer: its kind, its query heads, and the states it keeps.
-
-    Attributes:
-        kind: one word for the layer.
-        states: what it keeps per sequence; empty for a shared layer or one without memory.
-        n_heads: query heads (0 in a layer without attention).
-        k_head_dim: size of a query/key head; v_head_dim: of a value head. For a latent layer these are the
-            sizes after expansion (qk_nope_head_dim + qk_rope_head_dim, and v_head_dim).
-        shares: index of the layer whose cache this one reads, for kind "shared".
-    """
-
-    kind: Kind
-    states: tuple[State, ...] = ()
-    n_heads: int = 0
-    k_head_dim: int = 0
-    v_head_dim: int = 0
-    shares: int | None = None
-
-    def __post_init__(self) -> None:
-        check_size("n_heads", self.n_heads, minimum=0, maximum=MAX_HEADS)
-        check_size("k_head_dim", self.k_head_dim, minimum=0)
-        check_size("v_head_dim", self.v_head_dim, minimum=0)
-        if self.kind in (Kind.SHARED, Kind.NONE) and self.states:
-            raise ValueError(f"a layer of kind {self.kind} keeps no state of its own, got {self.states!r}")
-        if self.kind not in (Kind.SHARED, Kind.NONE) and not self.states:
-            raise ValueError(f"a layer of kind {self.kind} must say what it keeps")
-        if (self.shares is not None) != (self.kind is Kind.SHARED):
-            raise ValueError(f"shares belongs to layers of kind shared, got {self.shares!r} in kind {self.kind}")
-        for state in self.states:
-            if isinstance(state, PositionState) and state.role is Role.KEY_VALUE and self.n_heads % state.n_kv_heads:
-                raise ValueError(
-                    f"n_kv_heads must divide n_heads: {self.n_heads} query heads cannot be shared out "
-                    f"among {state.n_kv_heads} K/V heads"
-                )
-
-    @property
-    def key_value(self) -> PositionState | None:
-        """The state attention reads at every step, if the layer has attention and keeps its own."""
-        for state in self.states:
-            if isinstance(state, PositionState) and state.role in (
-                Role.KEY_VALUE,
-                Role.LATENT,
-                Role.COMPRESSED,
-            ):
-                return state
-        return None
-
-    @property
-    def n_kv_heads(self) -> int:
-        """K/V heads the layer caches; 0 for one that caches none of its own."""
-        state = self.key_value
-        return state.n_kv_heads if state else 0
-
-    @property
-    def group_size(self) -> int:
-        """Query heads per K/V head; 0 where there is no attention cache."""
-        return self.n_heads // self.n_kv_heads if self.n_kv_heads else 0
 
 
 @dataclass(frozen=True)
@@ -239,8 +79,8 @@ class ModelSpec:
             raise ValueError("a model must have at least one layer, got none")
         if len(self.layers) > 10_000:
             raise ValueError(f"n_layers must be at most 10,000, got {len(self.layers):,}")
-        if self.model_dtype is not None and self.model_dtype not in DTYPE_BYTES:
-            raise ValueError(f"model_dtype must be one of {', '.join(DTYPE_BYTES)}, got {self.model_dtype!r}")
+        if self.model_dtype is not None:
+            check_choice("model_dtype", self.model_dtype, DTYPE_BYTES)
         for name in ("hidden_size", "max_context", "n_parameters", "n_active_parameters"):
             value = getattr(self, name)
             if value is not None:
@@ -293,7 +133,7 @@ class ModelSpec:
     def _as_read(self) -> ModelSpec | None:
         if not any(isinstance(s, PositionState) and s.reads for layer, _ in self.groups for s in layer.states):
             return None
-        read = {layer: replace(layer, states=tuple(_as_read(s) for s in layer.states)) for layer, _ in self.groups}
+        read = {layer: layer.as_read for layer, _ in self.groups}
         return replace(self, layers=tuple(read[layer] for layer in self.layers))
 
     @cached_property
@@ -321,51 +161,6 @@ class ModelSpec:
     def head_dim(self) -> int:
         """Size of a query/key head of the layer that stands for the model (0: no attention)."""
         return self.attention_layer.k_head_dim if self.attention_layer else 0
-
-
-def _as_read(state: State) -> State:
-    if not isinstance(state, PositionState) or state.reads is None:
-        return state
-    return replace(state, window=min(state.reads, state.window or state.reads), reads=None)
-
-
-def attention_layer(
-    n_heads: int,
-    n_kv_heads: int,
-    head_dim: int,
-    window: int | None = None,
-    *,
-    v_head_dim: int | None = None,
-    chunked: bool = False,
-) -> Layer:
-    """A layer of ordinary attention: full, or with the last `window` positions (a chunk if `chunked`).
-
-    Raises:
-        ValueError: a size out of range, or n_kv_heads does not divide n_heads.
-    """
-    check_size("n_heads", n_heads)
-    check_size("head_dim", head_dim)
-    v_dim = head_dim if v_head_dim is None else v_head_dim
-    state = PositionState(Role.KEY_VALUE, n_kv_heads, head_dim, v_dim, window)
-    kind = Kind.FULL if window is None else Kind.CHUNKED if chunked else Kind.SLIDING
-    return Layer(kind, (state,), n_heads, head_dim, v_dim)
-
-
-def latent_layer(
-    n_heads: int,
-    kv_lora_rank: int,
-    qk_rope_head_dim: int,
-    qk_nope_head_dim: int,
-    v_head_dim: int,
-    index_head_dim: int | None = None,
-    reads: int | None = None,
-) -> Layer:
-    """A layer of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), with the keys of a
-    sparse indexer if `index_head_dim` is given (DeepSeek-V3.2), which picks the `reads` vectors that a step reads."""
-    states: list[State] = [PositionState(Role.LATENT, 1, kv_lora_rank, qk_rope_head_dim, reads=reads)]
-    if index_head_dim is not None:
-        states.append(PositionState(Role.INDEXER, 1, index_head_dim, 0))
-    return Layer(Kind.LATENT, tuple(states), n_heads, qk_nope_head_dim + qk_rope_head_dim, v_head_dim)
 
 
 def uniform_spec(

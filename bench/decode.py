@@ -22,7 +22,7 @@ from attention import units
 from attention.commands.arguments import numbers
 from attention.kernels import registry
 from attention.kernels.case import Case, Result
-from attention.timing import benchmark, host, speed
+from attention.timing import benchmark, host, inputs, speed
 
 HELP = "decode and prefill against peers and the machine's limit"
 RESULTS = Path(__file__).parent / "results"
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=0.4, help="per case")
     args = parser.parse_args(argv)
-    device = benchmark.resolve_device(args.device)
+    device = inputs.resolve_device(args.device)
     described = host.describe()
     path = RESULTS / f"decode-{_slug(described, device)}.json"
     kept = _load(path)
@@ -80,10 +80,10 @@ def _time(shape: Case, extra: dict[str, Any], seconds: float, ours: bool) -> lis
     for name in names:
         case = replace(shape, implementation=name)
         impl = extra.get(name) or registry.implementation(name, shape.phase)
-        if benchmark.memory_needed(case, impl) <= benchmark.RESERVE * host.free_memory(shape.device):
+        if inputs.memory_needed(case, impl) <= inputs.RESERVE * host.free_memory(shape.device):
             cases.append(case)
         else:
-            print(f"left out, needs {units.binary_bytes(benchmark.memory_needed(case, impl))}: {case}", file=sys.stderr)
+            print(f"left out, needs {units.binary_bytes(inputs.memory_needed(case, impl))}: {case}", file=sys.stderr)
     results: list[Result] = []
     for _ in range(ATTEMPTS if cases else 0):
         results = list(benchmark.run_cases(cases, seconds_per_case=seconds, extra=extra))

@@ -26,13 +26,7 @@ from pathlib import Path
 from attention import units
 from attention.kernels import registry
 from attention.kernels.case import Case, Result
-from attention.timing import (
-    benchmark,
-    host,
-    model_step,
-    runs,
-    speed,
-)
+from attention.timing import benchmark, host, inputs, model_step, runs, speed
 from bench import decode, kinds
 
 HELP = "everything that is timed on a GPU, in one command"
@@ -54,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     end = time.monotonic() + 60 * args.minutes
     tests_end = end - (1 - TESTS_SHARE) * 60 * args.minutes
     args.out.mkdir(parents=True, exist_ok=True)
-    device = benchmark.resolve_device(args.device)
+    device = inputs.resolve_device(args.device)
     wanted = args.stages.split(",")
     if unknown := set(wanted) - set(STAGES):
         parser.error(f"stages must be some of {', '.join(STAGES)}; unknown: {', '.join(sorted(unknown))}")
@@ -131,7 +125,7 @@ def _attention(device: str, end: float, seconds: float, out: Path) -> None:
             break
         cases = [replace(shape, implementation=name) for shape in shapes for name in registry.suited(shape)]
         limit = 0.8 * host.free_memory(device)
-        cases = [case for case in cases if benchmark.memory_needed(case) < limit]
+        cases = [case for case in cases if inputs.memory_needed(case) < limit]
         try:
             timed = [
                 replace(r, together=10 * number + r.together)
@@ -183,8 +177,8 @@ def _steps(device: str, end: float, out: Path) -> None:
                 kept.append(result.to_json())
                 prefill = "–" if result.prefill_s is None else units.duration(result.prefill_s)
                 print(
-                    f"{result.variant} batch {batch} context {context:,}: a token {units.duration(result.token_s)}, "
-                    f"{result.times_floor:.2f}× floor, prefill {prefill}",
+                    f"{result.case.variant} batch {batch} context {context:,}: a token "
+                    f"{units.duration(result.token_s)}, {result.times_floor:.2f}× floor, prefill {prefill}",
                     flush=True,
                 )
                 (out / "steps.json").write_text(json.dumps(kept, indent=1) + "\n")

@@ -27,7 +27,8 @@ from attention import units
 from attention.kernels.kinds import inputs, names, registry
 from attention.kernels.kinds.case import KindCase, KindResult, kind_bytes
 from attention.kernels.kinds.shapes import expanded, full, latent, quantised, shared, sparse, window
-from attention.timing import benchmark, host, kind_runs, kinds, runs, speed
+from attention.timing import host, kind_runs, kinds, runs, speed
+from attention.timing.inputs import resolve_device
 from attention.timing.steadiness import ratio_interval
 
 HELP = "every kind of cache: latents, windows, quantised rows, several new tokens"
@@ -123,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--warm", action="store_true", help="only compile what will be timed, in several processes")
     args = parser.parse_args(argv)
     end = time.monotonic() + 60 * args.minutes
-    device = benchmark.resolve_device(args.device)
+    device = resolve_device(args.device)
     if args.warm:
         warm(device, end)
         return 0

@@ -21,7 +21,7 @@ import torch
 from attention import units
 from attention.commands.arguments import numbers
 from attention.kernels import matvec
-from attention.timing import benchmark, host, model_step, speed
+from attention.timing import host, inputs, model_step, speed
 from attention.timing.rounds import Rounds, Timed
 from attention.timing.runs import versions
 from attention.timing.steadiness import interval, ratio_interval, why_unsteady
@@ -69,10 +69,10 @@ def row(r: StepResult) -> str:
     """A line of the table."""
     ratio = ratio_interval(r.plain_times_s, r.times_s)
     cells = [
-        r.dtype,
-        units.tokens(r.context),
-        r.variant,
-        units.duration(r.floor_s * r.n_layers),
+        r.case.dtype,
+        units.tokens(r.case.context),
+        r.case.variant,
+        units.duration(r.floor_s * r.case.n_layers),
         units.duration(r.token_s),
         f"{r.times_floor:.2f}",
         "✓" if r.times_floor <= MOST else "✗",
@@ -88,7 +88,7 @@ def row(r: StepResult) -> str:
 def _products(batch: int, seconds: float) -> list[str]:
     """Every kind of weight at Llama 3.1 8B's largest matrix, native and in PyTorch, in the same rounds."""
     rounds = Rounds("cpu", "float32", speed.calibrate("cpu"))
-    wide = benchmark.random_tensor((14336, 4096), torch.float32, "cpu")
+    wide = inputs.random_tensor((14336, 4096), torch.float32, "cpu")
     timed: dict[str, tuple[Timed, Timed | None]] = {}
     for kind in KINDS:
         weight: matvec.Weight
@@ -98,7 +98,7 @@ def _products(batch: int, seconds: float) -> list[str]:
             weight = matvec.Q4Blocks.of(wide, kind)
         else:
             weight = wide.to(getattr(torch, kind))
-        x = benchmark.random_tensor((batch, 4096), torch.float32, "cpu")
+        x = inputs.random_tensor((batch, 4096), torch.float32, "cpu")
         library = None
         if isinstance(weight, torch.Tensor):
             x = x.to(weight.dtype)

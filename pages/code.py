@@ -4,14 +4,7 @@ import streamlit as st
 
 from attention.lessons import code
 from attention.lessons.code import STEPS
-from ui import (
-    controls,
-    frame,
-    jobs,
-    lesson,
-    params,
-    quiz,
-)
+from ui import controls, frame, jobs, lesson, params, quiz
 from ui.components import code_diff
 from ui.sections import code as sections
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from attention import errors
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN = {name: cls for name, cls in vars(errors).items() if isinstance(cls, type)}
+OWN = {name: cls for name, cls in vars(errors).items() if isinstance(cls, type) and issubclass(cls, Exception)}
 
 
 def test_the_tree_is_drawn_as_it_is() -> None:

@@ -60,15 +60,20 @@ def loaded_by(statement: str, cwd: Path = ROOT) -> list[str]:
     return done.stdout.split()
 
 
+def copy_to(root: Path) -> None:
+    """The contracts and the parts that they speak of, for a test to break."""
+    shutil.copy(ROOT / "pyproject.toml", root)
+    for part in PARTS:
+        shutil.copytree(ROOT / part, root / part, ignore=lambda _, names: [n for n in names if n == "__pycache__"])
+
+
 def test_every_contract_is_kept() -> None:
     found, said = checked(ROOT)
     assert found == {c["name"]: "KEPT" for c in CONTRACTS}, said
 
 
 def test_every_contract_can_be_broken(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for part in PARTS:
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=lambda _, names: [n for n in names if n == "__pycache__"])
+    copy_to(tmp_path)
     for place, line in WRONG.items():
         with (tmp_path / place).open("a") as file:
             file.write(f"\n{line}\n")
@@ -77,9 +82,7 @@ def test_every_contract_can_be_broken(tmp_path: Path) -> None:
 
 
 def test_a_module_without_a_room_is_found(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for part in PARTS:
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=lambda _, names: [n for n in names if n == "__pycache__"])
+    copy_to(tmp_path)
     (tmp_path / "attention" / "corridor.py").write_text("")
     assert "corridor" in checked(tmp_path)[1]
 

@@ -1,17 +1,7 @@
 import pytest
 
-from attention.spec import (
-    FixedState,
-    Kind,
-    Layer,
-    ModelSpec,
-    PositionState,
-    Role,
-    attention_layer,
-    check_size,
-    latent_layer,
-    uniform_spec,
-)
+from attention.spec import ModelSpec, uniform_spec
+from attention.states import FixedState, Kind, Layer, PositionState, Role, attention_layer, check_size, latent_layer
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "7", None])
@@ -38,7 +28,7 @@ def test_a_stride_keeps_whole_blocks_only() -> None:
 
 
 def test_n_kv_heads_must_divide_n_heads() -> None:
-    with pytest.raises(ValueError, match="7 query heads cannot be shared out among 3 K/V heads"):
+    with pytest.raises(ValueError, match="n_kv_heads must divide n_heads = 7, got 3"):
         attention_layer(7, 3, 5)
 
 

@@ -29,6 +29,8 @@ class Curve(NamedTuple):
 
 
 _SCALE = [[0.0, "rgba(14, 116, 144, 0.04)"], [1.0, "rgba(14, 116, 144, 1)"]]
+_SHARES = {"zmin": 0, "zmax": 1, "colorscale": _SCALE, "showscale": False, "xgap": 2, "ygap": 2}
+"""Squares whose colour is a share, 0 to 1."""
 
 
 def plot_roles(table: RoleTable) -> go.Figure:
@@ -45,12 +47,7 @@ def plot_roles(table: RoleTable) -> go.Figure:
             z=[list(row) for row in table.score],
             x=[str(i) for i in range(len(table.score[0]))],
             y=[plain(role) for role in table.roles],
-            zmin=0,
-            zmax=1,
-            colorscale=_SCALE,
-            showscale=False,
-            xgap=2,
-            ygap=2,
+            **_SHARES,
             text=written,
             texttemplate="%{text}",
             textfont={"size": 11},
@@ -76,12 +73,7 @@ def plot_similarity(matrix: Sequence[Sequence[float]], n_kv_heads: int) -> go.Fi
             z=[[value if i != j else None for j, value in enumerate(row)] for i, row in enumerate(matrix)],
             x=names,
             y=names,
-            zmin=0,
-            zmax=1,
-            colorscale=_SCALE,
-            showscale=False,
-            xgap=2,
-            ygap=2,
+            **_SHARES,
             texttemplate="%{z:.2f}",
             hovertemplate="heads %{x} and %{y}: %{z:.3f}<extra></extra>",
             hoverongaps=False,

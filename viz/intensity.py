@@ -121,14 +121,7 @@ def plot_intensities(points: Sequence[KindPoint], ridges: Sequence[Ridge], chose
             )
     labels = [plain(point.label) for point in points]
     for point in points:
-        fig.add_scatter(
-            x=[low, point.intensity],
-            y=[plain(point.label)] * 2,
-            mode="lines",
-            line={"color": theme.GHOST, "width": 2},
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        theme.ghost_line(fig, [low, point.intensity], plain(point.label), 2)
     fig.add_scatter(
         x=[point.intensity for point in points],
         y=labels,

@@ -40,14 +40,7 @@ def plot_kinds(rows: Sequence[Row], title: str = "") -> go.Figure:
     fig = go.Figure()
     for row in rows:
         times = [r.median_s or 0.0 for r in row.results]
-        fig.add_scatter(
-            x=[min(times), max(times)],
-            y=[plain(row.label)] * 2,
-            mode="lines",
-            line={"color": theme.GHOST, "width": 3},
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        theme.ghost_line(fig, [min(times), max(times)], plain(row.label), 3)
     fig.add_scatter(
         name="floor",
         x=[row.best.floor_s or None for row in rows],

@@ -199,3 +199,11 @@ def _round_binary(high: float, most: int = 6) -> list[float]:
     """0 and multiples of a 1-2-4-8… step in the unit that `high` is shown in."""
     step = 2.0 ** ceil(log2(max(high, 1) / most))
     return [step * i for i in range(int(high / step) + 1)]
+
+
+def ghost_line(fig: go.Figure, x: Sequence[float], row: str, width: float) -> None:
+    """A pale line along a row, behind the marks that it joins."""
+    fig.add_scatter(
+        x=list(x), y=[row] * len(x), mode="lines", line={"color": GHOST, "width": width},
+        showlegend=False, hoverinfo="skip",
+    )  # fmt: skip

@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _cases(args: argparse.Namespace) -> Iterator[Case]:
     from attention.kernels import registry
-    from attention.timing import benchmark
+    from attention.timing.inputs import resolve_device
 
-    device = benchmark.resolve_device(args.device)
+    device = resolve_device(args.device)
     for n_heads, n_kv_heads, head_dim, context, batch, dtype in product(
         args.n_heads, args.n_kv_heads, args.head_dim, args.context, args.batch, args.dtype
     ):

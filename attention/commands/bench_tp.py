@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     from attention.kernels import registry
     from attention.timing import tensor_parallel
-    from attention.timing.benchmark import resolve_device
+    from attention.timing.inputs import resolve_device
 
     device = resolve_device(args.device)
     cases = [

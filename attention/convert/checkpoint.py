@@ -25,8 +25,6 @@ from safetensors import SafetensorError, safe_open
 from attention.configs.reader import load_config
 from attention.files import ordinary, resolved
 
-MAX_HEADER_BYTES = 100_000_000
-"""The safetensors library's own limit."""
 MAX_JSON_BYTES = 64 * 2**20
 """Of config.json and of the index; the largest published index is a few MiB."""
 CHUNK_BYTES = 16 * 2**20

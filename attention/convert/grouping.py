@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import torch
 
 from attention.convert.merging import Weighted, lost, trace_of
+from attention.errors import check_choice
 
 Grouping = Literal["best", "neighbours"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
@@ -31,9 +32,7 @@ def check_grouping(grouping: str) -> Grouping:
     Raises:
         ValueError: it is not.
     """
-    if grouping not in GROUPINGS:
-        raise ValueError(f"grouping must be one of {', '.join(GROUPINGS)}, got {grouping!r}")
-    return grouping
+    return check_choice("grouping", grouping, GROUPINGS)
 
 
 def neighbours(n_kv_heads: int, new_n_kv_heads: int) -> Groups:

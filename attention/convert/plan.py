@@ -30,10 +30,11 @@ from attention.convert.pooling import (
     check_kv_heads,
     check_pool,
 )
+from attention.errors import check_choice
+from attention.formats import TORCH_NAMES
 from attention.spec import check_size
 
 CAST_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CONFIG_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,8 @@ def plan_conversion(
     Raises:
         ValueError: an unknown or impossible family, tensors that do not fit the config, or a bad argument.
     """
-    if dtype is not None and dtype not in CAST_DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(CAST_DTYPES)}, got {dtype!r}")
+    if dtype is not None:
+        check_choice("dtype", dtype, CAST_DTYPES)
     family, layout = layout_of(source.config)
     config = text_config(source.config)
     modules = _attention_tensors(source, layout, family)
@@ -320,6 +321,6 @@ def _new_config(config: dict[str, Any], layout: Layout, n_kv_heads: int, dtype: 
     for parent in ((), ("text_config",)) if nested else ((),):
         for key in ("dtype", "torch_dtype"):
             if get_field(new, (*parent, key)) is not None:
-                new = with_field(new, (*parent, key), CONFIG_DTYPES[dtype])
+                new = with_field(new, (*parent, key), TORCH_NAMES[dtype])
     # transformers has read both names for long, older releases only this one
-    return new if {"dtype", "torch_dtype"} & new.keys() else with_field(new, ("torch_dtype",), CONFIG_DTYPES[dtype])
+    return new if {"dtype", "torch_dtype"} & new.keys() else with_field(new, ("torch_dtype",), TORCH_NAMES[dtype])

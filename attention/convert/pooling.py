@@ -16,6 +16,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from attention.errors import check_choice
+
 Pool = Literal["mean", "first", "random"]
 POOLS: tuple[Pool, ...] = get_args(Pool)
 
@@ -31,9 +33,7 @@ def check_pool(pool: str) -> Pool:
     Raises:
         ValueError: it is not.
     """
-    if pool not in POOLS:
-        raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
-    return pool
+    return check_choice("pool", pool, POOLS)
 
 
 def check_kv_heads(n_heads: int, n_kv_heads: int, new_n_kv_heads: int) -> int:

@@ -34,7 +34,7 @@ from attention.convert.streamed import (
     scratch_of,
 )
 from attention.convert.write import write_shard
-from attention.files import resolved
+from attention.files import resolved, sync
 
 _COPIED_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken", ".bpe", ".vocab", ".spm")
 _COPIED_NAMES = ("LICENSE", "NOTICE", "USE_POLICY", "README")
@@ -97,7 +97,7 @@ def convert(
         _write_checkpoint(plan, others, folder, progress or (lambda done, total: None))
         # a folder takes the place of an empty one in one step; of a full one it does not
         folder.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
         shutil.rmtree(scratch_of(target), ignore_errors=True)
     return report
 
@@ -215,12 +215,12 @@ def _write_checkpoint(plan: Plan, others: list[Path], folder: Path, progress: Pr
         copy = folder / path.relative_to(plan.source.folder)
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copy)
-        _sync(copy)
+        sync(copy)
     if plan.source.index is not None:
         _write_json(folder / ckpt.INDEX_NAME, new_index(plan))
     # config.json comes last: without it no library takes the folder for a model
     _write_json(folder / "config.json", plan.config)
-    _sync(folder)
+    sync(folder)
 
 
 def new_index(plan: Plan) -> dict[str, Any]:
@@ -237,17 +237,8 @@ def new_index(plan: Plan) -> dict[str, Any]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_bytes(_as_json(content))
-    _sync(path)
+    sync(path)
 
 
 def _as_json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _sync(path: Path) -> None:
-    """On the disk before what follows, so that a power cut cannot leave a renamed folder with holes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.engines.rules import refuse_roles, without_newest_column
-from attention.errors import shown
+from attention.errors import check_choice
 from attention.formats import GGUF_BLOCKS, cache_format
 from attention.memory.load import MAX_BATCH, MAX_CONTEXT
 from attention.memory.terms import remembered
@@ -48,8 +48,7 @@ class Settings:
         check_size("n_ubatch", self.n_ubatch, maximum=MAX_CONTEXT)
         check_size("n_seq_max", self.n_seq_max, maximum=MAX_BATCH)
         for name in ("type_k", "type_v"):
-            if getattr(self, name) not in TYPES:
-                raise ValueError(f"{name} must be one of {', '.join(TYPES)}, got {shown(getattr(self, name))}")
+            check_choice(name, getattr(self, name), TYPES)
 
     @property
     def cells(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import replace
 from typing import Any
 
@@ -248,11 +249,8 @@ def _changes(spec: ModelSpec, settings: Settings, log: Log) -> tuple[Change, ...
 def _most_cells(spec: ModelSpec, settings: Settings, room: int) -> int:
     """The most cells of a stream that fit into `room` bytes."""
     share = 1 if settings.unified else settings.n_seq_max
-    low, high = 0, MAX_CONTEXT // PAD // share
-    while low < high:
-        middle = (low + high + 1) // 2
-        if sum(pool.total_bytes for pool in pools(spec, replace(settings, n_ctx=padded(middle * PAD) * share))) <= room:
-            low = middle
-        else:
-            high = middle - 1
-    return low * PAD
+
+    def needed(n: int) -> int:
+        return sum(pool.total_bytes for pool in pools(spec, replace(settings, n_ctx=padded(n * PAD) * share)))
+
+    return PAD * bisect_right(range(1, MAX_CONTEXT // PAD // share + 1), room, key=needed)

@@ -8,7 +8,7 @@ from typing import Any
 from attention.engines.log import SGLANG_DTYPES, UNKNOWN, Log
 from attention.engines.report import Change, Finding, Part, Report, gib, rounded
 from attention.engines.sglang import Settings, Slots, slots
-from attention.errors import shown
+from attention.errors import check_choice
 from attention.memory.allocation import tp_choices
 from attention.spec import ModelSpec
 from attention.units import counted
@@ -30,8 +30,7 @@ def settings_of(
     kind = kv_dtype or said.get("kv_dtype", "auto")
     if kind == UNKNOWN:
         raise ValueError("the kv_cache_dtype of this log is not known here")
-    if kind not in SGLANG_DTYPES:
-        raise ValueError(f"kv_cache_dtype must be one of {', '.join(SGLANG_DTYPES)}, got {shown(kind)}")
+    check_choice("kv_cache_dtype", kind, SGLANG_DTYPES)
     chosen = SGLANG_DTYPES[kind] or SGLANG_DTYPES.get(said.get("dtype", "auto")) or spec.model_dtype
     if chosen is None:
         raise ValueError("neither the log nor the model states a dtype, so the cache's is not known: state --kv-dtype")

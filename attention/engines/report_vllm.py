@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from attention.engines.log import UNKNOWN, Log
 from attention.engines.report import GIB, Change, Finding, Part, Report, Rounded, gib, rounded
 from attention.engines.vllm import IN_FLIGHT, Plan, Settings, plan
 from attention.errors import shown
+from attention.formats import FORMAT_NAMES
 from attention.memory.allocation import tp_choices
 from attention.spec import ModelSpec
 from attention.units import counted
@@ -20,7 +22,6 @@ HALF_DIGIT = 5 * 10**6
 """Half of the last digit of a memory printed with two, in bytes of decimal GB."""
 MOST_RANK_SHARE = 10
 """Of 1 / this of the memory a rank may have less than another one, for the difference to be called that."""
-_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
@@ -47,7 +48,7 @@ def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
         in_flight=_optional(said, "in_flight") or IN_FLIGHT,
         hybrid_manager="no_hybrid" not in said,
         state_pages=2 if "align" in said else 1,
-        dtype=_DTYPES[said["dtype"]] if "dtype" in said else None,
+        dtype=FORMAT_NAMES[said["dtype"]] if "dtype" in said else None,
         conv_kernel=conv_kernel,
     )
 
@@ -180,13 +181,7 @@ def _matching(tokens: int, memory: Rounded, pool: Plan, way: str) -> range | Non
 
 def _first(tokens: int, low: int, high: int, pool: Plan, way: str) -> int:
     """The fewest blocks in [low, high) that print as `tokens` or more, `high` if none do."""
-    while low < high:
-        middle = (low + high) // 2
-        if pool.tokens(middle, way) >= tokens:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    return low + bisect_left(range(low, high), tokens, key=lambda blocks: pool.tokens(blocks, way))
 
 
 def _without_memory(line: str, tokens: int, pool: Plan, version: str | None) -> Finding:

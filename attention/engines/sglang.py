@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.engines.rules import refuse_roles, without_newest_column
-from attention.errors import shown
+from attention.errors import check_choice
 from attention.memory.allocation import check_tp
 from attention.spec import DTYPE_BYTES, FixedState, ModelSpec, PositionState, Role, check_size
 
@@ -45,8 +45,7 @@ class Settings:
     conv_kernel: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kv_dtype not in KV_BYTES:
-            raise ValueError(f"kv_cache_dtype must be one of {', '.join(KV_BYTES)}, got {shown(self.kv_dtype)}")
+        check_choice("kv_cache_dtype", self.kv_dtype, KV_BYTES)
         check_size("page_size", self.page_tokens, maximum=2**20)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from attention.engines.rules import refuse_roles
-from attention.errors import shown
+from attention.errors import check_choice
 from attention.memory.allocation import check_tp
 from attention.spec import ModelSpec, PositionState, Role
 
@@ -50,8 +50,7 @@ def pools(spec: ModelSpec, kv_dtype: str, tp: int = 1, block_tokens: int = BLOCK
     Raises:
         ValueError: a state or a format whose layout is not known here, or heads that cannot be dealt out.
     """
-    if kv_dtype not in KV_BYTES:
-        raise ValueError(f"TensorRT-LLM's cache dtype must be one of {', '.join(KV_BYTES)}, got {shown(kv_dtype)}")
+    check_choice("TensorRT-LLM's cache dtype", kv_dtype, KV_BYTES)
     refuse_roles("TensorRT-LLM", spec, _KNOWN)
     check_tp(spec, tp)
     sizes: dict[int | None, int] = {}

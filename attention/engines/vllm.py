@@ -7,12 +7,13 @@ mixed page sizes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.engines.rules import refuse_roles, without_newest_column
-from attention.errors import shown
+from attention.errors import check_choice
 from attention.memory.allocation import PAGE_TOKENS, check_tp
 from attention.memory.load import MAX_CONTEXT
 from attention.spec import DTYPE_BYTES, FixedState, Kind, ModelSpec, PositionState, Role, check_size
@@ -60,8 +61,7 @@ class Settings:
     extra_layers: int = 0
 
     def __post_init__(self) -> None:
-        if self.kv_dtype not in KV_DTYPES:
-            raise ValueError(f"kv_cache_dtype must be one of {', '.join(KV_DTYPES)}, got {shown(self.kv_dtype)}")
+        check_choice("kv_cache_dtype", self.kv_dtype, KV_DTYPES)
         if self.max_model_len is not None:
             check_size("max_model_len", self.max_model_len, maximum=MAX_CONTEXT)
         check_size("block_size", self.block_tokens, maximum=2**20)
@@ -141,14 +141,8 @@ class Plan(NamedTuple):
 
     def longest(self, memory_bytes: int) -> int:
         """The longest request that `memory_bytes` hold, at most MAX_CONTEXT (0: not one token)."""
-        low, high = 0, MAX_CONTEXT
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.request_blocks(middle) * self.block_bytes <= memory_bytes:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        lengths = range(1, MAX_CONTEXT + 1)
+        return bisect_right(lengths, memory_bytes, key=lambda n: self.request_blocks(n) * self.block_bytes)
 
 
 def plan(spec: ModelSpec, settings: Settings) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attention.kernels.case import Case
-from attention.timing import benchmark, host, speed
+from attention.timing import benchmark, host, inputs, speed
 from attention.timing.payload import cases_of, options_of
 from attention.timing.steadiness import STILL_TIMED
 
@@ -33,7 +33,7 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
         begun.add(result.case)
         finished += result.unsteady != STILL_TIMED
         emit({"progress": (len(begun) + finished) / (2 * len(cases)), "message": _progress(finished, begun, cases)})
-    device = benchmark.resolve_device(cases[0].device)
+    device = inputs.resolve_device(cases[0].device)
     return {"host": host.describe().to_json(), "calibration": speed.calibrate(device).to_json()}
 
 
@@ -45,4 +45,4 @@ def _progress(finished: int, begun: set[Case], cases: list[Case]) -> str:
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
     """Memory the largest case needs, for the check before the run."""
-    return max(benchmark.memory_needed(case) for case in cases_of(payload, Case.from_json, MOST))
+    return max(inputs.memory_needed(case) for case in cases_of(payload, Case.from_json, MOST))

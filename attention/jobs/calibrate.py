@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attention.timing import host, speed
-from attention.timing.benchmark import resolve_device
+from attention.timing.inputs import resolve_device
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:

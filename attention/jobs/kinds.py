@@ -9,7 +9,7 @@ from typing import Any
 from attention.kernels.kinds import registry
 from attention.kernels.kinds.case import KindCase
 from attention.timing import host, kinds, speed
-from attention.timing.benchmark import resolve_device
+from attention.timing.inputs import resolve_device
 from attention.timing.payload import cases_of, options_of
 from attention.timing.steadiness import STILL_TIMED
 

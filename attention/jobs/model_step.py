@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attention.timing import host, model_step, speed
-from attention.timing.benchmark import resolve_device
+from attention.timing.inputs import resolve_device
 from attention.timing.payload import cases_of, options_of
+from attention.timing.step_cases import StepShape
 
 MOST = 200
 """Cases of one run at most."""
@@ -26,11 +27,11 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     cases = cases_of(payload, model_step.StepCase.from_json, MOST)
     timed = model_step.run_steps(cases, should_stop=should_stop, **options_of(payload, seconds=1.5))
     emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
-    seen: Counter[tuple[Any, ...]] = Counter()
+    seen: Counter[StepShape] = Counter()
     most = 3 if cases[0].prefill else 2
     for result in timed:
         emit(result.to_json())
-        seen[result.key] += 1
+        seen[result.case] += 1
         done = sum(seen.values()) / (most * len(cases))
         emit({"progress": min(1.0, done), "message": f"{len(seen)} of {len(cases)} steps begun, each timed in turn"})
     device = resolve_device(cases[0].device)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, astuple, dataclass, fields
 from typing import Any, Self
 
-from attention.errors import shown
-from attention.spec import check_size
+from attention.errors import check_choice, shown
+from attention.spec import check_divides, check_size
 
 DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Dtypes that can be timed, and their bytes."""
@@ -42,18 +42,13 @@ class Case:
         check_size("head_dim", self.head_dim, maximum=1024)
         check_size("context", self.context, maximum=MAX_TIMED_CONTEXT)
         check_size("batch", self.batch, maximum=4096)
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"n_kv_heads must divide n_heads: {self.n_heads} query heads cannot be shared out among "
-                f"{self.n_kv_heads} K/V heads"
-            )
+        check_divides(self.n_heads, self.n_kv_heads)
         for name, value, known in (
             ("dtype", self.dtype, DTYPES),
             ("device", self.device, DEVICES),
             ("phase", self.phase, PHASES),
         ):
-            if not isinstance(value, str) or value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
+            check_choice(name, value, known)
         if not isinstance(self.implementation, str):
             raise ValueError(f"implementation must be a name, got {shown(self.implementation)}")
 

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from attention.files import sync
 from attention.private_folder import private_folder, why_not_ours
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
             os.fsync(file.fileno())
         path = folder / f"{name}-{_digest(aside)}.so"
         aside.replace(path)
-        _sync(folder)
+        sync(folder)
     finally:
         aside.unlink(missing_ok=True)
     if (why := _why_unusable(path)) is not None:
@@ -89,11 +90,3 @@ def _trial(path: Path) -> str | None:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

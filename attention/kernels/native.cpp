@@ -161,15 +161,6 @@ template <class O> constexpr int value_steps(int heads) {
     return STEPS / columns<O>(heads) * (BLOCK / Product<O>::ROWS);
 }
 
-// Heads are taken eight, four, two and one at a time.
-template <class Tile> inline void in_tiles(int heads, const Tile& tile) {
-    int h = 0;
-    for (; h + 8 <= heads; h += 8) tile(h, Size<8>());
-    for (; h + 4 <= heads; h += 4) tile(h, Size<4>());
-    for (; h + 2 <= heads; h += 2) tile(h, Size<2>());
-    for (; h < heads; h++) tile(h, Size<1>());
-}
-
 // The running softmax of a group's query heads over the part of a row that one thread has seen; `sum` in LANES parts.
 struct State {
     Array<float> top, sum, out;
@@ -336,14 +327,7 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
             unit += last - first;
         }
     }
-    State* row = nullptr;
-    for (State& part : shared) {
-        if (part.row < 0) continue;
-        if (row && row->row == part.row) { row->add(part); continue; }
-        if (row) finish(*row);
-        row = &part;
-    }
-    if (row) finish(*row);
+    join(shared, &State::row, finish);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Registers of float32 numbers for native.cpp: as wide as the processor has them, and what is done with them.
+// Registers of float32 numbers: as wide as the processor has them, and what the kernels for it have in common.
 #pragma once
 
 #include <algorithm>
@@ -102,6 +102,27 @@ template <int W = LANES / 2> inline void add_across(Floats* x) {
     for (int i = 0; i < W; i++)
         x[i] = __builtin_shuffle(x[i], x[i + W], kept) + __builtin_shuffle(x[i], x[i + W], crossed);
     if constexpr (W > 1) add_across<W / 2>(x);
+}
+
+// Rows are taken eight, four, two and one at a time.
+template <class Tile> inline void in_tiles(int rows, const Tile& tile) {
+    int r = 0;
+    for (; r + 8 <= rows; r += 8) tile(r, Size<8>());
+    for (; r + 4 <= rows; r += 4) tile(r, Size<4>());
+    for (; r + 2 <= rows; r += 2) tile(r, Size<2>());
+    for (; r < rows; r++) tile(r, Size<1>());
+}
+
+// What threads have seen of rows that they share, in order, is put together and finished; a place below 0 was not used.
+template <class State, class Finish> void join(std::vector<State>& parts, int64_t State::*place, const Finish& finish) {
+    State* row = nullptr;
+    for (State& part : parts) {
+        if (part.*place < 0) continue;
+        if (row && row->*place == part.*place) { row->add(part); continue; }
+        if (row) finish(*row);
+        row = &part;
+    }
+    if (row) finish(*row);
 }
 
 }  // namespace

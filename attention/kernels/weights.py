@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from attention.errors import check_choice
+
 BLOCK = 32
 """Columns of a block."""
 HEADS = {"q4_0": 2, "q4_1": 4}
@@ -73,8 +75,7 @@ class Q4Blocks:
     kind: str
 
     def __post_init__(self) -> None:
-        if self.kind not in HEADS:
-            raise ValueError(f"kind must be one of {', '.join(HEADS)}, got {self.kind!r}")
+        check_choice("kind", self.kind, HEADS)
         if self.data.dtype != torch.uint8 or self.data.ndim != 2:
             raise ValueError(f"data must be uint8 [rows, bytes of a row], got {_said(self.data)}")
         if not self.data.shape[1] or self.data.shape[1] % self._bytes:
@@ -89,8 +90,7 @@ class Q4Blocks:
         Raises:
             ValueError: columns that are not divisible by 32, or an unknown kind.
         """
-        if kind not in HEADS:
-            raise ValueError(f"kind must be one of {', '.join(HEADS)}, got {kind!r}")
+        check_choice("kind", kind, HEADS)
         if weight.ndim != 2 or not weight.shape[1] or weight.shape[1] % BLOCK:
             raise ValueError(f"weight must be [rows, columns divisible by {BLOCK}], got {_said(weight)}")
         x = weight.float().unflatten(1, (-1, BLOCK))

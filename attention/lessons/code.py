@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from attention.spec import check_size
+from attention.errors import check_choice
+from attention.spec import check_divides, check_size
 
 LAYERS = Path(__file__).parents[1] / "layers.py"
 MHA, MQA, GQA = "MultiHeadAttention", "MultiQueryAttention", "GroupedQueryAttention"
@@ -75,8 +76,7 @@ class Sizes:
         for name in ("hidden_size", "n_heads", "n_kv_heads", "head_dim", "batch", "context"):
             check_size(name, getattr(self, name))
         check_size("query", self.query, maximum=self.context)
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_kv_heads must divide n_heads = {self.n_heads}, got {self.n_kv_heads}")
+        check_divides(self.n_heads, self.n_kv_heads)
 
     @property
     def group_size(self) -> int:
@@ -164,8 +164,7 @@ def step_lines(step: str, sizes: Sizes) -> tuple[Line, ...]:
     Raises:
         ValueError: no such step.
     """
-    if step not in STEPS:
-        raise ValueError(f"step must be one of {', '.join(STEPS)}, got {step!r}")
+    check_choice("step", step, STEPS)
     old_name, new_name = STEPS[step]
     new = class_lines(new_name)
     if old_name is None:
@@ -193,8 +192,7 @@ def sizes_at(step: str, sizes: Sizes) -> Sizes:
     Raises:
         ValueError: no such step.
     """
-    if step not in STEPS:
-        raise ValueError(f"step must be one of {', '.join(STEPS)}, got {step!r}")
+    check_choice("step", step, STEPS)
     fixed = {MHA: sizes.n_heads, MQA: 1}
     return replace(sizes, n_kv_heads=fixed.get(STEPS[step][1], sizes.n_kv_heads))
 

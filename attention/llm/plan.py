@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from attention.errors import shown
+from attention.errors import check_choice, shown
 from attention.spec import check_size
 
 SHARINGS = ("mha", "gqa", "mqa")
@@ -74,8 +74,7 @@ class Plan:
             raise ValueError(f"temperature must be a number from 0 to 2, got {shown(self.temperature)}")
         if not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature must be a number from 0 to 2, got {shown(self.temperature)}")
-        if self.kv_dtype not in CACHE_DTYPES:
-            raise ValueError(f"kv_dtype must be one of {', '.join(CACHE_DTYPES)}, got {shown(self.kv_dtype)}")
+        check_choice("kv_dtype", self.kv_dtype, CACHE_DTYPES)
         if not isinstance(self.chat, bool):
             raise ValueError(f"chat must be true or false, got {shown(self.chat)}")
 

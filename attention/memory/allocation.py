@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from attention.errors import check_choice
 from attention.formats import CacheFormat, cache_format
 from attention.memory.footprint import CacheBytes, cache_bytes
 from attention.memory.load import MAX_CONTEXT
@@ -131,8 +132,7 @@ def set_aside(
     check_size("page_tokens", page_tokens, maximum=2**20)
     if max_context is not None and check_size("max_context", max_context, maximum=MAX_CONTEXT) < context:
         raise ValueError(f"max_context must be at least the context of {context:,}, got {max_context:,}")
-    if window_pool not in WINDOW_POOLS:
-        raise ValueError(f"window_pool must be one of {', '.join(WINDOW_POOLS)}, got {window_pool!r}")
+    check_choice("window_pool", window_pool, WINDOW_POOLS)
     check_tp(spec, tp)
     encoder = context if encoder_context is None else encoder_context
     fmt = cache_format(cache.kv_dtype)

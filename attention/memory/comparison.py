@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from attention import sharing
 from attention.catalog import published
+from attention.errors import check_choice
 from attention.formats import cache_format
 from attention.memory import allocation
 from attention.memory.breakdown import weight_bytes
@@ -200,8 +201,7 @@ def curves(rows: Sequence[Compared], contexts: Sequence[int], view: str = "total
     Raises:
         ValueError: unknown view.
     """
-    if view not in VIEWS:
-        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    check_choice("view", view, VIEWS)
     out, left_out = [], []
     for row in rows:
         y = _values(row, contexts, view)

@@ -1,6 +1,6 @@
 """Exact bytes that a model's states need: integers, one sequence or a batch, by layer and by kind.
 
-The rule of each state is in ``spec.py``, the size of an element in ``formats.py``; here they are added up.
+The rule of each state is in ``states.py``, the size of an element in ``formats.py``; here they are added up.
 What a serving engine sets aside beyond this is in ``allocation.py``.
 """
 

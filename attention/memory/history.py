@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from attention import sharing
 from attention.catalog import published
+from attention.errors import check_choice
 from attention.formats import cache_format
 from attention.memory.footprint import sequence_bytes
 from attention.memory.terms import remembered
@@ -37,8 +38,7 @@ def lineage(family: str, context: int, kv_dtype: str = "bf16") -> tuple[Ancestor
     Raises:
         ValueError: unknown family.
     """
-    if family not in published.families():
-        raise ValueError(f"family must be one of {', '.join(published.families())}, got {family!r}")
+    check_choice("family", family, published.families())
     fmt = cache_format(kv_dtype)
     out = []
     for row in published.models():

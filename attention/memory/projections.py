@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from attention.spec import Kind, Layer, check_size
+from attention.spec import Kind, Layer, check_divides, check_size
 
 
 class Projection(NamedTuple):
@@ -70,8 +70,7 @@ def projections(layer: Layer, hidden_size: int | None, n_kv_heads: int | None = 
     if layer.kind is Kind.SHARED:
         return Projections(hidden, hidden_size is None, (q, o), mha)
     check_size("n_kv_heads", n_kv_heads)
-    if layer.n_heads % n_kv_heads:
-        raise ValueError(f"n_kv_heads must divide n_heads = {layer.n_heads}, got {n_kv_heads}")
+    check_divides(layer.n_heads, n_kv_heads)
     k = Projection("W_K", n_kv_heads * q_dim, hidden, "K/V heads")
     v = Projection("W_V", n_kv_heads * v_dim, hidden, "K/V heads")
     return Projections(hidden, hidden_size is None, (q, k, v, o), mha)

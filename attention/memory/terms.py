@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from attention.formats import CacheFormat
 from attention.sharing import PER_HEAD, state_with, states_with
-from attention.spec import DTYPE_BYTES, FixedState, Kind, ModelSpec, PositionState, Role, State
+from attention.spec import DTYPE_BYTES, FixedState, Kind, ModelSpec, PositionState, Role, State, check_divides
 
 T = TypeVar("T")
 _REMEMBERED = 512
@@ -175,9 +175,7 @@ def shared_total(spec: ModelSpec, n_kv_heads: int | None, fmt: CacheFormat) -> T
 
     if n_kv_heads is None:
         return remembered(spec, ("as MHA", fmt.name), as_mha)
-    step = head_step(spec)
-    if step % n_kv_heads:
-        raise ValueError(f"n_kv_heads must divide n_heads = {step}, got {n_kv_heads}")
+    check_divides(head_step(spec), n_kv_heads)
     fixed = cross = 0
     bends = []
     for state, n, bend in _one_head(spec):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attention.catalog import published as catalog
+from attention.formats import TORCH_NAMES
 from attention.memory.footprint import cache_bytes, sequence_bytes
 from attention.oracle.golden import GOLDEN
 from attention.oracle.wrong_rules import RULES, rule_bytes
@@ -136,7 +137,7 @@ def check(subject: Subject, known: Mapping[str, Check] | None = None) -> Check:
         ValueError: the configuration is refused.
     """
     from attention.configs.reader import spec_from_config
-    from attention.oracle.verify import STEPWISE, TORCH_DTYPES, verify
+    from attention.oracle.verify import STEPWISE, verify
 
     spec = subject.spec or spec_from_config(subject.config, subject.model)
     model_type = spec.model_type or ""
@@ -146,7 +147,7 @@ def check(subject: Subject, known: Mapping[str, Check] | None = None) -> Check:
     fingerprint = _fingerprint(subject, spec, context)
     if known and fingerprint in known:
         return known[fingerprint]
-    dtype = spec.model_dtype if spec.model_dtype in TORCH_DTYPES else "bf16"
+    dtype = spec.model_dtype if spec.model_dtype in TORCH_NAMES else "bf16"
     assert dtype is not None
     common = {"model": subject.model, "family": subject.family, "model_type": model_type, "source": subject.source}
     try:

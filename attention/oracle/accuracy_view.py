@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from attention.catalog import published
+from attention.errors import check_choice
 from attention.oracle.accuracy import Check, Results, RuleError
 
 
@@ -81,8 +82,7 @@ def shown_checks(checks: Sequence[Check], which: str, family: str | None = None)
     Raises:
         ValueError: another word.
     """
-    if which not in WHICH:
-        raise ValueError(f"which must be one of {', '.join(WHICH)}, got {which!r}")
+    check_choice("which", which, WHICH)
     kept = [c for c in checks if family in (None, c.family)]
     if which == "differences":
         return [c for c in kept if c.difference_bytes]

@@ -31,11 +31,6 @@ BY_HAND: dict[str, Parameters] = {
     "google/PaLM-540B": Parameters(540_350_000_000, source="arXiv:2204.02311, table 1 and section 2"),
 }
 
-EXPLAINED = {
-    "Qwen/Qwen3-Next-80B-A3B-Instruct": "A3B is cut, not rounded: 3.3 billion without the embeddings",
-}
-"""Active parameters as their makers state them, where they are not what is counted to the digits given."""
-
 
 def record(row: published.ModelRow) -> Parameters | None:
     """One row's parameters; None where its count is not known.

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from attention.configs.reader import decoder_part, spec_from_config
+from attention.formats import TORCH_NAMES
 from attention.memory.footprint import layers_bytes
 from attention.memory.load import check_context
 from attention.oracle.built import LOCK, made, on_meta, prepared
@@ -29,8 +30,6 @@ STEPWISE = frozenset(("jamba", "mamba", "falcon_mamba", "zamba", "rwkv", "recurr
 """Types whose code walks through the tokens one by one when its fused kernels are missing."""
 STEPWISE_CONTEXT = 1024
 STEPWISE_HINT = "its states do not depend on the context, and its K/V is checked at this length as well"
-
-TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def read_cache(
             f"one, got {context:,}; {STEPWISE_HINT}"
         )
     with LOCK:
-        return _run(oracle_type, fields, prefix, tied, context, TORCH_DTYPES[dtype], batch, device)
+        return _run(oracle_type, fields, prefix, tied, context, TORCH_NAMES[dtype], batch, device)
 
 
 def _run(
@@ -190,7 +189,7 @@ def verify(
     if spec is None:
         spec = spec_from_config(config, name)
     # quantised or unstated weights: the check runs in 16 bits, and both sides count in them
-    dtype = spec.model_dtype if spec.model_dtype in TORCH_DTYPES else "bf16"
+    dtype = spec.model_dtype if spec.model_dtype in TORCH_NAMES else "bf16"
     assert dtype is not None
     cache = read_cache(config, context, dtype)
     _, _, model_type = decoder_part(config)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
+from attention.errors import check_choice
 from attention.formats import cache_format, weight_bytes
 from attention.memory.allocation import (
     PAGE_TOKENS,
@@ -54,8 +55,7 @@ class Setup:
             raise ValueError(f"utilisation must be above 0 and at most 1, got {self.utilisation!r}")
         check_size("reserve_bytes", self.reserve_bytes, minimum=0)
         check_size("page_tokens", self.page_tokens, maximum=2**20)
-        if self.window_pool not in WINDOW_POOLS:
-            raise ValueError(f"window_pool must be one of {', '.join(WINDOW_POOLS)}, got {self.window_pool!r}")
+        check_choice("window_pool", self.window_pool, WINDOW_POOLS)
 
 
 class Budget(NamedTuple):

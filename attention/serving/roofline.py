@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
+from attention.errors import check_choice
 from attention.floor import Floor, floor
 from attention.formats import WEIGHT_BITS, CacheFormat, cache_format, weight_bytes
 from attention.memory.allocation import allocate
@@ -28,7 +29,7 @@ from attention.memory.terms import (
     state_counts,
 )
 from attention.parameters import STATED, Parameters
-from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_size
+from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionState, Role, check_divides, check_size
 
 
 class DecodeFloor(NamedTuple):
@@ -82,10 +83,8 @@ def attention_floor(
     check_batch(batch)
     for name, value in (("n_heads", n_heads), ("n_kv_heads", n_kv_heads), ("head_dim", head_dim)):
         check_size(name, value)
-    if n_heads % n_kv_heads:
-        raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
-    if dtype not in DTYPE_BYTES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPE_BYTES)}, got {dtype!r}")
+    check_divides(n_heads, n_kv_heads)
+    check_choice("dtype", dtype, DTYPE_BYTES)
     elements = 2 * head_dim * (n_kv_heads * context + n_heads)
     # q·Kᵀ and weights·V: two operations for each of n_heads · context · head_dim, twice
     flops = 4 * n_heads * head_dim * context

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from attention import sharing
 from attention.catalog.published import Accelerator
+from attention.formats import FORMAT_NAMES
 from attention.kernels.case import (
     Result,
     case_bytes,
@@ -26,7 +27,6 @@ from attention.timing.runs import Run
 
 BATCHES = tuple(2**n for n in range(11))
 """The batches a point is followed over: 1 to 1024."""
-_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
 class Roof(NamedTuple):
@@ -92,7 +92,7 @@ def host_roof(run: Run, dtype: str = "float32") -> Roof | None:
     bandwidth = max((r.read_bytes_per_s or 0.0 for r in own), default=run.calibration.get("read_bytes_per_s"))
     if not rate or not bandwidth:
         return None
-    return Roof(f"{run.label}, {_NAMES.get(dtype, dtype)}", float(bandwidth), float(rate), True)
+    return Roof(f"{run.label}, {FORMAT_NAMES.get(dtype, dtype)}", float(bandwidth), float(rate), True)
 
 
 def _shared(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:

@@ -12,7 +12,6 @@ implementation first attends to another layer's, untimed.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,28 +22,20 @@ from torch import Tensor
 
 from attention.floor import MEMORY, floor
 from attention.kernels import reference
-from attention.kernels.case import (
-    Case,
-    Result,
-    case_bytes,
-    case_flops,
-    check_bytes,
-)
+from attention.kernels.case import Case, Result, case_bytes, case_flops
+from attention.kernels.reference import relative_error, tolerance
 from attention.kernels.registry import Implementation, implementation
 from attention.timing import host, speed
+from attention.timing.inputs import RESERVE, Inputs, has_layer_before, make_inputs, memory_needed, resolve_device
 from attention.timing.pace import Clock
 from attention.timing.rounds import Rounds, Timed
-from attention.timing.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
+from attention.timing.steadiness import STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
-
-__all__ = ["MIN_REPEATS", "Case", "Result", "case_bytes", "case_flops", "memory_needed", "run_cases", "tolerance"]
 
 SHOWN_AFTER_S = 1.0
 """How often results so far are given."""
 FASTER = 1.05
 """A step may read so many times faster than the reading beside it before that is said."""
-RESERVE = 0.9
-"""Share of the free memory a case may use."""
 
 
 def never() -> bool:
@@ -108,97 +99,8 @@ def _limit(device: str, memory_bytes: int | None) -> int:
     return int(RESERVE * host.free_memory(device)) if memory_bytes is None else memory_bytes
 
 
-def resolve_device(device: str) -> str:
-    """ "auto" is CUDA where there is one.
-
-    Raises:
-        ValueError: CUDA is asked for and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda: this machine has no CUDA device that torch can use")
-    return device
-
-
-def memory_needed(case: Case, impl: Implementation | None = None) -> int:
-    """Bytes a case allocates at most: the cache, that of the layer before, the implementation's copies, the flush
-    buffers, the float64 check."""
-    impl = impl or implementation(case.implementation, case.phase)
-    query = 1 if case.phase == "decode" else case.context
-    copies = impl.copies(case.group_size)
-    scores = 12 * case.batch * case.n_heads * case.context * query if impl.holds_scores else 0
-    check = check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context, query)
-    outputs = case.query_bytes * 3 + 8 * (case.query_bytes // 2)
-    device = case.device if case.device != "auto" else resolve_device("auto")
-    layers = 2 if has_layer_before(replace(case, device=device)) else 1
-    return int(case.cache_bytes * (layers + copies)) + scores + outputs + check + 2 * speed.flush_bytes(device)
-
-
-def has_layer_before(case: Case) -> bool:
-    """Whether another layer is attended to, untimed, before each timed run; reading a larger K/V takes so long that it
-    makes no difference. ``case.device`` must be resolved."""
-    return case.cache_bytes < speed.flush_bytes(case.device)
-
-
-def tolerance(dtype: str, context: int, head_dim: int = 128, n_values: int = 4096) -> float:
-    """Largest error allowed, as a share of the root mean square of the result at that position.
-
-    Scores, weights and result are each rounded to `dtype` (unit roundoff u): about 4 u of a value. Sums over the head
-    size and over the context are kept in float32 and err like a random walk of as many steps. The largest of n normal
-    deviates is about √(2 ln n) times as large as one. Random inputs show half of this; a kernel that loses one chunk
-    of positions exceeds it many times.
-
-    Args:
-        n_values: of the result: batch · n_heads · head_dim.
-    """
-    u, u32 = torch.finfo(getattr(torch, dtype)).eps / 2, torch.finfo(torch.float32).eps / 2
-    return 2 * math.sqrt(2 * math.log(max(n_values, 4096))) * (4 * u + u32 * (context + head_dim) ** 0.5)
-
-
 def _allowed(case: Case) -> float:
     return tolerance(case.dtype, case.context, case.head_dim, case.batch * case.n_heads * case.head_dim)
-
-
-def relative_error(out: Tensor, expected: Tensor) -> float:
-    """Largest deviation divided by the root mean square of what is expected; infinite if anything is not finite.
-
-    Of a result [batch, n_heads, query, head_dim], each query position is held against its own: in a causal prefill
-    the first positions average over few values and are larger than the later ones.
-    """
-    if not bool(torch.isfinite(out).all()):
-        return float("inf")
-    other = [dim for dim in range(expected.ndim) if expected.ndim != 4 or dim != 2]
-    largest = (out.double() - expected).abs().amax(dim=other)
-    return float((largest / expected.square().mean(dim=other).sqrt()).max())
-
-
-def random_tensor(shape: Sequence[int], dtype: torch.dtype, device: str) -> Tensor:
-    """Normal random numbers, freshly drawn and repeated with a prime period.
-
-    The period divides no head size, so no two rows of a head are alike and a misplaced row shows; drawing every
-    element of a 4 GiB cache would take longer than timing it.
-    """
-    block = torch.randn(1_048_573, device=device).to(dtype)
-    out = torch.empty(tuple(shape), dtype=dtype, device=device)
-    flat = out.view(-1)
-    whole = flat.numel() // block.numel() * block.numel()
-    flat[:whole].view(-1, block.numel()).copy_(block.expand(whole // block.numel(), -1))
-    flat[whole:].copy_(block[: flat.numel() - whole])
-    return out
-
-
-Inputs = tuple[Tensor, Tensor, Tensor]
-"""q, k, v of a case."""
-
-
-def make_inputs(case: Case) -> Inputs:
-    """Fresh random q, k, v of a case."""
-    dtype = getattr(torch, case.dtype)
-    query = 1 if case.phase == "decode" else case.context
-    kv_shape = (case.batch, case.n_kv_heads, case.context, case.head_dim)
-    q = random_tensor((case.batch, case.n_heads, query, case.head_dim), dtype, case.device)
-    return q, random_tensor(kv_shape, dtype, case.device), random_tensor(kv_shape, dtype, case.device)
 
 
 @dataclass

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
+from attention import sharing
+from attention.errors import check_choice
 from attention.kernels.kinds import names
 from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult
 from attention.kernels.kinds.shapes import expanded, full, latent, quantised, shared, sparse, window
@@ -117,8 +119,7 @@ def shapes(topic: str, context: int, dtype: str) -> list[KindCase]:
     Raises:
         ValueError: unknown topic, or a size out of range.
     """
-    if topic not in TOPICS:
-        raise ValueError(f"topic must be one of {', '.join(TOPICS)}, got {topic!r}")
+    check_choice("topic", topic, TOPICS)
     return TOPICS[topic].shapes(context=context, dtype=dtype)
 
 
@@ -187,7 +188,7 @@ def label(case: KindCase, topic: str) -> str:
         return format_name(case)
     if topic == "sizes":
         return f"Heads of {case.head_dim}" + (f"/{case.value_dim}" if case.value_dim != case.head_dim else "")
-    name = f"GQA-{case.n_kv_heads}" if case.kind == "full" else names.KINDS[case.kind].label
+    name = sharing.name(case.n_heads, case.n_kv_heads) if case.kind == "full" else names.KINDS[case.kind].label
     if topic == "tokens":
         return f"{name}, {case.q_len} new"
     return name

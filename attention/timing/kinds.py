@@ -21,8 +21,10 @@ from attention.kernels.kinds import inputs, reference
 from attention.kernels.kinds.case import ONE_PLANE, KindCase, KindResult, kind_bytes, kind_flops
 from attention.kernels.kinds.registry import KindImplementation, implementation
 from attention.kernels.kinds.stored import Cache
+from attention.kernels.reference import relative_error, tolerance
 from attention.timing import host, speed
-from attention.timing.benchmark import RESERVE, SHOWN_AFTER_S, relative_error, resolve_device, tolerance
+from attention.timing.benchmark import SHOWN_AFTER_S
+from attention.timing.inputs import RESERVE, resolve_device
 from attention.timing.rounds import Rounds, Timed
 from attention.timing.steadiness import STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
@@ -224,7 +226,7 @@ def index_error(cache: Cache, chosen: Tensor, sequences: tuple[int, ...] = ()) -
 
 
 def allowed(case: KindCase) -> float:
-    """Largest error allowed, see ``benchmark.tolerance``."""
+    """Largest error allowed, see ``kernels.reference.tolerance``."""
     least = tolerance(case.dtype, case.context, case.head_dim, case.batch * case.n_heads * case.q_len * case.value_dim)
     return least if (case.k_format, case.v_format) == ("dtype", "dtype") else ROUNDED * least
 

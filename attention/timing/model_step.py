@@ -17,17 +17,12 @@ from torch import Tensor
 
 from attention.floor import floor
 from attention.kernels import native, reference
+from attention.kernels.reference import relative_error, tolerance
 from attention.layers import KVCache, attend
 from attention.timing import host, speed
-from attention.timing.benchmark import (
-    RESERVE,
-    never,
-    random_tensor,
-    relative_error,
-    resolve_device,
-    tolerance,
-)
+from attention.timing.benchmark import never
 from attention.timing.decoder_layer import DecoderLayer, OnePassAttention, attend_latent, fastest
+from attention.timing.inputs import RESERVE, random_tensor, resolve_device
 from attention.timing.rounds import PATIENCE, Rounds, Timed
 from attention.timing.steadiness import MIN_REPEATS, STILL_TIMED, why_unsteady
 from attention.timing.step_cases import StepCase, StepResult, variants
@@ -130,13 +125,13 @@ def _time_set(
         times = rounds.counted(entry.step)
         taken = prefill.counted(entry.prefill) if entry.prefill else []
         result = _result(entry, entries, rounds, number, times, why_unsteady(times, rounds.loads))
-        yield replace(result, **_prefill(entry.case, taken, prefill))
+        yield replace(result, **_prefill(taken, prefill))
 
 
 def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
     """A layer with random weights and a filled cache, its attention checked, ready to be timed."""
     device = case.device
-    layer = _random_layer(case, device)
+    layer = random_layer(case, device)
     notes = [f"one layer timed, times {case.n_layers}; embedding and output head left out"]
     prefill = None
     if case.prefill and (case.latent or case.held < case.context):
@@ -145,18 +140,18 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
         expected_s = case.prefill_flops / rounds.pace.rate
         if expected_s * MIN_REPEATS <= PREFILL_SECONDS:
             prompt = random_tensor((case.batch, case.context, case.hidden_size), getattr(torch, case.dtype), device)
-            kept = _cache(case, device)
+            kept = layer_cache(case, device)
 
             def pass_all() -> Tensor:
                 kept.length = 0
                 return layer(prompt, kept)
 
             # few tokens warm it up
-            layer(prompt[:, :16], _cache(case, device))
+            layer(prompt[:, :16], layer_cache(case, device))
             prefill = Timed(pass_all, case.weight_bytes + case.cache_bytes, case.prefill_flops)
         else:
             notes.append(f"prefill not timed: about {duration(expected_s)} for one layer here")
-    cache = _cache(case, device)
+    cache = layer_cache(case, device)
     for part in (cache.k,) if case.latent else (cache.k, cache.v):
         part.copy_(random_tensor(tuple(part.shape), part.dtype, device))
     quick, taken = fastest(layer, case)
@@ -176,14 +171,12 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
     return _Entry(case, error, own, timed(layer) if taken and case.plain else None, prefill, notes)
 
 
-def _prefill(case: StepCase, times: Sequence[float], rounds: Rounds) -> dict[str, Any]:
+def _prefill(times: Sequence[float], rounds: Rounds) -> dict[str, Any]:
     """The fields of a result that speak of its prefill."""
     if not times:
         return {}
-    layer_s = median(times)
     return {
-        "layer_prefill_s": layer_s,
-        "prefill_s": layer_s * case.n_layers,
+        "layer_prefill_s": median(times),
         "prefill_times_s": tuple(times),
         "prefill_unsteady": why_unsteady(times, rounds.loads),
     }
@@ -199,35 +192,21 @@ def _result(
     plain_times = rounds.counted(entry.plain) if entry.plain and len(times) > 1 else []
     floor_s = min(layer_s, floor(traffic, case.decode_flops, bandwidth, flops_per_s).time_s)
     return StepResult(
-        variant=case.variant,
-        n_layers=case.n_layers,
-        n_kv_heads=case.n_kv_heads,
-        context=case.context,
-        batch=case.batch,
-        dtype=case.dtype,
-        device=case.device,
+        case.shape,
         layer_s=layer_s,
         iqr_s=high - low,
-        token_s=layer_s * case.n_layers,
-        tokens_per_s=case.batch / (layer_s * case.n_layers),
         layer_prefill_s=None,
-        prefill_s=None,
-        weight_bytes=case.weight_bytes,
-        cache_bytes=case.cache_bytes,
-        cache_share=case.cache_bytes / traffic,
         floor_s=floor_s,
-        times_floor=layer_s / floor_s,
         error=entry.error,
         note="; ".join(entry.notes),
         times_s=tuple(times),
         together=number,
         unsteady=unsteady,
         plain_times_s=tuple(plain_times),
-        plain_s=median(plain_times) * case.n_layers if plain_times else None,
     )
 
 
-def _random_layer(case: StepCase, device: str) -> DecoderLayer:
+def random_layer(case: StepCase, device: str) -> DecoderLayer:
     """Weights of unit gain: matrices drawn with a variance of 1 / inputs, norms 1."""
     with torch.device("meta"):
         layer = DecoderLayer(case)
@@ -240,7 +219,7 @@ def _random_layer(case: StepCase, device: str) -> DecoderLayer:
     return layer
 
 
-def _cache(case: StepCase, device: str) -> KVCache:
+def layer_cache(case: StepCase, device: str) -> KVCache:
     dtype = getattr(torch, case.dtype)
     if not case.latent:
         return KVCache(case.batch, case.n_kv_heads, case.held, case.head_dim, dtype, device)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import median, quantiles
 from typing import Any, Self
 
 from attention import sharing
+from attention.errors import check_choice
 from attention.kernels.case import DEVICES, DTYPES, check_bytes
-from attention.spec import check_size
+from attention.spec import check_divides, check_size
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,11 @@ class StepCase:
         for name, most in (("n_heads", 1024), ("n_kv_heads", 1024), ("head_dim", 1024), ("batch", 4096)):
             check_size(name, getattr(self, name), maximum=most)
         check_size("context", self.context, maximum=2**24)
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_kv_heads must divide n_heads = {self.n_heads}, got {self.n_kv_heads}")
+        check_divides(self.n_heads, self.n_kv_heads)
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even to be rotated in pairs, got {self.head_dim}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.device not in DEVICES:
-            raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("device", self.device, DEVICES)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -96,9 +94,9 @@ class StepCase:
         return self.hidden_size, self.context, self.batch, self.dtype, self.device
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells a step from the others of a run, as its result says it too."""
-        return (self.variant, self.context, self.batch, self.dtype, self.n_layers, self.weight_bytes, self.cache_bytes)
+    def shape(self) -> StepShape:
+        """What its result says of it."""
+        return StepShape(**{each.name: getattr(self, each.name) for each in fields(StepShape)})
 
     @property
     def held(self) -> int:
@@ -167,23 +165,13 @@ class StepCase:
 
 
 @dataclass(frozen=True)
-class StepResult:
-    """A timed layer and what it means for the model. Times in seconds; None where not timed (`note` says why).
+class StepShape:
+    """The timed layer as its result names it, the device resolved. Of several kinds of layer it is the mean one.
 
-    It does not hold its StepCase: rows that were kept or shared so far say less of it than a StepCase needs.
+    It says less than a StepCase: kept and shared rows of earlier versions say no more, and a mean layer is no case.
 
     Attributes:
-        layer_s, iqr_s: one decode step of one layer, median and interquartile range.
-        token_s: layer_s times n_layers: one token for each sequence. tokens_per_s: of the whole batch.
-        layer_prefill_s, prefill_s: all `context` tokens through one layer, and times n_layers.
-        weight_bytes, cache_bytes: what one layer's decode step reads; cache_share: the cache's part of it, 0 to 1.
-        floor_s: max(bytes / bandwidth, flops / matmul rate) of one layer's decode step, measured in this run.
-        error: of the attention against float64, divided by the reference's root mean square.
-        times_s, prefill_times_s: seconds of one layer in each counted round, in order.
-        together: results of one run with the same number were timed in the same rounds.
-        plain_times_s: the layer's step as in plain PyTorch, in the same rounds; empty where it was not timed apart.
-        plain_s: its median times n_layers; None likewise.
-        unsteady, prefill_unsteady: why nothing may be concluded from the time, in words; empty if it is steady.
+        weight_bytes, cache_bytes: what one layer's decode step reads.
     """
 
     variant: str
@@ -193,17 +181,41 @@ class StepResult:
     batch: int
     dtype: str
     device: str
-    layer_s: float
-    iqr_s: float
-    token_s: float
-    tokens_per_s: float
-    layer_prefill_s: float | None
-    prefill_s: float | None
     weight_bytes: int
     cache_bytes: int
-    cache_share: float
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells a step from the others of a run, whether its device is resolved or not."""
+        return (self.variant, self.context, self.batch, self.dtype, self.n_layers, self.weight_bytes, self.cache_bytes)
+
+    @property
+    def cache_share(self) -> float:
+        """The cache's part of what a step reads, 0 to 1."""
+        return self.cache_bytes / (self.cache_bytes + self.weight_bytes)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A timed layer and what it means for the model. Times in seconds; None where not timed (`note` says why).
+
+    Attributes:
+        case: the layer that was timed.
+        layer_s, iqr_s: one decode step of one layer, median and interquartile range.
+        layer_prefill_s: all `context` tokens through one layer.
+        floor_s: max(bytes / bandwidth, flops / matmul rate) of one layer's decode step, measured in this run.
+        error: of the attention against float64, divided by the reference's root mean square.
+        times_s, prefill_times_s: seconds of one layer in each counted round, in order.
+        together: results of one run with the same number were timed in the same rounds.
+        plain_times_s: the layer's step as in plain PyTorch, in the same rounds; empty where it was not timed apart.
+        unsteady, prefill_unsteady: why nothing may be concluded from the time, in words; empty if it is steady.
+    """
+
+    case: StepShape
+    layer_s: float
+    iqr_s: float
+    layer_prefill_s: float | None
     floor_s: float
-    times_floor: float
     error: float
     note: str
     times_s: tuple[float, ...] = ()
@@ -212,23 +224,49 @@ class StepResult:
     unsteady: str = ""
     prefill_unsteady: str = ""
     plain_times_s: tuple[float, ...] = ()
-    plain_s: float | None = None
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """As of the StepCase that was timed."""
-        return (self.variant, self.context, self.batch, self.dtype, self.n_layers, self.weight_bytes, self.cache_bytes)
+    def token_s(self) -> float:
+        """All layers: one token for each sequence."""
+        return self.layer_s * self.case.n_layers
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Of the whole batch."""
+        return self.case.batch / self.token_s
+
+    @property
+    def prefill_s(self) -> float | None:
+        """All layers: `context` tokens of each sequence."""
+        return None if self.layer_prefill_s is None else self.layer_prefill_s * self.case.n_layers
+
+    @property
+    def times_floor(self) -> float:
+        return self.layer_s / self.floor_s
+
+    @property
+    def plain_s(self) -> float | None:
+        """All layers in plain PyTorch; None where they were not timed apart."""
+        return median(self.plain_times_s) * self.case.n_layers if self.plain_times_s else None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` wrote, as it comes from the worker."""
-        known = dict(values)
+        """What `to_json` wrote, now or in an earlier version; what follows from other fields is computed again."""
+        known = {name: value for name, value in values.items() if name not in _FOLLOWS}
+        case = StepShape(**{each.name: known.pop(each.name) for each in fields(StepShape)})
         for name in ("times_s", "prefill_times_s", "plain_times_s"):
             known[name] = tuple(known.get(name, ()))
-        return cls(**known)
+        return cls(case, **known)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """One flat row: the case's fields, what follows from them and the times, then the other fields."""
+        own = asdict(self)
+        follows = {name: getattr(self, name) for name in _FOLLOWS if name != "cache_share"}
+        return {**own.pop("case"), "cache_share": self.case.cache_share, **follows, **own}
+
+
+_FOLLOWS = ("token_s", "tokens_per_s", "prefill_s", "cache_share", "times_floor", "plain_s")
+"""What a row says though it follows from its other fields, for whoever reads the JSON."""
 
 
 def variants(n_heads: int, n_kv_heads: int) -> tuple[tuple[str, int], ...]:
@@ -243,46 +281,37 @@ def summed(parts: Sequence[StepResult]) -> StepResult:
     """
     if len(parts) == 1:
         return parts[0]
-    first, n_layers = parts[0], sum(part.n_layers for part in parts)
+    first, n_layers = parts[0], sum(part.case.n_layers for part in parts)
 
     def mean(each: Sequence[float]) -> float:
-        return sum(part.n_layers * value for part, value in zip(parts, each, strict=True)) / n_layers
+        return sum(part.case.n_layers * value for part, value in zip(parts, each, strict=True)) / n_layers
 
     def rounds(name: str) -> tuple[float, ...]:
         times = [getattr(part, name) for part in parts]
         apart = len({part.together for part in parts}) > 1 or len({len(t) for t in times}) > 1
         return () if apart else tuple(mean(each) for each in zip(*times, strict=True))
 
-    times, plain = rounds("times_s"), rounds("plain_times_s")
+    times = rounds("times_s")
     unsteady = next((part.unsteady for part in parts if part.unsteady), "")
     if not times:
         unsteady = unsteady or "its kinds of layer were not timed in the same rounds"
     layer_s = median(times) if times else mean([part.layer_s for part in parts])
     low, _, high = quantiles(times, n=4) if len(times) > 1 else (0.0, 0.0, 0.0)
-    floor_s = min(layer_s, mean([part.floor_s for part in parts]))
     prefills = [part.layer_prefill_s for part in parts if part.layer_prefill_s is not None]
     prefill = mean(prefills) if len(prefills) == len(parts) else None
-    weights, cache = (round(mean([getattr(part, name) for part in parts])) for name in ("weight_bytes", "cache_bytes"))
+    weights, cache = (mean([getattr(part.case, name) for part in parts]) for name in ("weight_bytes", "cache_bytes"))
     return replace(
         first,
-        n_layers=n_layers,
+        case=replace(first.case, n_layers=n_layers, weight_bytes=round(weights), cache_bytes=round(cache)),
         layer_s=layer_s,
         iqr_s=high - low,
-        token_s=layer_s * n_layers,
-        tokens_per_s=first.batch / (layer_s * n_layers),
         layer_prefill_s=prefill,
-        prefill_s=None if prefill is None else prefill * n_layers,
-        weight_bytes=weights,
-        cache_bytes=cache,
-        cache_share=cache / (cache + weights),
-        floor_s=floor_s,
-        times_floor=layer_s / floor_s,
+        floor_s=min(layer_s, mean([part.floor_s for part in parts])),
         error=max(part.error for part in parts),
-        note="; ".join(f"{part.n_layers} layers: {part.note}" for part in parts),
+        note="; ".join(f"{part.case.n_layers} layers: {part.note}" for part in parts),
         times_s=times,
         prefill_times_s=rounds("prefill_times_s") if prefill is not None else (),
         unsteady=unsteady,
         prefill_unsteady=next((part.prefill_unsteady for part in parts if part.prefill_unsteady), ""),
-        plain_times_s=plain,
-        plain_s=median(plain) * n_layers if plain else None,
+        plain_times_s=rounds("plain_times_s"),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from attention.formats import weight_bytes
+from attention.formats import FORMAT_NAMES, weight_bytes
 from attention.memory.counterfactuals import Variant, ends
 from attention.memory.load import Load
 from attention.sharing import with_n_kv_heads
@@ -20,9 +20,6 @@ from attention.timing.step_cases import StepCase, StepResult, summed
 from attention.timing.step_layers import Width, layer_cases
 from attention.timing.views import faster_text
 from attention.units import tokens
-
-FORMATS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-"""Data type of a timing -> name of the format of weights and cache."""
 
 
 class Step(NamedTuple):
@@ -70,7 +67,7 @@ def steps(
 
     Args:
         width: of the MLPs that a token passes through, for the timed layers.
-        dtype: of weights and cache, one of FORMATS.
+        dtype: of weights and cache, one of ``formats.FORMAT_NAMES``.
 
     Raises:
         ValueError: a size that is unknown or out of range.
@@ -95,7 +92,7 @@ def steps(
 
     return tuple(
         step(shared, load)
-        for load in (Load(context, batch, FORMATS[dtype]) for context in sorted(contexts) for batch in batches)
+        for load in (Load(context, batch, FORMAT_NAMES[dtype]) for context in sorted(contexts) for batch in batches)
         for shared in ends(spec, load)
     )
 
@@ -114,7 +111,7 @@ def _weights_read(spec: ModelSpec, shared: Variant, dtype: str) -> int | None:
     read = spec.parameters.read
     if not shared.is_model:
         read += _kv_projections(_shared_as(spec, shared)) - _kv_projections(spec)
-    return weight_bytes(read, FORMATS[dtype])
+    return weight_bytes(read, FORMAT_NAMES[dtype])
 
 
 def _kv_projections(spec: ModelSpec) -> int:
@@ -135,10 +132,10 @@ def _kv_projections(spec: ModelSpec) -> int:
 
 def rows(asked: Sequence[Step], results: Iterable[StepResult]) -> tuple[StepRow, ...]:
     """One row per step, with its timing once all its kinds of layer have one."""
-    timed = {r.key: r for r in results}
+    timed = {r.case.key: r for r in results}
     out = []
     for label, variant, weights, cache, cases in asked:
-        found = [timed[case.key] for case in cases if case.key in timed]
+        found = [timed[case.shape.key] for case in cases if case.shape.key in timed]
         result = summed(found) if cases and len(found) == len(cases) else None
         layers = sum(case.weight_bytes * case.n_layers for case in cases)
         kept = sum(case.cache_bytes * case.n_layers for case in cases)
@@ -150,7 +147,7 @@ def latest(results: Iterable[StepResult]) -> tuple[StepResult, ...]:
     """Of each layer the last result; a run gives what it knows so far before it gives the final one."""
     last: dict[tuple[Any, ...], StepResult] = {}
     for r in results:
-        last[r.key] = r
+        last[r.case.key] = r
     return tuple(last.values())
 
 

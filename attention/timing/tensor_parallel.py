@@ -21,9 +21,11 @@ from torch import Tensor
 
 from attention.kernels import reference
 from attention.kernels.case import DTYPES, Case, as_row, check_bytes
+from attention.kernels.reference import relative_error, tolerance
 from attention.kernels.registry import implementation
+from attention.spec import check_divides
 from attention.timing import host, speed
-from attention.timing.benchmark import RESERVE, relative_error, tolerance
+from attention.timing.inputs import RESERVE
 from attention.units import binary_bytes
 
 WARM_UP, REPEATS = 2, 15
@@ -53,8 +55,7 @@ def shard(n_heads: int, n_kv_heads: int, rank: int, ranks: int) -> Shard:
     Raises:
         ValueError: ranks do not divide n_heads, or neither divides the other of ranks and n_kv_heads.
     """
-    if n_heads % n_kv_heads:
-        raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
+    check_divides(n_heads, n_kv_heads)
     if n_heads % ranks:
         raise ValueError(f"the number of ranks must divide n_heads = {n_heads}, got {ranks}")
     if n_kv_heads % ranks and ranks % n_kv_heads:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from attention.spec import check_size
+from attention.spec import check_divides, check_size
 
 DATA = Path(__file__).parents[1] / "data" / "tiny"
 """The trained models: NAME.safetensors and NAME.json for each name, and roles.json."""
@@ -33,8 +33,7 @@ class TinyConfig:
             check_size(name, getattr(self, name), maximum=65_536)
         check_size("n_kv_heads", self.n_kv_heads, maximum=self.n_heads)
         check_size("head_dim", self.head_dim, minimum=2, maximum=1024)
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_kv_heads must divide n_heads = {self.n_heads}, got {self.n_kv_heads}")
+        check_divides(self.n_heads, self.n_kv_heads)
         if self.head_dim % 2:
             raise ValueError(f"head_dim must be even for rotary positions, got {self.head_dim}")
 

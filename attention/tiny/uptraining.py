@@ -3,6 +3,7 @@
 Ainslie et al. 2023, arXiv:2305.13245, section 2.1: pool the key and value heads of each group into one, then go on
 with pre-training for a share alpha of the original steps. Here the original run is the one that
 ``data/tiny/mha.json`` records, and its recipe goes on unchanged (batch, optimisers, clipping, windows drawn at random
+from attention.errors import check_choice
 from the same text), at a constant learning rate: see :data:`RATE_SHARE`.
 """
 
@@ -27,6 +28,7 @@ from attention.convert.pooling import (
     check_kv_heads,
     pool_projections,
 )
+from attention.errors import check_choice
 from attention.spec import check_size
 from attention.tiny import train
 from attention.tiny.config import DATA
@@ -102,9 +104,7 @@ def check_way(pool: str) -> str:
     Raises:
         ValueError: it is not.
     """
-    if pool not in WAYS:
-        raise ValueError(f"pool must be one of {', '.join(WAYS)}, got {pool!r}")
-    return pool
+    return check_choice("pool", pool, WAYS)
 
 
 def convert(

@@ -24,6 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from transformers import AutoModelForCausalLM
 
+from attention.errors import check_choice
 from attention.files import ordinary
 from attention.spec import check_size
 from attention.uptrain import state as uptrain_state
@@ -81,8 +82,7 @@ class Settings:
         if not 0 < self.eval_share < 1:
             raise ValueError(f"eval_share must be between 0 and 1, got {self.eval_share!r}")
         for name, accepted in (("schedule", ("constant", "cosine")), ("precision", ("bf16", "no"))):
-            if getattr(self, name) not in accepted:
-                raise ValueError(f"{name} must be one of {', '.join(accepted)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), accepted)
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step; cosine falls to a tenth of the peak."""

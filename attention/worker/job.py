@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -99,19 +98,6 @@ class Job:
         """Wait until the run has ended; says whether it has."""
         with self._changed:
             return self._changed.wait_for(lambda: self.done, timeout)
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Results one by one as they arrive, until the run ends."""
-        seen = 0
-        while True:
-            with self._changed:
-                while not self.done and len(self.results) == seen:
-                    self._changed.wait()
-                fresh, ended = self.results[seen:], self.done
-            yield from fresh
-            seen += len(fresh)
-            if ended:
-                return
 
     def begin(self) -> bool:
         with self._changed:

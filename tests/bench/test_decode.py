@@ -7,7 +7,7 @@ import torch
 
 from attention.kernels import reference
 from attention.kernels.case import Case, Result
-from attention.timing.benchmark import relative_error, tolerance
+from attention.kernels.reference import relative_error, tolerance
 from bench import __main__ as bench_main
 from bench import decode
 from bench.peers import peers

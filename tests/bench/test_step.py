@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from attention.timing.step_cases import StepResult
+from attention.timing.step_cases import StepResult, StepShape
 from bench import step
 
 
 def timed(times_floor: float, plain: tuple[float, ...] = ()) -> StepResult:
     return StepResult(
-        "GQA-8", 32, 8, 32768, 1, "bfloat16", "cpu", 0.02, 0.0, 0.64, 1.0, None, None, 10, 5, 0.3,
-        0.02 / times_floor, times_floor, 1e-3, "", (0.02,) * 7, plain_times_s=plain,
-        plain_s=32 * plain[0] if plain else None,
+        StepShape("GQA-8", 32, 8, 32768, 1, "bfloat16", "cpu", 10, 5), 0.02, 0.0, None,
+        0.02 / times_floor, 1e-3, "", (0.02,) * 7, plain_times_s=plain,
     )  # fmt: skip
 
 

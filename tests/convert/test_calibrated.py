@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -31,14 +30,6 @@ TOKENS = torch.randint(3, VOCAB, (7, 23), generator=torch.Generator().manual_see
 PROBE = TOKENS[:2, :19]
 GROUPS = ((0, 3), (1, 5), (2, 4))
 """Pairs of heads that are made alike: no neighbours, so that the grouping has to find them."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Any:
-    logger = logging.getLogger("transformers")
-    before, logger.level = logger.level, logging.ERROR
-    yield
-    logger.level = before
 
 
 def calibration(settings: Settings = MERGE_ALONE, **changes: Any) -> Calibration:

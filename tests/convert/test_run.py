@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,6 @@ from tests.convert_models import FAMILIES, N_HEADS, N_LAYERS, make_model, save
 N_KV = 6
 """Of 12 query heads: K = 2 merges three heads into one, so no factor is a power of two."""
 TOKENS = torch.tensor([[5, 83, 11, 29, 7]])
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Any:
-    # sizes this small make some configs warn about their RoPE settings
-    logger = logging.getLogger("transformers")
-    before, logger.level = logger.level, logging.ERROR
-    yield
-    logger.level = before
 
 
 def tensors_of(folder: Path) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 
 from attention.kernels import reference, registry
 from attention.kernels.case import Case
-from attention.timing import benchmark, host, model_step, speed
+from attention.timing import benchmark, host, inputs, model_step, speed
 from attention.timing.pace import Clock
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -24,15 +24,15 @@ def test_every_suited_implementation_agrees_with_float64(
     phase: str, context: int, n_heads: int, n_kv_heads: int, dtype: str
 ) -> None:
     case = Case("", n_heads, n_kv_heads, 64, context, 3, dtype, "cuda", phase)
-    q, k, v = benchmark.make_inputs(case)
+    q, k, v = inputs.make_inputs(case)
     expected = reference.attention(q, k, v)
     names = registry.suited(case)
     assert names
     for name in names:
         with torch.inference_mode():
             out = registry.implementation(name, phase).run(q, k, v)
-        error = benchmark.relative_error(out, expected)
-        assert error <= benchmark.tolerance(dtype, context, 64), f"{name}: {error:.1e}"
+        error = reference.relative_error(out, expected)
+        assert error <= reference.tolerance(dtype, context, 64), f"{name}: {error:.1e}"
 
 
 def test_results_say_their_floor_and_their_error() -> None:

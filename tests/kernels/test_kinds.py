@@ -12,8 +12,8 @@ import torch
 from attention.kernels import reference as ordinary
 from attention.kernels.kinds import inputs, names, plain, reference, registry, stored
 from attention.kernels.kinds.case import CACHE_FORMATS, KINDS, KindCase, KindResult, kind_bytes, kind_flops
+from attention.kernels.reference import relative_error
 from attention.timing import kinds
-from attention.timing.benchmark import relative_error
 from tests.kernels.kind_samples import SAMPLES, label
 
 LATENT: dict[str, Any] = {"n_heads": 128, "n_kv_heads": 1, "head_dim": 576, "value_dim": 512}

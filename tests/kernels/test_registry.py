@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from attention.kernels import compiled, native, plain, reference, registry
 from attention.kernels.case import Case
+from attention.kernels.reference import relative_error, tolerance
 from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
-from attention.timing.benchmark import relative_error, tolerance
 from tests.long import long, short
 
 PLAIN = [name for name, impl in IMPLEMENTATIONS.items() if not impl.compiled and not impl.unavailable("cpu")]

@@ -7,17 +7,8 @@ from hypothesis import strategies as st
 from attention.catalog.published import model
 from attention.memory.allocation import allocate, check_tp, tp_choices
 from attention.memory.footprint import cache_bytes
-from attention.spec import (
-    FixedState,
-    Kind,
-    Layer,
-    ModelSpec,
-    PositionState,
-    Role,
-    attention_layer,
-    latent_layer,
-    uniform_spec,
-)
+from attention.spec import ModelSpec, uniform_spec
+from attention.states import FixedState, Kind, Layer, PositionState, Role, attention_layer, latent_layer
 
 
 def test_nothing_is_added_without_pages_or_ranks() -> None:

@@ -7,17 +7,8 @@ from attention.formats import FORMATS
 from attention.memory import breakdown, footprint
 from attention.memory.counterfactuals import variants
 from attention.memory.load import Load
-from attention.spec import (
-    FixedState,
-    Kind,
-    Layer,
-    ModelSpec,
-    PositionState,
-    Role,
-    attention_layer,
-    latent_layer,
-    uniform_spec,
-)
+from attention.spec import ModelSpec, uniform_spec
+from attention.states import FixedState, Kind, Layer, PositionState, Role, attention_layer, latent_layer
 
 FULL = attention_layer(14, 7, 13)
 SLIDING = attention_layer(14, 2, 11, window=97)

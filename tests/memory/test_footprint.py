@@ -13,17 +13,8 @@ from attention.memory.footprint import (
     sequence_bytes,
 )
 from attention.sharing import divisors, with_n_kv_heads
-from attention.spec import (
-    FixedState,
-    Kind,
-    Layer,
-    ModelSpec,
-    PositionState,
-    Role,
-    attention_layer,
-    latent_layer,
-    uniform_spec,
-)
+from attention.spec import ModelSpec, uniform_spec
+from attention.states import FixedState, Kind, Layer, PositionState, Role, attention_layer, latent_layer
 
 GIB = 2**30
 

@@ -21,8 +21,9 @@ from attention.kernels.case import (
     check_bytes,
 )
 from attention.kernels.registry import Implementation
-from attention.timing import benchmark, speed
+from attention.timing import benchmark, inputs, speed
 from attention.timing.pace import Clock, Pace
+from attention.timing.steadiness import MIN_REPEATS
 from tests.made_up_host import CALIBRATION, made_up_host
 
 SMALL = Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
@@ -60,7 +61,7 @@ def test_a_timing_is_consistent() -> None:
     assert result.times_floor == pytest.approx(result.median_s / result.floor_s)
     assert result.error is not None
     assert 0 < result.error < (result.tolerance or 0)
-    assert result.repeats >= benchmark.MIN_REPEATS
+    assert result.repeats >= MIN_REPEATS
     assert "would fit the last-level cache" in result.note
     assert Result.from_json(json.loads(json.dumps(result.to_json(), allow_nan=False))) == result
 
@@ -227,9 +228,9 @@ def test_a_wrong_implementation_is_not_timed() -> None:
 
 
 def test_inputs_are_fresh_and_no_two_rows_alike() -> None:
-    first, second = (benchmark.make_inputs(SMALL) for _ in range(2))
+    first, second = (inputs.make_inputs(SMALL) for _ in range(2))
     assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    k = benchmark.random_tensor((1, 1, 3 * 2**14, 64), torch.float32, "cpu")[0, 0]
+    k = inputs.random_tensor((1, 1, 3 * 2**14, 64), torch.float32, "cpu")[0, 0]
     assert k[:, 0].unique().numel() > 0.99 * min(k.shape[0], 2**15)
     assert float(k.std()) == pytest.approx(1, abs=0.01)
     assert len({tuple(row) for row in k[:, :4].tolist()}) == k.shape[0]
@@ -260,15 +261,14 @@ def test_what_does_not_fit_is_refused_before_anything_runs() -> None:
 
 def test_memory_needed_counts_copies() -> None:
     plainly, copied = (
-        benchmark.memory_needed(replace(SMALL, implementation=n, context=99_991))
-        for n in ("folded_sdpa", "repeat_sdpa")
+        inputs.memory_needed(replace(SMALL, implementation=n, context=99_991)) for n in ("folded_sdpa", "repeat_sdpa")
     )
     # group size 2: a repeated cache is twice the cache
     assert copied - plainly == 2 * replace(SMALL, context=99_991).cache_bytes
     check = check_bytes(6, 3, 10, 99_991)
     assert plainly > SMALL.cache_bytes + check
     # the layer before a small one takes as much again
-    small = benchmark.memory_needed(SMALL) - benchmark.memory_needed(replace(SMALL, context=99_991))
+    small = inputs.memory_needed(SMALL) - inputs.memory_needed(replace(SMALL, context=99_991))
     assert (
         small
         == 2 * SMALL.cache_bytes
@@ -284,7 +284,7 @@ def test_memory_needed_counts_copies() -> None:
     [
         ("context", 0, "context must be between 1"),
         ("context", 10**12, "context must be between 1"),
-        ("n_kv_heads", 5, "n_kv_heads must divide n_heads: 6 query heads cannot be shared out among 5"),
+        ("n_kv_heads", 5, "n_kv_heads must divide n_heads = 6, got 5"),
         ("head_dim", True, "head_dim must be a whole number"),
         ("batch", 1.5, "batch must be a whole number"),
         ("dtype", "int8", "dtype must be one of float32, bfloat16, float16, got 'int8'"),

@@ -66,14 +66,14 @@ def test_the_fastest_layer_computes_the_same(kind: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(decoder_layer, "_products_are_quicker", lambda linears, case: True)
     case = KINDS[kind]
     with torch.inference_mode():
-        layer = model_step._random_layer(case, "cpu")
+        layer = model_step.random_layer(case, "cpu")
         assert case.n_weights == sum(p.numel() for p in layer.parameters())
         quick, taken = decoder_layer.fastest(layer, case)
         assert ("native attention" in taken) == (kind != "a latent")
         assert "native matrix-vector products" in taken
         x, outs = torch.randn(case.batch, 1, case.hidden_size), []
         for one in (layer, quick):
-            cache = model_step._cache(case, "cpu")
+            cache = model_step.layer_cache(case, "cpu")
             torch.manual_seed(7)
             cache.k.normal_()
             if not case.latent:
@@ -97,7 +97,7 @@ def test_absorbed_attention_is_that_of_the_expanded_heads() -> None:
     with torch.inference_mode():
         for parameter in layer.parameters():
             parameter.normal_()
-        x, cache = torch.randn(2, 17, 44, dtype=torch.float64), model_step._cache(case, "cpu")
+        x, cache = torch.randn(2, 17, 44, dtype=torch.float64), model_step.layer_cache(case, "cpu")
         cache.k = torch.zeros(2, 1, 17, 40, dtype=torch.float64)
         out = torch.cat([layer(token, cache) for token in x.split(1, dim=1)], 1)
         held, latent = cache.k[:, 0], cache.k[:, 0, :, :30]
@@ -114,10 +114,9 @@ def test_absorbed_attention_is_that_of_the_expanded_heads() -> None:
 def test_every_kind_of_layer_is_timed(kind: str) -> None:
     (result,) = run_steps([KINDS[kind]], seconds_per_case=0.01)
     case = KINDS[kind]
-    assert result.key == case.key
-    assert result.cache_bytes == 4 * case.batch * {"all tokens": 37 * 96, "a window": 11 * 64, "experts": 13 * 32}.get(
-        kind, 17 * 40
-    )
+    assert result.case == case.shape
+    held = {"all tokens": 37 * 96, "a window": 11 * 64, "experts": 13 * 32, "a latent": 17 * 40}
+    assert result.case.cache_bytes == 4 * case.batch * held[kind]
     assert (result.prefill_s is None) == (kind != "all tokens")
     if result.plain_s is not None:
         assert len(result.plain_times_s) == len(result.times_s)
@@ -141,9 +140,9 @@ def test_a_step_is_consistent() -> None:
     assert result.tokens_per_s == pytest.approx(2 / result.token_s)
     assert result.layer_prefill_s is not None
     assert result.prefill_s == pytest.approx(3 * result.layer_prefill_s)
-    assert result.cache_bytes == 2 * 2 * 2 * 17 * 10 * 4
-    assert result.weight_bytes == 4 * TINY.n_weights
-    assert result.cache_share == pytest.approx(result.cache_bytes / (result.cache_bytes + result.weight_bytes))
+    assert result.case.cache_bytes == 2 * 2 * 2 * 17 * 10 * 4 == 5440
+    assert result.case.weight_bytes == 4 * TINY.n_weights
+    assert result.case.cache_share == pytest.approx(5440 / (5440 + 4 * TINY.n_weights))
     assert result.times_floor == pytest.approx(result.layer_s / result.floor_s)
     assert 0 < result.error < 1e-4
     assert "one layer timed, times 3" in result.note
@@ -161,7 +160,7 @@ def test_a_long_prefill_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
 def test_ways_to_share_take_turns() -> None:
     cases = [replace(TINY, variant=name, n_kv_heads=n) for name, n in variants(6, 2)]
     results = list(run_steps(cases, seconds_per_case=0.01))
-    assert [r.variant for r in results] == ["MHA", "GQA-2", "MQA"]
+    assert [r.case.variant for r in results] == ["MHA", "GQA-2", "MQA"]
     assert {r.together for r in results} == {1}
     assert len({len(r.times_s) for r in results}) == 1
     assert all(len(r.prefill_times_s) >= 5 for r in results)

@@ -1,5 +1,7 @@
 """Decode steps of a whole model: the sizes that are timed are the model's own."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +10,8 @@ from attention.catalog import published
 from attention.memory.footprint import cache_bytes
 from attention.spec import uniform_spec
 from attention.timing import step_layers, step_view
-from attention.timing.step_cases import StepResult, summed
+from attention.timing.step_cases import StepResult, StepShape, summed
+from tests.server import ROOT
 from viz import decode_step
 
 
@@ -127,15 +130,8 @@ def test_results_find_their_rows_and_others_do_not():
     asked = step_view.steps(row.spec, step_layers.Width(14_336), [1024, 2048], [1], "bfloat16", "cpu")
     (case,) = asked[4].cases
     assert case.prefill
-    values: dict[str, Any] = {
-        "variant": case.variant, "n_layers": case.n_layers, "n_kv_heads": case.n_kv_heads, "context": case.context,
-        "batch": 1, "dtype": "bfloat16", "device": "cpu", "layer_s": 0.01, "iqr_s": 0.001, "token_s": 0.32,
-        "tokens_per_s": 3.25, "layer_prefill_s": None, "prefill_s": None, "weight_bytes": case.weight_bytes,
-        "cache_bytes": case.cache_bytes, "cache_share": 0.1, "floor_s": 0.009, "times_floor": 1.11, "error": 1e-3,
-        "note": "",
-    }  # fmt: skip
-    result = StepResult(**values)
-    stale = StepResult(**{**values, "weight_bytes": case.weight_bytes + 1})
+    result = StepResult(case.shape, 0.01, 0.001, None, 0.009, 1e-3, "")
+    stale = replace(result, case=replace(case.shape, weight_bytes=case.weight_bytes + 1))
     rows = step_view.rows(asked, [stale, result])
     assert [r.result for r in rows] == [None] * 4 + [result, None]
     figure = decode_step.plot_steps(rows)
@@ -152,21 +148,36 @@ def test_an_empty_figure_is_titled():
 def result(n_layers: int, times: tuple[float, ...], together: int = 1, **more: Any) -> StepResult:
     layer_s = sorted(times)[len(times) // 2]
     return StepResult(
-        "GQA-2", n_layers, 2, 512, 1, "float32", "cpu", layer_s, 0.0, n_layers * layer_s, 1.0, None, None,
-        100, 50, 1 / 3, layer_s / 2, 2.0, 1e-6, "", times, (), together, **more,
+        StepShape("GQA-2", n_layers, 2, 512, 1, "float32", "cpu", 100, 50), layer_s, 0.0, None,
+        layer_s / 2, 1e-6, "", times, (), together, **more,
     )  # fmt: skip
 
 
 def test_kinds_of_layer_add_up_round_by_round():
     parts = [result(3, (1.0, 2.0, 3.0)), result(5, (7.0, 5.0, 9.0), plain_times_s=(8.0, 8.0, 8.0))]
     whole = summed(parts)
-    assert whole.n_layers == 8
+    assert whole.case.n_layers == 8
     assert [8 * t for t in whole.times_s] == pytest.approx([3 + 35, 6 + 25, 9 + 45])
     assert whole.token_s == pytest.approx(38)
     assert whole.plain_times_s == ()
     assert whole.unsteady == ""
     assert whole.times_floor == pytest.approx(38 / (3 * 1.0 + 5 * 3.5))
     assert summed(parts[:1]) is parts[0]
+
+
+def test_recorded_rows_are_read_and_written_as_they_are():
+    recorded = json.loads((ROOT / "bench/results/steps-nvidia-h200.json").read_text())
+    assert len(recorded) > 3
+    for row in recorded:
+        written = json.loads(json.dumps(StepResult.from_json(row).to_json()))
+        follows = {"token_s", "tokens_per_s", "prefill_s", "cache_share", "times_floor"}
+        assert {name: written[name] for name in row if name not in follows} == {
+            name: value for name, value in row.items() if name not in follows
+        }
+        assert (written["prefill_s"] is None) == (row["prefill_s"] is None)
+        assert [written[name] or 0 for name in follows] == pytest.approx(
+            [row[name] or 0 for name in follows], rel=1e-12
+        )
 
 
 def test_kinds_of_layer_timed_apart_conclude_nothing():

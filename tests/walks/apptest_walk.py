@@ -10,12 +10,15 @@ from functools import partial
 from tests.server import ROOT
 from tests.walks import oracles, texts
 from tests.walks.fake_jobs import FakeJob, worker_of_walks
+from tests.walks.messages import Part
 from tests.walks.replay import Fault, Step, script, shorten
-from tests.walks.tab import Part, Tab
+from tests.walks.tab import Tab
 
 PAGES = ["app.py", *sorted(f"pages/{p.name}" for p in (ROOT / "pages").glob("*.py"))]
 LENGTH = 40
 """Steps of one visitor."""
+LEAST = 11
+"""Steps that are taken however slow the machine is."""
 JOB_ACTIONS = ("begin", "result", "result", "result", "finish", "fail")
 
 
@@ -140,7 +143,7 @@ def play(steps: Sequence[Step], sought: tuple[str, str] | None = None) -> Fault 
 
 
 def walk(seed: int, steps: int, until: float, known: set[tuple[str, str]] | None = None) -> tuple[int, list[str]]:
-    """Walks of LENGTH steps from `seed` on until `steps` are done or the clock (monotonic) reads `until`.
+    """Walks of LENGTH steps from `seed` on until `steps` are done, or LEAST are and it is past `until` on the clock.
 
     Args:
         known: kinds of fault already reported; one report for each.
@@ -151,13 +154,17 @@ def walk(seed: int, steps: int, until: float, known: set[tuple[str, str]] | None
     done, reports = 0, []
     ledger = oracles.Ledger()
     number = 0
-    while done < steps and time.monotonic() < until:
+
+    def goes_on() -> bool:
+        return done < LEAST or time.monotonic() < until
+
+    while done < steps and goes_on():
         rng = random.Random(f"{seed} {number}")
         found: list[tuple[int, Fault]] = []
         with worker_of_walks() as jobs:
             visitor = Walk(jobs, ledger, fresh_every=2)
             step: Step = ("address", rng.choice(PAGES), texts.query(rng))
-            while len(visitor.steps) < LENGTH and time.monotonic() < until:
+            while len(visitor.steps) < LENGTH and goes_on():
                 done += 1
                 for fault in visitor.take(step):
                     if fault.kind not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -117,11 +117,6 @@ def results_of(kind: str, payload: dict[str, Any]) -> list[dict[str, Any]]:
     return []
 
 
-def _known(cls: type, values: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(cls)}
-    return cls(**{name: value for name, value in values.items() if name in names}).to_json()
-
-
 def _timing(case: Case, number: int) -> dict[str, Any]:
     floor = max(case_bytes(case) / RATE, case_flops(case) / FLOPS)
     memory = case_bytes(case) / RATE >= case_flops(case) / FLOPS
@@ -154,15 +149,10 @@ def _step(case: StepCase, number: int) -> dict[str, Any]:
     rounds = tuple(floor * (1.2 + 0.01 * number + 0.001 * i) for i in range(7))
     layer = rounds[3]
     prefill = tuple(case.prefill_flops / FLOPS * (1.1 + 0.001 * i) for i in range(5))
-    return _known(StepResult, {
-        **{name: getattr(case, name) for name in ("variant", "n_layers", "n_kv_heads", "context", "batch", "dtype")},
-        "device": "cpu", "layer_s": layer, "iqr_s": 0.003 * layer, "token_s": layer * case.n_layers,
-        "tokens_per_s": case.batch / (layer * case.n_layers), "layer_prefill_s": prefill[2],
-        "prefill_s": prefill[2] * case.n_layers, "weight_bytes": case.weight_bytes, "cache_bytes": case.cache_bytes,
-        "cache_share": case.cache_bytes / (case.cache_bytes + case.weight_bytes), "floor_s": floor,
-        "times_floor": layer / floor, "error": 3e-3, "note": "", "times_s": rounds, "prefill_times_s": prefill,
-        "together": 1,
-    })  # fmt: skip
+    return StepResult(
+        replace(case.shape, device="cpu"), layer, 0.003 * layer, prefill[2], floor, 3e-3, "", rounds,
+        prefill, 1,
+    ).to_json()  # fmt: skip
 
 
 def _training(payload: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
-from tests.walks.tab import VALUES, Tab, differences
+from tests.walks.messages import VALUES, differences
+from tests.walks.tab import Tab
 
 BROKEN = ("Traceback (most recent call last)", "this part of the page failed")
 SIZE = r"([\d.,]+ (?:[KMGTPEZY]i)?B)"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.long import SOAK
-from tests.walks.apptest_walk import play, walk
+from tests.walks.apptest_walk import LEAST, play, walk
 from tests.walks.fake_jobs import worker_of_walks
 from tests.walks.replay import Fault, Step, shorten
 from tests.walks.tab import Tab
@@ -24,7 +24,7 @@ def test_nothing_is_found(seed: int | None) -> None:
     seed = secrets.randbelow(10**6) if seed is None else seed
     done, reports = walk(seed, STEPS, time.monotonic() + SECONDS)
     print(f"seed {seed}: {done} steps")
-    assert done > 10
+    assert done >= LEAST
     assert not reports, f"seed {seed}, {done} steps:\n" + "\n".join(reports)
 
 

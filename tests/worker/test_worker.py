@@ -29,7 +29,8 @@ STOP_S = 2.0
 
 def test_results_stream_back_one_by_one(queues):
     job = queues.submit("count", {"n": 5}, owner="a")
-    assert [item["i"] for item in job.events()] == [0, 1, 2, 3, 4]
+    assert job.wait(PATIENCE_S)
+    assert [item["i"] for item in job.results] == [0, 1, 2, 3, 4]
     assert job.state is State.DONE
     assert (job.summary, job.progress, job.progress_text, job.error) == ({"counted": 5}, 1.0, "5 of 5", None)
 

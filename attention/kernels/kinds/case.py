@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any, Self
 
-from attention.errors import shown
+from attention.errors import check_choice, shown
 from attention.formats import FORMATS
 from attention.kernels.case import DEVICES, DTYPES, MAX_TIMED_CONTEXT
-from attention.spec import check_size
+from attention.spec import check_divides, check_size
 
 KINDS = ("full", "expanded", "latent", "window", "shared", "sparse")
 """full: K and V of every position. expanded: MLA's keys and values, unfolded for every head and kept. latent: MLA
@@ -74,8 +74,7 @@ class KindCase:
             ("dtype", self.dtype, tuple(DTYPES)),
             ("device", self.device, DEVICES),
         ):
-            if not isinstance(value, str) or value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
+            check_choice(name, value, known)
         if not isinstance(self.implementation, str):
             raise ValueError(f"implementation must be a name, got {shown(self.implementation)}")
         for name, most in (
@@ -83,11 +82,7 @@ class KindCase:
             *(("context", MAX_TIMED_CONTEXT), ("batch", 4096), ("q_len", MAX_Q_LEN)),
         ):
             check_size(name, getattr(self, name), maximum=most)
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"n_kv_heads must divide n_heads: {self.n_heads} query heads cannot be shared out among "
-                f"{self.n_kv_heads} K/V heads"
-            )
+        check_divides(self.n_heads, self.n_kv_heads)
         if self.q_len > self.context:
             raise ValueError(f"q_len must be at most the context of {self.context:,} positions, got {self.q_len}")
         for name, kind, most in (

@@ -10,139 +10,14 @@
 
 #include <algorithm>
 #include <cfloat>
-#include <type_traits>
 #include <omp.h>
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-#include "native_products.h"
+#include "native_room.h"
 
 namespace {
-
-constexpr int MOST_ROWS = 128;  // of queries at once: their output of 512 columns fills an eighth of a core's own cache
-
-// One step, as native.py fills it in. Row r of a sequence's K/V head is head r / q_len of its group, new token r % q_len.
-struct Step {
-    const char* q;          // [sequences, kv_heads, rows, k.dim]
-    char* out;              // [sequences, kv_heads, rows, value_dim]
-    Plane k, v;             // v as k where one plane is both
-    const int64_t* chosen;  // positions to attend to, [sequences, slots], -1 for none; or null: all slots
-    int64_t sequences, kv_heads, rows, q_len, slots, context, window, value_dim, one_plane, threads;
-    int64_t tokens;         // sequences that read the same cache: new tokens that have chosen for themselves
-    double scale;           // times the binary logarithm of e: the softmax is taken to the base of 2
-};
-
-inline int64_t up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
-inline void put(float* to, float x) { *to = x; }
-inline void put(float16* to, float x) { *to = (float16)x; }
-inline void put(bfloat16* to, float x) {  // to the nearest, ties to even
-    const auto bits = load<uint32_t>(&x);
-    to->bits = x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
-// The running softmax of some rows of queries over the part of the cache that one thread has seen.
-struct State {
-    Array<float> top, sum, out;
-    int64_t place = -1, stride = 0;
-    void start(int64_t at, int64_t rows, int64_t columns) {
-        place = at, stride = columns + 16;  // rows of one tile must not fall on the same lines of the cache
-        top.assign(rows, -INFINITY), sum.assign(rows, 0.f), out.assign(rows * stride, 0.f);
-    }
-    // A share too small for float32 stays above 0, so that an infinite value it weighs stays infinite.
-    static float share(float top, float new_top) {
-        return top == -INFINITY ? 0.f : std::max(std::exp2(top - new_top), FLT_MIN);
-    }
-    void rescale(int64_t row, float new_top) {
-        const float by = share(top[row], new_top);
-        top[row] = new_top, sum[row] *= by;
-        for (int64_t d = 0; d < stride; d += LANES) store(&out[row * stride + d], floats(&out[row * stride + d]) * by);
-    }
-    void add(const State& other) {
-        for (size_t r = 0; r < top.size(); r++) {
-            if (other.top[r] > top[r]) rescale(r, other.top[r]);
-            // a part in which nothing weighs holds zeros, or the NaN of what it met: both are added as they are
-            const float by = other.top[r] == -INFINITY ? 1.f : share(other.top[r], top[r]);
-            sum[r] += by * other.sum[r];
-            for (int64_t d = 0; d < stride; d++) out[r * stride + d] += by * other.out[r * stride + d];
-        }
-    }
-};
-
-// What a thread works in. TILED: operands are bfloat16, in tiles; else float32.
-template <bool TILED> struct Room {
-    typedef std::conditional_t<TILED, bfloat16, float> O;
-    static constexpr int UNIT = TILED ? 32 : LANES;
-    const Step& step;
-    const int64_t most, dk, dv;  // rows at most, and columns, filled up
-    const int block;             // positions; longer where sums of many rows are to be fetched and stored seldom
-    int64_t n = 0, rows = 0;     // of the queries at hand, filled up to whole registers
-    Array<O> queries, keys, values, value_rows, weights;
-    Array<float> scores, k_factor, v_factor;
-    std::vector<const O*> keys_at;
-    std::vector<int64_t> apart;
-
-    explicit Room(const Step& s)
-        : step(s), most(up(std::min<int64_t>(s.rows, MOST_ROWS), 16)), dk(up(s.k.dim, UNIT)), dv(up(s.value_dim, UNIT)),
-          block(most > 32 ? 256 : 128), queries(most * dk), keys((s.one_plane ? block : STEP) * dk), value_rows(STEP * dv),
-          scores(block * most), keys_at(block / STEP), apart(block / STEP) {
-        if (TILED) values.resize(block * dv), weights.resize(block * most);
-        if (TILED && (s.k.format == INT8_TOKEN || s.k.format == FP8_HEAD)) k_factor.resize(block);
-        if (TILED && (s.v.format == INT8_TOKEN || s.v.format == FP8_HEAD)) v_factor.resize(block);
-    }
-    static int64_t column(int64_t d) {  // where a value's element stands in the sums
-#ifdef TILES
-        if (TILED) return paired(d);
-#endif
-        return d;
-    }
-    static constexpr int OWN = TILED ? BFLOAT16 : FLOAT32;
-    bool as_it_lies(const Plane& plane, int64_t columns) const {
-        return plane.format == OWN && !step.chosen && plane.dim % UNIT == 0 && plane.row % sizeof(O) == 0;
-    }
-};
-
-// `n` rows -> operands of `columns`, STEP rows of them, filled up with zeros; the scales left out of them.
-template <int F, class O>
-void widen_rows(const Rows& of, const int64_t* chosen, int64_t first, int n, int64_t dim, int64_t columns, O* to, float* factor) {
-    for (int p = 0; p < n; p++) {
-        const int64_t position = chosen ? std::max<int64_t>(chosen[first + p], 0) : first + p;
-        if constexpr (std::is_same_v<O, float>) widen<F>(of, position, dim, to + p * columns);
-#ifdef TILES
-        else narrow<F>(of, position, dim, to + p * columns);
-#endif
-        if (factor) {
-            const float by = load<float>(of.scale + position * of.scale_row);
-            factor[p] = by != by ? NAN : by;
-        }
-        for (int64_t d = dim; d < columns; d++) to[p * columns + d] = O{};
-    }
-    std::fill(to + n * columns, to + STEP * columns, O{});
-    if (factor) std::fill(factor + n, factor + STEP, 0.f);
-}
-template <class O>
-void operands(const Plane& plane, const Rows& of, const int64_t* chosen, int64_t first, int n, int64_t dim, int64_t columns,
-              O* to, float* factor) {
-    static constexpr decltype(&widen_rows<0, O>) by_format[] = {
-        widen_rows<0, O>, widen_rows<1, O>, widen_rows<2, O>, widen_rows<3, O>,
-        widen_rows<4, O>, widen_rows<5, O>, widen_rows<6, O>, widen_rows<7, O>};
-    by_format[plane.format](of, chosen, first, n, dim, columns, to, factor);
-}
-
-// Asks for the memory of some rows, while others are worked on.
-inline void ahead(const Plane& plane, const Rows& of, int64_t first, int64_t n, int64_t slots) {
-    n = std::min(n, slots - first);
-    if (n <= 0) return;
-    const char* at = of.data + first * of.row;
-    const bool dense = plane.bytes == of.row;
-    for (int64_t p = 0; p < (dense ? 1 : n); p++, at += of.row)
-        for (int64_t b = 0; b < (dense ? n : 1) * plane.bytes; b += 64) __builtin_prefetch(at + b, 0, 2);
-    if (plane.format == INT4_G32)
-        for (int64_t b = 0; b < n * of.scale_row; b += 64) {
-            __builtin_prefetch(of.scale + first * of.scale_row + b, 0, 2);
-            __builtin_prefetch(of.zero + first * of.scale_row + b, 0, 2);
-        }
-}
 
 template <bool TILED> void score(Room<TILED>& room, const typename Room<TILED>::O* keys, int64_t apart, float* scores) {
     const int64_t rows = room.rows, dk = room.dk;
@@ -384,14 +259,7 @@ template <bool TILED, class T> void attend(const Step& step) {
         if (TILED) _tile_release();
 #endif
     }
-    State* row = nullptr;
-    for (State& part : shared) {
-        if (part.place < 0) continue;
-        if (row && row->place == part.place) { row->add(part); continue; }
-        if (row) finish(*row);
-        row = &part;
-    }
-    if (row) finish(*row);
+    join(shared, &State::place, finish);
 }
 
 // Whether the system lets this process use tiles, whose state it must make room for.

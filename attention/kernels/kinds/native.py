@@ -22,7 +22,10 @@ from attention.kernels.kinds.case import BLOCK
 from attention.kernels.kinds.stored import BLOCK_BYTES, Cache, Plane
 
 HERE = Path(__file__).parent
-SOURCES = (*(HERE / f"native{rest}" for rest in (".cpp", "_products.h", "_rows.h")), HERE.parent / "registers.h")
+SOURCES = (
+    *(HERE / f"native{rest}" for rest in (".cpp", "_room.h", "_products.h", "_rows.h")),
+    HERE.parent / "registers.h",
+)
 FLAGS = cpp.FLAGS
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 FORMATS = {"int8-token": 3, "fp8-head": 4, "q8_0": 5, "q4_0": 6, "int4-g32": 7}

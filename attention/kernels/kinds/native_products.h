@@ -9,15 +9,6 @@ namespace {
 
 constexpr int STEP = 32;  // positions that are widened together
 
-// Rows are taken eight, four, two and one at a time.
-template <class Tile> inline void in_tiles(int rows, const Tile& tile) {
-    int r = 0;
-    for (; r + 8 <= rows; r += 8) tile(r, Size<8>());
-    for (; r + 4 <= rows; r += 4) tile(r, Size<4>());
-    for (; r + 2 <= rows; r += 2) tile(r, Size<2>());
-    for (; r < rows; r++) tile(r, Size<1>());
-}
-
 // scores[position][row] of H rows of queries with P keys; H * P == LANES, so that the tile's sums fill one register.
 template <int H> inline void score_tile(const float* q, const float* k, int64_t dim, int64_t apart, float* scores, int64_t stride) {
     constexpr int P = LANES / H;

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attention.errors import check_choice
 from attention.kernels.kinds import fused, library, names, native, plain
 from attention.kernels.kinds.case import KindCase
 from attention.kernels.kinds.stored import Cache
@@ -109,8 +110,7 @@ IMPLEMENTATIONS: dict[str, KindImplementation] = {
 
 def implementation(name: str) -> KindImplementation:
     """Raises ValueError for an unknown name, listing the known ones."""
-    if name not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {name!r}")
+    check_choice("implementation", name, IMPLEMENTATIONS)
     return IMPLEMENTATIONS[name]
 
 

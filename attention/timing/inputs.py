@@ -1,0 +1,78 @@
+"""What a case needs before it can be timed: its device, memory, and random tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from attention.kernels.case import Case, check_bytes
+from attention.kernels.implementation import Implementation
+from attention.kernels.registry import implementation
+from attention.timing import speed
+
+RESERVE = 0.9
+"""Share of the free memory a case may use."""
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" is CUDA where there is one.
+
+    Raises:
+        ValueError: CUDA is asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda: this machine has no CUDA device that torch can use")
+    return device
+
+
+def memory_needed(case: Case, impl: Implementation | None = None) -> int:
+    """Bytes a case allocates at most: the cache, that of the layer before, the implementation's copies, the flush
+    buffers, the float64 check."""
+    impl = impl or implementation(case.implementation, case.phase)
+    query = 1 if case.phase == "decode" else case.context
+    copies = impl.copies(case.group_size)
+    scores = 12 * case.batch * case.n_heads * case.context * query if impl.holds_scores else 0
+    check = check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context, query)
+    outputs = case.query_bytes * 3 + 8 * (case.query_bytes // 2)
+    device = case.device if case.device != "auto" else resolve_device("auto")
+    layers = 2 if has_layer_before(replace(case, device=device)) else 1
+    return int(case.cache_bytes * (layers + copies)) + scores + outputs + check + 2 * speed.flush_bytes(device)
+
+
+def has_layer_before(case: Case) -> bool:
+    """Whether another layer is attended to, untimed, before each timed run; reading a larger K/V takes so long that it
+    makes no difference. ``case.device`` must be resolved."""
+    return case.cache_bytes < speed.flush_bytes(case.device)
+
+
+def random_tensor(shape: Sequence[int], dtype: torch.dtype, device: str) -> Tensor:
+    """Normal random numbers, freshly drawn and repeated with a prime period.
+
+    The period divides no head size, so no two rows of a head are alike and a misplaced row shows; drawing every
+    element of a 4 GiB cache would take longer than timing it.
+    """
+    block = torch.randn(1_048_573, device=device).to(dtype)
+    out = torch.empty(tuple(shape), dtype=dtype, device=device)
+    flat = out.view(-1)
+    whole = flat.numel() // block.numel() * block.numel()
+    flat[:whole].view(-1, block.numel()).copy_(block.expand(whole // block.numel(), -1))
+    flat[whole:].copy_(block[: flat.numel() - whole])
+    return out
+
+
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""q, k, v of a case."""
+
+
+def make_inputs(case: Case) -> Inputs:
+    """Fresh random q, k, v of a case."""
+    dtype = getattr(torch, case.dtype)
+    query = 1 if case.phase == "decode" else case.context
+    kv_shape = (case.batch, case.n_kv_heads, case.context, case.head_dim)
+    q = random_tensor((case.batch, case.n_heads, query, case.head_dim), dtype, case.device)
+    return q, random_tensor(kv_shape, dtype, case.device), random_tensor(kv_shape, dtype, case.device)

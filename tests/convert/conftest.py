@@ -1,0 +1,17 @@
+"""What tests of the conversion share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    # sizes this small make some configs warn about their RoPE settings
+    logger = logging.getLogger("transformers")
+    before, logger.level = logger.level, logging.ERROR
+    yield
+    logger.level = before
