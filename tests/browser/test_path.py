@@ -110,3 +110,38 @@ def test_the_latent_picture_goes_through_its_four_steps(app: str, page: Page) ->
         expect(picture.locator(".says")).to_contain_text(said)
     ready(page)
     assert_sound(page)
+
+
+MOVING = """() => {
+    const text = document.createElement('p');
+    document.querySelector('[data-testid=stMain]').append(text);
+    window.moving = setInterval(() => { text.textContent = Date.now(); }, 100);
+    CSS.highlights.clear();
+}"""
+MARKED = "[...(CSS.highlights.get('hs-word') ?? [])].map(range => range.toString())"
+
+
+def test_words_are_marked_on_a_page_that_moves_and_no_mark_outlives_its_text(app: str, page: Page) -> None:
+    visit(page, f"{app}/why?v=1")
+    page.wait_for_function(f"() => {MARKED}.length > 2")
+    page.evaluate(MOVING)
+    try:
+        page.wait_for_function(f"() => {MARKED}.length > 2")
+        # while it still moves, a word that goes takes its mark along
+        page.evaluate("""() => {
+            const [range] = CSS.highlights.get('hs-word');
+            window.gone = range;
+            range.startContainer.data = 'nothing of the field';
+        }""")
+        page.wait_for_function("() => !CSS.highlights.get('hs-word').has(window.gone)")
+        assert all(page.evaluate(MARKED))
+    finally:
+        page.evaluate("clearInterval(window.moving)")
+    # the next page has marks of its own words alone
+    visit(page, f"{app}/timings?v=1")
+    page.wait_for_function(
+        f"""() => {{
+            const words = {MARKED}, here = [...document.querySelectorAll('.hs-words button')].map(b => b.dataset.word);
+            return words.length && words.every(word => here.some(short => word.toLowerCase().startsWith(short.slice(0, 5).toLowerCase())));
+        }}"""
+    )
