@@ -385,7 +385,7 @@ class TestFigures:
         assert list(inside.data[1].y) == [1, 100]
 
     def test_costs_are_per_cent_of_mha(self) -> None:
-        texts = {"KV cache": ["a", "b"], "attention's weights": ["a", "b"], "time per step, at least": ["a", "b"]}
+        texts = {"KV cache": ["a", "b"], "attention's parameters": ["a", "b"], "time per step, at least": ["a", "b"]}
         texts["time measured here"] = ["", "b"]
         figure = plot_costs(Costs([1, 5], ["1", "5"], [0.2, 1], [None, None], [0.3, 1], {5: 1.0}, 5, texts))
         lines = {trace.name: list(trace.y) for trace in figure.data}
