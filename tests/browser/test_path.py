@@ -14,9 +14,9 @@ PICTURES = {
     "with_cache": ("recompute", 9),
     "other_ways": ("windows", 23),
     "why": ("one_row", 11),
-    "spectrum": ("ranks", 5),
+    "spectrum?spec_kv=1": ("ranks", 5),
 }
-"""Page -> its first picture, and the last step of it."""
+"""Page -> a picture of it, and the step it begins at, its last."""
 
 
 def along(page: Page, which: str) -> Locator:
@@ -151,3 +151,29 @@ def test_words_are_marked_on_a_page_that_moves_and_no_mark_outlives_its_text(app
             return words.length && words.every(word => starts.some(start => word.toLowerCase().startsWith(start)));
         }}"""
     )
+
+
+def test_the_switch_lets_a_whole_prompt_pass(app: str, page: Page) -> None:
+    visit(page, f"{app}/why?v=1&context=32768&batch=32&why_acc=b200")
+    animation = page.locator(".st-key-decode .decode")
+    expect(animation.locator(".step-time")).to_have_text("waits for memory")
+    expect(animation.locator(".busy")).to_have_text("busy 2.4 % of it")
+    page.get_by_role("radio", name="Prefill").click()
+    expect(animation.locator(".step-time")).to_have_text("is busy computing")
+    expect(animation.locator(".busy")).to_have_text("busy 100 % of it")
+    expect(animation.locator(".l-context")).to_have_text("Tokens of the prompt")
+    expect(page).to_have_url(re.compile("why_phase=prefill"))
+    # a prompt of one token waits for memory too
+    animation.get_by_role("slider").press("Home")
+    expect(animation.locator(".step-time")).to_have_text("waits for memory")
+    assert_sound(page)
+
+
+def test_the_slider_of_heads_takes_the_accelerators_along(app: str, page: Page) -> None:
+    visit(page, f"{app}/spectrum?v=1")
+    picture = page.locator(".st-key-ranks .picture")
+    expect(picture.locator(".says")).to_contain_text("8 accelerators deal out 8 K/V heads, 1 each")
+    page.get_by_role("slider", name="K/V heads").press("Home")
+    expect(picture.locator(".says")).to_contain_text("8 copies of every entry")
+    picture.get_by_role("slider").press("Home")
+    expect(picture.locator(".says")).to_contain_text("MHA: 8 accelerators deal out 32 K/V heads, 4 each")

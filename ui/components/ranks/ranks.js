@@ -26,7 +26,7 @@ export default pictureOf({
         draw("path", { class: "hatch moves", d: [0.3, 0.65, 1].map((t) => `M${x} ${y + s * t}L${x + s * t} ${y}`).join("") + `M${x + s * 0.35} ${y + s}L${x + s} ${y + s * 0.35}M${x + s * 0.7} ${y + s}L${x + s} ${y + s * 0.7}` });
         return { head, rect };
       });
-      const copy = group("text", { class: "note moves", x: 8 + at.side + 8, y: 30 + at.side / 2 + 4 }, "copy");
+      const copy = group("text", { class: "note", x: 8 + at.side + 8, y: 30 + at.side / 2 + 4 });
       return { heads, copy };
     });
     const left = 176;
@@ -52,7 +52,7 @@ export default pictureOf({
         head.classList.toggle("copy", shown.copied[i]);
         if (j < colors.length) rect.style.fill = colors[j];
       });
-      copy.classList.toggle("off", !shown.copied[i]);
+      copy.textContent = shown.copied[i] ? "copy" : "";
     });
     const scale = parts.track / data.steps[0].kept;
     for (const name of ["needed", "kept"]) {
