@@ -9,6 +9,7 @@ from attention.memory import (
 from attention.memory.load import Load
 from ui import controls, frame, params, quiz
 from ui.sections import compare as sections
+from ui.sections import compare_why
 from viz import compare as figures
 
 SHOWN_FIRST = [
@@ -30,6 +31,7 @@ PARAMS = (
     params.choice("cmp_view", list(comparison.VIEWS), "total"),
     params.integer("cmp_tp", 1, 1, allocation.MAX_TP),
     params.choice("cmp_family", FAMILIES, "Llama"),
+    compare_why.PARAM,
     *quiz.keys("compare"),
     params.Param("cmp_first", "", lambda text: text and comparison.column(text).write(), "a model of the comparison"),
     params.Param("cmp_second", "", lambda text: text and comparison.column(text).write(), "a model of the comparison"),
@@ -72,6 +74,8 @@ with frame.page(
             sections.ranked(rows, view, context)
         with frame.guard():
             sections.table(rows)
+        with frame.guard():
+            compare_why.show(rows, load)
         with frame.guard():
             sections.side_by_side(rows, pasted_config)
         with frame.guard():

@@ -23,4 +23,4 @@ with frame.page(
         jobs.button("decode_step", "model_step", payload, help="Time one decoder layer of each kind on this server.")
     jobs.panel("decode_step", sections.draw, asked, apart, address="d_kept")
     with frame.details():
-        lesson.show("decode_step")
+        lesson.show("decode_step", finding=sections.finding(asked))

@@ -49,29 +49,43 @@ with frame.page("heads_learn", title="What the heads learn", lead=LEAD, params=P
         record = sections.records()[name]
         lesson.show("learn_lead", **record["config"], steps=f"{record['recipe']['steps']:,}")
         n_texts = sections.roles()["n_texts"]
-        lesson.show("learn_roles", layer=layer + 1, n_texts=n_texts, definitions=sections.definitions())
         table = sections.role_table(name, layer)
+        lesson.show(
+            "learn_roles",
+            finding=sections.role_finding(name, layer),
+            n_texts=n_texts,
+            definitions=sections.definitions(),
+        )
         frame.chart(
             figures.plot_roles(table),
             key="roles",
             filename=f"head-roles-{name}-layer-{layer + 1}",
             alt=f"Role scores of layer {layer + 1}. " + "; ".join(f"head {i}: {r}" for i, r in enumerate(named) if r),
         )
+        st.caption("What to see: a dark field is a head that specialises; beneath, how many times chance that is.")
         first, second = st.columns(2, gap="large")
         with first:
-            lesson.show("learn_similarity", finding=sections.similarity_finding(name, layer))
+            lesson.show(
+                "learn_similarity",
+                title=sections.similarity_title(name, layer),
+                finding=sections.similarity_finding(name, layer),
+            )
             frame.chart(
                 figures.plot_similarity(sections.layer_similarity(name, layer), MODELS[name]),
                 key="similarity",
                 filename=f"head-similarity-{name}-layer-{layer + 1}",
                 alt=sections.similarity_finding(name, layer),
             )
+            st.caption("What to see: if sharing made heads alike, the framed fields would be the darkest.")
         with second:
-            lesson.show("learn_loss", losses=sections.losses(), finding=sections.losses_finding())
+            lesson.show(
+                "learn_loss", title=sections.losses_title(), losses=sections.losses(), finding=sections.losses_finding()
+            )
             frame.chart(
                 figures.plot_training(sections.curves()),
                 key="training",
                 filename="tiny-training",
                 alt="Validation loss of the four models over training steps, falling.",
             )
+            st.caption("What to see: how far the curves part at the right is what sharing costs these models.")
         quiz.find_out("heads_learn", roles=sections.roles()["models"], model=name, layer=layer)

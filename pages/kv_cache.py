@@ -13,7 +13,7 @@ from attention.memory import (
     curves as cache_curves,
 )
 from attention.memory.load import MAX_CONTEXT
-from ui import frame, model_weights, params, quiz
+from ui import frame, lesson, model_weights, params, quiz
 from ui.sections import kv_cache as sections
 from ui.sections import kv_cache_verify
 from ui.sections.waterfall import why_so_small
@@ -51,6 +51,7 @@ with frame.page(
     else:
         figure = figures.plot_over_context(picture, log=axes == "log")
     frame.chart(figure, key="kv_cache", filename="kv-cache", alt=sections.alt(model.label, cache, picture))
+    st.caption(lesson.text(f"kv_cache_{axes}"))
     with frame.details():
         with frame.guard():
             why_so_small(spec, load, key="kv_waterfall")
@@ -64,5 +65,5 @@ with frame.page(
         with frame.guard():
             kv_cache_verify.verify(model, load)
         with frame.guard():
-            sections.layer_table(model, load)
+            sections.layer_table(model, load, cache)
         quiz.find_out("kv_cache", spec=spec, load=load)

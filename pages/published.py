@@ -46,7 +46,10 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
             filename="gqa-paper-table-1",
             alt="; ".join(f"{name}: {t} s per sample, average {a}" for name, (t, a) in ROWS.items()),
         )
-        st.caption(f"{ONE.citation}, as printed. {ONE.note}")
+        st.caption(
+            f"What to see: the way from MHA-XXL leads left, to less time, and hardly down. {ONE.citation}, as printed. "
+            f"{ONE.note}"
+        )
     with second:
         costs = spectrum.token_costs()
         frame.chart(
@@ -55,7 +58,10 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
             filename="mqa-paper-table-2",
             alt="; ".join(f"{c.model}: greedy {c.greedy} µs, beam-4 {c.beam} µs per token" for c in costs),
         )
-        st.caption(f"{TWO.citation}, decoder part, as printed: WMT14 EN-DE, length 128, TPUv2.")
+        st.caption(
+            "What to see: the axis is logarithmic, so each step to the left is ten times less. "
+            f"{TWO.citation}, decoder part, as printed: WMT14 EN-DE, length 128, TPUv2."
+        )
 
     with frame.details():
         one, two = st.columns(2, gap="large")
@@ -79,13 +85,18 @@ with frame.page("published", title="Published results", lead=LEAD, params=PARAMS
                 idle="Attention of one decode step with the XXL model's heads (64 of size 64), 2,048 tokens, batch 4.",
                 address="pub_kept",
             )
+        points = model_points(held)
+        st.subheader(spectrum.rank(points, model.key, held), anchor=False)
         frame.chart(
-            plot_models(model_points(held), held, model.key),
+            plot_models(points, held, model.key),
             key="pub_models",
             filename="cache-of-real-models",
             alt=f"Cache of one sequence at {counted(held, 'token')} against parameters, for every catalogue model.",
         )
-        st.caption("Computed from each model's published configuration. Colour: how the model's main layers share.")
+        st.caption(
+            "What to see: at the same number of parameters the caches lie far apart, by how heads are shared (colour: "
+            "of the main layers). Computed from each model's published configuration."
+        )
         shown = controls.segmented("Table", list(TABLES), "pub_table")
         table = papers.table(*TABLES[shown])
         frame.records(table.records())

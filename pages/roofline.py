@@ -78,5 +78,10 @@ with frame.page(
         st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=sections.host_name(host)))
         with frame.details():
             text = "roofline" if spec.n_heads else "roofline_recurrent"
-            lesson.show(text, ridge=significant(roofs[0].ridge), accelerator=accelerator.label)
+            lesson.show(
+                text,
+                finding=sections.finding(points, roofs[0]),
+                ridge=significant(roofs[0].ridge),
+                accelerator=accelerator.label,
+            )
             sections.calibrate(host)

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from attention.catalog import papers, published
+from attention.serving.ranks import MAX_TP
 from attention.serving.spectrum import is_latent, nearest_published, spectrum
 from ui import (
     controls,
@@ -12,9 +13,15 @@ from ui import (
 )
 from ui.components.head_map import head_map
 from ui.sections import spectrum as sections
+from ui.sections import why_not_mqa
 
 ACCELERATOR = published.accelerator("h100-sxm")
-PARAMS = (params.integer("spec_kv", 0, 0, 1024, per_model=True), params.token("spec_kept"), *quiz.keys("spectrum"))
+PARAMS = (
+    params.integer("spec_kv", 0, 0, 1024, per_model=True),
+    params.integer("spec_tp", 8, 1, MAX_TP),
+    params.token("spec_kept"),
+    *quiz.keys("spectrum"),
+)
 LEAD = "Move one slider: heads, cache, weights, time and published quality move with it."
 
 with frame.page("spectrum", title="One slider, three ways to share", lead=LEAD, params=PARAMS):
@@ -42,9 +49,11 @@ with frame.page("spectrum", title="One slider, three ways to share", lead=LEAD, 
             table = papers.table("gqa", 1)
             sections.published_bars(near)
             st.caption(f"{table.citation}, as printed. {table.note}")
-        sections.show_lesson(spec, chosen, near)
         st.caption(
             f"Least times are computed for {ACCELERATOR.label} from its data sheet, one layer, 16 bit: every key and "
             "value read once."
         )
+        sections.show_lesson(spec, chosen, near)
+        with frame.guard():
+            why_not_mqa.show(spec, model.label, chosen)
         quiz.find_out("spectrum", spec=spec, n_kv_heads=chosen, load=load)

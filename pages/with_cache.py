@@ -13,5 +13,5 @@ with frame.page("with_cache", title="What a cache saves", lead=LEAD, params=quiz
     recompute(key="recompute")
     with frame.details():
         sections.metrics(model.spec, load, found)
-        sections.words(model.spec, model.label, load)
+        sections.words(model.spec, model.label, load, found)
         quiz.find_out("with_cache", load=load)

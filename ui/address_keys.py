@@ -71,6 +71,8 @@ TRANSIENT: dict[str, str] = {
     "headshare_latent": "a picture in steps: it begins anew for everybody",
     "headshare_recompute": "a picture in steps: it begins anew for everybody",
     "headshare_windows": "a picture in steps: it begins anew for everybody",
+    "headshare_one_row": "a picture in steps: it begins anew for everybody",
+    "headshare_ranks": "a picture in steps: it begins where the slider of K/V heads stands",
     "headshare_big_number": "only draws",
     "real_columns": "only draws",
 }

@@ -122,6 +122,25 @@ def waterfall(steps: Sequence[Idea]) -> tuple[Bar, ...]:
     return (*bars, Bar("this model", binary_bytes(size), size, ACCENT, own=True))
 
 
+def cuts(rows: Sequence[tuple[str, int, int]], own: str) -> tuple[Bar, ...]:
+    """Query heads that would share the one K/V head of MQA, and in words those that do share one; rows are (model,
+    query heads, K/V heads, 0 for a latent vector)."""
+    return tuple(
+        Bar(
+            label,
+            f"{n_heads} to 1" + ("" if n_kv_heads == n_heads else f", as it is {_shares(n_heads, n_kv_heads)}"),
+            n_heads,
+            SHARING_COLORS["MQA"],
+            own=label == own,
+        )
+        for label, n_heads, n_kv_heads in rows
+    )
+
+
+def _shares(n_heads: int, n_kv_heads: int) -> str:
+    return f"{n_heads // n_kv_heads} to 1" if n_kv_heads else "MLA"
+
+
 def published(rows: Sequence[Quality], own: str) -> tuple[Bar, ...]:
     """Seconds per sample of the GQA paper's models, with their average score; `own` is written bold."""
     return tuple(

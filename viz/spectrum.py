@@ -40,7 +40,7 @@ def plot_costs(costs: Costs) -> go.Figure:
     series = [
         # the time covers the cache where both are equal
         ("KV cache", costs.cache, {"color": theme.SERIES[0], "width": 5}),
-        ("attention's weights", costs.parameters, {"color": theme.SERIES[2], "width": 2}),
+        ("attention's parameters", costs.parameters, {"color": theme.SERIES[2], "width": 2}),
         ("time per step, at least", costs.floor, {"color": theme.NEUTRAL, "width": 2, "dash": "dot"}),
         (
             "time measured here",

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from attention.catalog.published import Accelerator
+from attention.floor import COMPUTE, Floor
 from attention.formats import weight_bytes
 from attention.memory.footprint import sequence_bytes
 from attention.memory.load import Load
+from attention.serving.prefill import prefill_floor
 from attention.serving.roofline import (
     DecodeFloor,
     decode_floor,
@@ -36,6 +38,8 @@ class Frame(NamedTuple):
     binds: str
     written_bytes: int = 0
     """Recurrent states, which a step also writes back."""
+    busy: float | None = None
+    """Part of the time in which the processor computes, at its peak; None where that is not known."""
 
     @property
     def moved_bytes(self) -> int:
@@ -54,7 +58,8 @@ class Frame(NamedTuple):
 @dataclass(frozen=True)
 class Trace:
     """Frames in order of context; `crossover` is the context from which the cache's traffic exceeds the weights'
-    (None: never), `crossover_frame` its frame if the decode gets there; notes say what the bound leaves out."""
+    (None: never), `crossover_frame` its frame if the decode gets there; notes say what the bound leaves out.
+    ``prefill_trace`` has another crossover."""
 
     frames: tuple[Frame, ...]
     crossover: int | None
@@ -93,6 +98,7 @@ def trace(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: s
                 step.floor.time_s,
                 step.floor.binds,
                 step.written_bytes * count,
+                _busy(step.floor),
             )
         )
     crossover = traffic_crossover(spec, weight_dtype, load.kv_dtype, load.batch)
@@ -100,6 +106,49 @@ def trace(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: s
     if crossover is not None and crossover <= load.context:
         at = next(i for i, frame in enumerate(frames) if frame.context >= crossover)
     return Trace(tuple(frames), crossover, at, notes)
+
+
+def prefill_trace(
+    spec: ModelSpec,
+    accelerator: Accelerator,
+    load: Load,
+    weight_dtype: str = "bf16",
+    count: int = 1,
+    vocabulary: int = 0,
+) -> Trace:
+    """One prompt instead, of each length up to the load's tokens: all of it passes at once, whatever the batch.
+    `crossover` is the length from which arithmetic takes longer than memory, as far as the frames tell.
+
+    Args:
+        vocabulary: as for ``prefill_floor``.
+
+    Raises:
+        ValueError: as ``prefill_floor``.
+    """
+    weights = weight_bytes(known_parameters(spec, "to follow a prefill").read, weight_dtype)
+    frames = []
+    for prompt in contexts(load.context):
+        found = prefill_floor(
+            spec, accelerator, prompt, count=count, weight_dtype=weight_dtype, kv_dtype=load.kv_dtype,
+            vocabulary=vocabulary,
+        )  # fmt: skip
+        frames.append(
+            Frame(
+                prompt,
+                weights,
+                sequence_bytes(spec, prompt, load.kv_dtype),
+                found.weight_flops + found.attention_flops,
+                found.floor.time_s,
+                found.floor.binds,
+                busy=_busy(found.floor),
+            )
+        )
+    at = next((i for i, frame in enumerate(frames) if frame.binds == COMPUTE), None)
+    return Trace(tuple(frames), None if at is None else frames[at].context, at, ())
+
+
+def _busy(bound: Floor) -> float | None:
+    return None if bound.compute_s is None else bound.compute_s / bound.time_s
 
 
 def _expected(step: DecodeFloor) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
+from attention.sharing import divisors, layer_with
 from attention.spec import Kind, Layer, check_size
 from attention.units import counted
 
@@ -93,6 +94,37 @@ def ranks(layer: Layer, tp: int, dcp: int = 1, dp: int = 1) -> Ranks:
         found.append(Rank(index, index // tp, own, place % dcp, place >= dcp))
     copies = holders // dcp
     return Ranks(tuple(found), copies, 1 - Fraction(1, copies), _says(layer, tp, dcp, dp, copies))
+
+
+class Dealt(NamedTuple):
+    """A layer with another number of K/V heads, dealt out.
+
+    Attributes:
+        kept: K/V heads that each rank keeps of one sequence; needed: what it would keep if nothing were kept twice.
+    """
+
+    n_kv_heads: int
+    ranks: Ranks
+    kept: int
+    needed: Fraction
+
+
+def sharings(layer: Layer, tp: int) -> tuple[Dealt, ...]:
+    """From a K/V head for each query head to one for all: every number that `tp` ranks can deal out, falling.
+
+    Raises:
+        ValueError: as :func:`ranks`, where tp does not suit the query heads.
+    """
+    check_size("tp", tp, maximum=MAX_TP)
+    if refusal := _refusal(layer_with(layer, None), tp):
+        raise ValueError(refusal)
+    found = []
+    for n_kv_heads in reversed(divisors(layer.n_heads)):
+        shared = layer_with(layer, n_kv_heads)
+        if _refusal(shared, tp) is None:
+            dealt = ranks(shared, tp)
+            found.append(Dealt(n_kv_heads, dealt, len(dealt.ranks[0].heads), Fraction(n_kv_heads, tp)))
+    return tuple(found)
 
 
 def _says(layer: Layer, tp: int, dcp: int, dp: int, copies: int) -> str:

@@ -10,8 +10,13 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import assert_sound, ready, visit
 
-PICTURES = {"with_cache": ("recompute", 9), "other_ways": ("windows", 23)}
-"""Page -> its first picture, and the last step of it."""
+PICTURES = {
+    "with_cache": ("recompute", 9),
+    "other_ways": ("windows", 23),
+    "why": ("one_row", 11),
+    "spectrum?spec_kv=1": ("ranks", 5),
+}
+"""Page -> a picture of it, and the step it begins at, its last."""
 
 
 def along(page: Page, which: str) -> Locator:
@@ -110,3 +115,65 @@ def test_the_latent_picture_goes_through_its_four_steps(app: str, page: Page) ->
         expect(picture.locator(".says")).to_contain_text(said)
     ready(page)
     assert_sound(page)
+
+
+MOVING = """() => {
+    const text = document.createElement('p');
+    document.querySelector('[data-testid=stMain]').append(text);
+    window.moving = setInterval(() => { text.textContent = Date.now(); }, 100);
+    CSS.highlights.clear();
+}"""
+MARKED = "[...(CSS.highlights.get('hs-word') ?? [])].map(range => range.toString())"
+
+
+def test_words_are_marked_on_a_page_that_moves_and_no_mark_outlives_its_text(app: str, page: Page) -> None:
+    visit(page, f"{app}/why?v=1")
+    page.wait_for_function(f"() => {MARKED}.length > 2")
+    page.evaluate(MOVING)
+    try:
+        page.wait_for_function(f"() => {MARKED}.length > 2")
+        # while it still moves, a word that goes takes its mark along
+        page.evaluate("""() => {
+            const [range] = CSS.highlights.get('hs-word');
+            window.gone = range;
+            range.startContainer.data = 'nothing of the field';
+        }""")
+        page.wait_for_function("() => !CSS.highlights.get('hs-word').has(window.gone)")
+        assert all(page.evaluate(MARKED))
+    finally:
+        page.evaluate("clearInterval(window.moving)")
+    # the next page has marks of its own words alone
+    visit(page, f"{app}/timings?v=1")
+    page.wait_for_function(
+        f"""() => {{
+            const words = {MARKED}, here = [...document.querySelectorAll('.hs-words button')];
+            const starts = here.map(button => button.dataset.word.slice(0, 5).toLowerCase());
+            return words.length && words.every(word => starts.some(start => word.toLowerCase().startsWith(start)));
+        }}"""
+    )
+
+
+def test_the_switch_lets_a_whole_prompt_pass(app: str, page: Page) -> None:
+    visit(page, f"{app}/why?v=1&context=32768&batch=32&why_acc=b200")
+    animation = page.locator(".st-key-decode .decode")
+    expect(animation.locator(".step-time")).to_have_text("waits for memory")
+    expect(animation.locator(".busy")).to_have_text("busy 2.4 % of it")
+    page.get_by_role("radio", name="Prefill").click()
+    expect(animation.locator(".step-time")).to_have_text("is busy computing")
+    expect(animation.locator(".busy")).to_have_text("busy 100 % of it")
+    expect(animation.locator(".l-context")).to_have_text("Tokens of the prompt")
+    expect(page).to_have_url(re.compile("why_phase=prefill"))
+    # a prompt of one token waits for memory too
+    animation.get_by_role("slider").press("Home")
+    expect(animation.locator(".step-time")).to_have_text("waits for memory")
+    assert_sound(page)
+
+
+def test_the_slider_of_heads_takes_the_accelerators_along(app: str, page: Page) -> None:
+    visit(page, f"{app}/spectrum?v=1")
+    picture = page.locator(".st-key-ranks .picture")
+    expect(picture.locator(".says")).to_contain_text("8 accelerators deal out 8 K/V heads, 1 each")
+    page.get_by_role("slider", name="K/V heads").press("Home")
+    expect(picture.locator(".says")).to_contain_text("8 copies of every entry")
+    picture.get_by_role("slider").press("Home")
+    expect(picture.locator(".says")).to_contain_text("MHA: 8 accelerators deal out 32 K/V heads, 4 each")

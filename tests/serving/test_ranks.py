@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from attention.serving.ranks import dcp_options, ranks, tp_options
+from attention.serving.ranks import dcp_options, ranks, sharings, tp_options
 from attention.spec import Kind, Layer, attention_layer, latent_layer
 from viz.ranks import boxes
 
@@ -81,3 +81,18 @@ def test_boxes_show_each_rank_and_mark_copies() -> None:
     assert "latent (copy)" in boxes(ranks(LATENT, 2), 1, 1, latent=True)
     with pytest.raises(ValueError, match="too many to draw"):
         boxes(ranks(attention_layer(1024, 1024, 64), 64, 1, 8), 1024, 1)
+
+
+def test_below_as_many_heads_as_ranks_each_keeps_the_same_whatever_is_shared() -> None:
+    found = sharings(GQA, 8)
+    assert [dealt.n_kv_heads for dealt in found] == [32, 16, 8, 4, 2, 1]
+    assert [dealt.kept for dealt in found] == [4, 2, 1, 1, 1, 1]
+    assert [dealt.needed for dealt in found] == [4, 2, 1, Fraction(1, 2), Fraction(1, 4), Fraction(1, 8)]
+    assert [dealt.ranks.copies for dealt in found] == [1, 1, 1, 2, 4, 8]
+    # a latent layer as its query heads would need; numbers that 8 ranks cannot deal out are left out
+    assert [dealt.n_kv_heads for dealt in sharings(LATENT, 8)] == [128, 64, 32, 16, 8, 4, 2, 1]
+    assert [dealt.n_kv_heads for dealt in sharings(attention_layer(24, 8, 64), 8)] == [24, 8, 4, 2, 1]
+    with pytest.raises(ValueError, match="tp must divide n_heads = 32, got 3"):
+        sharings(GQA, 3)
+    with pytest.raises(ValueError, match="no heads to deal out"):
+        sharings(Layer(Kind.NONE, ()), 1)

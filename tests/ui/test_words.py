@@ -30,6 +30,8 @@ DRAWN = (
     "headshare_decode_animation",
     "headshare_recompute",
     "headshare_windows",
+    "headshare_one_row",
+    "headshare_ranks",
 )
 """Components of ours that draw; the others are controls and links."""
 MARKUP = re.compile(r"<style.*?</style>|<[^>]*>|`[^`]*`", re.DOTALL)

@@ -43,7 +43,7 @@ def test_traffic_marks_the_crossing_inside_the_figure_only() -> None:
 
 
 def test_costs_are_per_cent_of_mha() -> None:
-    texts = {"KV cache": ["a", "b"], "attention's weights": ["a", "b"], "time per step, at least": ["a", "b"]}
+    texts = {"KV cache": ["a", "b"], "attention's parameters": ["a", "b"], "time per step, at least": ["a", "b"]}
     texts["time measured here"] = ["", "b"]
     figure = plot_costs(Costs([1, 5], ["1", "5"], [0.2, 1], [None, None], [0.3, 1], {5: 1.0}, 5, texts))
     lines = {trace.name: list(trace.y) for trace in figure.data}

@@ -84,11 +84,14 @@ function createPicture(root, sketch) {
     const same = JSON.stringify(data) === JSON.stringify(it.data);
     if (same) return;
     const first = it.data === null;
+    // a control that says where the picture begins takes it there
+    const led = !first && data.start !== it.data.start;
     it.data = data;
     root.setAttribute("aria-label", data.title);
     scrub.max = sketch.last(data);
     // whole at first: who does not play it sees what it comes to
-    it.step = first ? (data.start ?? sketch.last(data)) : Math.min(it.step, sketch.last(data));
+    if (led) setPlaying(false);
+    it.step = first || led ? (data.start ?? sketch.last(data)) : Math.min(it.step, sketch.last(data));
     build();
   };
   return it;

@@ -49,6 +49,20 @@ def choose() -> tuple[tuple[step_view.Step, ...], str, Any]:
     return step_view.steps(spec, width, contexts, batches, dtype, "auto"), " ".join(filter(None, apart)), columns[5]
 
 
+def finding(asked: Sequence[step_view.Step]) -> str:
+    """What sharing changes of the last step that was asked for."""
+    if not asked:
+        return "What to look for"
+    where = asked[-1].label.rpartition(" · ")[0]
+    same = [step for step in asked if step.label.rpartition(" · ")[0] == where]
+    first, last = (100 * step.cache_bytes / (step.weight_bytes + step.cache_bytes) for step in (same[0], same[-1]))
+    names = same[0].variant, same[-1].variant
+    return (
+        f"At {where} the cache is {significant(first, 2)} % of what a step reads with {names[0]}, "
+        f"{significant(last, 2)} % with {names[1]}"
+    )
+
+
 def draw(job: Seen | None, asked: tuple[step_view.Step, ...], apart: str) -> None:
     """The figure and its table, with the timings taken so far.
 

@@ -15,7 +15,7 @@ from attention.memory import counterfactuals
 from attention.memory.counterfactuals import Variant
 from attention.memory.load import Load
 from attention.spec import Kind, Layer, ModelSpec
-from attention.timing import runs, sharings
+from attention.timing import runs, sharings, views
 from attention.timing.runs import Run
 from attention.units import binary_bytes, counted, duration, held, ratio
 from ui import controls, frame, jobs, kept_runs, lesson, measured, params
@@ -185,6 +185,7 @@ def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
     measured.notice(known)
     text = ", ".join(f"{row.label} {duration(row.result.median_s or 0)}" for row in rows if row.result)
     alt = f"Decode time: {text or 'nothing timed yet'}"
+    _faster(rows, "Measured here")
     bars(figures.times(rows), key="times", filename="decode-time-mha-gqa-mqa", alt=alt)
     if known:
         st.caption(
@@ -192,6 +193,14 @@ def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
             "the 95 % interval of the ratios. The fastest of four implementations that read each K/V head once, every "
             "one checked against float64. Timings has them all."
         )
+
+
+def _faster(rows: Sequence[sharings.SharingTime], how: str) -> None:
+    """The ends of the bars as a heading, where they may be compared."""
+    first, last = rows[0].result, rows[-1].result
+    found = views.faster(first, last) if first and last and first is not last else None
+    if found is not None:
+        st.subheader(f"{how}: {rows[-1].label} decodes {ratio(found.mid)} as fast as {rows[0].label}", anchor=False)
 
 
 def _draw_recorded(asked: Case) -> None:
@@ -203,6 +212,7 @@ def _draw_recorded(asked: Case) -> None:
     one = cases[0]
     rows = sharings.times(sorted(cases, key=lambda case: -case.n_kv_heads), run.results, None)
     text = ", ".join(f"{row.label} {duration(row.result.median_s or 0)}" for row in rows if row.result)
+    _faster(rows, "Recorded")
     bars(figures.times(rows), key="times_recorded", filename="decode-time-recorded", alt=f"Decode time: {text}")
     st.caption(
         f"**Recorded, not live:** {counted(one.n_heads, 'query head')} of {one.head_dim}, "

@@ -103,10 +103,11 @@ def _fixed(layer: Layer, spec: ModelSpec, load: Load) -> int:
 
 def heads_per_rank(shown: Layer) -> None:
     """Accelerators as boxes: which K/V heads each holds, and what is kept more than once."""
-    st.subheader("Heads per accelerator", anchor=False)
     if not shown.n_kv_heads:
+        st.subheader("Heads per accelerator", anchor=False)
         st.caption("This layer keeps no keys and values of its own, so there are no heads to deal out.")
         return
+    finding = st.container()
     columns = st.columns([1.2, 1.2, 1, 3], gap="small", vertical_alignment="bottom")
     tp = _one_of(
         columns[0], "Tensor parallel", ranks.tp_options(shown), "h_tp",
@@ -120,6 +121,8 @@ def heads_per_rank(shown: Layer) -> None:
         "Data parallel", 1, ranks.MAX_DP, key="h_dp", help="Groups with requests of their own, each set up like this."
     )
     found = ranks.ranks(shown, tp, dcp, int(dp))
+    lost = f"{found.lost} of this layer's cache is copies" if found.copies > 1 else "nothing is kept twice"
+    finding.subheader(f"On {counted(tp, 'accelerator')} {lost}", anchor=False)
     st.html(figures.boxes(found, shown.n_kv_heads, dcp, shown.kind is Kind.LATENT))
     hatched = " Hatched: a copy of what an earlier one holds." if found.copies > 1 else ""
     st.markdown(f"**{found.says}**{hatched}")
@@ -136,10 +139,17 @@ def _one_of(place: Any, label: str, options: tuple[int, ...], key: str, why: str
 def projection_table(shown: Layer, spec: ModelSpec) -> None:
     """Shapes of the weight matrices, and what each would be in MHA."""
     found = projections(shown, spec.hidden_size)
-    st.subheader("Projections of this layer", anchor=False)
     if found is None:
+        st.subheader("Projections of this layer", anchor=False)
         st.caption("This kind of layer projects in its own way; its matrices are not part of what a cache needs.")
         return
+    saved = significant(100 * found.saved / found.mha_parameters)
+    st.subheader(
+        f"Sharing takes {saved} % of its parameters away: W_K and W_V narrow, W_Q and W_O stay"
+        if found.saved
+        else "Its four projections are those of MHA",
+        anchor=False,
+    )
     st.table(_table(found, shown))
     if found.assumed:
         st.caption(f"The hidden size is not given; {found.hidden_size:,} = query heads × head size is assumed.")

@@ -29,6 +29,7 @@ from attention.tiny.text import (
     clean,
     held_out_sample,
 )
+from attention.units import ratio
 from ui.params import Param, text
 from viz.heads_learn import Curve, RoleTable
 
@@ -175,6 +176,19 @@ def role_table(model: str, layer: int) -> RoleTable:
     return RoleTable([role.label for role in ROLES], scores, chances)
 
 
+def role_finding(model: str, layer: int) -> str:
+    """The clearest role of a layer, as a heading."""
+    record = roles()["models"][model]
+    found = [(named(record, layer, head), head) for head in range(len(record["roles"]["previous"]["score"][layer]))]
+    best, head = max(found, key=lambda f: f[0].score / f[0].chance if f[0] else 0.0)
+    if best is None:
+        return f"No head of layer {layer + 1} has a clear role"
+    times = ratio(best.score / best.chance)
+    return (
+        f"Layer {layer + 1}, head {head}: {best.role.label}, {100 * best.score:.0f} % of its attention, {times} chance"
+    )
+
+
 def definitions() -> str:
     return "\n".join(f"- **{role.label}**: {role.definition}" for role in ROLES)
 
@@ -185,6 +199,17 @@ def layer_similarity(model: str, layer: int) -> list[list[float]]:
     n = len(record["roles"]["previous"]["score"][layer])
     rows = record["similarity"][layer * n : (layer + 1) * n]
     return [row[layer * n : (layer + 1) * n] for row in rows]
+
+
+def similarity_title(model: str, layer: int) -> str:
+    """What the matrix shows, as a heading."""
+    import numpy as np
+
+    within, between = group_similarity(np.array(layer_similarity(model, layer)), MODELS[model])
+    if within is None or between is None:
+        return f"The heads of layer {layer + 1} have a mean likeness of {within if between is None else between:.2f}"
+    more = "more" if round(within, 2) > round(between, 2) else "no more"
+    return f"Heads that share a K/V head are {more} alike: {within:.2f} against {between:.2f}"
 
 
 def similarity_finding(model: str, layer: int) -> str:
@@ -222,6 +247,13 @@ def losses() -> str:
             f"| {record['validation']['loss']:.3f} |"
         )
     return "\n".join(rows)
+
+
+def losses_title() -> str:
+    """The ends beside each other, as a heading."""
+    loss = {name: record["validation"]["loss"] for name, record in records().items()}
+    ends = loss["mqa"] - loss["mha"]
+    return f"One K/V head for all cost {ends:.3f} nats a byte here" if ends > 0 else "Sharing cost nothing here"
 
 
 def losses_finding() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -19,8 +19,8 @@ from attention.memory.curves import ContextPicture
 from attention.memory.footprint import CacheBytes
 from attention.memory.load import MAX_CONTEXT, Load
 from attention.memory.terms import state_counts
-from attention.spec import ModelSpec
-from attention.units import binary_bytes, counted, held, parameters, ratio
+from attention.spec import Kind, ModelSpec
+from attention.units import binary_bytes, counted, held, parameters, ratio, significant
 from ui import controls, downloads, frame
 from ui.components.bars import bars
 from ui.controls import ChosenModel
@@ -128,7 +128,7 @@ def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
 
 def counterfactuals(spec: ModelSpec, rows: Sequence[Variant]) -> None:
     """The same model with other numbers of K/V heads."""
-    st.subheader("The same model, shared otherwise", anchor=False)
+    st.subheader(_otherwise(rows), anchor=False)
     if not sharing.has_attention(spec):
         st.caption("This model has no K/V heads to share: its layers keep one state of fixed size.")
         return
@@ -142,9 +142,23 @@ def counterfactuals(spec: ModelSpec, rows: Sequence[Variant]) -> None:
     )
 
 
+def _otherwise(rows: Sequence[Variant]) -> str:
+    """The ends of the ways to share, beside the model."""
+    own = next((row for row in rows if row.is_model), None)
+    others = [row for row in rows if row is not own and row.label in ("MHA", "MQA")]
+    if own is None or not own.state_bytes or not others:
+        return "The same model, shared otherwise"
+    return f"Shared otherwise, it would be {' and '.join(_beside(row, own) for row in others)}"
+
+
+def _beside(row: Variant, own: Variant) -> str:
+    times = row.state_bytes / own.state_bytes
+    return f"{ratio(times)} as large with {row.label}" if times >= 1 else f"{ratio(1 / times)} smaller with {row.label}"
+
+
 def engine(spec: ModelSpec, cache: CacheBytes) -> None:
     """From the bytes the states need to the bytes an engine sets aside."""
-    st.subheader("What an engine sets aside", anchor=False)
+    finding = st.container()
     columns = st.columns(4, gap="small", vertical_alignment="bottom")
     state = st.session_state
     choices = sorted({*allocation.tp_choices(spec), state["k_tp"]})
@@ -165,6 +179,9 @@ def engine(spec: ModelSpec, cache: CacheBytes) -> None:
         help="Whether windowed layers keep their own short pages, or share a pool with layers of full length.",
     )  # fmt: skip
     aside = _allocation(spec, cache)
+    more = aside.allocated_bytes - aside.state_bytes
+    said = f"{binary_bytes(abs(more))} {'more' if more > 0 else 'less'} than" if more else "exactly"
+    finding.subheader(f"An engine sets aside {said} what is needed", anchor=False)
     bars(
         figures.allocation(aside.steps),
         key="kv_allocation",
@@ -180,7 +197,7 @@ def engine(spec: ModelSpec, cache: CacheBytes) -> None:
 
 def formula(spec: ModelSpec, cache: CacheBytes) -> None:
     """The sum with its numbers put in."""
-    st.subheader("The formula, with the numbers put in", anchor=False)
+    st.subheader(f"The formula, with the numbers put in: {binary_bytes(cache.state_bytes)}", anchor=False)
     fmt = cache_format(cache.kv_dtype)
     shown = breakdown.terms(spec, cache.load, most=MOST_TERMS)
     rest = cache.state_bytes - sum(t.total_bytes for t in shown)
@@ -209,10 +226,10 @@ def layer_rows(spec: ModelSpec, load: Load, most: int | None = None) -> list[dic
     ]
 
 
-def layer_table(model: ChosenModel, load: Load) -> None:
+def layer_table(model: ChosenModel, load: Load, cache: CacheBytes) -> None:
     """Every layer of one sequence, to read and to take away."""
     rows = layer_rows(model.spec, load, MOST_ROWS)
-    st.subheader("Layer by layer", anchor=False)
+    st.subheader(_layers_finding(model.spec, cache.by_kind), anchor=False)
     frame.table(
         {"layer": _column(rows, "layer"), "kind": _column(rows, "kind"), "query heads": _column(rows, "n_heads"),
          "K/V heads": _column(rows, "n_kv_heads"), "positions held": _column(rows, "positions"),
@@ -232,6 +249,19 @@ def layer_table(model: ChosenModel, load: Load) -> None:
         batch=1,
         kv_dtype=load.kv_dtype,
     )
+
+
+def _layers_finding(spec: ModelSpec, by_kind: Mapping[Kind, int]) -> str:
+    """Which kind of layer keeps most of the cache."""
+    whole = sum(by_kind.values())
+    if not whole:
+        return "Layer by layer"
+    kind = max(by_kind, key=by_kind.__getitem__)
+    n = sum(count for layer, count in spec.groups if layer.kind is kind)
+    if n == spec.n_layers:
+        return f"Layer by layer: all {n} keep the same kind of cache" if n > 1 else "The one layer"
+    part = significant(100 * by_kind[kind] / whole)
+    return f"{n} of {spec.n_layers} layers, {KIND_NAMES[kind]}, keep {part} % of it"
 
 
 def _column(rows: Sequence[dict[str, Any]], key: str) -> list[Any]:

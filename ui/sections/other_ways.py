@@ -8,7 +8,7 @@ from attention.memory.waterfall import waterfall
 from attention.spec import Kind, ModelSpec
 from attention.units import binary_bytes, held, ratio
 from ui import lesson
-from ui.components.latent import latent
+from ui.components.latent import GQA_8, latent
 from ui.components.windows import has_windows
 
 WINDOWED, LATENT = "google/gemma-3-27b-pt", "deepseek-ai/DeepSeek-V3"
@@ -31,16 +31,17 @@ def words(spec: ModelSpec, label: str, load: Load) -> None:
     shown, name = windowed(spec, label)
     steps = {step.name: step.state_bytes for step in waterfall(shown, load)}
     sizes = list(steps.values())
-    finding = ""
+    title = "A window: keep the last tokens alone"
     if "windows" in steps:
         before = sizes[list(steps).index("windows") - 1]
+        title = f"A window: at {held(load.context)} the cache of {name} is {ratio(before / steps['windows'])} smaller"
         finding = (
             f"At {held(load.context)} the windows of {name} take its cache from {binary_bytes(before)} to "
             f"**{binary_bytes(steps['windows'])}**, {ratio(before / steps['windows'])} smaller."
         )
     else:
         finding = f"At {held(load.context)} everything still fits into the windows of {name}: make the context longer."
-    lesson.show("other_ways_windows", finding=finding)
+    lesson.show("other_ways_windows", title=title, finding=finding)
     model, named = (spec, label) if _is_latent(spec) else _published(LATENT)
     layer = next(layer for layer, _ in model.groups if layer.kind is Kind.LATENT)
     assert layer.key_value is not None
@@ -49,6 +50,7 @@ def words(spec: ModelSpec, label: str, load: Load) -> None:
         label=named,
         latent=f"{layer.key_value.elements_per_position:,}",
         n_heads=layer.n_heads,
+        gqa=f"{GQA_8:,}",
         mha=f"{layer.n_heads * (layer.k_head_dim + layer.v_head_dim):,}",
     )
     latent(model, named, key="latent")

@@ -202,11 +202,14 @@ def _said(written: Written) -> None:
 def recorded_likeness() -> None:
     """Whether heads that share a K/V head look at the same places: held-out text, all layers."""
     record = recorded.load()
-    lesson.show("real_likeness_title")
+    title = st.container()
     chosen = controls.segmented("The first token", list(LIKENESS), "real_likeness", format_func=LIKENESS.__getitem__)
     pair = record["likeness"][chosen]
     within, between = (sum(pair[name]) / len(pair[name]) for name in ("within", "between"))
     more = sum(w > b for w, b in zip(pair["within"], pair["between"], strict=True))
+    said = f"{'more' if within > between else 'no more'} alike: {within:.2f} against {between:.2f}"
+    with title:
+        lesson.show("real_likeness_title", title=f"Heads that share a K/V head are {said}")
     lesson.show(
         "real_likeness", group=record["n_heads"] // record["n_kv_heads"], layers=record["n_layers"], more=more,
         within=f"{within:.2f}", between=f"{between:.2f}", n_texts=record["n_looked_at"], length=record["length"],
@@ -223,13 +226,15 @@ def recorded_roles() -> None:
     """What each head does on held-out text."""
     record = recorded.load()
     maps = {key: figures.role_map(role) for key, role in record["roles"].items()}
-    lesson.show("real_roles_title")
+    title = st.container()
     key = controls.segmented("Role", ROLES, "real_role", format_func=lambda one: maps[one].label)
     best = figures.best_of(maps[key])
     said = (
         f"Layer {best.layer}, head {best.head} does it most: {100 * best.score:.0f} % of its attention, "
         f"{ratio(best.score / best.chance)} chance."
     )
+    with title:
+        lesson.show("real_roles_title", title=f"{maps[key].label.capitalize()}: layer {best.layer}, head {best.head}")
     lesson.show("real_roles", definition=record["roles"][key]["definition"], best=said, n=record["n_looked_at"])
     frame.chart(
         figures.plot_roles(maps[key], record["n_kv_heads"]),

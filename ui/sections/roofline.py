@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -95,6 +96,16 @@ def spec_sharing(spec: ModelSpec) -> str:
     """How the model's heads share, or GQA where they read a latent."""
     name = sharing.of(spec)
     return "GQA-8" if name == "MLA" else name
+
+
+def finding(points: Sequence[roofline_points.Point], roof: roofline_points.Roof) -> str:
+    """The model's own step, or the one that there is, beside the ridge."""
+    steps = roofline_points.steps(points)
+    if not steps:
+        return f"The roof bends at {significant(roof.ridge)} operations a byte"
+    own = steps[len(steps) // 2]
+    done, could = significant(own.intensity), significant(roof.ridge)
+    return f"{own.sharing}: a step does {done} operations a byte where {could} could be done, so {own.binds} binds"
 
 
 def batch_slider() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -9,10 +10,11 @@ import streamlit as st
 from attention.catalog import papers
 from attention.kernels.case import Result
 from attention.memory.load import Load
+from attention.memory.model_points import ModelPoint
 from attention.serving.spectrum import Point
 from attention.spec import ModelSpec
 from attention.timing import views
-from attention.units import binary_bytes, counted, duration, parameters, ratio, significant
+from attention.units import binary_bytes, counted, duration, held, parameters, ratio, significant
 from attention.worker.client import Limits
 from ui import frame, jobs, lesson, measured
 from ui.components.bars import bars
@@ -40,7 +42,7 @@ def metrics(point: Point, mha: Point, load: Load) -> None:
     if point.attention_parameters is not None and mha.attention_parameters:
         share = 100 * point.attention_parameters / mha.attention_parameters
         st.metric(
-            "Attention's weights",
+            "Parameters of attention",
             parameters(point.attention_parameters),
             f"{significant(share)} % of MHA's",
             delta_color="off",
@@ -111,7 +113,7 @@ def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Seen | N
         chosen,
         {
             "KV cache": [binary_bytes(p.cache_bytes) for p in points],
-            "attention's weights": [parameters(p.attention_parameters) for p in points],
+            "attention's parameters": [parameters(p.attention_parameters) for p in points],
             "time per step, at least": ["" if p.floor_s is None else duration(p.floor_s) for p in points],
             "time measured here": [duration(times[p.n_kv_heads]) if p.n_kv_heads in times else "" for p in points],
         },
@@ -129,7 +131,11 @@ def _share_of(base: Result, result: Result) -> float | None:
 def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Load) -> None:
     """The figure with its Run button; measured times join the lines as they arrive."""
 
-    st.subheader("Cost, in per cent of MHA's", anchor=False)
+    st.subheader(_cost_finding(points, chosen), anchor=False)
+    st.caption(
+        "In per cent of MHA's. What to see: the cache falls with the K/V heads; attention's parameters fall only in "
+        "part, as those of queries and output stay."
+    )
 
     def draw(job: Seen | None) -> None:
         numbers = costs(spec, points, chosen, job)
@@ -152,6 +158,19 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
         help=f"One decode step of one layer, one sequence, {counted(timed_context(spec, load), 'token')}, float32, "
         "on this server; the faster of two implementations that read each K/V head once.",
     )
+
+
+def _cost_finding(points: tuple[Point, ...], chosen: int) -> str:
+    """What the chosen place costs beside MHA."""
+    mha = points[-1]
+    point = next(p for p in points if p.n_kv_heads == chosen)
+    if point is mha:
+        return "With a K/V head for each query head everything is kept: 100 % of each cost"
+    share = f"the cache is {significant(100 * point.cache_bytes / mha.cache_bytes)} % of MHA's"
+    if point.attention_parameters is None or not mha.attention_parameters:
+        return f"W{_with(chosen)[1:]} {share}"
+    kept = significant(100 * point.attention_parameters / mha.attention_parameters)
+    return f"With {counted(chosen, 'K/V head')} {share}, attention's parameters {kept} %"
 
 
 def _with(chosen: int) -> str:
@@ -213,12 +232,30 @@ def published() -> list[figures.Quality]:
 def published_bars(near: str) -> None:
     """Table 1 as bars; `near` is the model that shares as the slider says."""
     rows = published()
-    st.subheader("Published: time per sample and score", anchor=False)
+    lost = table_one_values()
+    st.subheader(
+        f"Published: eight K/V heads lose {lost['gqa_loss']} points, one loses {lost['mqa_loss']}", anchor=False
+    )
+    st.caption(
+        "What to see: seconds per sample as bars, the average score beside them; bold shares as the slider does."
+    )
     bars(
         bar_figures.published(rows, near),
         key="spectrum_quality",
         filename="gqa-paper-table-1",
         alt="; ".join(f"{row.model} {row.seconds} s per sample, average score {row.average}" for row in rows),
+    )
+
+
+def rank(points: Sequence[ModelPoint], chosen: str, context: int) -> str:
+    """Where a model's cache stands among those of about its size, half to twice the parameters."""
+    own = next((point for point in points if point.id == chosen), None)
+    if own is None:
+        return f"Caches of {len(points):,} models at {held(context)}"
+    near = [p for p in points if own.n_parameters / 2 <= p.n_parameters <= 2 * own.n_parameters]
+    larger = sum(p.cache_bytes > own.cache_bytes for p in near)
+    return (
+        f"{larger} of {len(near)} models of about its size keep more than {own.label}: {binary_bytes(own.cache_bytes)}"
     )
 
 

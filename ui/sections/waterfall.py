@@ -14,15 +14,19 @@ from ui.components.bars import bars
 from viz import bars as figures
 
 
-def why_so_small(spec: ModelSpec, load: Load, *, key: str, at_least: int = 2) -> None:
-    """The waterfall with its finding above it; nothing for a model to which fewer than `at_least` ideas apply."""
+def why_so_small(spec: ModelSpec, load: Load, *, key: str, at_least: int = 2, label: str = "") -> None:
+    """The waterfall with its finding above it; nothing for a model to which fewer than `at_least` ideas apply.
+    `label` names it in the heading."""
     steps = waterfall(spec, load)
     if len(steps) <= at_least - 1:
         return
     first, last = steps[0].state_bytes, steps[-1].state_bytes
     if last and first > last:
         most = max(pairwise(steps), key=lambda pair: pair[0].state_bytes / max(1, pair[1].state_bytes))[1]
-        st.subheader(f"{ratio(first / last)} smaller than plain MHA, most of it by {_by(most.name)}", anchor=False)
+        named = f"{label}: " if label else ""
+        st.subheader(
+            f"{named}{ratio(first / last)} smaller than plain MHA, most of it by {_by(most.name)}", anchor=False
+        )
     else:
         st.subheader("Why it is as large as it is", anchor=False)
     at = held(load.context)

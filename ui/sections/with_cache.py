@@ -28,11 +28,13 @@ def _metric(label: str, value: str, beside: str) -> None:
     st.metric(label, value, beside, delta_color="off", delta_arrow="off", width="content")
 
 
-def words(spec: ModelSpec, label: str, load: Load) -> None:
+def words(spec: ModelSpec, label: str, load: Load, found: Passes) -> None:
     """Why all of it would be computed again, and what keeping it costs in turn."""
     lesson.show(
         "with_cache",
         model=label,
+        last_with=f"{found.last_with:,}",
+        last_without=f"{found.last_without:,}",
         context=f"{load.context:,}",
         kept=binary_bytes(cache_of(spec, load).state_bytes),
         sequences=counted(load.batch, "sequence"),

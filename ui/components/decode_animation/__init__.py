@@ -12,31 +12,56 @@ from ui.components.component import component
 from viz.theme import kv_colors
 
 _WORDS = "the cache keeps every token so the next step reads all of them again and again while the processor waits for"
+PHASES = ("decode", "prefill")
+_LABELS = {
+    "decode": {
+        "context": "Tokens so far",
+        "moved": "Moved per step",
+        "flops": "Arithmetic per step",
+        "time": "Time per step, at least",
+    },
+    "prefill": {
+        "context": "Tokens of the prompt",
+        "moved": "Moved, for all of them",
+        "flops": "Arithmetic",
+        "time": "Time, at least",
+    },
+}
 MOST_STRIPES = 16
 """More K/V heads than this are drawn as so many stripes."""
 
 _component = component(Path(__file__).parent)
 
 
-def summary(trace: Trace, accelerator: Accelerator, n_kv_heads: int, count: int = 1) -> str:
-    """The animation's last step in a sentence."""
+def summary(trace: Trace, accelerator: Accelerator, n_kv_heads: int, count: int = 1, phase: str = "decode") -> str:
+    """The animation's last frame in a sentence."""
     last = trace.frames[-1]
     kept = "KV cache" if n_kv_heads else "state"
-    return (
-        f"Animated decode: at {counted(last.context, 'token')} a step reads "
-        f"{binary_bytes(last.weight_bytes)} of weights and {binary_bytes(last.cache_bytes)} of {kept}, "
-        f"at least {duration(last.time_s)} on {_device(accelerator, count)}."
-    )
+    weights, cache = binary_bytes(last.weight_bytes), binary_bytes(last.cache_bytes)
+    least = f"at least {duration(last.time_s)} on {_device(accelerator, count)}"
+    if phase == "prefill":
+        prompt = counted(last.context, "token")
+        return (
+            f"Animated prefill: a prompt of {prompt} reads {weights} of weights and writes {cache} of {kept}, {least}."
+        )
+    at = counted(last.context, "token")
+    return f"Animated decode: at {at} a step reads {weights} of weights and {cache} of {kept}, {least}."
 
 
-def decode_animation(trace: Trace, accelerator: Accelerator, n_kv_heads: int, *, key: str, count: int = 1) -> None:
+def decode_animation(
+    trace: Trace, accelerator: Accelerator, n_kv_heads: int, *, key: str, count: int = 1, phase: str = "decode"
+) -> None:
     """Draw the animation; it starts at the last step and waits for Play.
 
     Args:
+        trace: of ``decode.trace``, or of ``decode.prefill_trace`` for the phase "prefill".
         n_kv_heads: K/V heads whose colours the cache has (0: a state without heads).
         count: accelerators at work together.
+        phase: one of ``PHASES``.
     """
     last = trace.frames[-1]
+    before, after, mark = _crossing(trace, phase)
+    kept = "KV cache" if n_kv_heads else "State"
     _component(
         key=key,
         data={
@@ -46,12 +71,15 @@ def decode_animation(trace: Trace, accelerator: Accelerator, n_kv_heads: int, *,
             "colors": kv_colors(max(1, min(n_kv_heads, MOST_STRIPES))),
             "tokens": _WORDS.split(),
             "device": _device(accelerator, count),
-            "kept": "KV cache" if n_kv_heads else "State",
-            "summary": summary(trace, accelerator, n_kv_heads, count),
+            "kept": f"{kept} written" if phase == "prefill" else kept,
+            "share": f"{'State' if kept == 'State' else 'Cache'}'s share of it",
+            "phase": phase,
+            "labels": _LABELS[phase],
+            "summary": summary(trace, accelerator, n_kv_heads, count, phase),
             "crossoverFrame": trace.crossover_frame,
-            "markText": "cache = weights",
-            "before": _before(trace),
-            "after": "Now a step reads more cache than weights: from here on, most of it goes into the cache.",
+            "markText": mark,
+            "before": before,
+            "after": after,
         },
     )
 
@@ -61,10 +89,27 @@ def _device(accelerator: Accelerator, count: int) -> str:
     return f"{together} · {decimal(count * accelerator.bytes_per_s, 'B/s')}"
 
 
-def _before(trace: Trace) -> str:
-    if trace.crossover is None:
-        return "A step of this model reads more weights than cache, however long the context."
-    return f"From {counted(trace.crossover, 'token')} on, a step reads more cache than weights."
+def _crossing(trace: Trace, phase: str) -> tuple[str, str, str]:
+    """What is said before and after the crossing, and the mark's text."""
+    at = trace.crossover
+    if phase == "prefill":
+        if at is None:
+            before = "All tokens of the prompt pass at once, and still so few that the processor waits for memory."
+        else:
+            before = (
+                f"All tokens pass at once: from about {counted(at, 'token')} on, the processor is what takes longer."
+            )
+        return (
+            before,
+            "Each weight that is read serves all tokens of the prompt: the memory waits.",
+            "processor = memory",
+        )
+    if at is None:
+        before = "A step of this model reads more weights than cache, however long the context."
+    else:
+        before = f"From {counted(at, 'token')} on, a step reads more cache than weights."
+    after = "Now a step reads more cache than weights: from here on, most of it goes into the cache."
+    return before, after, "cache = weights"
 
 
 def _frame(frame: Frame) -> dict[str, Any]:
@@ -73,6 +118,7 @@ def _frame(frame: Frame) -> dict[str, Any]:
         "weights": frame.weight_bytes,
         "cache": frame.cache_bytes,
         "binds": frame.binds,
+        "busy": frame.busy,
         "text": {
             "context": f"{frame.context:,}",
             "weights": binary_bytes(frame.weight_bytes),
@@ -82,6 +128,7 @@ def _frame(frame: Frame) -> dict[str, Any]:
             "intensity": significant(frame.intensity),
             "time": time,
             "share": f"{significant(100 * frame.cache_share, 2)} %",
-            "summary": f"{moved} read, {time}",
+            "summary": f"{moved} moved, {time}",
+            "busy": "" if frame.busy is None else f"busy {significant(100 * frame.busy, 2)} % of it",
         },
     }

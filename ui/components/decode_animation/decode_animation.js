@@ -86,6 +86,8 @@ function show(scene, index) {
   set(scene, "n-intensity", f.text.intensity);
   set(scene, "n-time", f.text.time);
   set(scene, "n-share", f.text.share);
+  set(scene, "busy", f.text.busy);
+  scene.find("level").style.height = `${100 * (f.busy ?? 0)}%`;
   scene.stepTime.textContent = f.binds === "memory" ? "waits for memory" : "is busy computing";
   scene.scrub.value = index;
   scene.scrub.setAttribute("aria-valuetext", `${f.text.context} tokens: ${f.text.summary}`);
@@ -120,11 +122,11 @@ function drawFlow(scene) {
   const weights = thick(f.weights);
   const cache = thick(f.cache);
   stream(scene, pen, width, height * 0.36, middle - cache / 2, weights, ["#8a949e"], 0);
-  stream(scene, pen, width, height * 0.7, middle + weights / 2, cache, data.colors, 0.37);
+  stream(scene, pen, width, height * 0.7, middle + weights / 2, cache, data.colors, 0.37, data.phase === "prefill");
 }
 
-/** One stream from memory (left, at y0) to the processor (right, at y1): a band and what moves along it. */
-function stream(scene, pen, width, y0, y1, thickness, colors, shift) {
+/** One stream from memory (left, at y0) to the processor (right, at y1), or back: a band and what moves along it. */
+function stream(scene, pen, width, y0, y1, thickness, colors, shift, back = false) {
   const y = (x) => {
     const t = x / width;
     return y0 + (y1 - y0) * t * t * (3 - 2 * t);
@@ -143,7 +145,8 @@ function stream(scene, pen, width, y0, y1, thickness, colors, shift) {
     pen.globalAlpha = 1;
     if (reduced.matches) continue;
     const gap = 34;
-    const start = ((scene.phase * 150 + (shift + i / n) * gap) % gap) - gap;
+    const gone = (scene.phase * 150 + (shift + i / n) * gap) % gap;
+    const start = (back ? gap - gone : gone) - gap;
     pen.lineWidth = Math.max(0.8, lane * 0.7);
     for (let x = start; x < width; x += gap) {
       pen.beginPath();
@@ -172,7 +175,9 @@ export default function (component) {
   scene.root.setAttribute("aria-label", data.summary);
   scene.device.textContent = data.device;
   set(scene, "kept", data.kept);
-  set(scene, "kept-share", `${data.kept === "State" ? "State" : "Cache"}'s share of it`);
+  set(scene, "kept-share", data.share);
+  for (const [name, text] of Object.entries(data.labels)) set(scene, `l-${name}`, text);
+  scene.tokens.classList.toggle("all", data.phase === "prefill");
   const bands = data.colors.map((color, i, all) =>
     `${color} ${(100 * i) / all.length}% ${(100 * (i + 1)) / all.length}%`);
   scene.fillCache.style.background = `linear-gradient(to bottom, ${bands.join(", ")})`;

@@ -2,9 +2,10 @@
 // by the browser's own highlights, and found under the pointer by their place in the text.
 
 const WAIT_MS = 250; // a pointer that only passes by asks nothing
-const MARK_MS = 500; // the text is looked through when it has been quiet for so long
+const MARK_MS = 500; // the text is looked through when it has been quiet for so long,
+const LATEST_MS = 2000; // and at the latest so long after it changed: a page that moves is never quiet
 const IN_TEXT = "[data-testid=stMarkdownContainer] :is(p, li), [data-testid=stCaptionContainer] p";
-const page = { list: null, card: null, known: {}, pattern: null, shown: null, timer: 0, marking: 0 };
+const page = { list: null, card: null, known: {}, pattern: null, shown: null, timer: 0, marking: 0, changed: 0, marks: null };
 
 const escape = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
 
@@ -54,6 +55,7 @@ function hide() {
 
 function mark() {
   page.marking = 0;
+  page.changed = 0;
   if (!window.Highlight || !CSS.highlights) return;
   const ranges = [];
   const left = new Set(Object.keys(page.known));
@@ -73,12 +75,25 @@ function mark() {
       }
     }
   }
-  CSS.highlights.set("hs-word", new Highlight(...ranges));
+  page.marks = new Highlight(...ranges);
+  CSS.highlights.set("hs-word", page.marks);
+}
+
+/** What is marked and no longer one of the page's words, for its text has gone or changed. */
+function dropStale() {
+  for (const range of [...(page.marks ?? [])])
+    if (!range.startContainer.isConnected || !(range.toString() in page.known)) page.marks.delete(range);
 }
 
 function markSoon() {
+  dropStale();
   clearTimeout(page.marking);
-  page.marking = setTimeout(() => (window.requestIdleCallback ?? setTimeout)(mark), MARK_MS);
+  const now = performance.now();
+  page.changed = page.changed || now;
+  const wait = Math.min(MARK_MS, Math.max(0, page.changed + LATEST_MS - now));
+  // no pause of the browser's is waited for at the end: there may be none
+  const idle = (then) => (wait < MARK_MS || !window.requestIdleCallback ? then() : requestIdleCallback(then, { timeout: MARK_MS }));
+  page.marking = setTimeout(() => idle(mark), wait);
 }
 
 document.addEventListener("pointermove", (event) => {
