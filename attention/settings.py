@@ -162,7 +162,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
                 f"{name} must be sites with blanks between, such as https://example.org, got {shown(text)}"
             )
         elif item.name == "public_url" and not re.fullmatch(
-            r"https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._~-]+)*/?", text
+            r"(?!.{301})https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._~-]+)*/?", text
         ):
             raise SettingError(f"{name} must be an address such as https://headshare.example, got {shown(text)}")
         else:

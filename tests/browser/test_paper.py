@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def test_paper_has_it_all_in_black_on_white(
     assert layers == list(range(62))
     assert "Gemma 3 27B" in text or "1.03 GiB" in text
     # the right end of the figure's axis, and the names at its lines' ends
+    # what it shows, where it is from, when
+    assert "Gemma 3 27B at 8k tokens: 1.03 GiB, 2 times smaller than with MHA" in text
+    assert f"/kv_cache?v=1&model=google%2Fgemma-3-27b-pt&context=8192&batch=1&kv=bf16 · {date.today():%-d %B %Y}" in (
+        text.replace("\r\n", "")
+    )
     for word in ("64k", "as MHA", "sliding window"):
         assert word in text, word
     first = document[0].render(scale=1).to_pil().convert("L")
@@ -86,7 +92,7 @@ def test_another_site_shows_what_it_is_of_and_a_way_back(
     page.goto(f"{elsewhere}/{server.url}/kv_cache?{GEMMA}&batch=3&embed=true")
     inside = page.frame_locator("iframe")
     expect(inside.get_by_role("heading", name="KV cache")).to_be_visible()
-    expect(inside.get_by_text("Gemma 3 27B · 8k tokens · 3 sequences · bf16")).to_be_visible()
+    expect(inside.get_by_text("Gemma 3 27B · 8k tokens · 3 sequences · bf16 · ")).to_be_visible()
     expect(inside.locator(".stPlotlyChart .main-svg").first).to_be_visible()
     expect(inside.locator(".st-key-model")).to_be_hidden()
     back = inside.get_by_role("link", name="Open in Headshare")
