@@ -1,8 +1,8 @@
-// Arrow keys, and Page Up and Page Down as a clicker sends them, follow the bar's links, unless they are meant for what has
-// the focus. A link is followed as those of the path are (navigation.js); Back and Forward of the browser work too.
+// Arrow keys follow the bar's links unless they are meant for what has the focus; Page Up and Page Down, which a clicker
+// sends, always do. A link is followed as those of the path are (navigation.js); Back and Forward of the browser work too.
 const TAKES_KEYS =
   "input, textarea, select, [contenteditable=true], [role=slider], [role=radio], [role=tab], [role=combobox], [role=listbox], [role=grid], [role=application]";
-const followers = new WeakMap();
+const shownBar = () => document.querySelector("nav.hs-lecture");
 
 function go(link) {
   if (!link) return;
@@ -10,6 +10,24 @@ function go(link) {
   document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
   window.dispatchEvent(new PopStateEvent("popstate"));
 }
+
+// not on the bar: a new page draws a new one
+document.addEventListener("click", (event) => {
+  const link = event.composedPath().find((part) => part.matches?.("nav.hs-lecture a"));
+  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  go(link);
+});
+
+// before any control: a slider would take a clicker's keys for its own
+document.addEventListener("keydown", (event) => {
+  if (!shownBar() || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  const which = { ArrowRight: ".next", PageDown: ".next", ArrowLeft: ".back", PageUp: ".back" }[event.key];
+  if (!which || (event.key.startsWith("Arrow") && event.composedPath().some((e) => e.matches?.(TAKES_KEYS)))) return;
+  event.preventDefault();
+  event.stopPropagation();
+  go(shownBar().querySelector(which));
+}, { capture: true });
 
 function linked(which, [label, to], arrow) {
   const made = document.createElement("a");
@@ -46,29 +64,5 @@ export default function ({ parentElement, data }) {
     leave.href = address.href;
   };
   outside();
-  leave.onpointerover = leave.onfocus = outside;
-
-  if (followers.has(bar)) return undefined;
-  const click = (event) => {
-    const link = event.target.closest("a");
-    if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-    event.preventDefault();
-    if (link.className === "leave") outside();
-    go(link);
-  };
-  const press = (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-    const which = { ArrowRight: ".next", PageDown: ".next", ArrowLeft: ".back", PageUp: ".back" }[event.key];
-    if (!which || (event.key.startsWith("Arrow") && event.composedPath().some((e) => e.matches?.(TAKES_KEYS)))) return;
-    event.preventDefault();
-    go(bar.querySelector(which));
-  };
-  bar.addEventListener("click", click);
-  document.addEventListener("keydown", press);
-  followers.set(bar, true);
-  return () => {
-    bar.removeEventListener("click", click);
-    document.removeEventListener("keydown", press);
-    followers.delete(bar);
-  };
+  leave.onpointerover = leave.onfocus = leave.onclick = outside;
 }
