@@ -19,6 +19,7 @@ from attention.memory import comparison, counterfactuals
 from attention.memory.load import Load
 from attention.memory.recompute import passes
 from attention.memory.waterfall import waterfall
+from attention.serving import fit
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.roofline import cache_share
@@ -288,12 +289,18 @@ def _fits(plain: ViewWords, values: Mapping[str, Any]) -> ViewWords:
         page_tokens=values["f_page"],
         window_pool=values["f_pool"],
     )
-    plan = serving.plan(spec, setup, load.context, load.batch)
-    bar = serving.memory_bar(plan.budget, plan.state_bytes)
+    # what the verdict of a plan rests on; the rest of one takes twenty times as long
+    budget = fit.budget(spec, setup)
+    states = fit.state_bytes_per_rank(spec, setup, load.context, load.batch)
+    bar = serving.memory_bar(budget, states)
     many = setup.count > 1
     on = f"{setup.count} × {accelerator.label}" if many else f"one {accelerator.label}"
     each = " on each" if many else ""
-    verdict = f"fits, {binary_bytes(bar.free)} free{each}" if plan.fits else f"{binary_bytes(bar.over)} too much{each}"
+    verdict = (
+        f"fits, {binary_bytes(bar.free)} free{each}"
+        if states <= budget.state_room_bytes
+        else f"{binary_bytes(bar.over)} too much{each}"
+    )
     return plain._replace(
         says=f"{label} {_at(load)} on {on}: {verdict}",
         model=label,
