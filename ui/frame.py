@@ -188,8 +188,9 @@ def _header(title: str, lead: str, says: str) -> None:
 
 
 def _on_paper(says: str) -> str:
-    """What a printed page begins with: what it shows, its address and the date; head.js fills in both."""
-    return f'<p class="hs-paper">{html.escape(says)}<br><span class="hs-paper-where"></span></p>'
+    """What a printed page begins with: what it shows, its address and the date, which head.js fills in. An attribute,
+    because on the screen it is no text of the page."""
+    return f'<p class="hs-paper" title="{html.escape(says)}"><span class="hs-paper-where"></span></p>'
 
 
 def _embedded_header(title: str, says: str) -> Any:

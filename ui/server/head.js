@@ -87,6 +87,7 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
     }
   });
   window.addEventListener("afterprint", () => {
+    for (const place of document.querySelectorAll(".hs-paper-where")) place.textContent = "";
     for (const figure of scaled) figure.removeAttribute("viewBox");
     scaled.clear();
   });
