@@ -95,6 +95,8 @@ def frames_of(browser: Browser, url: str, film: Film) -> list[Frame]:
     if film.arrives:
         page.reload()
         page.wait_for_function("() => !document.documentElement.classList.contains('hs-arriving')")
+        for drawn in (".st-key-head_map .row-label", ".st-key-ways rect"):
+            page.locator(drawn).first.wait_for()
     session.on("Page.screencastFrame", take)
     session.send("Page.startScreencast", {"format": "png", "everyNthFrame": 1})
     film.play(page)
@@ -145,11 +147,12 @@ def webp(frames: list[Frame]) -> bytes:
 
 
 def main() -> None:
-    """Take both films and write them to docs/."""
+    """Take both films, or those named on the command line, and write them to docs/."""
+    chosen = [film for film in FILMS if film.name in sys.argv[1:]] or FILMS
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
         server, browser = Server(Path(data)), chromium(playwright)
         try:
-            for film in FILMS:
+            for film in chosen:
                 frames = frames_of(browser, server.url, film)
                 body = webp(frames)
                 (ROOT / "docs" / film.name).write_bytes(body)
