@@ -33,6 +33,8 @@ async def around(_: st.App) -> AsyncIterator[None]:
     connections.prepare_listening()
     # libraries look for one another while they load; visitors who come at the same moment met a half-loaded pandas
     await asyncio.to_thread(importlib.import_module, "pandas")
+    # what links show of themselves, and most of what pages load; its components can be declared by now
+    await asyncio.to_thread(importlib.import_module, "ui.view_words")
     # the first run finds it ready: it takes about as long as a browser takes to open the first page
     await asyncio.to_thread(worker.warm)
     sweeping = asyncio.create_task(open_connections.sweep_for_ever())
@@ -42,6 +44,10 @@ async def around(_: st.App) -> AsyncIterator[None]:
 
 app = st.App(
     "app.py",
-    middleware=[Middleware(SecurityHeaders, settings=settings), *gate.middleware(settings), Middleware(FrontEnd)],
+    middleware=[
+        Middleware(SecurityHeaders, settings=settings),
+        *gate.middleware(settings),
+        Middleware(FrontEnd, settings=settings),
+    ],
     lifespan=around,
 )

@@ -119,6 +119,12 @@ class Settings:
         "'self' https://huggingface.co https://*.hf.space",
         "sites that may show a page in a frame (?embed=true), with blanks between; * for any, 'none' for none",
     )
+    public_url: str = _variable(
+        "HEADSHARE_PUBLIC_URL",
+        "",
+        "address under which visitors reach the server, e.g. https://headshare.example, for what links show of "
+        "themselves; empty: the host asked for, where STREAMLIT_SERVER_ALLOWED_HOSTS names it",
+    )
 
     @property
     def job_memory_bytes(self) -> int:
@@ -155,6 +161,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             raise SettingError(
                 f"{name} must be sites with blanks between, such as https://example.org, got {shown(text)}"
             )
+        elif item.name == "public_url" and not re.fullmatch(
+            r"(?!.{301})https?://[A-Za-z0-9.-]+(:\d{1,5})?(/[A-Za-z0-9._~-]+)*/?", text
+        ):
+            raise SettingError(f"{name} must be an address such as https://headshare.example, got {shown(text)}")
         else:
             values[item.name] = text
     header = values.get("client_header", "")

@@ -28,6 +28,8 @@ def test_what_is_set_is_taken() -> None:
         ("HEADSHARE_MAX_QUEUE", "٣", "a whole number from 1"),
         ("HEADSHARE_HUB", "false", "0 or 1"),
         ("HEADSHARE_CLIENT_HEADER", "x: y", "the name of a header"),
+        ("HEADSHARE_PUBLIC_URL", "headshare.example", "an address such as"),
+        ("HEADSHARE_PUBLIC_URL", "https://a.example/?x=<b>", "an address such as"),
         ("HEADSHARE_FRAME_ANCESTORS", "a; script-src *", "sites with blanks between"),
     ],
 )

@@ -62,6 +62,7 @@ TRANSIENT: dict[str, str] = {
     "copy_link": "copies the address",
     "navigation": "leads to other pages",
     "path": "leads to other pages",
+    "lecture": "leads to other pages",
     "words": "tells what a word means",
     "more_close": "closes a panel",
     "decode": "an animation: it begins anew for everybody",

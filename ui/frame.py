@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 import streamlit as st
@@ -19,15 +20,17 @@ from streamlit.runtime.scriptrunner import RerunException, StopException
 
 from attention import foreign_text
 from attention.errors import SettingError
-from ui import printed, state
+from ui import printed, state, view_words
 from ui.components.copy_link import copy_link
+from ui.components.lecture import lecture
 from ui.components.more import more_panel
 from ui.components.navigation import ROOT, navigation
 from ui.components.path import path
 from ui.components.words import words
-from ui.params import Param
+from ui.params import PRESENT, SHARED, Param
 from ui.server import client
 from ui.server.turns import Turns
+from viz.theme import enlarged
 
 _log = logging.getLogger("headshare")
 _turns = Turns()
@@ -36,6 +39,11 @@ _turns = Turns()
 def embedded() -> bool:
     """Whether the page is shown inside another (``?embed=true``): figure only, no navigation."""
     return bool(st.context.is_embedded)
+
+
+def presenting() -> bool:
+    """Whether the page is shown large, for a lecture (``?present=true``)."""
+    return not embedded() and st.session_state.get(PRESENT.key) == "true"
 
 
 @contextmanager
@@ -79,17 +87,23 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
     )
     st.html(ROOT / "ui" / "style.css")
     replaced = state.restore(key, params)
+    says = _says(key, title)
     if embedded():
         hidden = ", ".join(
             f".st-key-{part}"
             for part in ("bar", "bar-models", "bar-subject", "below-bar", "examples", "details", "numbers")
         )
         st.html(f"<style>{hidden} {{display: none}}</style>")
-        shown = _embedded_header(title)
+        shown = _embedded_header(title, says)
+    elif presenting():
+        st.html(f"<style>{_LECTURE}</style>")
+        _header(title, lead, says)
+        lecture(key, {param.key: st.session_state[param.key] for param in (*SHARED, *params)})
+        shown = None
     else:
         with st.sidebar:
             navigation(key)
-        _header(title, lead)
+        _header(title, lead, says)
         words(key)
         shown = None
     st.session_state["_named"] = []
@@ -100,14 +114,29 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
         with guard():
             yield
         if shown is not None:
-            shown.html(f'<p class="hs-shown">{html.escape(" · ".join(st.session_state["_named"]))}</p>')
-        else:
+            named = html.escape(" · ".join([*st.session_state["_named"], _today()]))
+            shown.html(f'<p class="hs-shown">{named}</p>{_on_paper(says)}')
+        elif not presenting():
             path(key)
     except StopException:
         # st.stop() ends a page early but regularly; a rerun request means newer values are on their way
         state.remember(key, params)
         raise
     state.remember(key, params)
+
+
+def _says(key: str, title: str) -> str:
+    """What the view shows, in a sentence; no page fails for want of one."""
+    try:
+        return view_words.of(key, {param.key: st.session_state[param.key] for param in view_words.known(key)}).says
+    except Exception:
+        _log.exception("the words of a view failed")
+        return title
+
+
+def _today() -> str:
+    """The date, as a publication has it."""
+    return f"{date.today():%d %B %Y}".lstrip("0")
 
 
 _modules_apart = 0
@@ -139,21 +168,38 @@ def guard() -> Iterator[None]:
         st.error("Sorry, this part of the page failed. The rest still works; the server's log has the details.")
 
 
-def _header(title: str, lead: str) -> None:
+_LECTURE = """
+html { font-size: clamp(100%, 0.6vw + 0.75rem, 200%); --hs-zoom: 1.25; }
+@media (min-width: 1600px) { html { --hs-zoom: 1.5; } }
+.stAppViewContainer { padding-left: 0 !important; }
+.stMain .stMainBlockContainer { max-width: 80rem !important; padding-block: 1.25rem 4rem !important; }
+.stMain .stElementContainer.st-key-lecture, .stElementContainer:has(> .stHtml > style) { position: absolute; }
+.stAppHeader, .st-key-examples, .st-key-cmp_examples { display: none; }
+"""
+"""Of the lecture view: what stands in rem grows with the window, our pictures by their zoom, figures in ``chart``."""
+
+
+def _header(title: str, lead: str, says: str) -> None:
     with st.container(key="head", horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(key="head-text", gap=None):
             st.title(title, anchor=False)
-            st.html(f'<h2 class="hs-lead">{html.escape(lead)}</h2>')
-        copy_link()
+            st.html(f'<h2 class="hs-lead">{html.escape(lead)}</h2>{_on_paper(says)}')
+        copy_link(says)
 
 
-def _embedded_header(title: str) -> Any:
+def _on_paper(says: str) -> str:
+    """What a printed page begins with: what it shows, its address and the date, which head.js fills in. An attribute,
+    because on the screen it is no text of the page."""
+    return f'<p class="hs-paper" title="{html.escape(says)}"><span class="hs-paper-where"></span></p>'
+
+
+def _embedded_header(title: str, says: str) -> Any:
     """Title and a way back to the whole page; returns the place for what the page shows, known when it has run."""
     with st.container(key="head", horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(key="head-text", gap=None):
             st.title(title, anchor=False)
             shown = st.empty()
-        copy_link(back=True)
+        copy_link(says, back=True)
     return shown
 
 
@@ -212,7 +258,7 @@ def records(rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
 
 
 def chart(fig: Any, *, key: str, filename: str, alt: str, **options: Any) -> Any:
-    """Draw a Plotly figure in Headshare's look, with SVG and PNG download.
+    """Draw a Plotly figure in Headshare's look, with SVG and PNG download; larger in a lecture.
 
     Args:
         fig: a figure of ``viz``.
@@ -228,4 +274,6 @@ def chart(fig: Any, *, key: str, filename: str, alt: str, **options: Any) -> Any
         "toImageButtonOptions": {"format": "svg", "filename": filename, "scale": 2},
         "responsive": True,
     }
+    if presenting():
+        fig = enlarged(fig)
     return st.plotly_chart(fig, theme=None, key=key, config=config, alt=alt, **options)

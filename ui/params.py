@@ -150,5 +150,8 @@ CONFIG = text("config", "", r"[A-Za-z0-9_-]{0,12000}", "a configuration that thi
 PARAMETERS = number("parameters", 0.0, 0, 100_000, per_model=True)
 """Parameters in 10⁹ as the visitor states them, 0 where nothing is stated."""
 
-SHARED = (MODEL, CONTEXT, BATCH, KV, *SIZES, CONFIG, PARAMETERS)
+PRESENT = choice("present", ["false", "true"], "false")
+"""Whether pages are shown large, without the list of pages and their words, for a lecture."""
+
+SHARED = (MODEL, CONTEXT, BATCH, KV, *SIZES, CONFIG, PARAMETERS, PRESENT)
 """Keys every page understands, so that one address means the same everywhere."""

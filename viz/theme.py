@@ -156,6 +156,29 @@ def apply(fig: go.Figure, *, height: int | None = None, title: str | None = None
     return fig
 
 
+def enlarged(fig: go.Figure, factor: float = 1.35) -> go.Figure:
+    """The figure with text that many times as large; for a screen that many look at."""
+
+    def grown(size: float | None, usual: float) -> float:
+        return round((size or usual) * factor)
+
+    layout = fig.layout
+    fig.update_layout(
+        font_size=grown(layout.font.size, 13), hoverlabel_font_size=grown(layout.hoverlabel.font.size, 13)
+    )
+    for axis in (*fig.select_xaxes(), *fig.select_yaxes()):
+        axis.title.font.size = grown(axis.title.font.size, 13)
+        if axis.tickfont.size:
+            axis.tickfont.size = grown(axis.tickfont.size, 13)
+    for note in layout.annotations:
+        if note.font.size:
+            note.font.size = grown(note.font.size, 13)
+    for trace in fig.data:
+        if "textfont" in trace and trace.textfont.size:
+            trace.textfont.size = grown(trace.textfont.size, 13)
+    return fig
+
+
 def empty(title: str, note: str = "Nothing to show yet.", height: int = 320) -> go.Figure:
     """A titled figure without data, for empty input."""
     fig = apply(go.Figure(), height=height, title=title)

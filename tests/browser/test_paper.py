@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -42,10 +44,15 @@ def test_paper_has_it_all_in_black_on_white(
     document = printed(page, tmp_path / "page.pdf")
     text = "\n".join(sheet.get_textpage().get_text_range() for sheet in document)
     # all 62 layers, 52 of them windowed, whatever of the table the screen shows
-    lines = [line.split() for line in text.splitlines()]
-    layers = [int(line[0]) for line in lines if len(line) > 5 and line[1] in ("sliding", "full")]
+    # the reader takes two rows on a sheet of their own for columns of letters
+    whole = re.sub(r"\s", "", text)
+    layers = [int(n) for n in re.findall(r"(?<=[a-zB])(\d+)(?:sliding|full)32", whole)]
     assert layers == list(range(62))
     assert "Gemma 3 27B" in text or "1.03 GiB" in text
+    # what it shows, where it is from, when
+    assert "Gemma 3 27B at 8k tokens: 1.03 GiB, 2 times smaller than with MHA" in text
+    assert f"{app}/kv_cache?v=1&model=" in whole
+    assert f"context=8192&batch=1&kv=bf16·{date.today():%-d%B%Y}" in whole
     # the right end of the figure's axis, and the names at its lines' ends
     for word in ("64k", "as MHA", "sliding window"):
         assert word in text, word
@@ -86,7 +93,7 @@ def test_another_site_shows_what_it_is_of_and_a_way_back(
     page.goto(f"{elsewhere}/{server.url}/kv_cache?{GEMMA}&batch=3&embed=true")
     inside = page.frame_locator("iframe")
     expect(inside.get_by_role("heading", name="KV cache")).to_be_visible()
-    expect(inside.get_by_text("Gemma 3 27B · 8k tokens · 3 sequences · bf16")).to_be_visible()
+    expect(inside.get_by_text("Gemma 3 27B · 8k tokens · 3 sequences · bf16 · ")).to_be_visible()
     expect(inside.locator(".stPlotlyChart .main-svg").first).to_be_visible()
     expect(inside.locator(".st-key-model")).to_be_hidden()
     back = inside.get_by_role("link", name="Open in Headshare")

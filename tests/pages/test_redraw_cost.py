@@ -88,4 +88,8 @@ def test_a_cache_is_counted_once_a_redraw(where: str, monkeypatch: pytest.Monkey
     at.session_state["context"] = 12_345
     at.run()
     assert_sound(at)
+    # by the page, and for the sentence about the view, which is kept
+    assert [cache.context for cache in made] == [12_345, 12_345]
+    made.clear()
+    at.run()
     assert [cache.context for cache in made] == [12_345]

@@ -25,7 +25,7 @@ VIEWS: tuple[dict[str, Any], ...] = (
     {"model": "google/Gemini-1.0"},
     {"model": "tiiuae/falcon-mamba-7b"},
     {"model": "deepseek-ai/DeepSeek-V3"},
-    {"learn_text": "Your own text …"},
+    {"learn_text": "Your own text …", "present": "true"},
     {"run": ["amd-epyc-2-cores", "amd-epyc-2-cores"]},
     {"f_acc": "t4"},
     {"t_what": "Kinds of cache"},
@@ -66,7 +66,7 @@ def drawn(page: str) -> frozenset[tuple[str, str]]:
     found = set()
     for view in VIEWS:
         # what the page does not declare changes nothing on it
-        if not set(view) <= declared(page) and not ("model" in view and has_models(page)):
+        if not set(view) - {"present"} <= declared(page) and not ("model" in view and has_models(page)):
             continue
         # what is folded has controls too: without a guess its options, with one the way back to them
         guessed = {f"g_{name}": "1" for name in PAGES_THAT_ASK} if "model" in view or "f_acc" in view else {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from attention.settings import Settings
 from tests.event_loop import run
 from tests.server import ROOT
 from ui.server import front_end
@@ -51,7 +52,7 @@ def ask(
 
     asked = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope: Any = {"type": "http", "method": method, "path": path, "headers": asked}
-    run(front_end.FrontEnd(app)(scope, receive, send))
+    run(front_end.FrontEnd(app, Settings())(scope, receive, send))
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], dict(sent[0]["headers"]), body
 

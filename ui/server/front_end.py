@@ -1,6 +1,6 @@
 """Streamlit's own scripts on their way to the browser: compressed, kept in memory, and the ones that every page of ours
 needs asked for while the page is still loading instead of one after another once its content has arrived. The icon in
-the browser's tab is ours.
+the browser's tab is ours, and so is what a link shows of itself (``previews``).
 
 Middleware around the app, see ``serve.py``. Whatever it does not know is Streamlit's to answer.
 """
@@ -11,14 +11,19 @@ import asyncio
 import gzip
 import json
 import mimetypes
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit
 
+from ui.server.previews import PLACE, Previews, page_of
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from attention.settings import Settings
 
 FOLDER = Path(streamlit.__file__).parent / "static"
 OURS = Path(__file__).parent
@@ -33,6 +38,7 @@ FIGURES = ("PlotlyChart/PlotlyChart",)
 COMPRESSIBLE = (".js", ".css", ".svg", ".json")
 PART_BYTES = 2**16
 _HOW_TO_ANSWER = (b"accept-encoding", b"if-none-match", b"if-modified-since")
+_TITLE = re.compile(rb"<title>.*?</title>", re.DOTALL)
 FOR_A_YEAR = b"public, immutable, max-age=31536000"
 """Every name contains a hash of its content."""
 
@@ -90,20 +96,28 @@ def _first() -> bytes:
     return f"<head>\n<script>\n{script}</script>\n<style>\nhtml:root {{\n{style}}}\n</style>".encode()
 
 
-def _head(page: bytes) -> bytes:
-    """The page with what it needs first at the beginning of its head, and what it needs later asked for at its end."""
+def _head(page: bytes, tags: bytes) -> bytes:
+    """The page with what it needs first at the beginning of its head, and what it needs later asked for at its end.
+
+    Args:
+        tags: what its link shows of itself, the title last. They come before all else: who reads them stops early.
+    """
     links = "".join(f'<link rel="modulepreload" crossorigin href="./static/{name}">\n' for name in needed())
     figures = [name for name in needed(FIGURES) if name not in needed()]
     links += "".join(f'<link rel="prefetch" href="./static/{name}">\n' for name in figures)
-    page = page.replace(b"<head>", _first(), 1)
+    tags, _, title = tags.partition(b"<title>")
+    if title:
+        page = _TITLE.sub(lambda _: b"<title>" + title, page, count=1)
+    page = page.replace(b"<head>", _first().replace(b"<head>\n", b"<head>\n" + tags, 1), 1)
     return page.replace(b"</head>", links.encode() + b"</head>", 1)
 
 
 class FrontEnd:
     """ASGI middleware: see the module."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
+        self._previews = Previews(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "GET":
@@ -122,10 +136,14 @@ class FrontEnd:
             # Streamlit would look for it, and then send its front page
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
-        elif b"text/html" in asked.get(b"accept", b""):
+        elif found := PLACE.fullmatch(scope["path"]):
+            await self._previews.send_picture(found[1], scope, send)
+        # who reads a link for somebody else often says of no kind that it is wanted
+        elif b"text/html" in asked.get(b"accept", b"") or page_of(scope["path"]) is not None:
             # as it is: what is compressed, or what the browser has already, could not be given our head
+            tags = await self._previews.tags(scope)
             plain = [(n, v) for n, v in scope["headers"] if n not in _HOW_TO_ANSWER]
-            await self.app({**scope, "headers": plain}, receive, _WithHead(send, compressed=compressed))
+            await self.app({**scope, "headers": plain}, receive, _WithHead(send, compressed=compressed, tags=tags))
         else:
             await self.app(scope, receive, send)
 
@@ -154,8 +172,9 @@ async def _send_whole(body: bytes, headers: list[tuple[bytes, bytes]], send: Sen
 class _WithHead:
     """Sends an answer on; a page of the app gets our part of its head."""
 
-    def __init__(self, send: Send, *, compressed: bool) -> None:
+    def __init__(self, send: Send, *, compressed: bool, tags: bytes) -> None:
         self.send = send
+        self.tags = tags
         self.compressed = compressed
         self.start: Message | None = None
         self.body = b""
@@ -168,7 +187,7 @@ class _WithHead:
         else:
             self.body += message.get("body", b"")
             if not message.get("more_body"):
-                body = _head(self.body)
+                body = _head(self.body, self.tags)
                 # its tag and date are those of Streamlit's file, which our head does not change
                 stale = (b"content-length", b"etag", b"last-modified")
                 headers = [(n, v) for n, v in self.start["headers"] if n.lower() not in stale]

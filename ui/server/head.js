@@ -1,5 +1,6 @@
 // Runs before Streamlit's own scripts: where the server is, whether the list of pages stands beside the page, that the
-// page is shown when it stands, not while its parts still push each other about, and that figures fit on paper.
+// page is shown when it stands, not while its parts still push each other about, and that figures fit on paper, on
+// which stands where it is from.
 
 // Streamlit otherwise tries its own address first and gets 404 twice on every page but the first. Pages lie side by
 // side, so the server is at the folder of each, also behind a proxy that serves the app under a path of its own.
@@ -9,6 +10,7 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
   const root = document.documentElement;
   const narrow = window.matchMedia("(max-width: 1099.98px)");
   const embedded = new URLSearchParams(window.location.search).get("embed") === "true";
+  const presenting = new URLSearchParams(window.location.search).get("present") === "true";
   // where Streamlit keeps what the visitor chose, and where that waits while the window is narrow
   const [chosen, waiting] = ["stSidebarCollapsed-", "headshareSidebar"];
 
@@ -31,7 +33,7 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
   };
 
   // the style sheet keeps the list's room free until it is drawn
-  root.classList.toggle("hs-list-beside", !adapt(true) && !embedded);
+  root.classList.toggle("hs-list-beside", !adapt(true) && !embedded && !presenting);
   // before Streamlit's own listener, which reads what is kept
   window.addEventListener("resize", () => adapt(false), { capture: true });
 }
@@ -70,6 +72,10 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
   ];
   const scaled = new Set();
   window.addEventListener("beforeprint", () => {
+    const address = new URL(window.location.href);
+    for (const key of ["embed", "embed_options", "present"]) address.searchParams.delete(key);
+    const date = new Date().toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
+    for (const place of document.querySelectorAll(".hs-paper-where")) place.textContent = `${address.href} · ${date}`;
     for (const figure of figures(document)) {
       const { width, height } = figure.getBoundingClientRect();
       if (!width || !height) continue;
@@ -81,6 +87,7 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
     }
   });
   window.addEventListener("afterprint", () => {
+    for (const place of document.querySelectorAll(".hs-paper-where")) place.textContent = "";
     for (const figure of scaled) figure.removeAttribute("viewBox");
     scaled.clear();
   });

@@ -48,6 +48,13 @@ class Bucket:
         self._at = now
         return max(0.0, -self._left / self._per_s)
 
+    def may_take(self, amount: float) -> bool:
+        """Take `amount` if it is there at once; what is not costs nothing."""
+        if self.take(amount) > 0:
+            self._left += amount
+            return False
+        return True
+
 
 class Tabs:
     """ASGI middleware around the WebSocket of each tab."""

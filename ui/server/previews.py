@@ -1,0 +1,191 @@
+"""What a link shows of itself where it is posted: title, sentence and picture of the view that its address names
+(Open Graph, ogp.me; Twitter's cards take the same), and the picture itself at ``card/PAGE.png``.
+
+An address is read by the rules of ``ui.params`` and nothing else of it gets into an answer but its own text, escaped,
+as the address of the page. Words and pictures are made in one thread of their own, a bounded number is kept, a client
+may ask for so many a second, and what comes on top of that gets the page's general words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import re
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote, urlencode
+
+import streamlit
+from streamlit import config
+
+from ui import state
+from ui.params import CONFIG
+from ui.server.answers import refuse
+from ui.server.clients import KEY
+from ui.server.tabs import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from starlette.types import Scope, Send
+
+    from attention.settings import Settings
+    from ui.view_words import ViewWords
+    from viz.card import Card
+
+    T = TypeVar("T")
+
+PLACE = re.compile(r"/card/([a-z_]{1,40})\.png")
+PAGES = {"/": "explore"} | {f"/{file.stem}": file.stem for file in (Path(__file__).parents[2] / "pages").glob("*.py")}
+"""Path of a page -> its key in ``ui.components.navigation``, which is not imported here: components are declared once
+Streamlit's runtime is there, and this module is read before."""
+MOST_QUERY_BYTES, MOST_FIELDS, MOST_TEXTS, MOST_CHARACTERS = 16_384, 300, 32, 200
+"""Of an address that is read: in all, keys and values, texts of one key, characters of a text."""
+PER_S, BURST_S = 10.0, 4.0
+"""A client may have words and pictures made so often; four seconds' worth at once."""
+MOST_CLIENTS, MOST_WAITING = 1024, 16
+PATIENCE_S = 1.0
+"""A page waits so long for its words; the picture's readers have more patience."""
+KEPT_PICTURES = 128
+"""About 20 kB each."""
+WIDTH, HEIGHT = 1200, 630
+CACHED = b"public, max-age=3600"
+
+
+def page_of(path: str) -> str | None:
+    """Key of the page at a path, None if there is none."""
+    return PAGES.get(path.rstrip("/") or "/")
+
+
+@lru_cache(maxsize=KEPT_PICTURES)
+def _drawn(shown: Card) -> bytes:
+    from viz.card import draw_card
+
+    # the pages' own; another version of Streamlit may call it otherwise
+    font = next((Path(streamlit.__file__).parent / "static/static/media").glob("SourceSansVF-Upright*"), "")
+    return draw_card(shown, str(font))
+
+
+def picture(words: ViewWords) -> bytes:
+    """The picture of a view, PNG."""
+    from viz.card import Card
+
+    return _drawn(Card(words.page, words.says, words.bars, words.heads))
+
+
+@lru_cache(maxsize=512)
+def read(page: str, query: bytes) -> tuple[ViewWords, str]:
+    """Words of a page at an address's query, and the query of its picture: the keys that the words depend on, with the
+    values that were taken."""
+    from ui import view_words
+
+    found: dict[str, list[str]] = {}
+    if len(query) <= MOST_QUERY_BYTES:
+        try:
+            found = parse_qs(query.decode("utf-8", errors="replace"), max_num_fields=MOST_FIELDS)
+        except ValueError:
+            found = {}
+    bounded = {
+        key: [text[:MOST_CHARACTERS] for text in texts[:MOST_TEXTS]]
+        for key, texts in found.items()
+        if key != CONFIG.key
+    }
+    values, _ = state.read(bounded, view_words.known(page))
+    own = state.query_of(values, view_words.OWN.get(page, ()))
+    return view_words.of(page, values), urlencode(own, doseq=True)
+
+
+class Previews:
+    """Makes what links show of themselves, for ``ui.server.front_end``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._public = settings.public_url.rstrip("/")
+        # the font library is not for several threads, and strangers' addresses shall not take more than one
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="previews")
+        self._waiting = 0
+        self._clients: OrderedDict[str, Bucket] = OrderedDict()
+
+    async def tags(self, scope: Scope) -> bytes:
+        """Title and tags for the head of a page; nothing where the path is no page's."""
+        page, query = page_of(scope["path"]), scope.get("query_string", b"")
+        if page is None:
+            return b""
+        work = self._made(scope, lambda: read(page, query))
+        words, picture_query = read(page, b"")
+        if work is not None:
+            with contextlib.suppress(TimeoutError):
+                words, picture_query = await asyncio.wait_for(work, PATIENCE_S)
+        return self._written(self._origin(scope), scope["path"], query, page, words, picture_query)
+
+    async def send_picture(self, page: str, scope: Scope, send: Send) -> None:
+        """Answer a request for the picture of a page."""
+        if page not in PAGES.values():
+            await refuse(scope, send, 404, "There is no such page.")
+            return
+        work = self._made(scope, lambda: picture(read(page, scope.get("query_string", b""))[0]))
+        if work is None:
+            await refuse(scope, send, 429, "Too many pictures at once: try again in a minute.")
+            return
+        body = await work
+        headers = [
+            (b"content-type", b"image/png"),
+            (b"cache-control", CACHED),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _made(self, scope: Scope, work: Callable[[], T]) -> asyncio.Future[T] | None:
+        """`work` on its way in the thread; None if the client, or all of them, ask for too much."""
+        client = str(scope.get(KEY, ""))
+        bucket = self._clients.pop(client, None) or Bucket(PER_S, BURST_S)
+        self._clients[client] = bucket
+        if len(self._clients) > MOST_CLIENTS:
+            self._clients.popitem(last=False)
+        if self._waiting >= MOST_WAITING or not bucket.may_take(1):
+            return None
+        self._waiting += 1
+        made = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        made.add_done_callback(self._ended)
+        return made
+
+    def _ended(self, _: object) -> None:
+        self._waiting -= 1
+
+    def _origin(self, scope: Scope) -> str:
+        """Scheme, host and path under which visitors reach the server: as its operator states it, or as it was asked
+        if the operator has named that host; else "", because a stranger may write any host into a request."""
+        if self._public:
+            return self._public
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+        named = {name.strip().lower() for name in config.get_option("server.allowedHosts") or ()}
+        if re.fullmatch(r"[a-z0-9.-]+(:\d{1,5})?", host) and host.partition(":")[0] in named:
+            return f"{scope.get('scheme', 'http')}://{host}"
+        return ""
+
+    @staticmethod
+    def _written(origin: str, path: str, query: bytes, page: str, words: ViewWords, picture_query: str) -> bytes:
+        image = f"{origin}/card/{page}.png" if origin else f"./card/{page}.png"
+        named = [
+            ("og:site_name", "Headshare"),
+            ("og:type", "website"),
+            ("og:title", words.says),
+            ("og:description", words.about),
+            ("og:image", f"{image}?{picture_query}"),
+            ("og:image:type", "image/png"),
+            ("og:image:width", str(WIDTH)),
+            ("og:image:height", str(HEIGHT)),
+            ("og:image:alt", f"{words.page}: {words.says}"),
+        ]
+        if origin and len(query) <= MOST_QUERY_BYTES:
+            asked = quote(query, safe="=&%+,~/:;@!$'()*?-._")
+            named.append(("og:url", f"{origin}{quote(path)}{'?' if asked else ''}{asked}"))
+        described = [("description", f"{words.says}. {words.about}"), ("twitter:card", "summary_large_image")]
+        lines = [f'<meta property="{name}" content="{html.escape(text)}">' for name, text in named]
+        lines += [f'<meta name="{name}" content="{html.escape(text)}">' for name, text in described]
+        return "\n".join([*lines, f"<title>{html.escape(words.says)} · Headshare</title>"]).encode()
