@@ -30,20 +30,20 @@ def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
         ValueError: a setting for which no rule is known here.
     """
     said = log.settings
-    for name, words in (("pp", "pipeline"), ("dcp", "decode context")):
-        if said.get(name, "1") != "1":
-            raise ValueError(
-                f"{words} parallelism is not known here, and this log has {shown(int(said[name]))} ranks of it"
-            )
+    if said.get("pp", "1") != "1":
+        raise ValueError(
+            f"pipeline parallelism is not known here, and this log has {shown(int(said['pp']))} ranks of it"
+        )
     if said.get("kv_dtype") == UNKNOWN:
         raise ValueError("the kv_cache_dtype of this log is not known here")
     printed = [length for length, _ in log.seen("concurrency")] + [values[0] for values in log.seen("needed")]
     length = _number(printed[-1]) if printed and printed[-1] else _optional(said, "max_model_len")
     return Settings(
         max_model_len=length,
-        block_tokens=_optional(said, "block_tokens") or Settings.block_tokens,
+        block_tokens=_optional(said, "block_tokens"),
         kv_dtype=said.get("kv_dtype", "auto"),
         tp=_optional(said, "tp") or 1,
+        dcp=_optional(said, "dcp") or 1,
         in_flight=_optional(said, "in_flight") or IN_FLIGHT,
         hybrid_manager="no_hybrid" not in said,
         state_pages=2 if "align" in said else 1,
