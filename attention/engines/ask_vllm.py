@@ -15,8 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attention.engines.rules import without_newest_column
-from attention.engines.vllm import Settings, block_of, cache_dtype, plan, rank_heads, state_dtype
+from attention.engines.vllm import Settings, block_of, cache_dtype, plan, rank_heads, state_dtype, state_elements
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role
 
 PLANNER = Path(__file__).with_name("vllm_planner.py")
@@ -106,6 +105,7 @@ def request(spec: ModelSpec, settings: Settings, memory_bytes: int) -> dict[str,
         "in_flight": settings.in_flight,
         "memory": memory_bytes,
         "hybrid_manager": settings.hybrid_manager,
+        "draft_tokens": settings.draft_tokens,
         "mamba_cache_mode": "align" if settings.state_pages == 2 else "none",
     }
 
@@ -129,10 +129,7 @@ def _sent(layer: Layer, spec: ModelSpec, settings: Settings) -> Iterable[dict[st
             "window": state.window,
         }
     if fixed:
-        sizes = [
-            without_newest_column(state, settings.conv_kernel) if state.role is Role.CONVOLUTION else state.elements
-            for state in fixed
-        ]
+        sizes = [state_elements(state, settings) for state in fixed]
         dtypes = [_NAMES[state_dtype(state, spec, settings)] for state in fixed]
         yield {
             "kind": "state",

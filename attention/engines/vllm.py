@@ -54,6 +54,7 @@ class Settings:
         ssm_dtype: of recurrent states (mamba_ssm_cache_dtype), None for vLLM's choice.
         conv_kernel: columns of the model's convolution.
         extra_layers: layers of a draft, as wide as the model's own.
+        draft_tokens: num_speculative_tokens: a state keeps a column of the convolution and a page more for each.
     """
 
     max_model_len: int | None = None
@@ -68,6 +69,7 @@ class Settings:
     ssm_dtype: str | None = None
     conv_kernel: int | None = None
     extra_layers: int = 0
+    draft_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.kv_dtype not in KV_DTYPES:
@@ -76,6 +78,7 @@ class Settings:
             check_size("max_model_len", self.max_model_len, maximum=MAX_CONTEXT)
         if self.block_tokens is not None:
             check_size("block_size", self.block_tokens, maximum=2**20)
+        check_size("num_speculative_tokens", self.draft_tokens, minimum=0, maximum=2**16)
         check_size("max_num_batched_tokens", self.in_flight, maximum=MAX_CONTEXT)
 
 
@@ -132,7 +135,7 @@ class Plan(NamedTuple):
                 return -(-min(held - 1, length) // group.block_tokens) + 1
             case "chunk":
                 return -(-min(held, length) // group.block_tokens)
-        return self.settings.state_pages
+        return self.settings.state_pages + self.settings.draft_tokens
 
     def request_blocks(self, length: int) -> int:
         return sum(self.group_blocks(group, length) for group in self.groups)
@@ -317,7 +320,16 @@ def _token_bytes(state: PositionState, spec: ModelSpec, settings: Settings) -> i
     return heads * width * (KV_DTYPES[kv] or DTYPE_BYTES[cache_dtype(spec, settings)])
 
 
+def state_elements(state: FixedState, settings: Settings) -> int:
+    """Elements of a state on all ranks together; a convolution's columns without the newest, and with the drafts'."""
+    if state.role is not Role.CONVOLUTION:
+        return state.elements
+    held = without_newest_column(state, settings.conv_kernel)
+    assert settings.conv_kernel is not None, "else it is refused"
+    return held + settings.draft_tokens * (state.elements // settings.conv_kernel)
+
+
 def _state_bytes(state: FixedState, spec: ModelSpec, settings: Settings) -> int:
     """Bytes of a layer's state on one rank."""
-    size = without_newest_column(state, settings.conv_kernel) if state.role is Role.CONVOLUTION else state.elements
+    size = state_elements(state, settings)
     return -(-size * DTYPE_BYTES[state_dtype(state, spec, settings)] // min(settings.tp, state.n_heads))

@@ -40,6 +40,7 @@ def _layers(request: dict[str, Any], model: Any, block: int, padded: int | None)
                 block_size=request["max_model_len"],
                 page_size_padded=padded,
                 mamba_cache_mode=request["mamba_cache_mode"],
+                num_speculative_blocks=request["draft_tokens"],
             )
             continue
         if kind in ("latent", "indexer"):
