@@ -13,7 +13,7 @@ from attention.catalog.sources import configuration
 from attention.errors import shown
 from attention.spec import FixedState, ModelSpec, Role
 
-READ = ("vllm", "sglang", "llama.cpp")
+READ = ("vllm", "sglang", "llama.cpp", "tensorrt-llm")
 """Those whose logs are read."""
 NAMES = {
     "vllm": "vLLM",
