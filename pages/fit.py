@@ -5,6 +5,7 @@ from attention.formats import WEIGHT_BITS
 from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
+from attention.serving.speculation import MAX_DRAFT_TOKENS
 from ui import frame, params
 from ui.sections import fit as sections
 from viz import fit as figures
@@ -19,6 +20,7 @@ PARAMS = (
     params.integer("f_page", PAGE_TOKENS, 1, 2**16),
     params.choice("f_pool", WINDOW_POOLS, "own"),
     params.number("f_price", 0.0, 0, sections.MAX_PRICE),
+    params.integer("f_draft", 0, 0, MAX_DRAFT_TOKENS),
 )
 
 with frame.page(
@@ -27,7 +29,8 @@ with frame.page(
     lead="Choose accelerators and see the longest context, the largest batch and the fewest you need.",
     params=PARAMS,
 ):
-    model, spec, chosen, context, batch = sections.choose()
+    model, own, chosen, context, batch = sections.choose()
+    spec = sections.drafted(model, own)
     setup = Setup(**chosen, **sections.current_assumptions())
     plan = serving.plan(spec, setup, context, batch)
     sections.verdict(plan, spec, setup, context, batch)
@@ -42,5 +45,6 @@ with frame.page(
         sections.assumptions()
         sections.memory(plan, setup)
         sections.step(plan, spec, setup)
+        sections.drafting(model, own, plan, setup, context, batch)
         with frame.guard():
             sections.others(spec, setup, context, batch)

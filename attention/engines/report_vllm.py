@@ -85,7 +85,8 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
 def _paired(tokens: list[int], ranks: list[Rounded]) -> list[tuple[int, Rounded | None]]:
     """Each figure with the memory it was printed for: its rank's if every rank prints another, else the smallest."""
     if len(set(tokens)) > 1 and len(tokens) == len(ranks):
-        return list(dict.fromkeys(zip(tokens, ranks, strict=True)))[:MAX_EXPLAINED]
+        pairs: list[tuple[int, Rounded | None]] = list(dict.fromkeys(zip(tokens, ranks, strict=True)))
+        return pairs[:MAX_EXPLAINED]
     least = min(ranks, default=None)
     return [(n, least) for n in list(dict.fromkeys(tokens))[:MAX_EXPLAINED]]
 

@@ -250,3 +250,18 @@ def test_the_price_of_a_million_tokens_is_of_the_bound_on_the_page() -> None:
     at = sound(open_page("fit", model=LLAMA, f_price="2"))
     assert "A million tokens cost at least" in metrics(at)
     assert "A million tokens cost at least" not in metrics(sound(open_page("fit", model=LLAMA)))
+
+
+def test_a_draft_takes_room_on_what_fits_and_moves_the_points_of_roofline() -> None:
+    plain, drafted = (
+        sound(open_page("fit", model=LLAMA, context="8192", batch="4", f_draft=draft)) for draft in ("0", "3")
+    )
+    said = next(text.value for text in drafted.markdown if "draft token" in text.value)
+    assert "checks 4 tokens of each sequence" in said
+    # one layer more: 8 K/V heads of 128, K and V, bf16
+    assert binary_bytes(4 * 8192 * 2 * 8 * 128 * 2) in said
+    [label] = [name for name in metrics(plain) if name.startswith("Largest batch")]
+    assert metrics(drafted)[label] != metrics(plain)[label]
+    assert not [text.value for text in plain.markdown if "draft token" in text.value]
+    roofline = sound(open_page("roofline", model=LLAMA, r_draft="4"))
+    assert [text.value for text in roofline.caption if "checks 5 tokens of each sequence" in text.value]
