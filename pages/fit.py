@@ -6,6 +6,7 @@ from attention.memory.allocation import PAGE_TOKENS, WINDOW_POOLS
 from attention.memory.load import MAX_CONTEXT
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
+from attention.serving.speculation import MAX_DRAFT_TOKENS
 from ui import frame, params, quiz
 from ui.sections import fit as sections
 from viz import fit as figures
@@ -22,6 +23,7 @@ PARAMS = (
     params.integer("f_prompt", 0, 0, MAX_CONTEXT),
     params.number("f_price", 0.0, 0, sections.MAX_PRICE),
     *quiz.keys("fit"),
+    params.integer("f_draft", 0, 0, MAX_DRAFT_TOKENS),
 )
 
 with frame.page(
@@ -30,7 +32,8 @@ with frame.page(
     lead="Choose accelerators and see the longest context, the largest batch and the fewest you need.",
     params=PARAMS,
 ):
-    model, spec, chosen, context, batch = sections.choose()
+    model, own, chosen, context, batch = sections.choose()
+    spec = sections.drafted(model, own)
     setup = Setup(**chosen, **sections.current_assumptions())
     plan = serving.plan(spec, setup, context, batch)
     sections.verdict(plan, spec, setup, context, batch)
@@ -47,6 +50,7 @@ with frame.page(
         sections.speeds(plan, setup, prompt)
         sections.memory(plan, setup)
         sections.step(plan, spec, setup, prompt)
+        sections.drafting(model, own, plan, setup, context, batch)
         with frame.guard():
             sections.others(spec, setup, context, batch)
         quiz.find_out("fit", plan=plan, count=setup.count, context=context, batch=batch)

@@ -6,6 +6,7 @@ from attention.catalog import published
 from attention.formats import WEIGHT_BITS
 from attention.memory.load import Load
 from attention.serving import roofline_points
+from attention.serving.speculation import MAX_DRAFT_TOKENS
 from attention.units import significant
 from ui import (
     controls,
@@ -22,6 +23,7 @@ PARAMS = (
     params.choice("r_acc", list(ACCELERATORS), "h100-sxm"),
     params.choice("r_weights", list(WEIGHT_BITS), "bf16"),
     params.choice("r_dtype", ["float32", "bfloat16"], "float32"),
+    params.integer("r_draft", 0, 0, MAX_DRAFT_TOKENS),
     params.choice("r_view", [sections.STEP, sections.KINDS], sections.STEP),
     *sections.PARAMS,
 )
@@ -47,14 +49,14 @@ with frame.page(
         help="The data sheet's bandwidth and dense peak.",
     )
     with columns[4], frame.more():
-        weights, fmt, dtype = sections.formats()
+        weights, fmt, dtype, q_len = sections.formats()
     accelerator = published.accelerator(accelerator_id)
     spec = model_weights.if_known(model)
     if sections.view() == sections.KINDS:
         sections.kinds(spec, accelerator, context, batch)
     else:
         host = sections.host_run()
-        points = roofline_points.step_points(spec, accelerator, Load(context, batch, fmt), weights)
+        points = roofline_points.step_points(spec, accelerator, Load(context, batch, fmt), weights, q_len)
         roofs = [roofline_points.accelerator_roof(accelerator, weights)]
         if own_roof := roofline_points.host_roof(host, dtype):
             roofs.append(own_roof)
@@ -76,6 +78,7 @@ with frame.page(
             alt="Operations per second over operations per byte: roofs of the machines, points of MHA, GQA and MQA.",
         )
         st.caption(lesson.text("roofline_figure", accelerator=accelerator.label, host=sections.host_name(host)))
+        sections.drafting(q_len)
         with frame.details():
             text = "roofline" if spec.n_heads else "roofline_recurrent"
             lesson.show(

@@ -17,6 +17,7 @@ from attention import sharing
 from attention.formats import FORMATS
 from attention.memory.load import MAX_BATCH, MAX_CONTEXT, Load
 from attention.memory.model_words import findable
+from attention.serving.speculation import MAX_DRAFT_TOKENS
 from attention.spec import ModelSpec, uniform_spec
 from attention.units import tokens
 from ui import cached, frame, state
@@ -288,3 +289,12 @@ def segmented(label: str, options: Sequence[Any], key: str, **options_of_widget:
     before = st.session_state[key]
     chosen = st.segmented_control(label, options, key=key, required=True, **options_of_widget)
     return before if chosen is None else chosen
+
+
+def draft_tokens(key: str) -> int:
+    """How many tokens a draft proposes for every step; 0: no draft."""
+    st.number_input(
+        "Draft tokens", 0, MAX_DRAFT_TOKENS, key=key,
+        help="Speculative decoding: tokens that a draft proposes for each step, which checks them all at once.",
+    )  # fmt: skip
+    return int(st.session_state[key])

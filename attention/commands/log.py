@@ -1,4 +1,4 @@
-"""``python -m attention log``: the start-up lines of vLLM, SGLang or llama.cpp, figure by figure."""
+"""``python -m attention log``: the start-up lines of vLLM, SGLang, llama.cpp or TensorRT-LLM, figure by figure."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from attention.files import ordinary
 from attention.foreign_text import quoted
 
 HELP = (
-    "start-up lines of vLLM, SGLang or llama.cpp explained: every figure reproduced, or its difference split into "
-    "named parts"
+    "start-up lines of vLLM, SGLang, llama.cpp or TensorRT-LLM explained: every figure reproduced, or its difference "
+    "split into named parts"
 )
 
 
@@ -28,10 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="SOURCE", help="catalogue name, config.json, or its folder (default: the log's)"
     )
-    parser.add_argument(
-        "--tp", type=whole_number, help="tensor parallel ranks of vLLM or SGLang, where the log does not state them"
-    )
-    parser.add_argument("--kv-dtype", help="kv_cache_dtype of vLLM or SGLang, where the log does not state it")
+    parser.add_argument("--tp", type=whole_number, help="tensor parallel ranks, where the log does not state them")
+    parser.add_argument("--kv-dtype", help="the cache's dtype, where the log does not state it")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from attention import units
 from attention.catalog import published
 from attention.catalog.sources import configuration, resolve
-from attention.commands.arguments import DEFAULT_CONTEXT, whole_number
-from attention.engines import ask_llama_cpp, asked
-from attention.engines.llama_cpp import TYPES, Settings
+from attention.commands.arguments import DEFAULT_CONTEXT, memory, whole_number
+from attention.engines import ask_llama_cpp, ask_vllm, asked, asked_vllm, vllm
+from attention.engines.llama_cpp import Settings
 from attention.engines.rules import kernel_of
 from attention.spec import check_size
 from attention.worker import client
@@ -30,10 +30,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--context", type=whole_number, default=DEFAULT_CONTEXT, help=f"tokens (default {DEFAULT_CONTEXT})"
     )
     parser.add_argument(
-        "--engine", choices=("llama.cpp",), help="ask this engine in place of transformers (requirements-engines.txt)"
+        "--engine",
+        choices=("llama.cpp", "vllm"),
+        help="ask this engine in place of transformers (requirements-engines.txt, requirements-vllm.txt)",
     )
     parser.add_argument(
-        "--kv-type", choices=tuple(TYPES), default="f16", help="with --engine: type of K and V (default f16)"
+        "--kv-type",
+        help="with --engine: llama.cpp's type of K and V (default f16), or vLLM's kv_cache_dtype (default auto)",
+    )
+    parser.add_argument(
+        "--memory", type=memory, help=f"with --engine vllm: bytes for the cache (default {asked_vllm.MEMORY_BYTES:,})"
     )
     parser.add_argument(
         "--record", action="store_true", help="with --engine: ask for the whole catalogue and store the answers"
@@ -45,14 +51,15 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0: equal or every difference explained; 1: a difference nothing explains; 2: cannot be checked."""
     check_size("context", args.context, 2, 2**24)
     if args.record and args.engine:
-        rows = asked.record(lambda name: print(name, file=sys.stderr))
+        ask = {"llama.cpp": asked.record, "vllm": asked_vllm.record}[args.engine]
+        rows = ask(lambda name: print(name, file=sys.stderr))
         equal = sum(row.equal for row in rows)
         print(f"{equal} of {sum(row.reason is None for row in rows)} answers equal")
         return 0 if all(row.equal or row.reason for row in rows) else 1
     if args.source is None:
         raise ValueError("a model is needed: its name in the catalogue, or a file")
     if args.engine:
-        return _engine(args)
+        return _vllm(args) if args.engine == "vllm" else _engine(args)
     job = client.submit(
         "verify",
         _payload(args.source, args.context),
@@ -72,10 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _engine(args: argparse.Namespace) -> int:
     """Ask llama.cpp itself."""
-    spec = resolve(args.source)
-    settings = Settings(
-        args.context, type_k=args.kv_type, type_v=args.kv_type, conv_kernel=kernel_of(spec, args.source)
-    )
+    spec, kind = resolve(args.source), args.kv_type or "f16"
+    settings = Settings(args.context, type_k=kind, type_v=kind, conv_kernel=kernel_of(spec, args.source))
     [answers] = ask_llama_cpp.ask(spec, settings)
     equal = all(answer.equal for answer in answers)
     if args.json:
@@ -88,6 +93,22 @@ def _engine(args: argparse.Namespace) -> int:
             print(f"  {where}: printed {pool.printed}, computed {pool.computed}")
         print("  equal" if equal else "  not equal")
     return 0 if equal else 1
+
+
+def _vllm(args: argparse.Namespace) -> int:
+    """Ask vLLM's planner itself."""
+    spec, kind = resolve(args.source), args.kv_type or "auto"
+    settings = vllm.Settings(args.context, kv_dtype=kind, conv_kernel=kernel_of(spec, args.source))
+    room = args.memory or asked_vllm.MEMORY_BYTES
+    [answer] = ask_vllm.ask([(spec, settings, room)])
+    if args.json:
+        print(json.dumps({"model": spec.name, "engine": "vllm", "equal": answer.equal, **answer._asdict()}))
+    else:
+        print(f"{spec.name}, vLLM {ask_vllm.asked_version()}, {room:,} bytes, max_model_len {args.context:,}, {kind}")
+        print(
+            f"  asked     {answer.asked}\n  computed  {answer.computed}\n  {'equal' if answer.equal else 'not equal'}"
+        )
+    return 0 if answer.equal else 1
 
 
 def _payload(source: str, context: int) -> dict[str, Any]:

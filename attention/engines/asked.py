@@ -28,7 +28,8 @@ class Row:
     """One model, asked once.
 
     Attributes:
-        printed, computed: MiB of every pool with its cells and layers, as llama.cpp writes them.
+        printed, computed: llama.cpp: MiB of every pool with its cells and layers, as it writes them; vLLM: blocks,
+            groups and tokens, see ``ask_vllm.said``.
         reason: why it was not asked, else None.
     """
 
@@ -58,7 +59,20 @@ def load(path: Path = FILE) -> Results:
     FileNotFoundError: it was never written.
     """
     data = json.loads(path.read_text(encoding="utf-8"))
-    return Results(data["about"], tuple(Row(**row) for row in data["rows"]))
+    rows = (Row(**{"computed": row["printed"], **row}) for row in data["rows"])
+    return Results(data["about"], tuple(rows))
+
+
+def write(path: Path, about: dict[str, str], rows: list[Row]) -> None:
+    """Store the rows, one a line; what is computed only where it differs from what was printed."""
+    kept = []
+    for row in rows:
+        values = asdict(row)
+        if row.printed == row.computed:
+            del values["computed"]
+        kept.append("  " + json.dumps(values, ensure_ascii=False))
+    lines = ",\n".join(kept)
+    path.write_text(f'{{\n "about": {json.dumps(about)},\n "rows": [\n{lines}\n ]\n}}\n', encoding="utf-8")
 
 
 def rows_of(name: str, spec: Any, kernel: int | None) -> list[Row]:
@@ -106,7 +120,5 @@ def record(progress: Callable[[str], None], path: Path = FILE) -> list[Row]:
             known[row.spec.layers] = rows_of(row.id, row.spec, conv_kernel(row.config))
         rows += [Row(**{**asdict(one), "model": row.id}) for one in known[row.spec.layers]]
         progress(row.id)
-    lines = ",\n".join("  " + json.dumps(asdict(row), ensure_ascii=False) for row in rows)
-    text = f'{{\n "about": {json.dumps(about)},\n "rows": [\n{lines}\n ]\n}}\n'
-    path.write_text(text, encoding="utf-8")
+    write(path, about, rows)
     return rows

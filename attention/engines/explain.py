@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from attention.catalog import published
-from attention.engines import report_llama_cpp, report_sglang, report_vllm
-from attention.engines.log import Log
+from attention.engines import report_llama_cpp, report_sglang, report_tensorrt_llm, report_vllm
+from attention.engines.log import MAX_EXPLAINED, Log
 from attention.engines.report import Report
 from attention.engines.rules import conv_kernel
 from attention.spec import ModelSpec
@@ -25,7 +25,7 @@ def explain(log: Log, known: Known | None = None, **stated: Any) -> Report:
 
     Args:
         known: the model, None for the one that the log names.
-        stated: settings of vLLM or SGLang that a user knows; None for what the log states.
+        stated: settings of vLLM, SGLang or TensorRT-LLM that a user knows; None for what the log states.
 
     Raises:
         ValueError: no figure in the log, no model known, or a layout that is not known here.
@@ -33,13 +33,28 @@ def explain(log: Log, known: Known | None = None, **stated: Any) -> Report:
     if not log.figures:
         raise ValueError(f"{log.engine} wrote this log, but no line about the cache is in it")
     spec, kernel = known or model_of(log)
+    report = _explained(log, spec, kernel, stated)
+    if not cut(log):
+        return report
+    note = f"only the first {MAX_EXPLAINED} different figures of a kind are explained"
+    return replace(report, notes=(*report.notes, note))
+
+
+def _explained(log: Log, spec: ModelSpec, kernel: int | None, stated: dict[str, Any]) -> Report:
     if log.engine == "sglang":
         return report_sglang.explain(log, spec, report_sglang.settings_of(log, spec, kernel, **stated))
+    if log.engine == "tensorrt-llm":
+        return report_tensorrt_llm.explain(log, spec, report_tensorrt_llm.settings_of(log, spec, **stated))
     if log.engine == "vllm":
         settings = report_vllm.settings_of(log, kernel)
         settings = replace(settings, **{name: value for name, value in stated.items() if value is not None})
         return report_vllm.explain(log, spec, settings)
     return report_llama_cpp.explain(log, spec, report_llama_cpp.settings_of(log, kernel))
+
+
+def cut(log: Log) -> bool:
+    """Whether more different figures of a kind are in a log than are explained."""
+    return any(len(set(log.seen(kind))) > MAX_EXPLAINED for kind in {figure.kind for figure in log.figures})
 
 
 def model_of(log: Log) -> Known:

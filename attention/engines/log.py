@@ -1,4 +1,4 @@
-"""Start-up lines of vLLM, SGLang and llama.cpp, read for the figures that ``report`` explains.
+"""Start-up lines of vLLM, SGLang, llama.cpp and TensorRT-LLM, read for the figures that ``report`` explains.
 
 Only what a pattern below names is kept: numbers, words of a known list, and the name of the model, which is looked up
 and never shown. Nothing else of the text leaves this module, so neither does a secret in it.
@@ -17,6 +17,8 @@ from attention.engines.vllm import KV_DTYPES
 MAX_BYTES = 10_000_000
 MAX_FIGURES = 4096
 """Of one kind; further ones are not read."""
+MAX_EXPLAINED = 100
+"""Different ones of a kind; a start of many ranks prints fewer, and each costs some milliseconds."""
 _COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)")
 _END = r"(?=\.?[\s,;)}\]'\"])"
 """A number is read whole or not at all: what cuts a log off can cut a number off."""
@@ -54,6 +56,18 @@ _SGLANG = {
     "pool tokens": rf"full_layer_tokens={_N}, swa_layer_tokens={_N}{_END}",
     "states": rf"max_mamba_cache_size: {_N}, conv_state size: {_GB}, ssm_state size: {_GB}",
     "tokens": rf"max_total_num_tokens={_N}{_END}",
+}
+_TENSORRT = {
+    "allocated": rf"Allocated {_GIB} for max tokens in paged KV cache \({_N}\)",
+    "blocks": rf"Number of blocks in KV cache primary pool: {_N}{_END}",
+    "bytes": rf"Allocate (\d{{1,15}}) bytes for k/v cache[^\n]{{0,20}}\n[^\n]{{0,80}}Using {_N} tokens in paged",
+    "token": rf"kv size is {_N}{_END}",
+    "available": rf"max tokens in paged kv cache: total: {_GIB}, available: {_GIB}",
+}
+_TENSORRT_SETTINGS = {
+    "block_tokens": rf"(?:Number of tokens per block: {_N}\.|\btokens_per_block{_SET}{_N}{_END})",
+    "tp": rf"\b(?:tensor_parallel_size|tp_size){_SET}{_N}{_END}",
+    "kv_dtype": rf"\bkv_cache_dtype{_SET}(\w{{1,40}}){_END}",
 }
 _SGLANG_SETTINGS = {
     "tp": rf"\btp_size{_SET}{_N}{_END}",
@@ -97,6 +111,8 @@ _LLAMA_SETTINGS = {
 _NAMES = (
     r"\bmodel(?:_path)?='([^'\n]{1,300})'",
     r"'model(?:_tag)?': '([^'\n]{1,300})'",
+    r"\btrtllm-serve for model ([\w./-]{1,200})",
+    r"/(models--[\w.-]{1,200})/snapshots/",
     r"\bgeneral\.name\s{0,8}(?:str\s{1,20})?= ([^\n]{1,200}?)\s{0,20}\n",
 )
 _MODELS = re.compile(r"models--([\w.-]{1,96}?)--([\w.-]{1,96})")
@@ -106,6 +122,7 @@ _VERSION = {
     ),
     "sglang": re.compile(r"\bsglang[ =_-]{0,9}(?:version[ =:]{1,3})?v?(\d{1,3}\.\d{1,3}\.\d{1,3})"),
     "llama.cpp": re.compile(r"\bbuild: (\d{1,6}) \("),
+    "tensorrt-llm": re.compile(r"TensorRT-LLM version: (\d{1,3}\.\d{1,3}\.\d{1,3})"),
 }
 _SIGNS = {
     "sglang": re.compile(
@@ -115,11 +132,13 @@ _SIGNS = {
     "llama.cpp": re.compile(
         r"llama_(?:kv_cache|context|new_context|memory|model|init)|llm_load_print_meta|print_info:"
     ),
+    "tensorrt-llm": re.compile(r"\[TensorRT-LLM\]|\[TRT-LLM\]|trtllm-serve|in paged KV cache \("),
 }
 _PATTERNS = {
     "vllm": (_VLLM, _VLLM_SETTINGS),
     "sglang": (_SGLANG, _SGLANG_SETTINGS),
     "llama.cpp": (_LLAMA, _LLAMA_SETTINGS),
+    "tensorrt-llm": (_TENSORRT, _TENSORRT_SETTINGS),
 }
 UNKNOWN = "unknown"
 """In place of a word that is on no list here: what was printed is not kept."""
@@ -129,7 +148,6 @@ SGLANG_DTYPES = {
 }  # fmt: skip
 """SGLang's words of the cache's dtype, as formats; None for the model's."""
 _WORDS: dict[str, Collection[str]] = {"kv_dtype": {*KV_DTYPES, *SGLANG_DTYPES}, "type_k": TYPES, "type_v": TYPES}
-_OTHERS = {"TensorRT-LLM": "[TensorRT-LLM]"}
 
 
 _RANK = ("rank",)
@@ -163,12 +181,16 @@ class Log:
     def seen(self, kind: str) -> list[tuple[str | None, ...]]:
         return [figure.values for figure in self.figures if figure.kind == kind]
 
+    def distinct(self, kind: str) -> list[tuple[str | None, ...]]:
+        """Those that differ, the first MAX_EXPLAINED of them."""
+        return list(dict.fromkeys(self.seen(kind)))[:MAX_EXPLAINED]
+
 
 def read(raw: bytes) -> Log:
     """What a log says.
 
     Raises:
-        ValueError: more than MAX_BYTES, or no line of vLLM, SGLang or llama.cpp in it.
+        ValueError: more than MAX_BYTES, or no line of an engine whose lines are read in it.
     """
     if len(raw) > MAX_BYTES:
         raise ValueError(f"a log may have at most {MAX_BYTES:,} bytes; its start-up lines are enough")
@@ -214,12 +236,7 @@ def _engine(text: str) -> str:
     counts = {engine: sum(1 for _ in signs.finditer(text)) for engine, signs in _SIGNS.items()}
     if any(counts.values()):
         return max(counts, key=lambda engine: counts[engine])
-    for other, sign in _OTHERS.items():
-        if sign in text:
-            raise ValueError(
-                f"this is a log of {other}, whose lines are not read here; vLLM's, SGLang's and llama.cpp's are"
-            )
-    raise ValueError("no start-up line of vLLM, SGLang or llama.cpp is in this log")
+    raise ValueError("no start-up line of vLLM, SGLang, llama.cpp or TensorRT-LLM is in this log")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -68,12 +68,12 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
     expected = pools(spec, settings)
     findings = [_cells(settings)] if "n_ctx" in log.settings else []
     for kind, name in (("cells", "KV"), ("window cells", "SWA")):
-        for (printed,) in dict.fromkeys(log.seen(kind)):
+        for (printed,) in log.distinct(kind):
             pool = next((pool for pool in expected if pool.name == name), None)
             findings.append(_pool_cells(int(printed or 0), name, pool, settings))
-    found = [_kv(values, expected, spec, settings) for values in log.seen("kv")]
-    found += [_recurrent(values, expected) for values in log.seen("recurrent")]
-    found += [_self(values[0] or "", spec, settings) for values in log.seen("self")]
+    found = [_kv(values, expected, spec, settings) for values in log.distinct("kv")]
+    found += [_recurrent(values, expected) for values in log.distinct("recurrent")]
+    found += [_self(values[0] or "", spec, settings) for values in log.distinct("self")]
     buffers = [values[0] or "0" for values in log.seen("buffer") if float(values[0] or 0)]
     findings += found
     if buffers:

@@ -46,12 +46,12 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
         ValueError: the model's layout is not known here.
     """
     pool = slots(spec, settings)
-    findings = [_kv(values, pool, spec) for values in dict.fromkeys(log.seen("kv"))]
-    findings += [_latent(values, pool) for values in dict.fromkeys(log.seen("latent"))]
-    findings += [_pools(values, pool) for values in dict.fromkeys(log.seen("pools"))]
-    findings += [_pool_tokens(values, pool) for values in dict.fromkeys(log.seen("pool tokens"))]
-    findings += [_states(values, pool) for values in dict.fromkeys(log.seen("states"))]
-    findings += [_tokens(values[0] or "", log) for values in dict.fromkeys(log.seen("tokens"))]
+    findings = [_kv(values, pool, spec) for values in log.distinct("kv")]
+    findings += [_latent(values, pool) for values in log.distinct("latent")]
+    findings += [_pools(values, pool) for values in log.distinct("pools")]
+    findings += [_pool_tokens(values, pool) for values in log.distinct("pool tokens")]
+    findings += [_states(values, pool) for values in log.distinct("states")]
+    findings += [_tokens(values[0] or "", log) for values in log.distinct("tokens")]
     said = {name: getattr(settings, name) for name in ("kv_dtype", "page_tokens", "tp")}
     notes = [f"several values of {name} are in the log; the last is taken" for name in log.conflicting]
     if "ranks" in log.settings and "tp" not in log.settings:

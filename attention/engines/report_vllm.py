@@ -6,7 +6,7 @@ from bisect import bisect_left
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from attention.engines.log import UNKNOWN, Log
+from attention.engines.log import MAX_EXPLAINED, UNKNOWN, Log
 from attention.engines.report import GIB, Change, Finding, Part, Report, Rounded, gib, rounded
 from attention.engines.vllm import IN_FLIGHT, Plan, Settings, plan
 from attention.errors import shown
@@ -31,20 +31,20 @@ def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
         ValueError: a setting for which no rule is known here.
     """
     said = log.settings
-    for name, words in (("pp", "pipeline"), ("dcp", "decode context")):
-        if said.get(name, "1") != "1":
-            raise ValueError(
-                f"{words} parallelism is not known here, and this log has {shown(int(said[name]))} ranks of it"
-            )
+    if said.get("pp", "1") != "1":
+        raise ValueError(
+            f"pipeline parallelism is not known here, and this log has {shown(int(said['pp']))} ranks of it"
+        )
     if said.get("kv_dtype") == UNKNOWN:
         raise ValueError("the kv_cache_dtype of this log is not known here")
     printed = [length for length, _ in log.seen("concurrency")] + [values[0] for values in log.seen("needed")]
     length = _number(printed[-1]) if printed and printed[-1] else _optional(said, "max_model_len")
     return Settings(
         max_model_len=length,
-        block_tokens=_optional(said, "block_tokens") or Settings.block_tokens,
+        block_tokens=_optional(said, "block_tokens"),
         kv_dtype=said.get("kv_dtype", "auto"),
         tp=_optional(said, "tp") or 1,
+        dcp=_optional(said, "dcp") or 1,
         in_flight=_optional(said, "in_flight") or IN_FLIGHT,
         hybrid_manager="no_hybrid" not in said,
         state_pages=2 if "align" in said else 1,
@@ -74,9 +74,9 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
             blocks, pool, way = found
     if blocks is None and least is not None:
         blocks = range(pool.blocks(least.low), pool.blocks(least.high) + 1)
-    for length, ratio in dict.fromkeys(log.seen("concurrency")):
+    for length, ratio in log.distinct("concurrency"):
         findings.append(_concurrency(_number(length), ratio or "", blocks, pool))
-    findings += [_needed(values, pool) for values in dict.fromkeys(log.seen("needed"))]
+    findings += [_needed(values, pool) for values in log.distinct("needed")]
     changes = _changes(blocks[0] * pool.block_bytes, pool, spec, way) if blocks else ()
     return Report(
         "vllm", log.version, spec.name, _settings(settings), tuple(findings), changes, _notes(log, spec, settings)
@@ -86,8 +86,10 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
 def _paired(tokens: list[int], ranks: list[Rounded]) -> list[tuple[int, Rounded | None]]:
     """Each figure with the memory it was printed for: its rank's if every rank prints another, else the smallest."""
     if len(set(tokens)) > 1 and len(tokens) == len(ranks):
-        return list(dict.fromkeys(zip(tokens, ranks, strict=True)))
-    return [(n, min(ranks, default=None)) for n in dict.fromkeys(tokens)]
+        pairs: list[tuple[int, Rounded | None]] = list(dict.fromkeys(zip(tokens, ranks, strict=True)))
+        return pairs[:MAX_EXPLAINED]
+    least = min(ranks, default=None)
+    return [(n, least) for n in list(dict.fromkeys(tokens))[:MAX_EXPLAINED]]
 
 
 def _number(text: str | None) -> int:
@@ -106,10 +108,9 @@ def _blocks(log: Log) -> range | None:
 def _memory(ranks: list[Rounded], settings: Settings) -> Finding:
     line = "Available KV cache memory: " + ", ".join(f"{rank.shown} GiB" for rank in ranks[:64])
     if len(ranks) > 1:
-        says = (
-            f"what vLLM measured as left on each rank; the pool is the smallest, {min(ranks).shown} GiB, on every rank"
-        )
-        parts = (Part("left unused on other ranks", sum(rank.low - min(ranks).low for rank in ranks)),)
+        least = min(ranks)
+        says = f"what vLLM measured as left on each rank; the pool is the smallest, {least.shown} GiB, on every rank"
+        parts = (Part("left unused on other ranks", sum(rank.low - least.low for rank in ranks)),)
         return Finding(line, "given", says, parts, ("smallest rank",))
     of = f", here of one of {settings.tp}" if settings.tp > 1 else ""
     return Finding(

@@ -13,7 +13,7 @@ from attention.catalog.sources import configuration
 from attention.errors import shown
 from attention.spec import FixedState, ModelSpec, Role
 
-READ = ("vllm", "sglang", "llama.cpp")
+READ = ("vllm", "sglang", "llama.cpp", "tensorrt-llm")
 """Those whose logs are read."""
 NAMES = {
     "vllm": "vLLM",
@@ -97,6 +97,45 @@ RULES = (
         "fp32 scale",
         "2025 on",
         f"{_INTERFACE}, sglang #11309",
+    ),
+    Rule(
+        "vllm",
+        "nvfp4_ds_mla",
+        "a latent of 512 + 64 takes 352 bytes; a fork (local-inference-lab) has a record of 432",
+        "0.33",
+        "vllm/model_executor/layers/attention/mla_attention.py",
+    ),
+    Rule(
+        "vllm",
+        "indexer",
+        "an indexer's key is fp8 with an fp32 scale for 128 elements, whatever the cache's dtype; blocks of such "
+        "a model hold 64 tokens",
+        "0.33",
+        "vllm/model_executor/models/deepseek_v2.py, vllm/v1/attention/backends/mla/indexer.py",
+    ),
+    Rule(
+        "vllm", "fp32 in bf16", "a model stated in fp32 is run in bf16, its cache too", "0.33", "vllm/config/model.py"
+    ),
+    Rule(
+        "vllm",
+        "state dtype",
+        "recurrent states of Kimi Linear, Nemotron-H and Qwen3.5 are in fp32, those of others in the model's dtype",
+        "0.33",
+        "vllm/model_executor/models/config.py, layers/mamba/mamba_utils.py",
+    ),
+    Rule(
+        "vllm",
+        "states alone",
+        "a model of recurrent states alone has blocks of one sequence, whatever its length",
+        "0.33, asked",
+        _INTERFACE,
+    ),
+    Rule(
+        "vllm",
+        "decode context parallelism",
+        "a request's tokens are dealt out among the ranks, each of which holds the copies of its heads",
+        "0.33",
+        _INTERFACE,
     ),
     Rule("vllm", "scale per token and head", "8 bits an element and one fp32 scale a head", "2026", "vllm #39008"),
     Rule("vllm", "nvfp4", "4 bits an element and one E4M3 scale for 16", "2026", _INTERFACE),

@@ -1,8 +1,8 @@
 """vLLM's planner: the groups of layers that share a pool of blocks, and the tokens it prints for some memory.
 
-Rules and sources: ``rules.RULES``. Not known here, and refused: DeepSeek-V4's compressed caches, cross-attention.
-Left out: decode context and pipeline parallelism, draft layers, the packed layout that some backends of 0.33 choose for
-mixed page sizes.
+Rules and sources: ``rules.RULES``; ``ask_vllm`` holds them against vLLM's own planner. Not known here, and refused:
+DeepSeek-V4's compressed caches, cross-attention. Left out: pipeline parallelism, the packed layout that some backends
+of 0.33 choose for mixed page sizes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,21 @@ from attention.spec import DTYPE_BYTES, FixedState, Kind, ModelSpec, PositionSta
 
 KV_DTYPES = {
     "auto": None, "bfloat16": 2, "bf16": 2, "float16": 2, "fp16": 2, "half": 2,
-    "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_ds_mla": None, "int8_per_token_head": 1, "fp8_per_token_head": 1,
+    "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_ds_mla": None, "nvfp4_ds_mla": None,
+    "int8_per_token_head": 1, "fp8_per_token_head": 1,
     "nvfp4": None,
 }  # fmt: skip
 """Bytes of an element; None where it is the model's, or a record says it."""
-LATENT_RECORD = 656
-"""fp8_ds_mla, of a latent of 512 + 64."""
+LATENT_RECORDS = {"fp8_ds_mla": 656, "nvfp4_ds_mla": 352}
+"""Bytes of a latent of 512 + 64."""
+INDEXER_BLOCK = 64
+"""Tokens of a block where an indexer picks entries: the only one that its kernel takes."""
 STATE_ALIGNMENT = 16
 """Tokens that an enlarged attention block is a multiple of: the smallest block of the attention kernel."""
+LATENT_ALIGNMENT = 128
+"""The same beside latent vectors."""
+FP32_STATES = ("kimi_linear", "nemotron_h", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_5", "qwen3_5_moe")
+"""Types whose recurrent states are in fp32 unless another dtype is asked for."""
 IN_FLIGHT = 8192
 """Default of max_num_batched_tokens of a server on a large GPU."""
 _KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.INDEXER, Role.CONVOLUTION, Role.RECURRENT)
@@ -42,16 +49,20 @@ class Settings:
         in_flight: tokens of the steps in flight, max_num_batched_tokens times the batches scheduled at once.
         hybrid_manager: False if windowed layers hold every token.
         state_pages: pages of a recurrent state per request: 1, or 2 with mamba_cache_mode "align".
-        dtype: of the model, None for the one it states.
-        ssm_dtype: of recurrent states (mamba_ssm_cache_dtype), None for the model's.
+        block_tokens: None for vLLM's choice, see ``block_of``.
+        dcp: ranks of decode context parallelism, among which a request's tokens are dealt out.
+        dtype: of the model, None for the one it states (bf16 where that is fp32).
+        ssm_dtype: of recurrent states (mamba_ssm_cache_dtype), None for vLLM's choice.
         conv_kernel: columns of the model's convolution.
         extra_layers: layers of a draft, as wide as the model's own.
+        draft_tokens: num_speculative_tokens: a state keeps a column of the convolution and a page more for each.
     """
 
     max_model_len: int | None = None
-    block_tokens: int = PAGE_TOKENS
+    block_tokens: int | None = None
     kv_dtype: str = "auto"
     tp: int = 1
+    dcp: int = 1
     in_flight: int = IN_FLIGHT
     hybrid_manager: bool = True
     state_pages: int = 1
@@ -59,22 +70,28 @@ class Settings:
     ssm_dtype: str | None = None
     conv_kernel: int | None = None
     extra_layers: int = 0
+    draft_tokens: int = 0
 
     def __post_init__(self) -> None:
         check_choice("kv_cache_dtype", self.kv_dtype, KV_DTYPES)
         if self.max_model_len is not None:
             check_size("max_model_len", self.max_model_len, maximum=MAX_CONTEXT)
-        check_size("block_size", self.block_tokens, maximum=2**20)
+        if self.block_tokens is not None:
+            check_size("block_size", self.block_tokens, maximum=2**20)
+        check_size("num_speculative_tokens", self.draft_tokens, minimum=0, maximum=2**16)
         check_size("max_num_batched_tokens", self.in_flight, maximum=MAX_CONTEXT)
 
 
 class _Layer(NamedTuple):
-    """What the planner knows of one layer on one rank: bytes per token, or of its state."""
+    """What the planner knows of one layer on one rank: bytes per token, or of its state. `shape`: layers of one go into
+    one group; no heads for latent vectors. `plain_bytes`: of a token without scales, where the block is found by it."""
 
     kind: str
     token_bytes: int
     window: int = 0
     state_bytes: int = 0
+    shape: tuple[int, ...] = ()
+    plain_bytes: int = 0
 
 
 class Group(NamedTuple):
@@ -113,12 +130,12 @@ class Plan(NamedTuple):
         held = self.settings.in_flight + group.window
         match group.kind:
             case "full":
-                return -(-length // group.block_tokens)
+                return -(-length // (group.block_tokens * self.settings.dcp))
             case "window":
                 return -(-min(held - 1, length) // group.block_tokens) + 1
             case "chunk":
                 return -(-min(held, length) // group.block_tokens)
-        return self.settings.state_pages
+        return self.settings.state_pages + self.settings.draft_tokens
 
     def request_blocks(self, length: int) -> int:
         return sum(self.group_blocks(group, length) for group in self.groups)
@@ -136,7 +153,8 @@ class Plan(NamedTuple):
     def tokens(self, blocks: int, way: str) -> int:
         """The figure after "GPU KV cache size"; `way` is the name of its rule, as the engine rounds."""
         if way == "tokens by groups":
-            return blocks // len(self.groups) * min(g.block_tokens for g in self.groups if g.kind != "state")
+            sizes = [group.block_tokens for group in self.groups if group.kind != "state" or len(self.groups) == 1]
+            return blocks // len(self.groups) * min(sizes) * self.settings.dcp
         return int(self.concurrency(blocks) * (self.settings.max_model_len or 0))
 
     def longest(self, memory_bytes: int) -> int:
@@ -154,6 +172,8 @@ def plan(spec: ModelSpec, settings: Settings) -> Plan:
     refuse_roles("vLLM", spec, _KNOWN)
     check_tp(spec, settings.tp)
     layers = _layers(spec, settings)
+    if settings.dcp > 1 and any(layer.kind != "full" for layer in layers):
+        raise ValueError("vLLM's decode context parallelism takes models whose every layer holds every token")
     if not settings.hybrid_manager and any(layer.kind in ("window", "chunk") for layer in layers):
         if any(layer.kind == "state" for layer in layers):
             raise ValueError("windows beside recurrent states need vLLM's hybrid manager")
@@ -163,40 +183,64 @@ def plan(spec: ModelSpec, settings: Settings) -> Plan:
     drafts = [layer for layer in layers if layer.kind == "full"][:1]
     layers += drafts * settings.extra_layers
     token_bytes = sum(layer.token_bytes for layer in layers)
-    block = settings.block_tokens
-    if len({(layer.kind, layer.window) for layer in layers}) == 1 and layers[0].kind != "state":
+    block = block_of(spec, settings)
+    if len({(layer.kind, layer.window) for layer in layers}) == 1:
+        if layers[0].kind == "state":
+            return _states_alone(layers, settings)
         group = Group(layers[0].kind, len(layers), block, layers[0].window)
         pages = {layer.token_bytes * block for layer in layers}
         page = pages.pop() if len(pages) == 1 else 0
         return Plan((group,), token_bytes * block, page, token_bytes, settings)
-    return _hybrid(layers, token_bytes, settings)
+    return _hybrid(layers, token_bytes, block, settings)
 
 
-def _hybrid(layers: list[_Layer], token_bytes: int, settings: Settings) -> Plan:
+def block_of(spec: ModelSpec, settings: Settings) -> int:
+    """Tokens of a block before it is enlarged: as asked for, else what the attention kernels of a GPU take."""
+    if settings.block_tokens is not None:
+        return settings.block_tokens
+    picked = any(state.role is Role.INDEXER for layer, _ in spec.groups for state in layer.states)
+    return INDEXER_BLOCK if picked else PAGE_TOKENS
+
+
+def _states_alone(layers: list[_Layer], settings: Settings) -> Plan:
+    """Recurrent states and nothing else: a block is one sequence's, whatever its length."""
+    if len({layer.state_bytes for layer in layers}) > 1:
+        raise ValueError("how vLLM lays out recurrent states of several sizes alone is not known here")
+    page = layers[0].state_bytes
+    group = Group("state", len(layers), settings.max_model_len or MAX_CONTEXT, 0)
+    return Plan((group,), page * len(layers), page, 0, settings)
+
+
+def _hybrid(layers: list[_Layer], token_bytes: int, block: int, settings: Settings) -> Plan:
     """Several kinds of layers: pages of one size, groups of one size."""
     widths = {layer.token_bytes for layer in layers if layer.kind != "state"}
-    block, state = settings.block_tokens, max(layer.state_bytes for layer in layers)
-    if not widths:
-        raise ValueError("how vLLM prints a model of recurrent states alone is not known here")
+    state = max(layer.state_bytes for layer in layers)
+    latent = any(layer.shape[:1] == (0,) for layer in layers)
     if state:
         if len(widths) > 1:
             raise ValueError(
                 "attention layers of different widths beside recurrent states: vLLM's block is not known here"
             )
-        align = max(STATE_ALIGNMENT, block)
-        block = max(block, align * -(-state // (align * max(widths))))
+        align = max(LATENT_ALIGNMENT if latent else STATE_ALIGNMENT, block)
+        # of a latent the elements are counted, not the scales in its record
+        filled = max(layer.plain_bytes or layer.token_bytes for layer in layers)
+        block = max(block, align * -(-state // (align * filled)))
     page = max(widths) * block
-    buckets: Counter[tuple[str, int, int]] = Counter()
+    if latent and any(page % (width * block) for width in widths):
+        raise ValueError(
+            "pages of latent vectors cannot be padded: vLLM holds every token in all layers of such a model"
+        )
+    buckets: Counter[tuple[str, int, int, int, tuple[int, ...]]] = Counter()
     for layer in layers:
         # a page that does not divide the largest is padded, its block stays
         wider = (
             page // (layer.token_bytes * block) if layer.token_bytes and not page % (layer.token_bytes * block) else 1
         )
-        buckets[layer.kind, block * wider, layer.window] += 1
+        buckets[layer.kind, block * wider, layer.window, layer.state_bytes, layer.shape] += 1
     fewest, most = min(buckets.values()), max(buckets.values())
     size = most if most < fewest * 1.5 else fewest
     groups = []
-    for (kind, tokens, window), n in buckets.items():
+    for (kind, tokens, window, _, _), n in buckets.items():
         parts = -(-n // size)
         groups += [Group(kind, len(range(i, n, parts)), tokens, window) for i in range(parts)]
     # a rank of a pipeline apart, the widest group says how many pages a block has
@@ -212,42 +256,74 @@ def _layers(spec: ModelSpec, settings: Settings) -> list[_Layer]:
                 if state.stride != 1:
                     raise ValueError("how vLLM lays out a compressed cache is not known here")
                 kind = "full" if state.window is None else "chunk" if layer.kind is Kind.CHUNKED else "window"
-                found.append(_Layer(kind, _token_bytes(state, spec, settings), state.window or 0))
+                heads = 0 if state.role in (Role.LATENT, Role.INDEXER) else rank_heads(state, settings)
+                shape = (heads, state.k_head_dim, state.v_head_dim)
+                scaled = state.role is Role.LATENT and settings.kv_dtype.endswith("per_token_head")
+                plain = state.k_head_dim + state.v_head_dim if scaled else 0
+                found.append(_Layer(kind, _token_bytes(state, spec, settings), state.window or 0, 0, shape, plain))
         if fixed:
-            found.append(_Layer("state", 0, 0, sum(_state_bytes(state, spec, settings) for state in fixed)))
+            sizes = tuple(_state_bytes(state, spec, settings) for state in fixed)
+            found.append(_Layer("state", 0, 0, sum(sizes), (-1, *sizes)))
     return found
 
 
-def _element_bytes(spec: ModelSpec, settings: Settings, dtype: str | None = None) -> int:
-    chosen = dtype or settings.dtype or spec.model_dtype
+def rank_heads(state: PositionState, settings: Settings) -> int:
+    """K/V heads of a rank."""
+    return max(1, state.n_kv_heads // settings.tp)
+
+
+def cache_dtype(spec: ModelSpec, settings: Settings) -> str:
+    """What the model is run in, and its cache with "auto": as asked for, else as stated, fp32 in bf16.
+
+    Raises:
+        ValueError: the configuration states none.
+    """
+    stated = "bf16" if spec.model_dtype == "fp32" else spec.model_dtype
+    chosen = settings.dtype or stated
     if chosen is None:
         raise ValueError("torch_dtype is not stated, so vLLM's cache dtype is not known")
-    return DTYPE_BYTES[chosen]
+    return chosen
+
+
+def state_dtype(state: FixedState, spec: ModelSpec, settings: Settings) -> str:
+    """Dtype of a recurrent state or a convolution's columns."""
+    own = cache_dtype(spec, settings)
+    if state.role is Role.CONVOLUTION:
+        return own
+    return settings.ssm_dtype or ("fp32" if spec.model_type in FP32_STATES else own)
 
 
 def _token_bytes(state: PositionState, spec: ModelSpec, settings: Settings) -> int:
     """Bytes of one token in one layer on one rank."""
     kv, width = settings.kv_dtype, state.k_head_dim + state.v_head_dim
-    if kv == "fp8_ds_mla":
-        if state.role is Role.INDEXER:
-            return state.k_head_dim + 4
+    if state.role is Role.INDEXER:  # whatever the cache's dtype
+        return state.k_head_dim + 4 * (state.k_head_dim // 128)
+    if kv in LATENT_RECORDS:
         if state.role is not Role.LATENT or (state.k_head_dim, state.v_head_dim) != (512, 64):
-            raise ValueError("fp8_ds_mla is a record for a latent of 512 + 64; this model keeps another")
-        return LATENT_RECORD
-    heads = max(1, state.n_kv_heads // settings.tp)
+            raise ValueError(f"{kv} is a record for a latent of 512 + 64; this model keeps another")
+        return LATENT_RECORDS[kv]
+    heads = rank_heads(state, settings)
     if kv in ("int8_per_token_head", "fp8_per_token_head"):
-        return heads * (width + 4 * (2 if state.v_head_dim else 1))
+        return heads * (width + 4 * 2)
     if kv == "nvfp4":
-        if state.k_head_dim % 16 or state.v_head_dim % 16:
+        if state.role is Role.LATENT or state.k_head_dim != state.v_head_dim:
+            raise ValueError("vLLM's nvfp4 takes keys and values of one size; this model keeps others")
+        if state.k_head_dim % 16:
             raise ValueError("nvfp4 keeps one scale for 16 elements; a head of this model is no multiple of 16")
         return heads * (width // 2 + width // 16)
-    return heads * width * (KV_DTYPES[kv] or _element_bytes(spec, settings))
+    return heads * width * (KV_DTYPES[kv] or DTYPE_BYTES[cache_dtype(spec, settings)])
+
+
+def state_elements(state: FixedState, settings: Settings) -> int:
+    """Elements of a state on all ranks together; a convolution's columns without the newest, and with the drafts'."""
+    if state.role is not Role.CONVOLUTION:
+        return state.elements
+    held = without_newest_column(state, settings.conv_kernel)
+    assert settings.conv_kernel is not None, "else it is refused"
+    return held + settings.draft_tokens * (state.elements // settings.conv_kernel)
 
 
 def _state_bytes(state: FixedState, spec: ModelSpec, settings: Settings) -> int:
     """Bytes of a layer's state on one rank."""
-    if state.role is Role.CONVOLUTION:
-        size = without_newest_column(state, settings.conv_kernel) * _element_bytes(spec, settings)
-    else:
-        size = state.elements * _element_bytes(spec, settings, settings.ssm_dtype)
-    return -(-size // min(settings.tp, state.n_heads))
+    size = state_elements(state, settings)
+    return -(-size * DTYPE_BYTES[state_dtype(state, spec, settings)] // min(settings.tp, state.n_heads))

@@ -22,6 +22,7 @@ from attention.serving.roofline import (
     decode_floor,
     ridge,
 )
+from attention.serving.speculation import checking
 from attention.spec import ModelSpec
 from attention.timing.runs import Run
 
@@ -115,10 +116,13 @@ def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
     return tuple(rows.items())
 
 
-def step_points(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str) -> tuple[Point, ...]:
+def step_points(
+    spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str, q_len: int = 1
+) -> tuple[Point, ...]:
     """The whole decode step and its attention alone, for each of :func:`variants`, under an accelerator's roof.
 
-    A model without a parameter count has attention alone.
+    A model without a parameter count has attention alone. With `q_len` tokens of a sequence checked in one step the
+    same bytes serve so many times the operations, and tokens per second are those if every drafted token is accepted.
 
     Raises:
         ValueError: unknown `weight_dtype`, or an accelerator without a peak for it.
@@ -136,7 +140,8 @@ def step_points(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dt
                 counted, accelerator, load.context, batch, weight_dtype=weight_dtype, kv_dtype=load.kv_dtype
             )
             states = step.cache_bytes + step.written_bytes
-            return (*step.floor[:2], states, step.attention_flops, step.tokens_per_s)
+            checked = checking(step.floor, q_len, roof.bytes_per_s, roof.flops_per_s)
+            return (*checked[:2], states, step.attention_flops * q_len, batch * q_len / checked.time_s)
 
         moved, flops, cache, attention, tokens_per_s = at(load.batch)
         if known:

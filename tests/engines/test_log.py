@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from attention.engines.log import MAX_BYTES, UNKNOWN, read
+from attention.engines.explain import explain
+from attention.engines.log import MAX_BYTES, MAX_EXPLAINED, UNKNOWN, read
 
 VLLM = """\
 (APIServer pid=7) INFO 07-22 10:11:12 [api_server.py:1505] vLLM API server version 0.10.1
@@ -136,10 +137,8 @@ def test_several_values_of_a_setting_are_told() -> None:
 
 def test_what_is_no_log_of_these_engines_is_said() -> None:
     for raw in (b"", b"\x00" * 100, b"hello\n" * 1000):
-        with pytest.raises(ValueError, match=r"no start-up line of vLLM, SGLang or llama\.cpp"):
+        with pytest.raises(ValueError, match=r"no start-up line of vLLM, SGLang, llama\.cpp or TensorRT-LLM"):
             read(raw)
-    with pytest.raises(ValueError, match="log of TensorRT-LLM"):
-        read(b"[TensorRT-LLM][INFO] Number of tokens per block: 32.\n")
 
 
 def test_ten_megabytes_and_no_more() -> None:
@@ -150,3 +149,12 @@ def test_ten_megabytes_and_no_more() -> None:
     assert [(f.kind, f.values) for f in read(raw).figures] == FIGURES
     with pytest.raises(ValueError, match="at most 10,000,000 bytes"):
         read(raw + b"\n")
+
+
+def test_a_log_of_ever_other_figures_is_cut_and_says_so() -> None:
+    head = "vllm model='google/gemma-3-27b-pt', max_model_len=131072,\nAvailable KV cache memory: 30.00 GiB\n"
+    text = head + "".join(f"GPU KV cache size: {276405 + i} tokens\n" for i in range(3000))
+    report = explain(read(text.encode()))
+    assert len(report.findings) == MAX_EXPLAINED + 1
+    assert report.findings[1].verdict == "reproduced"
+    assert report.notes[-1].startswith(f"only the first {MAX_EXPLAINED}")

@@ -169,8 +169,6 @@ def test_what_has_no_rule_is_refused_in_words() -> None:
         plan(delta_net(3, 9), Settings())
     with pytest.raises(ValueError, match="does not divide"):
         plan(delta_net(3, 9), Settings(conv_kernel=7))
-    with pytest.raises(ValueError, match="recurrent states alone"):
-        plan(ModelSpec("alone", delta_net(1, 3).layers[:3], "bf16"), Settings(conv_kernel=4))
     with pytest.raises(ValueError, match="torch_dtype is not stated"):
         plan(uniform_spec(2, 6, 3, 32), Settings())
     with pytest.raises(ValueError, match="kv_cache_dtype must be one of"):

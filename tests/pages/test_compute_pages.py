@@ -258,3 +258,18 @@ def test_prefill_is_bounded_for_the_context_or_for_the_prompt_that_was_typed() -
     assert "Prefill of 8k tokens takes at least" in whole
     assert "Prefill of 1,000 tokens takes at least" in short
     assert whole["Each user gets at most"] == short["Each user gets at most"]
+
+
+def test_a_draft_takes_room_on_what_fits_and_moves_the_points_of_roofline() -> None:
+    plain, drafted = (
+        sound(open_page("fit", model=LLAMA, context="8192", batch="4", f_draft=draft)) for draft in ("0", "3")
+    )
+    said = next(text.value for text in drafted.markdown if "draft token" in text.value)
+    assert "checks 4 tokens of each sequence" in said
+    # one layer more: 8 K/V heads of 128, K and V, bf16
+    assert binary_bytes(4 * 8192 * 2 * 8 * 128 * 2) in said
+    [label] = [name for name in metrics(plain) if name.startswith("Largest batch")]
+    assert metrics(drafted)[label] != metrics(plain)[label]
+    assert not [text.value for text in plain.markdown if "draft token" in text.value]
+    roofline = sound(open_page("roofline", model=LLAMA, r_draft="4"))
+    assert [text.value for text in roofline.caption if "checks 5 tokens of each sequence" in text.value]

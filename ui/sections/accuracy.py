@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import streamlit as st
 
 from attention import foreign_text
-from attention.engines import asked
+from attention.engines import asked, asked_vllm
+from attention.engines.rules import NAMES
 from attention.oracle.accuracy import Check, Golden, Results
 from attention.oracle.accuracy_view import WHICH, Mistake, Summary
 from attention.units import binary_bytes, ratio
@@ -134,14 +136,18 @@ def nothing_yet() -> None:
 
 
 def engines() -> None:
-    """What llama.cpp says of every model, asked itself, beside what is computed."""
+    """What engines say of every model, asked themselves, beside what is computed."""
     st.subheader("Engines' own figures", anchor=False)
+    _engine("llama.cpp", asked.FILE, "with files of the models' shapes", "to the cell and to the digit printed")
+    _engine("vllm", asked_vllm.FILE, "its planner with the models' shapes", "to the block and to the token printed")
+
+
+def _engine(engine: str, file: Path, how: str, equality: str) -> None:
+    name = NAMES[engine]
     try:
-        results = asked.load()
+        results = asked.load(file)
     except FileNotFoundError:
-        st.caption(
-            "No engine has been asked on this machine: `python -m attention verify --engine llama.cpp --record`."
-        )
+        st.caption(f"{name} has not been asked: `python -m attention verify --engine {engine} --record`.")
         return
     rows = [row for row in results.rows if row.reason is None]
     equal = sum(row.equal for row in rows)
@@ -149,21 +155,21 @@ def engines() -> None:
     # a model that was not asked at all has one line
     listed = list({(row.model, row.reason) if row.reason else row: row for row in results.rows}.values())
     st.markdown(
-        f"llama.cpp ({foreign_text.markdown(results.about['llama.cpp'])}), asked itself on "
-        f"{foreign_text.markdown(results.about['date'])} with files of {models} models' shapes: "
-        f"**{equal} of {len(rows)} answers equal**, to the cell and to the digit printed. "
+        f"{name} ({foreign_text.markdown(results.about[engine])}), asked itself on "
+        f"{foreign_text.markdown(results.about['date'])}, {how}, {models} of them: "
+        f"**{equal} of {len(rows)} answers equal**, {equality}. "
         f"{len({row.model for row in results.rows}) - models} models were not asked, each with its reason."
     )
     frame.table(
         {
             "model": [row.model for row in listed],
-            "n_ctx": [row.context for row in listed],
+            "context": [row.context for row in listed],
             "K and V": [row.kind for row in listed],
-            "llama.cpp prints": [row.printed for row in listed],
+            f"{name} says": [row.printed for row in listed],
             "computed": [row.computed for row in listed],
             "equal, or why not asked": [row.reason or ("equal" if row.equal else "not equal") for row in listed],
         },
-        key="a_engines",
+        key=f"a_engines_{engine.replace('.', '_')}",
         height=320,
-        column_config={"n_ctx": st.column_config.NumberColumn(format="localized")},
+        column_config={"context": st.column_config.NumberColumn(format="localized")},
     )

@@ -76,7 +76,10 @@ def explanation(model: ChosenModel, chosen: _Chosen) -> None:
     st.caption(lesson.text("engines_log"))
     # without max_chars, with which the browser drops a longer text without a word
     st.text_area(
-        "Start-up lines of vLLM, SGLang or llama.cpp", key="eng_log", height=140, placeholder="GPU KV cache size:"
+        "Start-up lines of vLLM, SGLang, llama.cpp or TensorRT-LLM",
+        key="eng_log",
+        height=140,
+        placeholder="GPU KV cache size:",
     )
     with st.container(horizontal=True, key="eng_log_buttons", vertical_alignment="center", gap="small"):
         st.button("Explain", key="eng_log_explain", type="primary", on_click=_take)

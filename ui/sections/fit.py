@@ -10,11 +10,13 @@ from attention import foreign_text, sharing
 from attention.catalog import published
 from attention.floor import COMPUTE
 from attention.formats import WEIGHT_BITS
-from attention.memory.load import MAX_CONTEXT
+from attention.memory.load import MAX_CONTEXT, Load
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
 from attention.serving.prefill import Prefill, prefill_floor, vocabulary_of
+from attention.serving.roofline import compute_peak
+from attention.serving.speculation import speculation, stated_layers, with_draft
 from attention.serving.ways_out import Way, price_per_million, ways_out
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens
@@ -34,6 +36,7 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
     with columns[6], frame.more():
         fmt = controls.cache_format()
         controls.exact_context()
+        controls.draft_tokens("f_draft")
     with columns[0]:
         model = controls.model_picker()
     labels = {row.id: row.label for row in published.accelerators()}
@@ -52,6 +55,37 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
         "weight_dtype": st.session_state["f_weights"], "kv_dtype": fmt,
     }  # fmt: skip
     return model, spec, chosen, context, batch
+
+
+def drafted(model: ChosenModel, spec: ModelSpec) -> ModelSpec:
+    """The model with its draft's layers, where a draft is asked for."""
+    if not st.session_state["f_draft"] or not sharing.has_attention(spec):
+        return spec
+    return with_draft(spec, stated_layers(model.config) or 1)
+
+
+def drafting(model: ChosenModel, spec: ModelSpec, plan: Plan, setup: Setup, context: int, batch: int) -> None:
+    """What a draft takes, and the step that checks its tokens."""
+    n = int(st.session_state["f_draft"])
+    if not n or not plan.fits:
+        return
+    if not sharing.has_attention(spec):
+        st.caption("The model has no attention layer, so how wide a draft's would be is not known.")
+        return
+    peak = compute_peak(setup.accelerator.flops_per_s, setup.weight_dtype)
+    stated, load = stated_layers(model.config), Load(context, batch, setup.kv_dtype)
+    found = speculation(spec, load, plan.floor, n, stated, setup.accelerator.bytes_per_s, peak)
+    layers = counted(found.layers, "layer")
+    source = "as its configuration states" if found.stated else "its configuration states none: one is taken"
+    binds = "reading memory" if found.step.binds == "memory" else "arithmetic"
+    was, step = significant(plan.floor.floor.intensity), found.step
+    st.markdown(
+        f"**With {counted(n, 'draft token')}** a step checks {found.q_len} tokens of each sequence. The draft has "
+        f"{layers} as wide as the model's ({source}) and a cache of **{binary_bytes(found.cache_bytes)}**, counted "
+        f"above; its weights are not. The step moves the same bytes, so it has **{significant(step.intensity)} "
+        f"operations per byte** in place of {was}, takes at least {duration(step.time_s)}, and {binds} binds; if every "
+        f"draft is accepted, {significant(found.most)} tokens/s at most."
+    )
 
 
 def assumptions() -> None:

@@ -122,14 +122,24 @@ def batch_slider() -> int:
     return chosen
 
 
-def formats() -> tuple[str, str, str]:
-    """Formats of weights and cache, and the data type of the host's own points."""
+def formats() -> tuple[str, str, str, int]:
+    """Formats of weights and cache, the data type of the host's own points, and the tokens that a step checks."""
     weights = st.selectbox("Weights", list(WEIGHT_BITS), key="r_weights", help="How the weights are stored.")
     fmt = controls.cache_format()
     dtype = st.selectbox(
         "Measured points", ["float32", "bfloat16"], key="r_dtype", help="Data type of the measured points and roof."
     )
-    return str(weights), fmt, str(dtype)
+    return str(weights), fmt, str(dtype), 1 + controls.draft_tokens("r_draft")
+
+
+def drafting(q_len: int) -> None:
+    """What the points mean where a draft proposes tokens."""
+    if q_len > 1:
+        st.caption(
+            f"A step checks {q_len} tokens of each sequence, {q_len - 1} of them drafted: the same bytes, "
+            f"{q_len} times the operations. The tokens per second are those if every draft is accepted. The draft's "
+            "own cache and weights are not in it; What fits counts its cache."
+        )
 
 
 def host_run() -> Run:

@@ -1,0 +1,160 @@
+"""vLLM's planner asked itself, on a CPU and without weights: blocks, groups and tokens printed for a model's shape.
+
+It runs in a process of its own with the wheel ``vllm`` (requirements-vllm.txt), whose Python files alone are used. What
+is asked is in ``vllm_planner``; here stands what is sent to it, and what is computed beside it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from attention.engines.vllm import Settings, block_of, cache_dtype, plan, rank_heads, state_dtype, state_elements
+from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role
+
+PLANNER = Path(__file__).with_name("vllm_planner.py")
+SECONDS = 600.0
+"""Importing vLLM takes most of it."""
+_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+class Answer(NamedTuple):
+    """What vLLM said of one request beside what is computed; both as one line, see ``said``."""
+
+    asked: str
+    computed: str
+
+    @property
+    def equal(self) -> bool:
+        return self.asked == self.computed
+
+
+def asked_version() -> str:
+    """Raises:
+    ValueError: the wheel is not installed.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ValueError("vllm is not installed: pip install --no-deps -r requirements-vllm.txt")
+    from importlib.metadata import version
+
+    return version("vllm")
+
+
+def ask(asked: Iterable[tuple[ModelSpec, Settings, int]]) -> list[Answer]:
+    """vLLM's plans beside ours, for (model, settings, bytes of memory).
+
+    Raises:
+        ValueError: the wheel is not installed, it does not answer, or a model whose layout is not known here.
+    """
+    asked_version()
+    asked = list(asked)
+    requests = [request(*one) for one in asked]
+    answers = _answers(requests)
+    return [Answer(said(answer), computed(*one)) for answer, one in zip(answers, asked, strict=True)]
+
+
+def said(answer: dict[str, Any]) -> str:
+    """An answer in one line: blocks and their bytes, groups as layers × tokens of a block, tokens and concurrency."""
+    if "refused" in answer:
+        return "refused: too little memory" if "larger than the available" in answer["refused"] else answer["refused"]
+    groups = " ".join(f"{n}×{block or 'state'}" for n, block in sorted(map(tuple, answer["groups"])))
+    return (
+        f"{answer['blocks']} blocks of {answer['block_bytes']} bytes; groups {groups}; {answer['tokens']} tokens, "
+        f"{answer['concurrency']}x"
+    )
+
+
+def computed(spec: ModelSpec, settings: Settings, memory_bytes: int) -> str:
+    """The same line by our own rules."""
+    pool = plan(spec, settings)
+    blocks, length = pool.blocks(memory_bytes), settings.max_model_len
+    assert length is not None
+    if blocks - 1 < pool.request_blocks(length):
+        return said({"refused": "larger than the available"})
+    return said(
+        {
+            "blocks": blocks,
+            "block_bytes": pool.block_bytes,
+            "groups": [(group.n_layers, 0 if group.kind == "state" else group.block_tokens) for group in pool.groups],
+            "tokens": pool.tokens(blocks, "tokens by concurrency"),
+            "concurrency": f"{pool.concurrency(blocks):.2f}",
+        }
+    )
+
+
+def request(spec: ModelSpec, settings: Settings, memory_bytes: int) -> dict[str, Any]:
+    """What is sent to ``vllm_planner``.
+
+    Raises:
+        ValueError: a state that has no layer class here.
+    """
+    dtype = _NAMES[cache_dtype(spec, settings)]
+    return {
+        "layers": [one for layer in spec.layers for one in _sent(layer, spec, settings)],
+        "n_heads": max(1, spec.n_heads // settings.tp),
+        "block": block_of(spec, settings),
+        "cache_dtype": settings.kv_dtype,
+        "dtype": dtype,
+        "max_model_len": settings.max_model_len,
+        "in_flight": settings.in_flight,
+        "memory": memory_bytes,
+        "hybrid_manager": settings.hybrid_manager,
+        "draft_tokens": settings.draft_tokens,
+        "mamba_cache_mode": "align" if settings.state_pages == 2 else "none",
+    }
+
+
+def _sent(layer: Layer, spec: ModelSpec, settings: Settings) -> Iterable[dict[str, Any]]:
+    fixed = [state for state in layer.states if isinstance(state, FixedState)]
+    for state in layer.states:
+        if not isinstance(state, PositionState):
+            continue
+        if state.role in (Role.LATENT, Role.INDEXER):
+            size = state.k_head_dim + state.v_head_dim
+            size += size // 128 * 4 if state.role is Role.INDEXER else 0
+            yield {"kind": state.role.name.lower(), "size": size}
+            continue
+        kind = "full" if state.window is None else "chunk" if layer.kind is Kind.CHUNKED else "window"
+        yield {
+            "kind": kind,
+            "heads": rank_heads(state, settings),
+            "k": state.k_head_dim,
+            "v": state.v_head_dim,
+            "window": state.window,
+        }
+    if fixed:
+        sizes = [state_elements(state, settings) for state in fixed]
+        dtypes = [_NAMES[state_dtype(state, spec, settings)] for state in fixed]
+        yield {
+            "kind": "state",
+            "shapes": [[size // min(settings.tp, state.n_heads)] for size, state in zip(sizes, fixed, strict=True)],
+            "dtypes": dtypes,
+        }
+
+
+def _answers(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # -P: the folder of the program is no place to import from; it has a module vllm of its own
+    with subprocess.Popen(
+        [sys.executable, "-P", str(PLANNER)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as child:
+        timer = threading.Timer(SECONDS, child.kill)
+        timer.start()
+        try:
+            out, _ = child.communicate("".join(json.dumps(one) + "\n" for one in requests))
+        finally:
+            timer.cancel()
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    if len(lines) != len(requests) + 1:
+        raise ValueError("vLLM's planner did not answer: is all of requirements-vllm.txt installed?")
+    return lines[1:]
