@@ -40,7 +40,7 @@ def test_a_run_is_watched_left_stopped_and_seen_by_who_opens_its_link(
     expect(curve(page)).to_contain_text("GQA-2 by mean pooling, recorded")
     eventually(page, lambda: curve(page).locator(".scatterlayer .point").count() >= 2)
     expect(page.get_by_text("Recorded, not live:").first).to_be_visible()
-    expect(page.locator(".st-key-lab_pooling .heatmaplayer .hm")).to_have_count(9)
+    expect(page.locator(".st-key-lab_pooling .heatmaplayer .hm")).to_have_count(10)
     assert_sound(page)
     page.get_by_role("button", name="Start", exact=True).click()
     expect(curve(page)).to_contain_text("GQA-2 by mean pooling, live on this server", timeout=60_000)
