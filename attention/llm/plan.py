@@ -11,7 +11,10 @@ from attention.spec import check_size
 
 SHARINGS = ("mha", "gqa", "mqa")
 """mha: each K/V head copied to its query heads. gqa: as published. mqa: all K/V heads merged into one."""
-CACHE_DTYPES = ("bf16", "fp16", "fp32")
+MERGES = ("mean", "calibrated")
+"""How mqa's heads become one: their mean, or what loses least on a text (``attention.llm.merged``)."""
+CACHE_DTYPES = ("bf16", "fp16", "fp32", "fp8", "int8-token", "int4-g32", "q8_0", "q4_0")
+"""fp8 is e4m3; int8-token has a scale of each position and head; the last three are in groups of 32."""
 MAX_CHARACTERS = 20_000
 MAX_TOKENS = 512
 MAX_BATCH = 16
@@ -37,6 +40,13 @@ def check_prompt(text: Any) -> str:
     return text
 
 
+def check_one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """`value`, if it is one of `known`; else a ValueError that names the field."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A run.
@@ -46,7 +56,8 @@ class Plan:
         tokens: most tokens written.
         temperature: 0 takes the likeliest token each time; else tokens are drawn, from `seed` on.
         context_fill: tokens of a long text that stand in the cache before the prompt.
-        kv_dtype: of the cache.
+        kv_dtype: of the cache; v_dtype: of its values, "" for the same.
+        merge: how mqa's heads become one, of MERGES.
         batch: sequences decoded at once, all from the same prompt; the first is shown.
         chat: the prompt is a question in a conversation, not a text to go on with.
     """
@@ -60,6 +71,8 @@ class Plan:
     kv_dtype: str = "bf16"
     batch: int = 1
     chat: bool = True
+    v_dtype: str = ""
+    merge: str = "mean"
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt)
@@ -74,10 +87,24 @@ class Plan:
             raise ValueError(f"temperature must be a number from 0 to 2, got {shown(self.temperature)}")
         if not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature must be a number from 0 to 2, got {shown(self.temperature)}")
-        if self.kv_dtype not in CACHE_DTYPES:
-            raise ValueError(f"kv_dtype must be one of {', '.join(CACHE_DTYPES)}, got {shown(self.kv_dtype)}")
+        check_one_of("kv_dtype", self.kv_dtype, CACHE_DTYPES)
+        if self.v_dtype != "":
+            check_one_of("v_dtype", self.v_dtype, CACHE_DTYPES)
+        check_one_of("merge", self.merge, MERGES)
         if not isinstance(self.chat, bool):
             raise ValueError(f"chat must be true or false, got {shown(self.chat)}")
+
+    @property
+    def values_dtype(self) -> str:
+        """The values' format."""
+        return self.v_dtype or self.kv_dtype
+
+    @property
+    def cache_words(self) -> str:
+        """The cache's formats as people read them."""
+        if self.values_dtype == self.kv_dtype:
+            return self.kv_dtype
+        return f"{self.kv_dtype} (keys) and {self.values_dtype} (values)"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "sharings": list(self.sharings)}
