@@ -1,8 +1,8 @@
 """A layer's keys and values rounded to fewer bits as they come, in memory set aside once.
 
-How rows lie and are rounded is ``kernels.kinds.stored``; ``kernels.kinds.native`` reads them as they lie. Keys are stored
-rotated, as engines store them. fp8 is e4m3 with a scale of 1, as engines have it that were given no calibrated scales;
-int8-token has a float32 scale of each position and head; the others are ``attention.formats``'.
+How rows lie and are rounded is ``kernels.kinds.stored``; ``kernels.kinds.native`` reads them as they lie. Keys are
+stored rotated, as engines store them. fp8 is e4m3 with a scale of 1, as engines have it that were given no calibrated
+scales; int8-token has a float32 scale of each position and head; the others are ``attention.formats``'.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attention.errors import StoppedError
 from attention.kernels import matvec
 from attention.layers import KVCache
 from attention.llm import corpus
@@ -111,16 +112,22 @@ def run(loaded: Loaded, plan: Plan, emit: Emit, should_stop: ShouldStop) -> dict
             f"{capacity:,}; this model takes {a.context:,}"
         )
 
-    def tell(words: str, share: float = 0.0) -> None:
+    def tell(words: str, share: float) -> None:
+        if should_stop():
+            raise StoppedError
         emit({"progress": share, "message": words})
 
-    columns = [Column(name, loaded.sharing(name, plan.merge, tell), plan, capacity, loaded) for name in plan.sharings]
+    try:
+        models = {name: loaded.sharing(name, plan.merge, tell) for name in plan.sharings}
+    except StoppedError:
+        return {"columns": {}}
+    columns = [Column(name, model, plan, capacity, loaded) for name, model in models.items()]
     emit(_about(loaded, plan, columns, len(ids)))
     with torch.inference_mode():
         if not _fill(columns, corpus.fill(loaded.tokens, plan.context_fill), emit, should_stop):
             return {"columns": {}}
         for column in columns:
-            tell(f"{column.sharing.upper()} reads the prompt of {len(ids):,} tokens")
+            emit({"progress": 0.0, "message": f"{column.sharing.upper()} reads the prompt of {len(ids):,} tokens"})
             began = time.perf_counter()
             logits = column.take_in(ids, should_stop)
             if logits is None:

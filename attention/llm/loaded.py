@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from attention.kernels import matvec
-from attention.llm import corpus, merged, place
+from attention.llm import corpus, merged, place, sharings
 from attention.llm import model as llm
 from attention.llm.model import Model
 from attention.llm.tokens import Tokens, tokens_of
@@ -59,7 +59,7 @@ class Loaded:
             if fewer and merge == "calibrated":
                 made = merged.calibrated(self.model, n, corpus.calibration(self.tokens), tell)
             else:
-                made = llm.with_n_kv_heads(self.model, n)
+                made = sharings.with_n_kv_heads(self.model, n)
             self._shared[key] = made
             give_back()
         return self._shared[key]

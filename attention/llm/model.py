@@ -7,7 +7,7 @@ models that `architecture` names. Query head i reads K/V head ``i // group_size`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from attention.llm import caches as kept
 from attention.llm import weights
 from attention.llm.architecture import Architecture
 from attention.llm.caches import Cache, RoundedCache
-from attention.llm.products import GGML_KINDS, Dense, Product, blocks, stacked
+from attention.llm.products import GGML_KINDS, Product, blocks, stacked
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
 """(layer, q, k, v): told of what a layer attends with: [batch, heads, tokens, head_dim] each, rotated."""
@@ -328,47 +328,3 @@ def assemble(source: weights.Source, dtype: torch.dtype, *, as_blocks: bool = Tr
     own = "lm_head.weight"
     head = stacked([(matrix(own, a.vocab_size, a.hidden_size), None)]) if own in source else embed
     return Model(a, embed, layers, norm("model.norm.weight", a.hidden_size), head)
-
-
-Merge = Callable[[Tensor], Tensor]
-"""Rows of the K/V heads that become one, [heads, head_dim, ...] -> [head_dim, ...]."""
-
-
-def mean(heads: Tensor) -> Tensor:
-    """The mean of the heads' rows (Ainslie et al. 2023, arXiv:2305.13245, section 2.1)."""
-    return heads.mean(dim=0)
-
-
-def with_n_kv_heads(model: Model, n_kv_heads: int, merge: Merge = mean) -> Model:
-    """The same model with another number of K/V heads: more by copying each, which changes no result; fewer by `merge`.
-
-    Raises:
-        ValueError: heads that cannot be shared like that.
-    """
-    a = model.architecture
-    have = a.n_kv_heads
-    if n_kv_heads < 1 or a.n_heads % n_kv_heads or max(have, n_kv_heads) % min(have, n_kv_heads):
-        raise ValueError(
-            f"n_kv_heads must divide n_heads = {a.n_heads}, and be a multiple or a divisor of the model's "
-            f"{have}; got {n_kv_heads}"
-        )
-    if n_kv_heads == have:
-        return model
-
-    if n_kv_heads > have:
-        # of keys and of values each head's rows, again for every copy: blocks stay blocks
-        copied = torch.arange(2 * have * a.head_dim).unflatten(0, (2 * have, a.head_dim))
-        at = copied.repeat_interleave(n_kv_heads // have, dim=0).flatten()
-        layers = [replace(layer, kv=layer.kv.picked(at)) for layer in model.layers]
-    else:
-        layers = [replace(layer, kv=_merged(layer.kv, have, n_kv_heads, a.head_dim, merge)) for layer in model.layers]
-    return replace(model, architecture=replace(a, n_kv_heads=n_kv_heads), layers=layers)
-
-
-def _merged(kv: Product, have: int, n_kv_heads: int, head_dim: int, merge: Merge) -> Dense:
-    def regrouped(rows: Tensor) -> Tensor:
-        heads = rows.unflatten(0, (have, head_dim))
-        return torch.cat([merge(group) for group in heads.split(have // n_kv_heads)])
-
-    both = [torch.cat([regrouped(part) for part in rows.chunk(2)]) for rows in kv.dense() if rows is not None]
-    return Dense(*both)

@@ -15,6 +15,11 @@ MERGES = ("mean", "calibrated")
 """How mqa's heads become one: their mean, or what loses least on a text (``attention.llm.merged``)."""
 CACHE_DTYPES = ("bf16", "fp16", "fp32", "fp8", "int8-token", "int4-g32", "q8_0", "q4_0")
 """fp8 is e4m3; int8-token has a scale of each position and head; the last three are in groups of 32."""
+FIRST_TEXT = (
+    "The old lighthouse keeper polished the brass lamp every evening. Nobody came to see it, and still, every evening, "
+    "the old lighthouse keeper polished"
+)
+"""A text with a phrase that comes again, for an induction head to be seen at."""
 MAX_CHARACTERS = 20_000
 MAX_TOKENS = 512
 MAX_BATCH = 16

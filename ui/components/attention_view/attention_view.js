@@ -43,7 +43,9 @@ const weight = (view, head, t, s) => {
 };
 
 function buildText(view) {
-  const { glyphs } = view.data;
+  const { glyphs, unit } = view.data;
+  view.text.setAttribute("aria-label", `Text. Left and right arrow keys choose a ${unit}.`);
+  view.text.classList.toggle("tokens", unit === "token");
   view.spans = [];
   view.text.replaceChildren();
   glyphs.forEach((glyph, at) => {
@@ -51,15 +53,17 @@ function buildText(view) {
     span.textContent = glyph;
     span.dataset.at = at;
     if (glyph === "↵" || glyph === "→") span.className = "blank";
-    if (glyph.length > 1) span.className = "hex";
+    if (glyph.length > 1 && unit === "byte") span.className = "hex";
     view.spans.push(span);
     view.text.append(span);
-    if (glyph === "↵") view.text.append("\n");
+    if (glyph.endsWith("↵")) view.text.append("\n");
   });
 }
 
 function buildHeads(view) {
   view.heads.replaceChildren();
+  view.heads.style.setProperty("--columns", view.data.columns);
+  view.heads.style.setProperty("--narrow", view.data.columns === 3 ? 3 : 2);
   view.data.heads.forEach((head, index) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -169,10 +173,10 @@ function refresh(view) {
     let best = 0;
     for (let s = 0; s <= chosen; s += 1) if (weight(view, head, chosen, s) > weight(view, head, chosen, best)) best = s;
     const share = Math.round(100 * weight(view, head, chosen, best));
-    return `head ${head} looks most at byte ${best}, ${data.names[best]} (${share} %)`;
+    return `head ${head} looks most at ${data.unit} ${best}, ${data.names[best]} (${share} %)`;
   });
   const after = p.next ? ` What follows, ${p.next[0]}, gets ${(100 * p.next[1]).toFixed(1)} %.` : "";
-  view.said.textContent = `Byte ${chosen}, ${data.names[chosen]}: ${looks.join(", ") || "no head is shown"}.${after}`;
+  view.said.textContent = `${data.unit === "byte" ? "Byte" : "Token"} ${chosen}, ${data.names[chosen]}: ${looks.join(", ") || "no head is shown"}.${after}`;
   view.next.replaceChildren(...p.top.map(([name, probability]) => {
     const item = document.createElement("div");
     item.setAttribute("role", "listitem");
