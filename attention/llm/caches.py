@@ -62,9 +62,9 @@ class RoundedCache:
         k, v = _front(self.k, self.length), _front(self.v, self.length)
         cache = stored.Cache(k, v, q.shape[-1], q.shape[-1] ** -0.5, self.length, window)
         # the kernel reads numbers that are not rounded in the queries' own dtype
-        floats = {plane.data.dtype for plane in (k, v) if plane.format == "dtype"} or {q.dtype}
-        if len(floats) == 1 and native.unavailable(q.device.type) is None:
-            return native.attend(q.to(*floats), cache).to(q.dtype)
+        floats = [plane.data.dtype for plane in (k, v) if plane.format == "dtype"] or [q.dtype]
+        if len({*floats}) == 1 and native.unavailable(q.device.type) is None:
+            return native.attend(q.to(floats[0]), cache).to(q.dtype)
         self._note(sum(2 * plane.data.shape[1] * plane.positions * plane.dim for plane in (k, v)))
         return plain.attend(q, cache)
 

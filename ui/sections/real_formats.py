@@ -54,8 +54,8 @@ def draw(job: Seen | None) -> None:
     frame.table(_table(costs), key="real_formats_table")
     if costs.timed_context:
         words = (
-            f"Steps timed at {costs.timed_context:,} tokens held, the text's own rows again and again: a step multiplies  "
-            "the weights, rounds and stores its own row, and reads the cache as it lies."
+            f"Steps timed at {costs.timed_context:,} tokens held, the text's own rows again and again: a step "
+            "multiplies the weights, rounds and stores its own row, and reads the cache as it lies."
         )
         if costs.others > 0.1:
             words += f" Other processes took {100 * costs.others:.0f} % of this machine meanwhile: times say little."
