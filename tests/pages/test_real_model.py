@@ -75,8 +75,7 @@ def test_what_stops_in_the_middle_of_a_sentence_keeps_its_text(own_store: Store)
 
 def test_until_the_first_word_what_was_there_before_stays() -> None:
     def page() -> None:
-        from attention.kept import store
-from attention.kept.job import KeptJob
+        from attention.kept.job import KeptJob
         from attention.llm import recorded
         from attention.worker.client import State
         from ui.sections import real_model
