@@ -83,6 +83,7 @@ with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections
         if view == "words":
             lesson.show("real_model")
         elif view == "heads":
+            lesson.show("real_heads")
             with frame.guard():
                 sections.recorded_likeness()
             with frame.guard():

@@ -84,8 +84,9 @@ def test_a_step_reads_what_was_stored(k_dtype: str, v_dtype: str, window: int) -
     seen = slice(-window if window else None, None)
     scores = q.double().unflatten(1, (N_KV, 3)) @ k[:, :, None, seen].mT * DIM**-0.5
     expected = (scores.softmax(-1) @ v[:, :, None, seen]).flatten(1, 2)
-    # queries meet numbers of 16 bits where one plane has them: 2^-9 of numbers up to 3 or so
-    assert (cache.attend(q, window) - expected).abs().amax() < 2e-2
+    # where one plane has 16 bits, queries and weights may be rounded to 2^-9: of scores up to 8, and of values up to 7
+    allowed = 5e-2 if {k_dtype, v_dtype} & {*FLOATS} else 1e-4
+    assert (cache.attend(q, window) - expected).abs().amax() < allowed
 
 
 def test_what_fp8_cannot_hold_is_its_largest_number() -> None:

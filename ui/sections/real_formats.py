@@ -35,15 +35,12 @@ def payload(text: str | None) -> dict[str, Any] | None:
 def draw(job: Seen | None) -> None:
     """The figure and the table: of the reader's text once the first figures are there, of held-out text before."""
     costs = None if job is None else format_costs.of_results(job.results)
-    if costs is None or not costs.rows:
+    if job is None or costs is None or not costs.rows:
         costs, about = recorded.format_costs(), recorded.load()["formats"]
         origin = f"Recorded over {about['n_texts']} held-out texts of {about['length']} tokens"
     else:
-        live = job is not None and not job.done
-        origin = f"{'Live on this server' if live else 'This run'}: the text above, {costs.tokens} tokens"
-    if costs is None:
-        st.info("Nothing was recorded of this model: run it.")
-        return
+        text = foreign_text.markdown(foreign_text.seen(str(job.payload["text"]).strip(), 120))
+        origin = f"{'This run' if job.done else 'Live on this server'}: {costs.tokens} tokens, *{text}*"
     st.markdown(f"{origin}. {foreign_text.markdown(format_costs.finding(costs))}")
     frame.chart(
         figures.plot_costs(costs),
