@@ -49,7 +49,7 @@ def test_without_the_model_the_other_views_show_what_was_recorded(monkeypatch: p
     assert any("A recorded look" in one.value for one in at.markdown)
     # the layer with an induction head, not the first
     best = recorded.load()["roles"]["induction"]["score"]
-    layer = at.select_slider(key="real_layer").value
+    layer = at.session_state["real_layer"]
     assert max(best[layer - 1]) == max(map(max, best))
     assert len(at.get("plotly_chart")) == 2
     at = _page(real_view="formats")
@@ -82,6 +82,7 @@ def test_until_the_first_word_what_was_there_before_stays() -> None:
 
         about = [item for item in recorded.load()["runs"]["mean"] if item["kind"] == "model"]
         job = KeptJob("generate", recorded.load()["plan"], about, None, State.RUNNING, 0.1, None, "", "", "")
+        real_model._kept().clear()
         real_model.draw(job, "mean")
 
     at = AppTest.from_function(page, default_timeout=30).run()
