@@ -57,7 +57,7 @@ with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections
                              on_change=heads.forget_choice)  # fmt: skip
         with frame.below_bar():
             real_text.say(real_text.TEXT.key)
-            asked = None if sections.missing() else heads.payload(own)
+            asked = None if sections.missing() else heads.payload(own, shown)
         with start:
             jobs.button(heads.KEY, "heads", asked, label="Look", prepare=READY if asked else "")
         jobs.panel(heads.KEY, heads.nothing, refresh_s=sections.REFRESH_S)

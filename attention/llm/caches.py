@@ -1,8 +1,9 @@
 """A layer's keys and values rounded to fewer bits as they come, in memory set aside once.
 
-How rows lie and are rounded is ``kernels.kinds.stored``; ``kernels.kinds.native`` reads them as they lie. Keys are
-stored rotated, as engines store them. fp8 is e4m3 with a scale of 1, as engines have it that were given no calibrated
-scales; int8-token has a float32 scale of each position and head; the others are ``attention.formats``'.
+How rows lie and are rounded is ``kernels.kinds.stored``; ``kernels.kinds.rounding`` does it natively, and
+``kernels.kinds.native`` reads them as they lie. Keys are stored rotated, as engines store them. fp8 is e4m3 with a
+scale of 1, as engines have it that were given no calibrated scales; int8-token has a float32 scale of each position and
+head; the others are ``attention.formats``'.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attention.kernels.kinds import native, plain, stored
+from attention.kernels.kinds import native, plain, rounding, stored
 from attention.kernels.kinds.case import BLOCK
 from attention.kernels.kinds.stored import BLOCK_BYTES, FP8_MAX, Plane
 from attention.layers import KVCache
@@ -47,13 +48,10 @@ class RoundedCache:
         end = self.length + k.shape[2]
         if end > self.k.positions:
             raise ValueError(f"the cache holds {self.k.positions} tokens, got {end}")
-        if self.k.format == self.v.format != "dtype" and self.k.format != "fp8-head":
-            # rows do not know of each other: both at once are half the calls
-            both = stored.store(torch.stack((k, v)).flatten(0, 1), self.k.format)
-            for plane, half in ((self.k, slice(0, len(k))), (self.v, slice(len(k), None))):
-                _put(plane, self.length, _slice(both, half))
-        else:
-            for plane, x in ((self.k, k), (self.v, v)):
+        for plane, x in ((self.k, k), (self.v, v)):
+            if rounding.unavailable(plane.format, x) is None:
+                rounding.store_into(plane, self.length, x)
+            else:
                 _put(plane, self.length, _rounded(plane, x))
         self.length = end
 
@@ -130,14 +128,6 @@ def _put(plane: Plane, at: int, rows: Plane) -> None:
     for own, new in ((plane.scale, rows.scale), (plane.zero, rows.zero)):
         if own is not None and new is not None:
             own[:, :, at:end] = new
-
-
-def _slice(plane: Plane, at: slice) -> Plane:
-    return plane._replace(
-        data=plane.data[at],
-        scale=None if plane.scale is None else plane.scale[at],
-        zero=None if plane.zero is None else plane.zero[at],
-    )
 
 
 def _front(plane: Plane, n: int) -> Plane:

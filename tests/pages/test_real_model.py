@@ -87,8 +87,7 @@ def test_until_the_first_word_what_was_there_before_stays() -> None:
 
     at = AppTest.from_function(page, default_timeout=30).run()
     assert not at.exception
-    assert any("Until the first word" in one.value for one in at.caption)
-    assert any("A recorded run on" in one.value for one in at.markdown)
+    assert any("Until the first word: a recorded run on" in one.value for one in at.markdown)
 
 
 def test_the_recorded_run_is_one_that_shows_what_the_page_says() -> None:

@@ -22,11 +22,11 @@ HEADS = params.text("real_heads", "", r"(\d{1,3}(-\d{1,3})*|none|)", "numbers of
 PARAMS: tuple[Param, ...] = (LAYER, TOKEN, HEADS)
 
 
-def payload(text: str | None) -> dict[str, Any] | None:
+def payload(text: str | None, layer: int) -> dict[str, Any] | None:
     """What a look is asked for; None where there is nothing to look at."""
     if text is None or place.find() is None:
         return None
-    return {"text": text, "first_layer": max(0, chosen_layer(looked()) - 1), "device": "cpu"}
+    return {"text": text, "first_layer": layer - 1, "device": "cpu"}
 
 
 @st.cache_resource(scope="session", show_spinner=False)

@@ -10,7 +10,7 @@ from attention import foreign_text
 from attention.llm import place, recorded
 from attention.llm.plan import CACHE_DTYPES, MERGES, SHARINGS, Plan
 from attention.llm.written import ENDS, Column, Written
-from attention.units import binary_bytes, duration, ratio
+from attention.units import binary_bytes, counted, duration, ratio
 from attention.worker.client import State
 from ui import controls, frame, lesson, params
 from ui.components import writing
@@ -110,8 +110,7 @@ def draw(job: Seen | None, merge: str) -> None:
     written, plan, origin = recording if job is None else kept.get("shown", recording)
     if job is not None:
         waiting = job.state in (State.QUEUED, State.RUNNING)
-        st.caption("Until the first word is written, what was here before stays." if waiting
-                   else "That run ended before its first word; what was here before stays.")  # fmt: skip
+        origin = f"{'Until the first word' if waiting else 'No word came; as before'}: {origin[:1].lower()}{origin[1:]}"
     _columns(written, plan, origin, False, State.DONE)
 
 
@@ -164,9 +163,9 @@ def _column(
     ]
     name = written.title(column.sharing)
     group = about["n_heads"] // column.n_kv_heads
-    ended = f"{column.n_tokens} tokens: {ENDS[column.ended]}." if column.ended else ""
+    ended = f"{counted(column.n_tokens, 'token')}: {ENDS[column.ended]}." if column.ended else ""
     if stopped and not ended:
-        ended = f"Ended after {column.n_tokens} tokens; the text so far is kept."
+        ended = f"Ended after {counted(column.n_tokens, 'token')}; the text so far is kept."
     return writing.Column(
         name=name,
         kind=CALIBRATED if (column.sharing, about.get("merge")) == ("mqa", "calibrated") else KINDS[column.sharing],
@@ -177,7 +176,7 @@ def _column(
         live=live and not column.ended,
         share=min(1.0, column.cache_bytes / most),
         figures=rows,
-        state=ended or (f"{column.n_tokens} tokens" if column.n_tokens else ""),
+        state=ended or (counted(column.n_tokens, "token") if column.n_tokens else ""),
         waiting="…" if live else "(nothing but the end of its answer)",
     )
 

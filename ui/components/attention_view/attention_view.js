@@ -101,9 +101,13 @@ function buildHeads(view) {
 
 function paint(view, canvas, head, color) {
   const { n } = view.data;
-  canvas.width = n;
-  canvas.height = n;
-  const pen = canvas.getContext("2d");
+  // few tokens get several points each, so that the frame of the chosen row hides no other row
+  canvas.width = n * view.scale;
+  canvas.height = n * view.scale;
+  const sheet = document.createElement("canvas");
+  sheet.width = n;
+  sheet.height = n;
+  const pen = sheet.getContext("2d");
   const image = pen.createImageData(n, n);
   const [r, g, b] = rgb(color);
   const from = head * view.pairs;
@@ -119,7 +123,7 @@ function paint(view, canvas, head, color) {
     }
   }
   pen.putImageData(image, 0, 0);
-  return image;
+  return sheet;
 }
 
 function choose(view, at) {
@@ -143,12 +147,15 @@ function refresh(view) {
   data.heads.forEach((head, index) => {
     head.button.setAttribute("aria-pressed", view.shown.has(index) ? "true" : "false");
     const pen = head.canvas.getContext("2d");
-    pen.putImageData(head.image, 0, 0);
+    const side = data.n * view.scale;
+    pen.imageSmoothingEnabled = false;
+    pen.clearRect(0, 0, side, side);
+    pen.drawImage(head.image, 0, 0, side, side);
     // the chosen byte's row
     pen.strokeStyle = getComputedStyle(view.view).color;
     pen.globalAlpha = 0.55;
-    pen.lineWidth = Math.max(1, data.n / 128);
-    pen.strokeRect(0.5, chosen, chosen + 1, 1);
+    pen.lineWidth = Math.max(1, side / 128);
+    pen.strokeRect(0.5, chosen * view.scale, (chosen + 1) * view.scale, view.scale);
     pen.globalAlpha = 1;
   });
   const shown = [...view.shown].sort((a, b) => a - b);
@@ -245,6 +252,7 @@ export default function (component) {
     view.data = data;
     view.maps = unpack(data.maps);
     view.pairs = (data.n * (data.n + 1)) / 2;
+    view.scale = Math.max(1, Math.floor(256 / data.n));
     buildText(view);
     buildHeads(view);
     view.view.dataset.key = data.key;
