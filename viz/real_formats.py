@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 
 from attention.llm.format_costs import Costs
@@ -9,6 +11,15 @@ from viz import theme
 
 _SYMBOLS = {"both": "circle", "keys": "triangle-up", "values": "triangle-down"}
 _NAMES = {"both": "keys and values", "keys": "keys alone, values in bf16", "values": "values alone, keys in bf16"}
+
+
+def _sides(points: Sequence[tuple[int, float]]) -> list[str]:
+    """Where each point's name stands: below it, if one at about the same bytes stands higher."""
+    most = max(x for x, _ in points)
+    return [
+        "bottom center" if any(abs(x - a) < 0.06 * most and (b, a) > (y, x) for a, b in points) else "top center"
+        for x, y in points
+    ]
 
 
 def plot_costs(costs: Costs) -> go.Figure:
@@ -27,7 +38,7 @@ def plot_costs(costs: Costs) -> go.Figure:
             name=_NAMES[which],
             mode="markers+text" if named else "markers",
             text=[row.label for row in rows] if named else None,
-            textposition="top center",
+            textposition=_sides([(row.bytes_per_token, row.loss) for row in rows]),
             marker={"size": 12 if named else 10, "symbol": _SYMBOLS[which], "color": theme.SERIES[at]},
             error_y={
                 "type": "data", "array": [row.loss_more_error or 0 for row in rows], "thickness": 1, "width": 3,

@@ -55,7 +55,7 @@ def test_without_the_model_the_other_views_show_what_was_recorded(monkeypatch: p
     at = _page(real_view="formats")
     assert not at.exception
     assert at.button(key="real_formats_run").disabled
-    assert any("held-out texts" in one.value for one in at.markdown)
+    assert any("held-out text" in one.value for one in at.markdown)
     assert len(at.get("plotly_chart")) == 1
 
 

@@ -10,7 +10,7 @@ from attention import foreign_text
 from attention.llm import format_costs, place, recorded
 from attention.llm.format_costs import Costs
 from attention.llm.plan import CACHE_DTYPES
-from attention.units import binary_bytes, duration, ratio
+from attention.units import binary_bytes, counted, duration, ratio
 from ui import frame, lesson, params
 from ui.jobs import Seen
 from viz import real_formats as figures
@@ -37,7 +37,7 @@ def draw(job: Seen | None) -> None:
     costs = None if job is None else format_costs.of_results(job.results)
     if job is None or costs is None or not costs.rows:
         costs, about = recorded.format_costs(), recorded.load()["formats"]
-        origin = f"Recorded over {about['n_texts']} held-out texts of {about['length']} tokens"
+        origin = f"Recorded over {counted(about['n_texts'], 'held-out text')} of {about['length']} tokens"
     else:
         text = foreign_text.markdown(foreign_text.seen(str(job.payload["text"]).strip(), 120))
         origin = f"{'This run' if job.done else 'Live on this server'}: {costs.tokens} tokens, *{text}*"
@@ -66,15 +66,15 @@ def _table(costs: Costs) -> dict[str, list[Any]]:
         "Keys": [row.k for row in rows],
         "Values": [row.v for row in rows],
         "Bytes a token": [row.bytes_per_token for row in rows],
-        "beside bf16": [ratio(row.bytes_per_token / least) if least else None for row in rows],
-        "Scratch, step": [binary_bytes(row.scratch_step) for row in rows],
-        "Scratch, reading": [binary_bytes(row.scratch_reading) for row in rows],
-        "Error of the logits, %": [round(100 * row.logit_error, 2) for row in rows],
-        "Same next token, %": [round(100 * row.same_word, 1) for row in rows],
         "Loss, nats": [round(row.loss, 4) for row in rows],
         "more than fp32": [f"{row.loss_more:+.4f}" for row in rows],
+        "Error of the logits, %": [round(100 * row.logit_error, 2) for row in rows],
         "Time per step": [duration(row.step_s) if row.step_s else None for row in rows],
         "its floor": [duration(row.floor_s) if row.floor_s else None for row in rows],
+        "Same next token, %": [round(100 * row.same_word, 1) for row in rows],
+        "Scratch, step": [binary_bytes(row.scratch_step) for row in rows],
+        "Scratch, reading": [binary_bytes(row.scratch_reading) for row in rows],
+        "Bytes beside bf16": [ratio(row.bytes_per_token / least) if least else None for row in rows],
     }
 
 
