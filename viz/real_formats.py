@@ -13,13 +13,14 @@ _SYMBOLS = {"both": "circle", "keys": "triangle-up", "values": "triangle-down"}
 _NAMES = {"both": "keys and values", "keys": "keys alone, values in bf16", "values": "values alone, keys in bf16"}
 
 
+_PLACES = ("top center", "middle left", "middle right", "bottom center")
+
+
 def _sides(points: Sequence[tuple[int, float]]) -> list[str]:
-    """Where each point's name stands: below it, if one at about the same bytes stands higher."""
+    """Where each point's name stands: apart from those of the points at about the same bytes that stand higher."""
     most = max(x for x, _ in points)
-    return [
-        "bottom center" if any(abs(x - a) < 0.06 * most and (b, a) > (y, x) for a, b in points) else "top center"
-        for x, y in points
-    ]
+    higher = (sum(abs(x - a) < 0.06 * most and (b, a) > (y, x) for a, b in points) for x, y in points)
+    return [_PLACES[n % len(_PLACES)] for n in higher]
 
 
 def plot_costs(costs: Costs) -> go.Figure:

@@ -22,7 +22,7 @@ def test_keys_values_and_both_are_told_apart() -> None:
     both = figure.data[0]
     assert list(both.text) == ["bf16", "q8_0", "fp8"]
     # q8_0 stands just below fp8
-    assert list(both.textposition) == ["top center", "bottom center", "top center"]
+    assert list(both.textposition) == ["top center", "middle left", "top center"]
     assert list(figure.data[1].x) == [14_760]
     assert figure.layout.yaxis.title.text.startswith("Loss")
 
