@@ -91,4 +91,6 @@ with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections
         else:
             formats.lessons()
         sections.provenance()
-        quiz.find_out("real_model", context=st.session_state["real_fill"], batch=st.session_state["real_batch"])
+        if view == "words":
+            # its guess is about a control of this view
+            quiz.find_out("real_model", context=st.session_state["real_fill"], batch=st.session_state["real_batch"])
