@@ -10,7 +10,6 @@ context and then goes on from there, in rounds, in turn. Writes bench/results/ge
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import sys
 import time
@@ -27,8 +26,9 @@ import torch
 from attention import units
 from attention.commands.arguments import numbers, tell_of_waiting
 from attention.llm import corpus, place
+from attention.llm.caches import held_bytes
 from attention.llm.generate import PIECE, held
-from attention.llm.loaded import Loaded
+from attention.llm.loaded import Loaded, give_back
 from attention.timing import device_queue, host, speed
 from attention.timing.other_load import OtherLoad
 from attention.timing.runs import versions
@@ -63,9 +63,9 @@ class Writer(Protocol):
 class Ours:
     """``attention.llm``; its floor is what its step reads."""
 
-    def __init__(self, name: str, loaded: Loaded, cache: torch.dtype) -> None:
+    def __init__(self, name: str, loaded: Loaded, cache: str) -> None:
         self.name, self.model, self._dtype = name, loaded.model, cache
-        self.about = f"{held(loaded.model)}; cache in {str(cache).removeprefix('torch.')}"
+        self.about = f"{held(loaded.model)}; cache in {cache}"
         self._caches = self.model.caches(0)
         self._n, self._next = 0, torch.zeros(1, 1, dtype=torch.int64)
 
@@ -96,9 +96,9 @@ class Ours:
 
     def step_bytes(self) -> int:
         """Weights, and keys and values held."""
-        return self.model.step_bytes + sum(
-            p[:, :, : self._n].nbytes for cache in self._caches for p in (cache.k, cache.v)
-        )
+        for cache in self._caches:
+            cache.length = self._n
+        return self.model.step_bytes + sum(held_bytes(cache) for cache in self._caches)
 
 
 class Transformers:
@@ -213,19 +213,19 @@ def main(argv: list[str] | None = None) -> int:
 def _loaded(path: Path) -> tuple[Loaded, int]:
     """The file's blocks, and what the process has grown by with them and a prompt; libraries are loaded before."""
     Loaded(path)
-    gc.collect()
+    give_back()
     before = psutil.Process().memory_info().rss
     blocks = Loaded(path)
-    Ours("", blocks, torch.bfloat16).first(corpus.fill(blocks.tokens, PROMPT))
-    # the file's pages go with its reader
-    gc.collect()
+    Ours("", blocks, "bf16").first(corpus.fill(blocks.tokens, PROMPT))
+    # as the loop does after a prompt
+    give_back()
     return blocks, psutil.Process().memory_info().rss - before
 
 
 def _writers(path: Path, blocks: Loaded, context: int, without: Sequence[str]) -> list[Writer]:
     out: list[Writer] = [
-        Ours("ours, blocks", blocks, torch.bfloat16),
-        Ours("ours, float32", Loaded(path, as_blocks=False), torch.float32),
+        Ours("ours, blocks", blocks, "bf16"),
+        Ours("ours, float32", Loaded(path, as_blocks=False), "fp32"),
     ]
     made: dict[str, Callable[[], Writer]] = {
         "transformers": lambda: Transformers(path),

@@ -35,6 +35,8 @@ MOVES: dict[str, tuple[str, ...]] = {
     "explore_run": ("e_kept",),
     "lab_run": ("lab_kept",),
     "real_run": ("real_kept",),
+    "real_formats_run": ("real_formats_kept",),
+    "real_attention": ("real_token", "real_heads"),
     "spectrum_run": ("spec_kept",),
     "published_run": ("pub_kept",),
     "code_trap_run": ("code_kept",),
@@ -51,6 +53,7 @@ MOVES: dict[str, tuple[str, ...]] = {
 
 TRANSIENT: dict[str, str] = {
     "*_stop": "ends a run",
+    "real_heads_run": "what heads look at is too much to keep, and is measured again in a second",
     "cmp_add_*": "settings of a column that is not added yet; the column is in cmp",
     "h_kv_none": "stands where there is nothing to choose",
     "*_csv": "takes away what is shown",

@@ -128,6 +128,7 @@ def button(
     label: str = "Run",
     help: str | None = None,
     limits: Limits | None = None,
+    prepare: str = "",
 ) -> None:
     """Draw Run, or Stop while the job lives. Belongs into the page itself, not into a fragment.
 
@@ -136,10 +137,13 @@ def button(
         kind, payload, limits: see :func:`attention.worker.client.submit`; without a payload there is nothing to run.
         label: of the Run button.
         help: its tooltip.
+        prepare: a kind of job that makes ready what this one needs: the worker does it once, in its turn, beforehand.
     """
     job = current(key)
     if job is None or job.done:
         worker.warm()
+        if prepare:
+            worker.prepare(prepare)
         st.button(
             label,
             key=f"{key}_run",
@@ -270,6 +274,8 @@ def _status(key: str, job: Seen | None, idle: str) -> None:
 def _waiting(job: Job) -> str:
     """A run's place in the queue, and how long that will take as far as it is known."""
     ahead = job.position
+    if ahead <= 1 and (ready := worker.preparing()) is not None and ready.device == job.device:
+        return f"The worker is being made ready: {ready.progress_text or 'starting'} · {duration(ready.elapsed_s)}"
     if not ahead:
         return "Waiting: it is the next run on this machine."
     runs = "1 run comes" if ahead == 1 else f"{ahead} runs come"

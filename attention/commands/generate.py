@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from attention.commands.arguments import tell_of_waiting, whole_number
-from attention.llm.plan import CACHE_DTYPES, SHARINGS, Plan
+from attention.llm.plan import CACHE_DTYPES, MERGES, SHARINGS, Plan
 from attention.llm.written import ENDS, Written
 from attention.units import binary_bytes, duration
 
@@ -26,6 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tokens", type=whole_number, default=64, help="most tokens written (default 64)")
     parser.add_argument("--kv-dtype", choices=CACHE_DTYPES, default="bf16", help="of the cache (default bf16)")
+    parser.add_argument("--v-dtype", choices=CACHE_DTYPES, default="", help="of its values, if other than the keys'")
+    parser.add_argument("--merge", choices=MERGES, default="mean", help="how mqa's heads become one (default mean)")
     parser.add_argument(
         "--context-fill", type=whole_number, default=0, help="tokens of a long text put into the cache beforehand"
     )
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     plan = Plan(
         prompt.removesuffix("\n"), tuple(args.sharing), args.tokens, args.temperature, args.seed, args.context_fill,
-        args.kv_dtype, args.batch, not args.goes_on,
+        args.kv_dtype, args.batch, not args.goes_on, args.v_dtype, args.merge,
     )  # fmt: skip
     from attention.llm import generate, loaded
     from attention.timing import device_queue, host

@@ -8,5 +8,7 @@ A job module has one function::
 * ``emit(message)`` sends one JSON object to the reader at once; every result goes through it as soon as it is known.
 * ``should_stop()`` turns true when the reader pressed Stop or left; a job asks it at least every second and
   returns what it has.
+* ``prepare(tell)``, where a module has it, comes first of all: what a run needs and nobody has loaded yet;
+  ``tell(words, share)`` says what is waited for.
 * The returned dictionary closes the job: a summary, not the results again.
 """

@@ -24,13 +24,19 @@ def run(
     from attention.llm import generate, loaded
     from attention.timing import host, speed
 
-    emit({"progress": 0.0, "message": "Reading the prompt"})
     found = generate.run(loaded.get(), plan, emit, should_stop)
     return {**found, "host": host.describe().to_json(), "calibration": speed.calibrate("cpu").to_json()}
 
 
+def prepare(tell: Callable[[str, float], None]) -> None:
+    """Load the model, telling what is waited for."""
+    from attention.llm import loaded
+
+    loaded.get(tell)
+
+
 def estimate_bytes(payload: dict[str, Any]) -> int:
-    """Memory that the run needs, for the check before it; loads the model, which the run needs anyway."""
+    """Memory that the run needs, for the check before it; the model is here by then."""
     plan = Plan.from_json(payload)
     from attention.llm import generate, loaded
 

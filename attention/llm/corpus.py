@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import sysconfig
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from attention.llm.tokens import Tokens
 
@@ -39,3 +43,35 @@ def windows(tokens: Tokens, length: int, n: int) -> list[list[int]]:
         raise ValueError(f"length must be from 2 to {len(ids):,} and n at least 1, got {length:,} and {n:,}")
     starts = [last * i // max(1, n - 1) for i in range(n)]
     return [list(ids[start : start + length]) for start in starts]
+
+
+CALIBRATION_WINDOWS, CALIBRATION_LENGTH = 12, 256
+_MIN_DOCSTRING = 200
+
+
+def calibration(tokens: Tokens) -> list[list[int]]:
+    """Text to merge heads on, no part of :func:`text`: the longer docstrings of the standard library, in windows.
+
+    Raises:
+        ValueError: this Python has too few of them.
+    """
+    wanted = CALIBRATION_WINDOWS * CALIBRATION_LENGTH
+    ids: list[int] = []
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        for docstring in _docstrings(path):
+            ids += tokens.encode(docstring + "\n\n")
+        if len(ids) >= wanted:
+            break
+    if len(ids) < wanted:
+        raise ValueError("this Python's standard library has no docstrings, so nothing is here to merge heads on")
+    return [ids[at : at + CALIBRATION_LENGTH] for at in range(0, wanted, CALIBRATION_LENGTH)]
+
+
+def _docstrings(path: Path) -> list[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = (ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, kinds))
+    return [inspect.cleandoc(one) for one in found if one and len(one) >= _MIN_DOCSTRING]

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attention.errors import StoppedError
 from attention.kernels import matvec
 from attention.layers import KVCache
 from attention.llm import corpus
-from attention.llm.loaded import Loaded, n_kv_heads
+from attention.llm.caches import Cache, empty, held_bytes
+from attention.llm.loaded import Loaded, give_back, n_kv_heads
 from attention.llm.model import Model
 from attention.llm.plan import Plan
 from attention.llm.tokens import Writer
@@ -28,7 +30,6 @@ EMIT_S = 0.1
 """What was written is told so often."""
 PIECE = 256
 """Tokens of a long text taken in at once: between two, Stop is heard."""
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 Emit = Callable[[dict[str, Any]], None]
 ShouldStop = Callable[[], bool]
@@ -39,7 +40,7 @@ class Column:
 
     def __init__(self, sharing: str, model: Model, plan: Plan, capacity: int, loaded: Loaded) -> None:
         self.sharing, self.model, self._plan = sharing, model, plan
-        self.caches: list[KVCache] = model.caches(capacity, plan.batch, DTYPES[plan.kv_dtype])
+        self.caches: list[Cache] = model.caches(capacity, plan.batch, plan.kv_dtype, plan.values_dtype)
         # the same seed for all: columns that agree draw the same words
         self._draw = torch.Generator().manual_seed(plan.seed)
         self._writer = Writer(loaded.tokens)
@@ -57,7 +58,7 @@ class Column:
     @property
     def cache_bytes(self) -> int:
         """Bytes of keys and values held, measured from the tensors, without what is set aside and not yet written."""
-        return sum(part[:, :, : cache.length].nbytes for cache in self.caches for part in (cache.k, cache.v))
+        return sum(held_bytes(cache) for cache in self.caches)
 
     def take_in(self, ids: Sequence[int], should_stop: ShouldStop) -> Tensor | None:
         """Prefill; logits of the last token, None if stopped before."""
@@ -110,12 +111,23 @@ def run(loaded: Loaded, plan: Plan, emit: Emit, should_stop: ShouldStop) -> dict
             f"{plan.context_fill:,} tokens of context, {len(ids):,} of the prompt and {plan.tokens:,} to write make "
             f"{capacity:,}; this model takes {a.context:,}"
         )
-    columns = [Column(name, loaded.sharing(name), plan, capacity, loaded) for name in plan.sharings]
+
+    def tell(words: str, share: float) -> None:
+        if should_stop():
+            raise StoppedError
+        emit({"progress": share, "message": words})
+
+    try:
+        models = {name: loaded.sharing(name, plan.merge, tell) for name in plan.sharings}
+    except StoppedError:
+        return {"columns": {}}
+    columns = [Column(name, model, plan, capacity, loaded) for name, model in models.items()]
     emit(_about(loaded, plan, columns, len(ids)))
     with torch.inference_mode():
         if not _fill(columns, corpus.fill(loaded.tokens, plan.context_fill), emit, should_stop):
             return {"columns": {}}
         for column in columns:
+            emit({"progress": 0.0, "message": f"{column.sharing.upper()} reads the prompt of {len(ids):,} tokens"})
             began = time.perf_counter()
             logits = column.take_in(ids, should_stop)
             if logits is None:
@@ -124,6 +136,7 @@ def run(loaded: Loaded, plan: Plan, emit: Emit, should_stop: ShouldStop) -> dict
             row = [column.sharing, text, time.perf_counter() - began, column.context, column.cache_bytes]
             emit({"kind": "first", "row": row})
             _tell_end(column, emit)
+        give_back()
         emit({"kind": "machine", "read_bytes_per_s": speed.calibrate("cpu").read_bytes_per_s})
         load = OtherLoad()
         _write(columns, plan, emit, should_stop)
@@ -136,7 +149,7 @@ def _about(loaded: Loaded, plan: Plan, columns: Sequence[Column], n_prompt: int)
     return {
         "kind": "model", "name": loaded.name, "n_layers": a.n_layers, "n_heads": a.n_heads, "head_dim": a.head_dim,
         "context": a.context, "prompt_tokens": n_prompt, "fill": plan.context_fill, "batch": plan.batch,
-        "kv_dtype": plan.kv_dtype, "weight_dtype": held(loaded.model),
+        "kv_dtype": plan.cache_words, "merge": plan.merge, "weight_dtype": held(loaded.model),
         "columns": [
             {"sharing": c.sharing, "n_kv_heads": c.model.architecture.n_kv_heads, "weight_bytes": c.model.step_bytes}
             for c in columns
@@ -156,13 +169,14 @@ def held(model: Model) -> str:
 def _fill(columns: Sequence[Column], ids: Sequence[int], emit: Emit, should_stop: ShouldStop) -> bool:
     """Put a long text into every column's cache; false if stopped before.
 
-    Copied K/V heads hold the very numbers that they are copies of, so that column's cache is copied too.
+    Copied K/V heads hold the very numbers that they are copies of, so that column's cache is copied too, unless its
+    rows are rounded.
     """
     if not ids:
         return True
     done: dict[str, Column] = {}
     for column in sorted(columns, key=lambda c: c.model.architecture.n_kv_heads):
-        source = done.get("gqa") if column.sharing == "mha" else None
+        source = done.get("gqa") if column.sharing == "mha" and isinstance(column.caches[0], KVCache) else None
         for at in range(0, len(ids), PIECE):
             share = (len(done) + at / len(ids)) / len(columns)
             emit(
@@ -179,6 +193,8 @@ def _fill(columns: Sequence[Column], ids: Sequence[int], emit: Emit, should_stop
 
 def _copy(source: Column, target: Column) -> None:
     for a, b in zip(source.caches, target.caches, strict=True):
+        assert isinstance(a, KVCache)
+        assert isinstance(b, KVCache)
         times = b.k.shape[1] // a.k.shape[1]
         b.append(*(part[:, :, : a.length].repeat_interleave(times, dim=1) for part in (a.k, a.v)))
 
@@ -230,5 +246,6 @@ def memory_needed(loaded: Loaded, plan: Plan) -> int:
     a = loaded.model.architecture
     capacity = min(a.context, plan.context_fill + len(loaded.tokens.prompt(plan.prompt, plan.chat)) + plan.tokens)
     heads = sum(n_kv_heads(loaded.model, name) for name in plan.sharings)
-    per_token = 2 * a.n_layers * a.head_dim * heads * DTYPES[plan.kv_dtype].itemsize
-    return int(1.3 * loaded.model.step_bytes) + plan.batch * capacity * per_token
+    row = empty(1, 1, 1, a.head_dim, plan.kv_dtype, plan.values_dtype)
+    row.length = 1
+    return int(1.3 * loaded.model.step_bytes) + plan.batch * capacity * a.n_layers * heads * held_bytes(row)

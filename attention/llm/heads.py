@@ -9,6 +9,7 @@ arXiv:2209.11895).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,9 +18,11 @@ import torch
 from torch import Tensor
 
 from attention.llm.loaded import Loaded
+from attention.llm.looked import squeezed
 from attention.llm.model import Model
 from attention.tiny.head_roles import distance_profile, group_similarity
 
+Emit = Callable[[dict[str, Any]], None]
 MAX_TOKENS = 256
 PAIRS = {")": "(", "]": "[", "}": "{", "”": "“"}
 QUOTES = ('"', "'", "``", "`")
@@ -205,15 +208,65 @@ def score_roles(
     return out
 
 
+def tokens_of_text(loaded: Loaded, text: str) -> list[int]:
+    """Tokens of a text to look at.
+
+    Raises:
+        ValueError: too few or too many of them.
+    """
+    ids = loaded.tokens.encode(text)
+    if not 3 <= len(ids) <= MAX_TOKENS:
+        raise ValueError(f"the text must have from 3 to {MAX_TOKENS} tokens, got {len(ids):,}")
+    return ids
+
+
+def tell_of(loaded: Loaded, text: str, first: int, emit: Emit, should_stop: Callable[[], bool]) -> float:
+    """Tell what each layer's heads look at, `first` first, as ``attention.llm.looked`` reads it; returns seconds.
+
+    Raises:
+        ValueError: too few or too many tokens.
+    """
+    began = time.perf_counter()
+    a, ids = loaded.model.architecture, tokens_of_text(loaded, text)
+    pieces = loaded.tokens.pieces(ids)
+    emit({"progress": 0.0, "message": f"Reading {len(ids)} tokens"})
+    emit({"kind": "model", "model": loaded.name, "n_layers": a.n_layers, "n_heads": a.n_heads,
+          "n_kv_heads": a.n_kv_heads, "tokens": pieces})  # fmt: skip
+    seen = look(loaded.model, ids)
+    emit({"kind": "predictions", "predictions": predictions(loaded, seen.logits, ids)})
+    rows, columns = np.tril_indices(len(ids))
+    for layer in sorted(range(a.n_layers), key=lambda i: i != first):
+        if should_stop():
+            break
+        visible = seen.attention[layer].numpy()[:, rows, columns]
+        # the eye tells small weights apart
+        stored = np.round(255 * np.sqrt(visible)).astype(np.uint8)
+        emit({"kind": "layer", "layer": layer, "maps": squeezed(stored.tobytes())})
+    return time.perf_counter() - began
+
+
+def predictions(loaded: Loaded, logits: Tensor, ids: Sequence[int], n: int = 5) -> list[dict[str, Any]]:
+    """Per token the `n` likeliest next ones with their shares, and that of the one that follows; None at the end."""
+    shares = logits.softmax(-1)
+    best = shares.topk(n)
+    names = loaded.tokens.pieces(best.indices.flatten().tolist())
+    out = []
+    for at in range(len(ids)):
+        top = zip(names[at * n : (at + 1) * n], best.values[at].tolist(), strict=True)
+        follows = None
+        if at + 1 < len(ids):
+            follows = [loaded.tokens.pieces([ids[at + 1]])[0], round(float(shares[at, ids[at + 1]]), 4)]
+        out.append({"top": [[name, round(share, 4)] for name, share in top], "next": follows})
+    return out
+
+
 def of_text(loaded: Loaded, text: str) -> dict[str, Any]:
     """All that is measured of one text, as plain values.
 
     Raises:
         ValueError: too few or too many tokens.
     """
-    ids = loaded.tokens.encode(text)
-    if not 3 <= len(ids) <= MAX_TOKENS:
-        raise ValueError(f"the text must have from 3 to {MAX_TOKENS} tokens, got {len(ids):,}")
+    ids = tokens_of_text(loaded, text)
     pieces = loaded.tokens.pieces(ids)
     seen = look(loaded.model, ids)
     a = loaded.model.architecture

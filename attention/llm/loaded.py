@@ -5,16 +5,28 @@ In the server that is the worker, of which a host has one per device and which e
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from attention.kernels import matvec
+from attention.llm import corpus, merged, place, sharings
 from attention.llm import model as llm
-from attention.llm import place
 from attention.llm.model import Model
 from attention.llm.tokens import Tokens, tokens_of
 from attention.llm.weights import source
+
+Tell = Callable[[str, float], None]
+"""(what goes on, the share of it that is done): told while something takes long."""
+
+
+def _silent(words: str, share: float) -> None:
+    pass
 
 
 class Loaded:
@@ -26,18 +38,31 @@ class Loaded:
         self.tokens: Tokens = tokens_of(path, found)
         self.model: Model = llm.assemble(found, dtype, as_blocks=as_blocks)
         self.name = path.stem if path.is_file() else path.name
-        self._shared: dict[int, Model] = {}
+        self._shared: dict[tuple[int, str], Model] = {}
+        del found  # the file's pages, and a vocabulary in Python's own strings
+        give_back()
 
-    def sharing(self, name: str) -> Model:
+    def sharing(self, name: str, merge: str = "mean", tell: Tell = _silent) -> Model:
         """The model shared as `name` says, of ``plan.SHARINGS``; its other tensors are this model's own.
+
+        Args:
+            merge: how fewer K/V heads are made, of ``plan.MERGES``; made once and kept.
+            tell: told of a merge that takes long.
 
         Raises:
             ValueError: the model cannot be shared like that.
         """
         n = n_kv_heads(self.model, name)
-        if n not in self._shared:
-            self._shared[n] = llm.with_n_kv_heads(self.model, n)
-        return self._shared[n]
+        fewer = n < self.model.architecture.n_kv_heads
+        key = n, merge if fewer else ""
+        if key not in self._shared:
+            if fewer and merge == "calibrated":
+                made = merged.calibrated(self.model, n, corpus.calibration(self.tokens), tell)
+            else:
+                made = sharings.with_n_kv_heads(self.model, n)
+            self._shared[key] = made
+            give_back()
+        return self._shared[key]
 
 
 def n_kv_heads(model: Model, sharing: str) -> int:
@@ -46,14 +71,53 @@ def n_kv_heads(model: Model, sharing: str) -> int:
     return {"mha": a.n_heads, "gqa": a.n_kv_heads, "mqa": 1}[sharing]
 
 
-def get() -> Loaded:
+def get(tell: Tell = _silent) -> Loaded:
     """The model that `place` names.
+
+    Args:
+        tell: told what is waited for, where it is not here yet.
 
     Raises:
         ValueError: there is none, it is damaged, or it is not Llama-like.
     """
     path = place.local()
-    return _loaded(path, path.stat().st_mtime_ns)
+    key = path, path.stat().st_mtime_ns
+    if not _loaded.cache_info().currsize:
+        if matvec.unavailable("cpu") is None:
+            tell("compiling the kernels for this processor, once", 0.1)
+            matvec.native_library()
+        tell(f"reading the weights of {place.name()}", 0.5)
+    return _loaded(*key)
+
+
+def make_ready(tell: Tell = _silent) -> Loaded:
+    """The model with all that its first words would wait for: weights read, kernels compiled, each sharing made.
+
+    Raises:
+        ValueError: see :func:`get`.
+    """
+    found = get(tell)
+    tell("compiling the kernels for this processor, once", 0.6)
+    ids = torch.tensor([corpus.fill(found.tokens, 64)])
+    with torch.inference_mode():
+        for at, name in enumerate(("gqa", "mha", "mqa")):
+            tell("trying a few words", 0.8 + 0.05 * at)
+            try:
+                model = found.sharing(name)
+            except ValueError:
+                continue  # a model that cannot be shared like that says so when it is asked to
+            caches = model.caches(65, 1, "bf16")
+            model.forward(ids, caches)
+            model.forward(ids[:, :1], caches)
+    give_back()
+    return found
+
+
+def give_back() -> None:
+    """Return memory that is free to the system: the C library keeps what was freed, here a quarter of the weights."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @cache

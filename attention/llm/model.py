@@ -7,7 +7,7 @@ models that `architecture` names. Query head i reads K/V head ``i // group_size`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +21,18 @@ from attention.kernels import matvec, native, plain
 from attention.kernels.layer import NativeLayer
 from attention.kernels.weights import Q4Blocks, Q8Blocks
 from attention.layers import KVCache, attend, merge_heads, split_heads
+from attention.llm import caches as kept
 from attention.llm import weights
 from attention.llm.architecture import Architecture
-from attention.llm.products import GGML_KINDS, Dense, Product, blocks, stacked
+from attention.llm.caches import Cache, RoundedCache
+from attention.llm.products import GGML_KINDS, Product, blocks, stacked
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
 """(layer, q, k, v): told of what a layer attends with: [batch, heads, tokens, head_dim] each, rotated."""
+
+
+Turns = Mapping[object, tuple[Tensor, Tensor]]
+"""Cosine and sine of the newest positions, for each rotation that layers have."""
 
 
 class Norms(NamedTuple):
@@ -89,17 +95,25 @@ class Model:
     def dtype(self) -> torch.dtype:
         return self.norm.dtype
 
-    def caches(self, capacity: int, batch: int = 1, dtype: torch.dtype | None = None) -> list[KVCache]:
-        """Empty caches for so many tokens, one a layer, in the model's dtype if none is named."""
+    def caches(
+        self, capacity: int, batch: int = 1, k_dtype: str | None = None, v_dtype: str | None = None
+    ) -> list[Cache]:
+        """Empty caches for so many tokens, one a layer, in formats of ``plan.CACHE_DTYPES``.
+
+        Args:
+            k_dtype: None: the model's dtype. v_dtype: None: as the keys.
+        """
         a = self.architecture
+        if k_dtype is None:
+            return [KVCache(batch, a.n_kv_heads, capacity, a.head_dim, self.dtype) for _ in range(a.n_layers)]
         return [
-            KVCache(batch, a.n_kv_heads, capacity, a.head_dim, dtype or self.dtype, self.norm.device)
+            kept.empty(batch, a.n_kv_heads, capacity, a.head_dim, k_dtype, v_dtype or k_dtype)
             for _ in range(a.n_layers)
         ]
 
     @torch.inference_mode()
     def forward(
-        self, ids: Tensor, caches: Sequence[KVCache], *, every: bool = False, observe: Observer | None = None
+        self, ids: Tensor, caches: Sequence[Cache], *, every: bool = False, observe: Observer | None = None
     ) -> Tensor:
         """Take in the newest tokens and extend the caches.
 
@@ -115,26 +129,30 @@ class Model:
             ValueError: more tokens than the caches hold.
         """
         a = self.architecture
-        turns = self._turns(caches[0].length, ids.shape[1])
-        x = self.embed.rows(ids)
-        if a.embedding_scale != 1:
-            x = x * torch.tensor(a.embedding_scale, dtype=x.dtype)
+        turns = self.turns(caches[0].length, ids.shape[1])
+        x = self.embedded(ids)
         if observe is None and ids.shape[1] == 1 and len(ids) <= matvec.MOST and self._native is not None:
             x = self._native_step(self._native, x, caches, turns)
-            return self.head(self._norm(x, self.norm)).float()
+            return self.head(self.normed(x, self.norm)).float()
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
-            n = layer.norms
-            h = self._norm(x, n.before_attention)
-            q, k, v = self._project(layer, h, turns[a.rotations[index]] if a.rotations[index] else None)
-            k, v = cache.append(k, v)
+            q, k, v = self.project(index, layer, self.normed(x, layer.norms.before_attention), turns)
             if observe is not None:
                 observe(index, q, k, v)
-            h = layer.o(self._attend(q, k, v, a.windows[index]))
-            x = x + (h if n.after_attention is None else self._norm(h, n.after_attention))
-            gate, up = layer.gate_up(self._norm(x, n.before_mlp)).chunk(2, dim=-1)
-            h = layer.down((silu(gate) if a.activation == "silu" else gelu(gate, approximate="tanh")) * up)
-            x = x + (h if n.after_mlp is None else self._norm(h, n.after_mlp))
-        return self.head(self._norm(x if every else x[:, -1:], self.norm)).float()
+            h = layer.o(self._attend(q, k, v, cache, a.windows[index]))
+            x = self.through_mlp(layer, self.added(layer, x, h))
+        return self.head(self.normed(x if every else x[:, -1:], self.norm)).float()
+
+    def added(self, layer: Layer, x: Tensor, h: Tensor) -> Tensor:
+        """The residual stream with what a layer's attention writes."""
+        n = layer.norms.after_attention
+        return x + (h if n is None else self.normed(h, n))
+
+    def through_mlp(self, layer: Layer, x: Tensor) -> Tensor:
+        """The residual stream after a layer's second half."""
+        n = layer.norms
+        gate, up = layer.gate_up(self.normed(x, n.before_mlp)).chunk(2, dim=-1)
+        h = layer.down((silu(gate) if self.architecture.activation == "silu" else gelu(gate, approximate="tanh")) * up)
+        return x + (h if n.after_mlp is None else self.normed(h, n.after_mlp))
 
     @cached_property
     def _native(self) -> list[NativeLayer] | None:
@@ -156,35 +174,42 @@ class Model:
         self,
         native_layers: Sequence[NativeLayer],
         x: Tensor,
-        caches: Sequence[KVCache],
-        turns: Mapping[object, tuple[Tensor, Tensor]],
+        caches: Sequence[Cache],
+        turns: Turns,
     ) -> Tensor:
         """One step [batch, 1, hidden] -> the same through all layers; `forward` in three calls a layer."""
         a = self.architecture
         x = x[:, 0].contiguous()
         for index, (layer, cache) in enumerate(zip(native_layers, caches, strict=True)):
             q, kv = layer.before(x, turns.get(a.rotations[index]), a.head_dim)
-            k, v = cache.append(*kv.view(len(x), 2 * a.n_kv_heads, 1, a.head_dim).chunk(2, dim=1))
-            heads = self._attend(q.view(len(x), a.n_heads, 1, a.head_dim), k, v, a.windows[index])
+            k, v = kv.view(len(x), 2 * a.n_kv_heads, 1, a.head_dim).chunk(2, dim=1)
+            heads = self._attend(q.view(len(x), a.n_heads, 1, a.head_dim), k, v, cache, a.windows[index])
             layer.after(heads.contiguous(), x)
         return x[:, None]
 
-    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+    def embedded(self, ids: Tensor) -> Tensor:
+        """int64 [batch, new] -> [batch, new, hidden]: the residual stream before the first layer."""
+        x, scale = self.embed.rows(ids), self.architecture.embedding_scale
+        return x if scale == 1 else x * torch.tensor(scale, dtype=x.dtype)
+
+    def normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return rms_norm(x, weight.shape, weight, self.architecture.epsilon)
 
-    def _project(self, layer: Layer, h: Tensor, turn: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, index: int, layer: Layer, h: Tensor, turns: Turns) -> tuple[Tensor, Tensor, Tensor]:
+        """A layer's normed input [batch, new, hidden] -> q, k, v [batch, heads, new, head_dim], rotated."""
         a = self.architecture
+        turn = turns.get(a.rotations[index])
         q = split_heads(layer.q(h), a.n_heads)
         k, v = split_heads(layer.kv(h), 2 * a.n_kv_heads).chunk(2, dim=1)
         if layer.norms.query is not None and layer.norms.key is not None:
-            q, k = self._norm(q, layer.norms.query), self._norm(k, layer.norms.key)
+            q, k = self.normed(q, layer.norms.query), self.normed(k, layer.norms.key)
         if turn is not None:
             q, k = _rotate(q, *turn), _rotate(k, *turn)
         scale = a.query_scale * a.head_dim**0.5
         # kernels multiply scores by head_dim^-0.5
         return (q if abs(scale - 1) < 1e-12 else q * scale), k, v
 
-    def _turns(self, start: int, new: int) -> dict[object, tuple[Tensor, Tensor]]:
+    def turns(self, start: int, new: int) -> dict[object, tuple[Tensor, Tensor]]:
         """Cosine and sine [new, head_dim / 2] of the new positions, for each rotation that layers have."""
         out: dict[object, tuple[Tensor, Tensor]] = {}
         position = torch.arange(start, start + new, dtype=torch.float64)[:, None]
@@ -195,21 +220,33 @@ class Model:
             out[rotation] = angle.cos().to(self.dtype), angle.sin().to(self.dtype)
         return out
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-        """[batch, n_heads, new, head_dim] over what the cache holds -> [batch, new, n_heads * head_dim]."""
-        new, context, dtype = q.shape[2], k.shape[2], q.dtype
-        if new == 1:
-            if window and context > window:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, cache: Cache, window: int) -> Tensor:
+        """Extend the cache; q [batch, n_heads, new, head_dim] over all it holds -> [batch, new, n_heads * head_dim]."""
+        dtype = q.dtype
+        if isinstance(cache, RoundedCache):
+            cache.append(k, v)
+            if q.shape[2] == 1:
+                return cache.attend(q, window).transpose(1, 2).flatten(2)
+            return attend_many(q, *cache.widened(dtype), window)
+        k, v = cache.append(k, v)
+        if q.shape[2] == 1:
+            if window and cache.length > window:
                 k, v = k[:, :, -window:], v[:, :, -window:]
             return _decode(q.to(k.dtype), k, v).transpose(1, 2).flatten(2).to(dtype)
-        k, v = k.to(dtype), v.to(dtype)
-        if window and context > window:
-            row = torch.arange(context - new, context)[:, None]
-            column = torch.arange(context)[None]
-            seen = (column <= row) & (column > row - window)
-            out = scaled_dot_product_attention(q, k, v, seen, enable_gqa=True)
-            return out.transpose(1, 2).flatten(2)
-        return merge_heads(attend(q.unflatten(1, (k.shape[1], -1)), k, v))
+        return attend_many(q, k.to(dtype), v.to(dtype), window)
+
+
+def attend_many(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Causal attention of the newest tokens, q [batch, n_heads, new, head_dim], to k and v [batch, n_kv_heads, context,
+    head_dim] -> [batch, new, n_heads * head_dim]; of each token to the last `window`, 0 for all."""
+    new, context = q.shape[2], k.shape[2]
+    if window and context > window:
+        row = torch.arange(context - new, context)[:, None]
+        column = torch.arange(context)[None]
+        seen = (column <= row) & (column > row - window)
+        out = scaled_dot_product_attention(q, k, v, seen, enable_gqa=True)
+        return out.transpose(1, 2).flatten(2)
+    return merge_heads(attend(q.unflatten(1, (k.shape[1], -1)), k, v))
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -291,47 +328,3 @@ def assemble(source: weights.Source, dtype: torch.dtype, *, as_blocks: bool = Tr
     own = "lm_head.weight"
     head = stacked([(matrix(own, a.vocab_size, a.hidden_size), None)]) if own in source else embed
     return Model(a, embed, layers, norm("model.norm.weight", a.hidden_size), head)
-
-
-Merge = Callable[[Tensor], Tensor]
-"""Rows of the K/V heads that become one, [heads, head_dim, ...] -> [head_dim, ...]."""
-
-
-def mean(heads: Tensor) -> Tensor:
-    """The mean of the heads' rows (Ainslie et al. 2023, arXiv:2305.13245, section 2.1)."""
-    return heads.mean(dim=0)
-
-
-def with_n_kv_heads(model: Model, n_kv_heads: int, merge: Merge = mean) -> Model:
-    """The same model with another number of K/V heads: more by copying each, which changes no result; fewer by `merge`.
-
-    Raises:
-        ValueError: heads that cannot be shared like that.
-    """
-    a = model.architecture
-    have = a.n_kv_heads
-    if n_kv_heads < 1 or a.n_heads % n_kv_heads or max(have, n_kv_heads) % min(have, n_kv_heads):
-        raise ValueError(
-            f"n_kv_heads must divide n_heads = {a.n_heads}, and be a multiple or a divisor of the model's "
-            f"{have}; got {n_kv_heads}"
-        )
-    if n_kv_heads == have:
-        return model
-
-    if n_kv_heads > have:
-        # of keys and of values each head's rows, again for every copy: blocks stay blocks
-        copied = torch.arange(2 * have * a.head_dim).unflatten(0, (2 * have, a.head_dim))
-        at = copied.repeat_interleave(n_kv_heads // have, dim=0).flatten()
-        layers = [replace(layer, kv=layer.kv.picked(at)) for layer in model.layers]
-    else:
-        layers = [replace(layer, kv=_merged(layer.kv, have, n_kv_heads, a.head_dim, merge)) for layer in model.layers]
-    return replace(model, architecture=replace(a, n_kv_heads=n_kv_heads), layers=layers)
-
-
-def _merged(kv: Product, have: int, n_kv_heads: int, head_dim: int, merge: Merge) -> Dense:
-    def regrouped(rows: Tensor) -> Tensor:
-        heads = rows.unflatten(0, (have, head_dim))
-        return torch.cat([merge(group) for group in heads.split(have // n_kv_heads)])
-
-    both = [torch.cat([regrouped(part) for part in rows.chunk(2)]) for rows in kv.dense() if rows is not None]
-    return Dense(*both)

@@ -11,7 +11,15 @@ from attention.spec import check_size
 
 SHARINGS = ("mha", "gqa", "mqa")
 """mha: each K/V head copied to its query heads. gqa: as published. mqa: all K/V heads merged into one."""
-CACHE_DTYPES = ("bf16", "fp16", "fp32")
+MERGES = ("mean", "calibrated")
+"""How mqa's heads become one: their mean, or what loses least on a text (``attention.llm.merged``)."""
+CACHE_DTYPES = ("bf16", "fp16", "fp32", "fp8", "int8-token", "int4-g32", "q8_0", "q4_0")
+"""fp8 is e4m3; int8-token has a scale of each position and head; the last three are in groups of 32."""
+FIRST_TEXT = (
+    "The old lighthouse keeper polished the brass lamp every evening. Nobody came to see it, and still, every evening, "
+    "the old lighthouse keeper polished"
+)
+"""A text with a phrase that comes again, for an induction head to be seen at."""
 MAX_CHARACTERS = 20_000
 MAX_TOKENS = 512
 MAX_BATCH = 16
@@ -46,7 +54,8 @@ class Plan:
         tokens: most tokens written.
         temperature: 0 takes the likeliest token each time; else tokens are drawn, from `seed` on.
         context_fill: tokens of a long text that stand in the cache before the prompt.
-        kv_dtype: of the cache.
+        kv_dtype: of the cache; v_dtype: of its values, "" for the same.
+        merge: how mqa's heads become one, of MERGES.
         batch: sequences decoded at once, all from the same prompt; the first is shown.
         chat: the prompt is a question in a conversation, not a text to go on with.
     """
@@ -60,6 +69,8 @@ class Plan:
     kv_dtype: str = "bf16"
     batch: int = 1
     chat: bool = True
+    v_dtype: str = ""
+    merge: str = "mean"
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt)
@@ -75,8 +86,23 @@ class Plan:
         if not 0 <= self.temperature <= 2:
             raise ValueError(f"temperature must be a number from 0 to 2, got {shown(self.temperature)}")
         check_choice("kv_dtype", self.kv_dtype, CACHE_DTYPES)
+        if self.v_dtype != "":
+            check_choice("v_dtype", self.v_dtype, CACHE_DTYPES)
+        check_choice("merge", self.merge, MERGES)
         if not isinstance(self.chat, bool):
             raise ValueError(f"chat must be true or false, got {shown(self.chat)}")
+
+    @property
+    def values_dtype(self) -> str:
+        """The values' format."""
+        return self.v_dtype or self.kv_dtype
+
+    @property
+    def cache_words(self) -> str:
+        """The cache's formats as people read them."""
+        if self.values_dtype == self.kv_dtype:
+            return self.kv_dtype
+        return f"{self.kv_dtype} (keys) and {self.values_dtype} (values)"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "sharings": list(self.sharings)}

@@ -84,6 +84,8 @@ def _serve(job: dict[str, Any], handlers: Mapping[str, str], wire: _Wire, stop: 
 
     try:
         module = importlib.import_module(handlers[job["kind"]])
+        if (prepare := getattr(module, "prepare", None)) is not None:
+            prepare(lambda words, share: emit({"progress": share, "message": words}))
         if (estimate := getattr(module, "estimate_bytes", None)) is not None:
             needed = int(estimate(job["payload"]))
             if needed > job["memory_bytes"]:

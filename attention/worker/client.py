@@ -30,7 +30,7 @@ from attention.worker.parent import COMMAND
 from attention.worker.run_queue import RunQueue
 from attention.worker.times import Times
 
-__all__ = ["Job", "Limits", "Queues", "RefusedError", "State", "queues", "submit", "warm"]
+__all__ = ["Job", "Limits", "Queues", "RefusedError", "State", "prepare", "preparing", "queues", "submit", "warm"]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class Queues:
         self.settings, self._kinds, self._command = settings, kinds, command
         self._by_device: dict[str, RunQueue] = {}
         self._times = Times()
+        self._preparing: dict[str, Job] = {}
         self._lock = threading.Lock()
 
     def submit(
@@ -98,6 +99,24 @@ class Queues:
             # in its turn, like whatever measures; nobody waits for it
             with contextlib.suppress(RefusedError):
                 self.submit("calibrate", {"device": device}, owner="the server", client="the server")
+
+    def prepare(self, kind: str) -> None:
+        """See :func:`prepare`."""
+        if not self.settings.warm_worker:
+            return
+        with self._lock:
+            queue = self._by_device.get("cpu")
+            link = None if queue is None else queue.link
+            last = self._preparing.get(kind)
+            here = link is not None and link.alive and last is not None and last.worker_pid == link.pid
+            if last is not None and (here or not last.done):
+                return
+        with contextlib.suppress(RefusedError):
+            self._preparing[kind] = self.submit(kind, {"device": "cpu"}, owner="the server", client="the server")
+
+    def preparing(self) -> Job | None:
+        """See :func:`preparing`."""
+        return next((job for job in self._preparing.values() if job.state is State.RUNNING), None)
 
     def _refuse_one_too_many(self, device: str, client: str) -> None:
         directory = self.settings.lock_dir
@@ -168,6 +187,17 @@ def warm() -> None:
     """Have the worker of the usual device started, its libraries loaded and the device calibrated, in the background,
     unless it is already: who draws a Run button expects a run. Returns at once."""
     queues().warm()
+
+
+def prepare(kind: str) -> None:
+    """Have the processor's worker do a run of `kind` once, in its turn, for whoever will ask for what that makes ready.
+    Returns at once; asked again, it does nothing as long as that worker lives."""
+    queues().prepare(kind)
+
+
+def preparing() -> Job | None:
+    """The run of :func:`prepare` that goes on, if one does."""
+    return queues().preparing()
 
 
 def submit(kind: str, payload: dict[str, Any], *, owner: str, client: str = "", limits: Limits | None = None) -> Job:

@@ -43,6 +43,7 @@ class Job:
         progress: share done, 0 to 1; progress_text: what it is doing.
         summary: what the handler returned, once done.
         error: one sentence for the visitor, if it failed.
+        worker_pid: the process that took it, once one has.
     """
 
     kind: str
@@ -58,6 +59,7 @@ class Job:
     progress_text: str = ""
     summary: dict[str, Any] | None = None
     error: str | None = None
+    worker_pid: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
     stop_asked: threading.Event = field(default_factory=threading.Event)

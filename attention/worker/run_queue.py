@@ -138,6 +138,7 @@ class RunQueue:
         if not job.begin():
             return
         link = self._start_worker()
+        job.worker_pid = link.pid
         link.send(type="run", kind=job.kind, payload=job.payload, memory_bytes=job.memory_bytes)
         if not self._follow(job, link) or link.memory_bytes() > job.memory_bytes // 2:
             # broken, or too fat to keep: the next run gets a fresh one

@@ -79,6 +79,29 @@ def test_what_a_run_will_need_is_known_before_it() -> None:
     assert large - small == per_token * (16 * (5001 + n_prompt) - (1 + n_prompt))
 
 
+@needed
+def test_a_cache_of_fewer_bits_is_smaller_and_its_bytes_are_the_calculators() -> None:
+    written, _ = _run(Plan(PROMPT, ("gqa",), tokens=2, kv_dtype="q8_0", v_dtype="q4_0"))
+    own = written.columns["gqa"]
+    spec = resolve(str(place.local()))
+    both = [cache_of(spec, Load(own.context, 1, name)).state_bytes for name in ("q8_0", "q4_0")]
+    assert 2 * own.cache_bytes == sum(both)
+    assert written.about["kv_dtype"] == "q8_0 (keys) and q4_0 (values)"
+    small = job.estimate_bytes({"prompt": PROMPT, "tokens": 1, "context_fill": 5000, "kv_dtype": "q4_0"})
+    assert small < job.estimate_bytes({"prompt": PROMPT, "tokens": 1, "context_fill": 5000})
+
+
+@needed
+def test_a_merge_that_is_stopped_is_heard_at_the_next_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "CALIBRATION_WINDOWS", 1)
+    monkeypatch.setattr(corpus, "CALIBRATION_LENGTH", 11)
+    told: list[dict[str, Any]] = []
+    plan = Plan(PROMPT, ("mqa",), tokens=1, merge="calibrated")
+    found = generate.run(loaded.get(), plan, told.append, lambda: len(told) > 2)
+    assert found == {"columns": {}}
+    assert [item["message"].partition(": ")[2] for item in told] == [f"layer {i} of 30" for i in (1, 2, 3)]
+
+
 @long("greedy runs of the same model")
 @needed
 def test_the_same_seed_draws_the_same_words() -> None:
@@ -171,7 +194,7 @@ def test_what_is_no_prompt_is_refused(text: Any, told: str) -> None:
     [
         ("sharings", ["mla"]), ("sharings", []), ("sharings", ["gqa", "gqa"]), ("sharings", "gqa"), ("tokens", 0),
         ("tokens", True), ("temperature", -1), ("temperature", float("nan")), ("seed", 2**31), ("context_fill", -1),
-        ("kv_dtype", "int3"), ("batch", 17), ("chat", 1),
+        ("kv_dtype", "int3"), ("v_dtype", "int3"), ("merge", "max"), ("batch", 17), ("chat", 1),
     ],
 )  # fmt: skip
 def test_a_payload_is_checked_field_by_field(field: str, value: Any) -> None:

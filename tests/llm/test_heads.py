@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from attention.jobs import heads as job
 from attention.llm import heads, loaded
 from attention.llm import model as llm
+from attention.llm.looked import Looked, unpacked
 from tests.llm import checkpoints
 from tests.llm.real import needed
 from tests.long import long
@@ -75,7 +78,31 @@ def test_the_real_model_has_an_induction_head_on_a_repeated_phrase() -> None:
 
 
 @needed
+def test_what_a_page_is_told_is_what_was_looked_at() -> None:
+    model, told = loaded.get(), list[dict[str, Any]]()
+    text = "naïve 🙂 café\nnaïve"
+    heads.tell_of(model, text, 16, told.append, lambda: False)
+    found = Looked().take_in([item for item in told if "kind" in item])
+    ids = model.tokens.encode(text)
+    seen = heads.look(model.model, ids)
+    n = len(ids)
+    assert next(iter(found.layers)) == 16
+    assert len(found.layers) == 30
+    packed = np.frombuffer(unpacked(found.layers[16]), np.uint8).reshape(9, -1)
+    rows, columns = np.tril_indices(n)
+    # stored in 255 steps of the root: half a step of at most 2 / 255
+    assert np.abs((packed / 255) ** 2 - seen.attention[16].numpy()[:, rows, columns]).max() < 1 / 254
+    best = int(seen.logits[3].argmax())
+    assert found.predictions[3]["top"][0][0] == model.tokens.pieces([best])[0]
+    assert found.predictions[-1]["next"] is None
+
+
+@needed
 @pytest.mark.parametrize("text", ["a", "word " * 300])
 def test_a_text_of_another_length_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="from 3 to 256 tokens"):
         heads.of_text(loaded.get(), text)
+    with pytest.raises(ValueError, match="from 3 to 256 tokens"):
+        job.run({"text": text}, lambda item: None, lambda: False)
+    with pytest.raises(ValueError, match="first_layer must"):
+        job.run({"text": text, "first_layer": -1}, lambda item: None, lambda: False)

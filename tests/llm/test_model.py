@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from attention.llm import model as llm
-from attention.llm.model import Model, with_n_kv_heads
+from attention.llm.caches import Cache, held_bytes
+from attention.llm.model import Model
+from attention.llm.sharings import with_n_kv_heads
 from tests.llm import checkpoints
 from tests.long import SOAK, long
 
@@ -72,10 +74,17 @@ def test_copied_kv_heads_change_nothing_and_merged_ones_do(pair: tuple[Any, Mode
     ids = _ids(97)
     own = _decoded(ours, ids)
     mha, mqa = with_n_kv_heads(ours, 6), with_n_kv_heads(ours, 1)
+
+    def filled(model: Model) -> Cache:
+        caches = model.caches(97)
+        model.forward(ids, caches)
+        return caches[0]
+
     assert (_decoded(mha, ids) - own).abs().amax() < TOLERANCE * own.abs().amax()
     assert (_decoded(mqa, ids) - own).abs().amax() > 100 * TOLERANCE * own.abs().amax()
-    sizes = [m.caches(97)[0].nbytes for m in (mha, ours, mqa)]
-    assert sizes == [n * 2 * 97 * 16 * 4 for n in (6, 2, 1)]
+    assert [held_bytes(cache) for cache in (filled(m) for m in (mha, ours, mqa))] == [
+        n * 2 * 97 * 16 * 4 for n in (6, 2, 1)
+    ]
 
 
 def test_merging_is_the_mean_of_each_kv_heads_rows(pair: tuple[Any, Model]) -> None:

@@ -10,7 +10,8 @@ import torch
 from attention.kernels import compiled, matvec
 from attention.llm import generate
 from attention.llm import model as llm
-from attention.llm.model import Model, with_n_kv_heads
+from attention.llm.model import Model
+from attention.llm.sharings import with_n_kv_heads
 from tests.llm import checkpoints
 from tests.llm.test_weights import PLAIN, written
 

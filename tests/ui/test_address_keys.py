@@ -30,6 +30,8 @@ VIEWS: tuple[dict[str, Any], ...] = (
     {"f_acc": "t4"},
     {"t_what": "Kinds of cache"},
     {"r_view": "Kinds of cache"},
+    {"real_view": "heads"},
+    {"real_view": "formats"},
 )
 
 

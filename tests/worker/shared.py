@@ -11,7 +11,7 @@ import psutil
 
 HERE = Path(__file__).parents[1]
 COMMAND = (sys.executable, str(HERE / "worker_handlers.py"))
-KINDS = ("count", "hang", "eat", "crash", "refuse", "big", "storm", "gulp")
+KINDS = ("count", "hang", "eat", "crash", "refuse", "big", "storm", "gulp", "ready", "prepared")
 PATIENCE_S = 20.0
 
 

@@ -317,6 +317,34 @@ def test_a_warm_worker_has_calibrated_in_its_turn(settings, monkeypatch):
         queues.close()
 
 
+def test_what_runs_need_is_made_ready_once_for_each_worker(settings):
+    queues = Queues(settings, KINDS, COMMAND)
+    try:
+        queues.prepare("ready")
+        (job,) = queues._preparing.values()
+        assert job.wait(PATIENCE_S)
+        (pid,) = queues.worker_pids()
+        assert job.worker_pid == pid
+        queues.prepare("ready")
+        assert [*queues._preparing.values()] == [job]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not queues.worker_pids())
+        queues.prepare("ready")
+        (again,) = queues._preparing.values()
+        assert again is not job
+        assert again.wait(PATIENCE_S)
+        assert again.worker_pid != pid
+    finally:
+        queues.close()
+
+
+def test_what_is_made_ready_is_told_and_comes_before_the_estimate(queues):
+    job = queues.submit("prepared", {}, owner="a")
+    until(lambda: job.progress_text == "reading the weights")
+    assert job.wait(PATIENCE_S)
+    assert job.summary == {"prepared": True}
+
+
 def test_the_worker_steps_back_once_somebody_has_a_run(settings, monkeypatch):
     """What a first result waits for, the libraries and the measured device, is there as soon as can be."""
     monkeypatch.setenv("HEADSHARE_LOCK_DIR", settings.lock_dir)

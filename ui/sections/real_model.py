@@ -8,46 +8,49 @@ import streamlit as st
 
 from attention import foreign_text
 from attention.llm import place, recorded
-from attention.llm.plan import CACHE_DTYPES, SHARINGS, Plan, check_prompt
+from attention.llm.plan import CACHE_DTYPES, MERGES, SHARINGS, Plan
 from attention.llm.written import ENDS, Column, Written
-from attention.units import binary_bytes, duration, ratio
+from attention.units import binary_bytes, counted, duration, ratio
 from attention.worker.client import State
 from ui import controls, frame, lesson, params
 from ui.components import writing
 from ui.jobs import Seen
 from ui.params import Param
+from ui.sections import real_formats, real_heads, real_text
 from viz import real_model as figures
 from viz.theme import SHARING_COLORS, kv_color
 
 KEY = "real"
 REFRESH_S = 0.1
-MAX_TYPED = 2_000
-"""Characters of a prompt that an address can hold."""
 FILLS = (0, 512, 2048, 6144)
 TOKENS = (32, 64, 128, 256)
 TEMPERATURES = (0.0, 0.7, 1.0)
 KINDS = {"mha": "K/V heads copied", "gqa": "as published", "mqa": "K/V heads averaged"}
+CALIBRATED = "K/V heads merged on a text"
+MERGE = {"mean": "averaged", "calibrated": "merged on a text"}
+VIEWS = {"words": "It writes", "heads": "Its heads", "formats": "Its cache"}
+SAME = "as the keys"
 CHAT = {"answer": "a question", "continue": "a text to go on with"}
 LIKENESS = {"all": "counted", "without_first": "left out"}
 ROLES = ("induction", "previous", "first", "duplicate", "matching")
 FIRST_PROMPT = "Why is the sky blue? Answer in two sentences."
 
 
-def _prompt(text: str) -> str:
-    if len(text) > MAX_TYPED:
-        raise ValueError(f"{len(text):,} characters")
-    return check_prompt(text)
-
-
-PROMPT = Param("real_prompt", FIRST_PROMPT, _prompt, f"a text of 1 to {MAX_TYPED:,} characters")
+PROMPT = Param("real_prompt", FIRST_PROMPT, real_text.checked, f"a text of 1 to {real_text.MAX_TYPED:,} characters")
 PARAMS = (
+    params.choice("real_view", list(VIEWS), "words"),
     PROMPT,
+    real_text.TEXT,
+    *real_heads.PARAMS,
+    *real_formats.PARAMS,
     params.choice("real_tokens", list(TOKENS), 64),
     params.choice("real_fill", list(FILLS), 0),
     params.choice("real_temperature", list(TEMPERATURES), 0.0),
     params.integer("real_seed", 0, 0, 2**31 - 1),
     params.choice("real_batch", [1, 4, 16], 1),
     params.choice("real_kv", list(CACHE_DTYPES), "bf16"),
+    params.choice("real_kv_values", [SAME, *CACHE_DTYPES], SAME),
+    params.choice("real_merge", list(MERGES), "mean"),
     params.choice("real_chat", ["answer", "continue"], "answer"),
     params.choice("real_likeness", ["all", "without_first"], "all"),
     params.choice("real_role", list(ROLES), "induction"),
@@ -55,38 +58,27 @@ PARAMS = (
 )
 
 
-def adopt_prompt() -> None:
-    """Callback of the text field: cut what is longer than an address takes, and say so."""
-    typed = str(st.session_state.get(PROMPT.key, ""))
-    st.session_state.pop("_real_cut", None)
-    if len(typed) > MAX_TYPED:
-        st.session_state[PROMPT.key] = typed[:MAX_TYPED]
-        st.session_state["_real_cut"] = (
-            f"The prompt had {len(typed):,} characters: the first {MAX_TYPED:,} are kept, the most that is accepted."
-        )
-
-
 def payload() -> dict[str, Any] | None:
     """What a run is asked for, None where there is nothing to run; says what is wrong."""
-    if cut := st.session_state.get("_real_cut"):
-        st.caption(cut)
+    real_text.say(PROMPT.key)
     state = st.session_state
-    try:
-        plan = Plan(
-            state[PROMPT.key], SHARINGS, state["real_tokens"], state["real_temperature"], state["real_seed"],
-            state["real_fill"], state["real_kv"], state["real_batch"], state["real_chat"] == "answer",
-        )  # fmt: skip
-    except ValueError as error:
-        st.warning(foreign_text.markdown(_sentence(str(error))))
+    if real_text.valid(PROMPT.key) is None or missing():
         return None
-    if place.find() is None:
-        st.info(f"{place.MISSING} What is shown below was recorded.")
-        return None
+    values = state["real_kv_values"]
+    plan = Plan(
+        state[PROMPT.key], SHARINGS, state["real_tokens"], state["real_temperature"], state["real_seed"],
+        state["real_fill"], state["real_kv"], state["real_batch"], state["real_chat"] == "answer",
+        "" if values == SAME else values, state["real_merge"],
+    )  # fmt: skip
     return {**plan.to_json(), "device": "cpu"}
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+def missing() -> bool:
+    """Whether there is no model here; says how to get one."""
+    if place.find() is not None:
+        return False
+    st.info(f"{place.MISSING} What is shown below was recorded.")
+    return True
 
 
 @st.cache_resource(scope="session", show_spinner=False)
@@ -103,18 +95,26 @@ def _written(job: Seen) -> Written:
     return found.take_in(job.results)
 
 
-def draw(job: Seen | None) -> None:
-    """The columns, and above them what is being shown."""
-    if job is None:
-        written, plan, live = recorded.run(), recorded.load()["plan"], False
-        origin = f"A recorded run on {recorded.load()['host']['cpu']}"
-    else:
-        written, plan, live = _written(job), job.payload, not job.done
-        origin = "Live on this server" if live else "This run"
-    if not written.columns:
-        waiting = "The model is being loaded …" if live else "This run ended before its first word."
-        st.caption(waiting)
+def draw(job: Seen | None, merge: str) -> None:
+    """The columns, and above them what is being shown: until its first word, what was there before."""
+    kept = _kept()
+    now = None if job is None else _written(job)
+    if now is not None and any(column.n_tokens for column in now.columns.values()):
+        assert job is not None
+        live = not job.done
+        kept["shown"] = now, job.payload, "This run"
+        _columns(now, job.payload, "Live on this server" if live else "This run", live, job.state)
         return
+    machine = recorded.load()["host"]["cpu"]
+    recording = recorded.run(merge), recorded.load()["plan"], f"A recorded run on {machine}"
+    written, plan, origin = recording if job is None else kept.get("shown", recording)
+    if job is not None:
+        waiting = job.state in (State.QUEUED, State.RUNNING)
+        origin = f"{'Until the first word' if waiting else 'No word came; as before'}: {origin[:1].lower()}{origin[1:]}"
+    _columns(written, plan, origin, False, State.DONE)
+
+
+def _columns(written: Written, plan: dict[str, Any], origin: str, live: bool, state: State) -> None:
     about = written.about
     st.markdown(
         f"{origin}: {foreign_text.code(about['name'], 80)}, {about['prompt_tokens']:,} tokens of prompt"
@@ -124,9 +124,9 @@ def draw(job: Seen | None) -> None:
         + ".  \n"
         + f"Prompt: *{foreign_text.markdown(foreign_text.seen(plan['prompt'].strip(), 300))}*"
     )
-    stopped = job is not None and job.done and job.state is not State.DONE
+    stopped = not live and state is not State.DONE
     most = _most_cache(written, int(plan["tokens"]))
-    losses = recorded.losses(about["name"])
+    losses = recorded.losses(about["name"], about.get("merge", "mean"))
     writing.writing(
         [_column(written, column, most, losses, live, stopped) for column in written.columns.values()],
         key="real_columns",
@@ -163,12 +163,12 @@ def _column(
     ]
     name = written.title(column.sharing)
     group = about["n_heads"] // column.n_kv_heads
-    ended = f"{column.n_tokens} tokens: {ENDS[column.ended]}." if column.ended else ""
+    ended = f"{counted(column.n_tokens, 'token')}: {ENDS[column.ended]}." if column.ended else ""
     if stopped and not ended:
-        ended = f"Ended after {column.n_tokens} tokens; the text so far is kept."
+        ended = f"Ended after {counted(column.n_tokens, 'token')}; the text so far is kept."
     return writing.Column(
         name=name,
-        kind=KINDS[column.sharing],
+        kind=CALIBRATED if (column.sharing, about.get("merge")) == ("mqa", "calibrated") else KINDS[column.sharing],
         color=SHARING_COLORS[column.sharing.upper()],
         colors=[kv_color(i, column.n_kv_heads) for i in range(column.n_kv_heads)],
         group=group,
@@ -176,7 +176,7 @@ def _column(
         live=live and not column.ended,
         share=min(1.0, column.cache_bytes / most),
         figures=rows,
-        state=ended or (f"{column.n_tokens} tokens" if column.n_tokens else ""),
+        state=ended or (counted(column.n_tokens, "token") if column.n_tokens else ""),
         waiting="…" if live else "(nothing but the end of its answer)",
     )
 
@@ -247,7 +247,8 @@ def recorded_roles() -> None:
 def provenance() -> None:
     """How the recorded figures were made."""
     record = recorded.load()
-    losses = ", ".join(f"{name.upper()} {value:.3f}" for name, value in record["losses"].items())
+    names = {"mqa": "MQA averaged", "mqa_calibrated": "MQA merged on a text"}
+    losses = ", ".join(f"{names.get(key, key.upper())} {value:.3f}" for key, value in record["losses"].items())
     lesson.show(
         "real_provenance", model=record["model"], text=record["text"], created=record["created"][:10],
         cpu=record["host"]["cpu"], torch=record["host"]["torch"], n_texts=record["n_texts"], length=record["length"],

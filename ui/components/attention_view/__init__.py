@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -43,10 +44,57 @@ def attention_view(
         chosen: the byte looked from; None for one that is worth it.
         on_look: called with the byte and the heads a visitor has chosen, None for what stays as it is.
     """
-    attention = maps.attention[layer]
-    n_heads = len(attention)
-    packed = pack(attention)
-    group_size = n_heads // n_kv_heads
+    view = View(
+        packed=pack(maps.attention[layer]),
+        glyphs=glyphs(text),
+        names=[name_of(byte) for byte in text],
+        predictions=predictions(maps, text),
+        unit="byte",
+        n_kv_heads=n_kv_heads,
+        columns=4,
+    )
+    draw(view, roles, shown, _start(text) if chosen is None else chosen, key=key, on_look=on_look)
+
+
+class View(NamedTuple):
+    """One layer's heads over a text.
+
+    Attributes:
+        packed: of each head, row by row, round(255 · √w) of what is visible, as base64.
+        glyphs: each part of the text as drawn; names: as spoken of.
+        predictions: of each part {"top": [[name, share], …], "next": [name, share] or None}.
+        unit: what the parts are, "byte" or "token".
+        columns: heads side by side.
+    """
+
+    packed: str
+    glyphs: Sequence[str]
+    names: Sequence[str]
+    predictions: Sequence[Mapping[str, Any]]
+    unit: str
+    n_kv_heads: int
+    columns: int
+
+
+def draw(
+    view: View,
+    roles: Sequence[str],
+    shown: Sequence[int],
+    start: int,
+    *,
+    key: str,
+    on_look: Callable[[int | None, list[int] | None], None],
+) -> None:
+    """Draw a layer.
+
+    Args:
+        roles: per head, what it is called ("" for nothing).
+        shown: heads whose arcs are drawn.
+        start: the part looked from.
+        on_look: called with the part and the heads a visitor has chosen, None for what stays as it is.
+    """
+    n_heads, n = len(roles), len(view.glyphs)
+    group_size = n_heads // view.n_kv_heads
     told = f"_{key}_told"
 
     def look() -> None:
@@ -58,28 +106,30 @@ def attention_view(
         known = (
             sorted({h for h in heads if isinstance(h, int) and 0 <= h < n_heads}) if isinstance(heads, list) else None
         )
-        on_look(byte if isinstance(byte, int) and 0 <= byte < len(text) else None, known)
+        on_look(byte if isinstance(byte, int) and 0 <= byte < n else None, known)
 
     _component(
         key=key,
         on_look_change=look,
         data={
-            "key": hashlib.sha256(packed.encode()).hexdigest()[:16],
-            "n": len(text),
-            "glyphs": glyphs(text),
-            "names": [name_of(byte) for byte in text],
-            "maps": packed,
-            "predictions": predictions(maps, text),
-            "start": _start(text) if chosen is None else chosen,
+            "key": hashlib.sha256("\0".join([view.packed, *view.glyphs]).encode()).hexdigest()[:16],
+            "n": n,
+            "unit": view.unit,
+            "columns": view.columns,
+            "glyphs": list(view.glyphs),
+            "names": list(view.names),
+            "maps": view.packed,
+            "predictions": list(view.predictions),
+            "start": start,
             "told": st.session_state.get(told, 0),
             "shown": list(shown),
             "heads": [
                 {
                     "kv": head // group_size,
-                    "color": kv_color(head // group_size, n_kv_heads),
+                    "color": kv_color(head // group_size, view.n_kv_heads),
                     "role": roles[head],
                     "alt": f"Attention of head {head}, which reads K/V head {head // group_size}: "
-                    f"rows are bytes, columns the bytes they look at.",
+                    f"rows are {view.unit}s, columns the {view.unit}s they look at.",
                 }
                 for head in range(n_heads)
             ],

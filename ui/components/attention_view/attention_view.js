@@ -43,7 +43,9 @@ const weight = (view, head, t, s) => {
 };
 
 function buildText(view) {
-  const { glyphs } = view.data;
+  const { glyphs, unit } = view.data;
+  view.text.setAttribute("aria-label", `Text. Left and right arrow keys choose a ${unit}.`);
+  view.text.classList.toggle("tokens", unit === "token");
   view.spans = [];
   view.text.replaceChildren();
   glyphs.forEach((glyph, at) => {
@@ -51,15 +53,17 @@ function buildText(view) {
     span.textContent = glyph;
     span.dataset.at = at;
     if (glyph === "↵" || glyph === "→") span.className = "blank";
-    if (glyph.length > 1) span.className = "hex";
+    if (glyph.length > 1 && unit === "byte") span.className = "hex";
     view.spans.push(span);
     view.text.append(span);
-    if (glyph === "↵") view.text.append("\n");
+    if (glyph.endsWith("↵")) view.text.append("\n");
   });
 }
 
 function buildHeads(view) {
   view.heads.replaceChildren();
+  view.heads.style.setProperty("--columns", view.data.columns);
+  view.heads.style.setProperty("--narrow", view.data.columns === 3 ? 3 : 2);
   view.data.heads.forEach((head, index) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -97,9 +101,13 @@ function buildHeads(view) {
 
 function paint(view, canvas, head, color) {
   const { n } = view.data;
-  canvas.width = n;
-  canvas.height = n;
-  const pen = canvas.getContext("2d");
+  // few tokens get several points each, so that the frame of the chosen row hides no other row
+  canvas.width = n * view.scale;
+  canvas.height = n * view.scale;
+  const sheet = document.createElement("canvas");
+  sheet.width = n;
+  sheet.height = n;
+  const pen = sheet.getContext("2d");
   const image = pen.createImageData(n, n);
   const [r, g, b] = rgb(color);
   const from = head * view.pairs;
@@ -115,7 +123,7 @@ function paint(view, canvas, head, color) {
     }
   }
   pen.putImageData(image, 0, 0);
-  return image;
+  return sheet;
 }
 
 function choose(view, at) {
@@ -139,12 +147,15 @@ function refresh(view) {
   data.heads.forEach((head, index) => {
     head.button.setAttribute("aria-pressed", view.shown.has(index) ? "true" : "false");
     const pen = head.canvas.getContext("2d");
-    pen.putImageData(head.image, 0, 0);
+    const side = data.n * view.scale;
+    pen.imageSmoothingEnabled = false;
+    pen.clearRect(0, 0, side, side);
+    pen.drawImage(head.image, 0, 0, side, side);
     // the chosen byte's row
     pen.strokeStyle = getComputedStyle(view.view).color;
     pen.globalAlpha = 0.55;
-    pen.lineWidth = Math.max(1, data.n / 128);
-    pen.strokeRect(0.5, chosen, chosen + 1, 1);
+    pen.lineWidth = Math.max(1, side / 128);
+    pen.strokeRect(0.5, chosen * view.scale, (chosen + 1) * view.scale, view.scale);
     pen.globalAlpha = 1;
   });
   const shown = [...view.shown].sort((a, b) => a - b);
@@ -169,10 +180,10 @@ function refresh(view) {
     let best = 0;
     for (let s = 0; s <= chosen; s += 1) if (weight(view, head, chosen, s) > weight(view, head, chosen, best)) best = s;
     const share = Math.round(100 * weight(view, head, chosen, best));
-    return `head ${head} looks most at byte ${best}, ${data.names[best]} (${share} %)`;
+    return `head ${head} looks most at ${data.unit} ${best}, ${data.names[best]} (${share} %)`;
   });
   const after = p.next ? ` What follows, ${p.next[0]}, gets ${(100 * p.next[1]).toFixed(1)} %.` : "";
-  view.said.textContent = `Byte ${chosen}, ${data.names[chosen]}: ${looks.join(", ") || "no head is shown"}.${after}`;
+  view.said.textContent = `${data.unit === "byte" ? "Byte" : "Token"} ${chosen}, ${data.names[chosen]}: ${looks.join(", ") || "no head is shown"}.${after}`;
   view.next.replaceChildren(...p.top.map(([name, probability]) => {
     const item = document.createElement("div");
     item.setAttribute("role", "listitem");
@@ -241,6 +252,7 @@ export default function (component) {
     view.data = data;
     view.maps = unpack(data.maps);
     view.pairs = (data.n * (data.n + 1)) / 2;
+    view.scale = Math.max(1, Math.floor(256 / data.n));
     buildText(view);
     buildHeads(view);
     view.view.dataset.key = data.key;

@@ -1,0 +1,147 @@
+"""A layer's keys and values rounded to fewer bits as they come, in memory set aside once.
+
+How rows lie and are rounded is ``kernels.kinds.stored``; ``kernels.kinds.rounding`` does it natively, and
+``kernels.kinds.native`` reads them as they lie. Keys are stored rotated, as engines store them. fp8 is e4m3 with a
+scale of 1, as engines have it that were given no calibrated scales; int8-token has a float32 scale of each position and
+head; the others are ``attention.formats``'.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from attention.kernels.kinds import native, plain, rounding, stored
+from attention.kernels.kinds.case import BLOCK
+from attention.kernels.kinds.stored import BLOCK_BYTES, FP8_MAX, Plane
+from attention.layers import KVCache
+
+FLOATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+ROUNDED = {"fp8": "fp8-head", "int8-token": "int8-token", "int4-g32": "int4-g32", "q8_0": "q8_0", "q4_0": "q4_0"}
+"""Name of a format here -> how ``stored`` calls it."""
+
+
+class RoundedCache:
+    """Keys and values of the tokens seen, each in a format of its own.
+
+    Attributes:
+        k, v: planes of [batch, n_kv_heads, capacity] rows; those from `length` on are not yet written.
+        length: tokens held.
+        widened_bytes: the most that was widened beside the cache, for one reading.
+    """
+
+    def __init__(self, batch: int, n_kv_heads: int, capacity: int, head_dim: int, k_dtype: str, v_dtype: str) -> None:
+        self.k, self.v = (_empty(batch, n_kv_heads, capacity, head_dim, name) for name in (k_dtype, v_dtype))
+        self.length = self.widened_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the rows held, scales among them."""
+        return sum(_held(plane, self.length) for plane in (self.k, self.v))
+
+    def append(self, k: Tensor, v: Tensor) -> None:
+        """Round and store the newest tokens, [batch, n_kv_heads, new, head_dim] each.
+
+        Raises:
+            ValueError: more tokens than were set aside for.
+        """
+        end = self.length + k.shape[2]
+        if end > self.k.positions:
+            raise ValueError(f"the cache holds {self.k.positions} tokens, got {end}")
+        for plane, x in ((self.k, k), (self.v, v)):
+            if rounding.unavailable(plane.format, x) is None:
+                rounding.store_into(plane, self.length, x)
+            else:
+                _put(plane, self.length, _rounded(plane, x))
+        self.length = end
+
+    def attend(self, q: Tensor, window: int) -> Tensor:
+        """The newest token's step: q [batch, n_heads, 1, head_dim] -> the same, over all that is held."""
+        k, v = _front(self.k, self.length), _front(self.v, self.length)
+        cache = stored.Cache(k, v, q.shape[-1], q.shape[-1] ** -0.5, self.length, window)
+        # the kernel reads numbers that are not rounded in the queries' own dtype
+        floats = [plane.data.dtype for plane in (k, v) if plane.format == "dtype"] or [q.dtype]
+        if len({*floats}) == 1 and native.unavailable(q.device.type) is None:
+            return native.attend(q.to(floats[0]), cache).to(q.dtype)
+        self._note(sum(2 * plane.data.shape[1] * plane.positions * plane.dim for plane in (k, v)))
+        return plain.attend(q, cache)
+
+    def widened(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """All keys and values held, [batch, n_kv_heads, context, head_dim], for many queries at once."""
+        k, v = (stored.read(_front(plane, self.length), dtype) for plane in (self.k, self.v))
+        self._note(sum(x.nbytes for x, plane in ((k, self.k), (v, self.v)) if x.data_ptr() != plane.data.data_ptr()))
+        return k, v
+
+    def _note(self, n_bytes: int) -> None:
+        self.widened_bytes = max(self.widened_bytes, n_bytes)
+
+
+Cache = KVCache | RoundedCache
+
+
+def empty(batch: int, n_kv_heads: int, capacity: int, head_dim: int, k_dtype: str, v_dtype: str) -> Cache:
+    """A cache that holds keys and values in these formats, of ``plan.CACHE_DTYPES``.
+
+    Raises:
+        ValueError: head_dim is no multiple of a format's groups.
+    """
+    if k_dtype == v_dtype and k_dtype in FLOATS:
+        return KVCache(batch, n_kv_heads, capacity, head_dim, FLOATS[k_dtype])
+    return RoundedCache(batch, n_kv_heads, capacity, head_dim, k_dtype, v_dtype)
+
+
+def held_bytes(cache: Cache) -> int:
+    """Bytes of keys and values held, measured from the tensors, without what is set aside and not yet written."""
+    if isinstance(cache, RoundedCache):
+        return cache.held_bytes
+    return sum(part[:, :, : cache.length].nbytes for part in (cache.k, cache.v))
+
+
+def _empty(batch: int, n_kv_heads: int, capacity: int, dim: int, name: str) -> Plane:
+    rows = (batch, n_kv_heads, capacity)
+    if name in FLOATS:
+        return Plane("dtype", dim, torch.empty(*rows, dim, dtype=FLOATS[name]))
+    cache_format = ROUNDED[name]
+    if cache_format in (*BLOCK_BYTES, "int4-g32") and dim % BLOCK:
+        raise ValueError(f"kv_dtype {name} needs a head_dim that is a multiple of {BLOCK}, got {dim}")
+    if cache_format == "fp8-head":
+        return Plane(cache_format, dim, torch.empty(*rows, dim, dtype=torch.float8_e4m3fn), torch.ones(n_kv_heads))
+    if cache_format == "int8-token":
+        return Plane(cache_format, dim, torch.empty(*rows, dim, dtype=torch.int8), torch.empty(rows))
+    if cache_format == "int4-g32":
+        scale, zero = (torch.empty(*rows, dim // BLOCK, dtype=torch.float16) for _ in range(2))
+        return Plane(cache_format, dim, torch.empty(*rows, dim // 2, dtype=torch.uint8), scale, zero)
+    return Plane(cache_format, dim, torch.empty(*rows, dim // BLOCK * BLOCK_BYTES[cache_format], dtype=torch.uint8))
+
+
+def _rounded(plane: Plane, x: Tensor) -> Plane:
+    if plane.format == "fp8-head":
+        # what is larger than the largest number becomes NaN, where engines saturate
+        return Plane(plane.format, plane.dim, x.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn))
+    return stored.store(x, plane.format)
+
+
+def _put(plane: Plane, at: int, rows: Plane) -> None:
+    """Write rounded rows into a plane from position `at` on."""
+    end = at + rows.positions
+    plane.data[:, :, at:end] = rows.data
+    for own, new in ((plane.scale, rows.scale), (plane.zero, rows.zero)):
+        if own is not None and new is not None:
+            own[:, :, at:end] = new
+
+
+def _front(plane: Plane, n: int) -> Plane:
+    """The plane of the first `n` positions."""
+    by_row = plane.format != "fp8-head"
+    return plane._replace(
+        data=plane.data[:, :, :n],
+        scale=plane.scale[:, :, :n] if by_row and plane.scale is not None else plane.scale,
+        zero=None if plane.zero is None else plane.zero[:, :, :n],
+    )
+
+
+def _held(plane: Plane, n: int) -> int:
+    front = _front(plane, n)
+    # fp8's scale is 1 and none of it grows
+    parts = (front.data, None if plane.format == "fp8-head" else front.scale, front.zero)
+    return sum(part.nbytes for part in parts if part is not None)

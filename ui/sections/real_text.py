@@ -1,0 +1,65 @@
+"""The text that the real model's heads and cache formats are looked at with, typed once for both."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attention import foreign_text
+from attention.llm.plan import FIRST_TEXT, check_prompt
+from ui.params import Param
+
+MAX_TYPED = 2_000
+"""Characters that an address can hold."""
+
+
+def checked(text: str) -> str:
+    """A text that an address may hold.
+
+    Raises:
+        ValueError: too long, or none that the model can be given.
+    """
+    if len(text) > MAX_TYPED:
+        raise ValueError(f"{len(text):,} characters")
+    return check_prompt(text)
+
+
+TEXT = Param("real_text", FIRST_TEXT, checked, f"a text of 1 to {MAX_TYPED:,} characters")
+
+
+def adopt(key: str, what: str) -> None:
+    """Callback of a text field: cut what is longer than an address takes, and say so."""
+    typed = str(st.session_state.get(key, ""))
+    st.session_state.pop(f"_{key}_cut", None)
+    if len(typed) > MAX_TYPED:
+        st.session_state[key] = typed[:MAX_TYPED]
+        st.session_state[f"_{key}_cut"] = (
+            f"The {what} had {len(typed):,} characters: the first {MAX_TYPED:,} are kept, the most that is accepted."
+        )
+
+
+def area() -> str | None:
+    """Draw the field; returns the text, None for one that is none, which is said below the bar."""
+    st.text_area("Text, at most 256 tokens", key=TEXT.key, height=68, on_change=adopt, args=(TEXT.key, "text"))
+    return valid(TEXT.key)
+
+
+def valid(key: str) -> str | None:
+    """The text under a key, if it is one."""
+    try:
+        return check_prompt(st.session_state[key])
+    except ValueError:
+        return None
+
+
+def say(key: str) -> None:
+    """Say what was cut of a text, or why it is none."""
+    if cut := st.session_state.get(f"_{key}_cut"):
+        st.caption(cut)
+    try:
+        check_prompt(st.session_state[key])
+    except ValueError as error:
+        st.warning(foreign_text.markdown(sentence(str(error))))
+
+
+def sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
