@@ -43,7 +43,14 @@ BIAS = 100.0
 
 
 class Latent(DeepseekV3Attention):
-    """The published class; a fit moves its projections alone, not the norm that is held still."""
+    """The published class; a fit moves its projections alone, not what holds the norm still."""
+
+    def __init__(self, config: DeepseekV3Config, layer_idx: int) -> None:
+        super().__init__(config, layer_idx)
+        still = torch.ones(config.kv_lora_rank)
+        still[0] = 0
+        # the dimension with the bias is a large constant: its column would take the fit's every step for itself
+        self.kv_b_proj.weight.register_hook(lambda gradient: gradient * still)
 
     def parameters(self, recurse: bool = True) -> Any:
         return (p for name, p in self.named_parameters(recurse=recurse) if name.endswith("proj.weight")

@@ -14,6 +14,8 @@ from typing import Any
 
 N_TOKENS = 8
 PROMPT = "The cache holds"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""Without any of them bytes are tokens."""
 
 
 def check(folder: Path, timeout_s: float | None = None) -> dict[str, Any]:
@@ -42,9 +44,7 @@ def main(folder: Path) -> dict[str, Any]:
     """The check itself, in the fresh process."""
     import torch
     import transformers
-    from transformers import AutoModelForCausalLM
-
-    from attention.uptrain.data import load_tokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
     model, info = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", output_loading_info=True, **options)
@@ -53,7 +53,8 @@ def main(folder: Path) -> dict[str, Any]:
             raise ValueError(
                 f"{len(info[name])} {name.replace('_', ' ')}, {sorted(map(str, info[name]))[0]} among them"
             )
-    tokenizer = load_tokenizer(folder)
+    own = any((folder / name).is_file() for name in TOKENIZERS)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False) if own else None
     vocabulary = model.config.get_text_config().vocab_size
     ids = tokenizer(PROMPT)["input_ids"] if tokenizer else [b % vocabulary for b in PROMPT.encode()]
     prompt = torch.tensor([ids])
