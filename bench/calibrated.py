@@ -4,13 +4,16 @@
 
 The table: held-out loss of the shipped multi-head byte model on the study's 48 windows, with 4, 2 and 1 K/V heads;
 calibrated ones are guided by windows of the training text. The layer: random weights and moments with the shapes of a
-layer of 8 billion parameters in all, 32 heads of 128, merged into 8. Each figure is written as soon as it is measured.
+layer of 8 billion parameters in all, 32 heads of 128, merged into 8. Then that layer converted as a whole on a little
+text, without and with steps of the fit: what a token, a step and the merge cost, the peak of memory, and from them an
+estimate for 32 layers on the command's default text. Each figure is written as soon as it is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import time
 from dataclasses import asdict
@@ -18,12 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from attention.commands.convert import TOKENS
+from attention.convert.around_layers import embed
+from attention.convert.attention_module import find_layers
+from attention.convert.calibration import InMemory, Shape, calibrate
 from attention.convert.grouping import best_groups
+from attention.convert.layouts import layout_of
 from attention.convert.loaded import calibrated
 from attention.convert.merging import Heads, Moments, Rotation, merge_heads, weigh
 from attention.convert.pooling import Pool
 from attention.convert.refine import LayerReport, Settings
+from attention.convert.text import WINDOW
 from attention.timing.host import describe
 from attention.tiny import train
 from attention.tiny import uptraining as lab
@@ -90,9 +100,63 @@ def layer(n_heads: int = 32, head_dim: int = 128, new: int = 8) -> dict[str, Any
     }  # fmt: skip
 
 
+def whole_layer(length: int = 128, n_windows: int = 4, steps: int = 2) -> dict[str, Any]:
+    """One decoder layer converted from its inputs to its new weights: seconds of the processor, and bytes at the peak.
+
+    The estimate is for 32 layers, TOKENS tokens and the default steps of the fit, each cost taken as proportional.
+    """
+    config = LlamaConfig(
+        hidden_size=4096, intermediate_size=14336, num_hidden_layers=1, num_attention_heads=32, num_key_value_heads=32,
+        head_dim=128, vocab_size=256,
+    )  # fmt: skip
+    config._attn_implementation = "eager"
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config).eval().requires_grad_(False)
+    model.to_empty(device="cpu")
+    for parameter in model.parameters():
+        parameter.uniform_(-0.03, 0.03) if parameter.ndim > 1 else parameter.fill_(1)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    family, layout = layout_of(config.to_dict())
+    layers = find_layers(model, layout)
+    hidden, arguments = embed(model, layers, torch.randint(0, 256, (n_windows, length)))
+    shape = Shape(family, layout, 32, 32, 8, 128)
+    weights = sum(p.numel() * 4 for p in layers.parameters())
+
+    def run(refine_steps: int) -> tuple[float, float]:
+        settings = Settings(refine_steps=refine_steps, refine_batch=n_windows - 1, batch=1)
+        wall, cpu = time.perf_counter(), time.process_time()
+        calibrate(InMemory(layers), config, shape, hidden, arguments, settings, lambda report, tensors: None)
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    cpu = time.process_time()
+    with torch.no_grad():
+        for part in hidden.split(1):
+            layers[0](part, **arguments[0])
+    one_pass = time.process_time() - cpu
+    (merge_wall, merge_cpu), (fit_wall, fit_cpu) = run(0), run(steps)
+    per_step = (fit_cpu - merge_cpu) / (steps * (n_windows - 1) * length)
+    # the text passes the layer twice: as it was and as converted
+    per_token = 2 * one_pass / hidden[..., 0].numel()
+    merge = merge_cpu - per_token * hidden[..., 0].numel()
+    default = Settings()
+    each = merge + per_token * TOKENS + per_step * default.refine_steps * default.refine_batch * WINDOW
+    return {
+        "tokens": n_windows * length, "layer_bytes": weights, "threads": torch.get_num_threads(),
+        "merge_wall_s": round(merge_wall, 1), "merge_cpu_s": round(merge_cpu, 1),
+        "steps": steps, "with_steps_wall_s": round(fit_wall, 1), "with_steps_cpu_s": round(fit_cpu, 1),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "estimate": {"layers": 32, "tokens": TOKENS, "steps": default.refine_steps,
+                     "layer_cpu_s": round(each), "layer_cpu_s_merge_alone": round(merge + per_token * TOKENS),
+                     "model_cpu_h": round(32 * each / 3600, 1),
+                     "model_cpu_h_merge_alone": round(32 * (merge + per_token * TOKENS) / 3600, 1)},
+    }  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("table", "layer"))
+    parser.add_argument("--note", help="kept with the layer's figures, such as what else ran on the machine")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "calibrated.json")
     args = parser.parse_args()
     kept = json.loads(args.json.read_text()) if args.json.exists() else {}
@@ -112,9 +176,10 @@ def main() -> int:
 
         table(record)
     if args.only != "table":
-        kept["layer"] = layer()
-        print(kept["layer"], flush=True)
-        write()
+        for name, measure in (("layer", layer), ("whole_layer", whole_layer)):
+            kept[name] = measure() | ({"note": args.note} if args.note else {})
+            print(name, kept[name], flush=True)
+            write()
     return 0
 
 

@@ -36,9 +36,8 @@ from attention.convert.loaded import calibrated
 from attention.convert.refine import LayerReport, Settings
 from bench import docstrings
 from bench.trained_model import (
-    DISTILLED_SHARE,
+    DISTILLATION,
     SMALL,
-    TEMPERATURE,
     Run,
     Sizes,
     by_mean,
@@ -224,8 +223,8 @@ class Study:
             "lr": rate,
             "steps": steps,
             "batch_tokens": self.sizes.batch * self.sizes.length,
-            "temperature": TEMPERATURE if distilled else None,
-            "distilled_share": DISTILLED_SHARE if distilled else None,
+            "temperature": DISTILLATION.temperature if distilled else None,
+            "distilled_share": DISTILLATION.share if distilled else None,
             "train_tokens": self.train.numel(),
             "before": self.losses(run.model),
             "points": [],

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from attention.convert.pooling import Role, pool_projections
+from attention.uptrain.distillation import Distillation
 
-TEMPERATURE, DISTILLED_SHARE = 1.0, 0.9
-"""Of distillation: softening of both distributions, and its weight beside the loss on the text itself."""
+DISTILLATION = Distillation(share=0.9, temperature=1.0)
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,6 @@ def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
 
 
-def distillation(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of the student from its teacher in nats per token, times temperature squared
-    (Hinton et al. 2015, arXiv:1503.02531, section 2)."""
-    student, wanted = (functional.log_softmax(x.flatten(0, 1).float() / temperature, -1) for x in (logits, teacher))
-    return functional.kl_div(student, wanted, reduction="batchmean", log_target=True) * temperature**2
-
-
 def by_mean(model: Any, n_kv_heads: int) -> Any:
     """A copy of a Llama model with the means of its K/V heads."""
     config = deepcopy(model.config)
@@ -154,8 +147,7 @@ class Run:
             if self.teacher is not None:
                 with torch.no_grad():
                     wanted = self.teacher(tokens, use_cache=False).logits
-                apart = distillation(logits, wanted, TEMPERATURE)
-                loss = (1 - DISTILLED_SHARE) * loss + DISTILLED_SHARE * apart
+                loss = DISTILLATION.mixed(loss, logits, wanted)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()

@@ -8,10 +8,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention.commands.arguments import whole_number
+from attention.errors import shown
 from attention.files import ordinary
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--device", help="where layers run: cpu (default), cuda, …")
     parser.add_argument("--seed", type=int, default=0, help="of --pool random (default 0)")
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="cast all weights (default: as they are)")
+    parser.add_argument("--check", action="store_true", help="afterwards have transformers open the result in a fresh "
+                        "process and generate from it; needs memory for the whole model")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="check and report, write nothing")
     parser.add_argument("--json", action="store_true", help="report as JSON")
 
@@ -74,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{error.strerror or error}; {args.source} is as it was, {args.target} was not made"
         ) from error
+    if args.check and not args.dry_run:
+        from attention.convert.served import check
+
+        report = replace(report, served=check(args.target))
     print(json.dumps(report.to_json(), indent=2) if args.json else text(report))
     return 0
 
@@ -168,9 +176,19 @@ def text(report: Report) -> str:
     ]
     if report.calibration is not None:
         lines += _calibration_lines(report.calibration)
+    if report.served is not None:
+        lines.append(_served_line(report.served))
     if report.files_left_out:
         lines.append(f"  left out    {', '.join(report.files_left_out)}")
     return "\n".join(lines)
+
+
+def _served_line(served: dict[str, Any]) -> str:
+    said = shown(served["text"]) if served["text"] is not None else f"tokens {served['tokens']}"
+    return (
+        f"  served      by transformers {served['transformers']} in a fresh process: {served['class']} with "
+        f"{served['n_kv_heads']} K/V heads wrote {said}"
+    )
 
 
 def _calibration_lines(calibration: dict[str, Any]) -> list[str]:

@@ -40,6 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder to make (default: DIR-uptrained)")
     for name, (kind, default, text) in RECIPE.items():
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default {default})")
+    parser.add_argument("--distill", type=Path, metavar="DIR", help="learn from the logits of this checkpoint, too: "
+                        "the one before the conversion")  # fmt: skip
+    parser.add_argument("--distill-share", type=float, metavar="S", help="weight of the divergence from them, the rest "
+                        "is the text's (default 0.9)")  # fmt: skip
+    parser.add_argument("--temperature", type=float, metavar="T", help="softens both distributions (default 1)")
     parser.add_argument("--schedule", choices=("constant", "cosine"), default="constant")
     parser.add_argument("--precision", choices=("bf16", "no"), default="no", help="of matrix products (default no)")
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations to save memory")
@@ -51,6 +56,12 @@ def run(args: argparse.Namespace) -> int:
     # before seconds go by in reading the libraries
     for path in (args.source / "config.json", *args.data):
         ordinary(path)
+    given = {n: v for n, v in (("share", args.distill_share), ("temperature", args.temperature)) if v is not None}
+    if args.distill is not None:
+        ordinary(args.distill / "config.json")
+    elif given:
+        raise ValueError("--distill-share and --temperature belong to --distill DIR, which is not given")
+    from attention.uptrain.distillation import Distillation
     from attention.uptrain.run import Settings, uptrain
 
     recipe = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in RECIPE}
@@ -68,7 +79,10 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda n, frame: _stop(n, stopped))
     show = _Lines() if args.json else _Bar(settings.steps)
     try:
-        summary = uptrain(args.source, args.data, target, settings, args.resume, show, lambda: bool(stopped))
+        summary = uptrain(
+            args.source, args.data, target, settings, args.resume, show, lambda: bool(stopped),
+            teacher=args.distill, distillation=Distillation(**given) if args.distill else None,
+        )  # fmt: skip
     except OSError as error:
         raise ValueError(f"{error.strerror or error}: {error.filename or target}") from error
     finally:

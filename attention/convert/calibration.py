@@ -96,7 +96,11 @@ def calibrate(
 
     Returns:
         What the last layer writes for all windows: of the original, and of the converted model.
+
+    Raises:
+        ValueError: a layer that cannot be merged, or that does not write finite numbers for the text.
     """
+    _check_finite(hidden, "the embedding gives")
     was, now = hidden, hidden
     for index in range(len(layers)):
         with layers.at(index) as layer:
@@ -108,16 +112,26 @@ def calibrate(
             else:
                 fitted = slice(0, n_fit)
                 seen, was_next = _observe(layer, old, was[fitted], arguments[index], settings.batch)
-                new, report = _convert_layer(
-                    layer, old, index, config, shape, seen, was[fitted], now[fitted], arguments[index], settings
-                )
+                try:
+                    new, report = _convert_layer(
+                        layer, old, index, config, shape, seen, was[fitted], now[fitted], arguments[index], settings
+                    )
+                except ValueError as error:
+                    raise ValueError(f"layer {index}: {error}") from error
+                _check_finite(was_next, f"layer {index} writes")
                 if n_fit is not None:
                     was_next = torch.cat([was_next, _run(layer, was[n_fit:], arguments[index], settings.batch)])
                 done(report, {name: t.detach() for name, t in new.state_dict().items()})
             with _replaced(layer, shape.layout, new):
                 now = _run(layer, now, arguments[index], settings.batch)
+            _check_finite(now, f"layer {index}, converted, writes")
             was = was_next
     return was, now
+
+
+def _check_finite(hidden: Tensor, what: str) -> None:
+    if not bool(hidden.isfinite().all()):
+        raise ValueError(f"{what} NaN or infinity for the calibration text: weights are damaged, or too large")
 
 
 @dataclass

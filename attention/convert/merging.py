@@ -159,7 +159,8 @@ def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
     gram = torch.complex(rr + ii, ir - ri).permute(2, 0, 1)  # k_g conj(k_h), pair by pair
     diagonal = torch.diagonal(queries, dim1=1, dim2=2)
     energy = (diagonal[:, real] + diagonal[:, imaginary]).clamp_min(0)
-    energy = energy + 1e-12 * energy.mean().clamp_min(1e-300)
+    # queries that are all zero read any key alike
+    energy = energy + 1e-12 * energy.mean() if float(energy.mean()) > 0 else torch.ones_like(energy)
     root = energy.sqrt().T
     flat_root = _root(queries[:, rest, rest])
     projection = heads.o.double().unflatten(1, (n_kv, heads.group_size))
@@ -199,7 +200,7 @@ def merge_heads(
         normed: queries and keys pass a norm after the projection: keys become the group's mean.
 
     Raises:
-        ValueError: the groups are no partition of the heads, or weights or moments are not finite.
+        ValueError: the groups are no partition of the heads, or weights, moments or the result are not finite.
     """
     n_kv, size = len(heads.k), heads.group_size
     if sorted(h for group in groups for h in group) != list(range(n_kv)) or len({len(g) for g in groups}) != 1:
@@ -223,6 +224,8 @@ def merge_heads(
         torch.stack([p[1] for p in parts]).to(dtype),
         o.to(dtype),
     )
+    if not all(bool(t.isfinite().all()) for t in (merged.q, merged.k, merged.v, merged.o)):
+        raise ValueError(f"the layer cannot be merged: what comes out is not finite in {dtype}")
     return Merged(merged, groups, order, None if normed else float(kept[0]), float(kept[1]))
 
 
@@ -310,10 +313,13 @@ def _with_prior(moment: Tensor, weight: Tensor) -> Tensor:
 
 
 def _root(weight: Tensor) -> Tensor:
-    """Cholesky factors of [n, r, r]; a weight that is zero in some direction is raised a little."""
+    """Cholesky factors of [n, r, r]; a weight that is zero in some direction is raised a little, and one that is zero
+    altogether, of a head that nothing reads, so far that its share of the common rows stays a number."""
     if weight.shape[-1] == 0:
         return weight
-    ridge = 1e-10 * torch.diagonal(weight, dim1=1, dim2=2).mean(-1).clamp_min(1e-200)
+    own = torch.diagonal(weight, dim1=1, dim2=2).mean(-1)
+    whole = own.mean() if float(own.mean()) > 0 else torch.ones_like(own.mean())
+    ridge = 1e-10 * torch.maximum(own, 1e-6 * whole)
     eye = torch.eye(weight.shape[-1], dtype=weight.dtype, device=weight.device)
     return torch.linalg.cholesky(weight + ridge[:, None, None] * eye)
 

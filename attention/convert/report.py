@@ -40,6 +40,8 @@ class Report:
     calibration: dict[str, Any] | None = None
     """Of a calibrated conversion: text, tokens, grouping, loss before and after on held-out text (if asked for), and
     for each layer its groups, the energy kept and the error of its attention."""
+    served: dict[str, Any] | None = None
+    """What transformers said in a fresh process that opened the result and generated from it, if that was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,6 +8,7 @@ was killed goes on from there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -175,7 +176,10 @@ def _all_layers(
 
     def done(report: LayerReport, tensors: dict[str, Tensor]) -> None:
         path = _layer_path(folder, report.layer)
-        save_file({name: t.float().cpu().contiguous() for name, t in tensors.items()}, path)
+        try:
+            save_file({name: t.float().cpu().contiguous() for name, t in tensors.items()}, path)
+        except SafetensorError as error:  # its own word for a disk that is full
+            raise OSError(errno.EIO, str(error), str(path)) from error
         path.with_suffix(".json").write_text(json.dumps(asdict(report)))
         reports[report.layer] = report
         layer_done(report, len(layers))

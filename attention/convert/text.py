@@ -49,14 +49,14 @@ def windows(
     else:
         ids = tokens_of(_read(file), vocabulary)
         ids, others = ids[:n_tokens], ids[n_tokens:]
-        if len(others) < len(ids) // 8:
-            others = tokens_of(held, vocabulary)
         text = str(file)
     ids = ids[:n_tokens]
     if len(ids) < 2 * MIN_WINDOW:
         raise ValueError(f"the calibration text {text} has {len(ids)} tokens, at least {2 * MIN_WINDOW} are needed")
     limit = fields.get("max_position_embeddings")
     length = min(WINDOW, limit if isinstance(limit, int) and limit > 0 else WINDOW, max(MIN_WINDOW, len(ids) // 4))
+    if len(others) < max(length, len(ids) // 8):
+        others = tokens_of(held, vocabulary)
     cut = [torch.from_numpy(x[: len(x) // length * length].astype("int64")).view(-1, length) for x in (ids, others)]
     return cut[0], cut[1][: max(1, HELD_OUT_TOKENS // length)], text
 

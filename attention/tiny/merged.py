@@ -120,29 +120,44 @@ def finding(layer: Layer, matrix: str) -> str:
 
 
 def from_there(study: Study) -> str:
-    """Where a calibrated start gets to by uptraining, beside the mean's furthest."""
+    """Where a calibrated start gets to by uptraining, beside the mean's furthest: at the largest alpha that all seeds
+    reached, and, where fewer went on, at the last of those."""
     measured = {k: points for k in KV_HEADS if (points := study.series.get((k, CALIBRATED), ()))}
-    alpha = min((points[-1].alpha for points in measured.values()), default=0.0)
+    every = [{p.alpha: p.n_seeds for p in points if p.alpha > 0} for points in measured.values()]
+    common = sorted(set.intersection(*map(set, every))) if every else []
+    if not common or not all(study.at(k, "mean", study.furthest) for k in measured):
+        return "No uptraining from it is recorded."
+    most = max(n for seeds in every for n in seeds.values())
+    whole = [alpha for alpha in common if all(seeds[alpha] == most for seeds in every)]
+    alpha = whole[-1] if whole else common[-1]
     parts, better, rising = [], [], []
     for k in sorted(measured, reverse=True):
-        start, end = measured[k][0], study.at(k, CALIBRATED, alpha)
-        mean = study.at(k, "mean", study.furthest)
-        if not end or not mean or alpha == 0:
-            continue
+        start, end, mean = measured[k][0], study.at(k, CALIBRATED, alpha), study.at(k, "mean", study.furthest)
+        assert end is not None
+        assert mean is not None
         parts.append(f"{end.mean:.2f} with {heads(k)} (mean pooling after {100 * study.furthest:g} %: {mean.mean:.2f})")
         better.append(end.mean <= mean.mean)
         if end.mean > start.mean:
             rising.append(heads(k))
-    if not parts:
-        return "No uptraining from it is recorded."
     text = f"After alpha = {100 * alpha:g} % the loss is {_and(parts)}"
-    text += ": less training, and a lower loss in each." if all(better) else "."
+    if not all(better):
+        text += "."
+    elif alpha < study.furthest:
+        text += ": less training, and a lower loss in each."
+    else:
+        text += ": as much training, and a lower loss in each."
     if rising:
         text += (
             f" With {_and(rising)} that is more than just after conversion: the constant peak learning rate, chosen "
             "for models that have much to win back, shakes one that has little, as it does MHA."
         )
-    return f"{text} Calibrated starts are measured no further."
+    if (last := common[-1]) > alpha:
+        ends = {k: point for k in sorted(measured, reverse=True) if (point := study.at(k, CALIBRATED, last))}
+        fewest = min(point.n_seeds for point in ends.values())
+        listed = _and([f"{point.mean:.2f} with {heads(k)}" for k, point in ends.items()])
+        runs = "A single run goes" if fewest == 1 else f"Runs of {fewest} seeds go"
+        return f"{text} {runs} on to {100 * last:g} %: {listed}."
+    return text if last >= study.furthest else f"{text} Calibrated starts are measured no further."
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 CALIBRATED = "calibrated"
 WAYS: tuple[str, ...] = (CALIBRATED, *POOLINGS)
 """All ways to merge heads here; the first is guided by a text (``convert/calibration.py``)."""
-ALPHAS = (0.0, 0.01, 0.02, 0.05, 0.1)
+ALPHAS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Shares of the original steps at which the study measures."""
 MAX_ALPHA = 0.1
 STUDY_FILE = DATA / "study.json"

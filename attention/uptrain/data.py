@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attention.errors import shown
 from attention.files import ordinary
 
 CHUNK_CHARACTERS = 2**20
@@ -37,12 +38,19 @@ class Blocks:
 
 
 def load_tokenizer(folder: Path) -> Any | None:
-    """The checkpoint's own tokenizer, or None if it has none (then bytes are tokens)."""
+    """The checkpoint's own tokenizer, or None if it has none (then bytes are tokens).
+
+    Raises:
+        ValueError: its files cannot be read.
+    """
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers' own code raises whatever it stumbles on
+        raise ValueError(f"the tokenizer in {folder} cannot be read: {type(error).__name__} {shown(error)}") from error
 
 
 def token_ids(files: Sequence[Path], tokenizer: Any | None, vocab_size: int) -> np.ndarray:

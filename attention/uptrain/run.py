@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from attention.uptrain.data import (
     load_tokenizer,
     token_ids,
 )
+from attention.uptrain.distillation import Distillation, check_teacher, fingerprint
 
 Event = dict[str, Any]
 
@@ -103,6 +104,8 @@ def uptrain(
     on_event: Callable[[Event], None] = lambda event: None,
     should_stop: Callable[[], bool] = lambda: False,
     accelerator: Accelerator | None = None,
+    teacher: Path | None = None,
+    distillation: Distillation | None = None,
 ) -> Event:
     """Train the checkpoint in `source` on, and write the result to `target`.
 
@@ -113,16 +116,21 @@ def uptrain(
         settings: the recipe.
         resume: go on from the last state in `target`.
         on_event: on the first process, after each step {"step", "loss", "lr"} and each evaluation {"step",
-            "eval_loss"}; losses are nats per token.
+            "eval_loss"}; losses are nats per token of the text. With a teacher "distilled_loss" is what is minimised.
         should_stop: asked after each step; when any process says so the state is saved and the run ends.
         accelerator: processes and device; None makes one from the environment.
+        teacher: a checkpoint with the same tokens, the original: the run learns from its logits too.
+        distillation: how much they count; None takes the defaults. Only with a teacher.
 
     Returns:
         {"step", "done", "eval_loss_before", "eval_loss"}: eval_loss is None if the run was stopped before its end.
 
     Raises:
-        ValueError: bad settings, too little data, a target that is taken, or a state of another run.
+        ValueError: bad settings, too little data, a target that is taken, a state of another run, or a teacher with
+            other tokens.
     """
+    if distillation is not None and teacher is None:
+        raise ValueError("distillation needs a teacher: the checkpoint before its conversion")
     accelerator = accelerator or Accelerator(
         # accelerate joins several processes without a GPU only when it is told that there is none
         cpu=not torch.accelerator.is_available(),
@@ -144,12 +152,15 @@ def uptrain(
         settings.seq_len, settings.batch, settings.eval_share, settings.seed,
     )  # fmt: skip
     stored_dtype = model.config.dtype
+    taught = _load_teacher(teacher, source, model, settings, distillation) if teacher else None
     model = shard(model.to(dtype=torch.float32), accelerator, settings)
     optimizer = torch.optim.AdamW(_decayed(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.95))
     # what the meaning of a state depends on; the number of processes is not part of it
     facts = {"batch": settings.batch, "seq_len": settings.seq_len, "seed": settings.seed, "lr": settings.lr,
-             "n_train": len(blocks.train)}  # fmt: skip
-    run = _Run(accelerator, model, optimizer, blocks, settings, on_event)
+             "n_train": len(blocks.train), **(taught.facts if taught else {"teacher": None})}  # fmt: skip
+    if taught:
+        taught = replace(taught, model=shard(taught.model, accelerator, settings))
+    run = _Run(accelerator, model, optimizer, blocks, settings, on_event, taught)
     start = uptrain_state.load(training, model, optimizer, facts, accelerator.is_main_process) if resume else 0
     before = run.evaluate(start)
     for step in range(start, settings.steps):
@@ -196,6 +207,25 @@ def _load(source: Path, settings: Settings) -> Any:
     return model.train()
 
 
+@dataclass(frozen=True)
+class _Teacher:
+    model: Any
+    how: Distillation
+    facts: dict[str, Any]
+
+
+def _load_teacher(
+    folder: Path, source: Path, student: Any, settings: Settings, distillation: Distillation | None
+) -> _Teacher:
+    """The teacher, frozen; under bf16 its weights are bf16, for nothing is summed up in them."""
+    model = _load(folder, replace(settings, checkpointing=False)).eval().requires_grad_(False)
+    sizes = [m.config.get_text_config().vocab_size for m in (model, student)]
+    check_teacher(folder, source, (sizes[0], sizes[1]))
+    how = distillation or Distillation()
+    facts = {"teacher": fingerprint(model), "distilled_share": how.share, "temperature": how.temperature}
+    return _Teacher(model.to(dtype=torch.bfloat16 if settings.precision == "bf16" else torch.float32), how, facts)
+
+
 def shard(model: Any, accelerator: Accelerator, settings: Settings) -> Any:
     """Move the model to the device; over several processes, split every layer's tensors among them."""
     device = accelerator.device
@@ -231,6 +261,7 @@ class _Run:
     blocks: Blocks
     settings: Settings
     on_event: Callable[[Event], None]
+    teacher: _Teacher | None = None
 
     def parts(self, blocks: torch.Tensor) -> Iterator[torch.Tensor]:
         """This process's share of a batch, cut for accumulation."""
@@ -241,6 +272,17 @@ class _Run:
         with self.accelerator.autocast():
             return self.model(input_ids=ids, labels=ids, use_cache=False).loss
 
+    def lesson(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(what is minimised, the text's own loss) of a part of a batch."""
+        if self.teacher is None:
+            loss = self.loss(ids)
+            return loss, loss
+        with self.accelerator.autocast():
+            given = self.model(input_ids=ids, labels=ids, use_cache=False)
+            with torch.no_grad():
+                wanted = self.teacher.model(input_ids=ids, use_cache=False).logits
+            return self.teacher.how.mixed(given.loss, given.logits, wanted), given.loss
+
     def mean(self, losses: list[torch.Tensor]) -> float:
         return float(self.accelerator.reduce(torch.stack(losses).mean().float(), "mean"))
 
@@ -249,7 +291,7 @@ class _Run:
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def train_step(self, step: int) -> None:
-        settings, losses = self.settings, []
+        settings, losses, minimised = self.settings, [], []
         lr = settings.lr_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -257,13 +299,15 @@ class _Run:
             with self.accelerator.accumulate(self.model):
                 if self.accelerator.num_processes > 1:
                     self.model.set_requires_gradient_sync(self.accelerator.sync_gradients)
-                loss = self.loss(part)
-                self.accelerator.backward(loss)
+                whole, loss = self.lesson(part)
+                self.accelerator.backward(whole)
                 losses.append(loss.detach())
+                minimised.append(whole.detach())
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.tell({"step": step + 1, "loss": self.mean(losses), "lr": lr})
+        taught = {"distilled_loss": self.mean(minimised)} if self.teacher else {}
+        self.tell({"step": step + 1, "loss": self.mean(losses), "lr": lr, **taught})
 
     @torch.no_grad()
     def evaluate(self, step: int) -> float:

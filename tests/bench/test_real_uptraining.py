@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench import docstrings
 from bench.real_uptraining import Stage, Study
-from bench.trained_model import Sizes, distillation
+from bench.trained_model import Sizes
 
 SIZES = Sizes(16, 3, 4, 2, 2, 5, 3, 1, 3, 20)
 
@@ -43,12 +43,6 @@ def test_every_stage_writes_what_it_has(tmp_path: Path) -> None:
         assert math.isclose(run["before"]["held_out_loss"], converted, rel_tol=1e-5)
         assert run["after"]["held_out_loss"] != run["before"]["held_out_loss"]
         assert run["about"]["torch"] == torch.__version__
-
-
-def test_distillation_is_the_divergence_per_token() -> None:
-    student, teacher = torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[math.log(3.0), 0.0]]])
-    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    assert math.isclose(float(distillation(student, teacher, 1.0)), expected, rel_tol=1e-6)
 
 
 def test_docstrings_of_a_file(tmp_path: Path) -> None:

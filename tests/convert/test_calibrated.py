@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from attention.convert import attention_module as modules
 from attention.convert.layouts import layout_of
 from attention.convert.refine import Settings
 from attention.convert.run import convert
+from attention.convert.served import N_TOKENS, check
+from attention.convert.served import PROMPT as PROMPT_TEXT
 from attention.convert.streamed import Calibration
 from attention.tiny import uptraining as lab
 from attention.tiny.calibrated import as_llama
@@ -234,8 +237,22 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
     folder = save(make_model("llama", N_KV, vocab_size=256), tmp_path / "source")
     arguments = ["convert", str(folder), str(tmp_path / "target"), "--n-kv-heads", "3", "--pool", "calibrated"]
-    assert main([*arguments, "--tokens", "240", "--refine", "0", "--evaluate"]) == 0
+    assert main([*arguments, "--tokens", "240", "--refine", "0", "--evaluate", "--check"]) == 0
     lines = capsys.readouterr().out
+    # opened in a fresh process, it writes what it writes here
+    prompt = torch.tensor([list(PROMPT_TEXT.encode())])
+    written = load(tmp_path / "target").generate(prompt, do_sample=False, max_new_tokens=N_TOKENS, pad_token_id=0)
+    assert f"LlamaForCausalLM with 3 K/V heads wrote tokens {written[0, prompt.shape[1] :].tolist()}" in lines
     assert "pooled by calibrated" in lines
     assert "240 tokens of pydoc_data.topics, three topics of four" in lines
     assert "held-out tokens, before any training" in lines
+
+
+def test_what_cannot_be_served_is_told(tmp_path: Path) -> None:
+    folder = save(make_model("llama", N_KV, vocab_size=256), tmp_path / "broken")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
+    with pytest.raises(
+        ValueError, match=r"cannot serve .*broken from a fresh process: .* missing keys, model.layers.3"
+    ):
+        check(folder)

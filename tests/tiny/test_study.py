@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from attention.tiny import results, uptraining
+from attention.tiny import merged, results, uptraining
 from attention.tiny import study as tiny_study
 from attention.tiny.results import Point, Study
 from viz import lab as lab_figures
@@ -42,6 +42,25 @@ def test_mean_and_spread_over_seeds() -> None:
     assert (first["alpha"], first["n_seeds"], first["mean"], first["spread"]) == (0.0, 1, 4.0, None)
     # deviations -2, -1, 3: (4 + 1 + 9) / 2 = 7
     assert (second["n_seeds"], second["mean"], second["spread"]) == (3, 3.0, pytest.approx(7**0.5))
+
+
+def test_calibrated_starts_are_told_by_what_all_seeds_reached() -> None:
+    start = {(k, "calibrated"): (Point(0.0, 3, 1.2, 0.0), Point(0.01, 3, 1.1, 0.1), Point(0.05, 1, 1.05, None))
+             for k in (1, 2, 4)}  # fmt: skip
+    found = replace(series(PAPER), series={**series(PAPER).series, **start})
+    text = merged.from_there(found)
+    assert "After alpha = 1 % the loss is 1.10 with 4 K/V heads (mean pooling after 5 %: 1.10), 1.10 with 2" in text
+    assert "less training, and a lower loss in each. A single run goes on to 5 %: 1.05 with 4 K/V heads" in text
+    assert "shakes" not in text
+    whole = {key: (*points[:2], Point(0.05, 3, 1.3, 0.1)) for key, points in start.items()}
+    text = merged.from_there(replace(found, series={**found.series, **whole}))
+    assert "After alpha = 5 % the loss is 1.30 with 4 K/V heads" in text
+    assert "With 4 K/V heads, 2 K/V heads and 1 K/V head that is more than just after conversion" in text
+    assert "single run" not in text
+    assert "no further" not in text
+    short = {key: points[:2] for key, points in start.items()}
+    assert merged.from_there(replace(found, series={**found.series, **short})).endswith("are measured no further.")
+    assert merged.from_there(series(PAPER)) == "No uptraining from it is recorded."
 
 
 def test_measurements_are_added_and_replaced_but_never_mixed(tmp_path: Path) -> None:
