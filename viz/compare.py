@@ -25,7 +25,7 @@ _NAMES = {
 }
 
 
-def plot_over_context(numbers: Comparison, *, height: int = 364) -> go.Figure:
+def plot_over_context(numbers: Comparison, *, height: int = 348) -> go.Figure:
     """One line per model on logarithmic axes, named at its end; a diamond where it equals the weights."""
     if not numbers.curves:
         return theme.empty("Cache over context", "Choose at least one model with published sizes.", height)

@@ -60,9 +60,10 @@ const look = () => {
   const roots = [...document.querySelectorAll('.stBidiComponent')].flatMap(e => [...e.querySelectorAll('*'), e])
     .filter(e => e.shadowRoot).map(e => e.shadowRoot);
   for (const root of roots) {
-    for (const rect of root.querySelectorAll('.bars rect')) {
+    const name = root.host.closest('[class*=st-key-]')?.className;
+    for (const [i, rect] of root.querySelectorAll('.bars rect').entries()) {
       const {fill, width} = getComputedStyle(rect);
-      window.headshareFirst.push(['bar', fill, width]);
+      window.headshareFirst.push(['bar', fill, width, `${name} ${i}`]);
     }
     const heads = [...root.querySelectorAll('.map .head')].map(e => Math.round(e.getBoundingClientRect().x));
     if (heads.length) window.headshareFirst.push(['map', new Set(heads).size, heads.length]);
@@ -83,9 +84,13 @@ def test_what_is_drawn_for_the_first_time_does_not_come_from_elsewhere(app: str,
     maps = [entry for entry in seen if entry[0] == "map"]
     assert bars
     assert maps
-    assert not [fill for _, fill, _ in bars if fill == "rgb(0, 0, 0)"]
+    assert not [fill for _, fill, _, _ in bars if fill == "rgb(0, 0, 0)"]
     # a bar has one length from its first frame on
-    assert len({width for _, _, width in bars}) <= 4
+    lengths: dict[str, set[str]] = {}
+    for _, _, width, bar in bars:
+        lengths.setdefault(bar, set()).add(width)
+    assert len(lengths) >= 3
+    assert {bar: widths for bar, widths in lengths.items() if len(widths) > 1} == {}
     assert all(places == heads == 32 for _, places, heads in maps)
 
 

@@ -28,12 +28,12 @@ def test_the_decode_plays_without_the_server(app: str, new_page: Callable[..., P
     expect(page.locator(f"{DECODE} .n-context")).to_have_text("8,192")
     page.wait_for_timeout(500)
     before = len(sent)
-    page.get_by_role("button", name="Play", exact=True).click()
+    page.locator(DECODE).get_by_role("button", name="Play", exact=True).click()
     scene = page.locator(DECODE).element_handle()
     page.wait_for_function("e => Number(e.dataset.frame) > 4 && Number(e.dataset.frame) < 170", arg=scene)
     drawn = int(page.locator(DECODE).get_attribute("data-drawn") or 0)
     page.wait_for_function(f"e => Number(e.dataset.drawn) > {drawn + 10}", arg=scene)
-    page.get_by_role("button", name="Pause", exact=True).click()
+    page.locator(DECODE).get_by_role("button", name="Pause", exact=True).click()
     paused = frame_number(page)
     assert 4 < paused < 179
     expect(page.locator(f"{DECODE} .n-context")).not_to_have_text("8,192")
@@ -48,9 +48,9 @@ def test_the_decode_steps_and_scrubs_by_keyboard(app: str, page: Page) -> None:
     scrub = page.get_by_role("slider", name="Token of the decode")
     scrub.press("Home")
     expect(page.locator(f"{DECODE} .n-context")).to_have_text("1")
-    page.get_by_role("button", name="One step on").press("Enter")
+    page.locator(DECODE).get_by_role("button", name="One step on").press("Enter")
     expect(page.locator(DECODE)).to_have_attribute("data-frame", "1")
-    page.get_by_role("button", name="One step back").press("Enter")
+    page.locator(DECODE).get_by_role("button", name="One step back").press("Enter")
     expect(page.locator(DECODE)).to_have_attribute("data-frame", "0")
     expect(page.locator(f"{DECODE} .mark")).to_be_visible()
     expect(page.locator(f"{DECODE} .crossing")).to_contain_text(
@@ -66,8 +66,8 @@ def test_the_flow_stands_still_for_those_who_ask_for_it(app: str, page: Page) ->
     page.emulate_media(reduced_motion="reduce")
     visit(page, f"{app}/why")
     expect(page.locator(DECODE)).to_have_attribute("data-playing", "no")
-    page.get_by_role("button", name="Play", exact=True).click()
-    page.get_by_role("button", name="Pause", exact=True).click()
+    page.locator(DECODE).get_by_role("button", name="Play", exact=True).click()
+    page.locator(DECODE).get_by_role("button", name="Pause", exact=True).click()
     # no dash has moved along the streams: the picture depends on the frame alone
     scrub = page.get_by_role("slider", name="Token of the decode")
 
