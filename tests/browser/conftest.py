@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, ViewportSize, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.server import PATIENCE_MS, Server
@@ -103,16 +103,25 @@ def new_page(browser: Browser, visitors: BrowserContext) -> Iterator[Callable[..
 
 
 class Kept:
-    """The tab that is handed on, what it has said since the last test, and how many runs of its script have ended."""
+    """The tab that is handed on, what it has said since the last test, how many messages it has sent to the server, and
+    how many runs of its script have ended."""
 
     def __init__(self) -> None:
         self.page: Page | None = None
         self.said: list[str] = []
         self.finished = 0
+        self.sent = 0
 
     def _take(self, frame: bytes | str) -> None:
         if isinstance(frame, bytes) and len(frame) < 64:
             self.finished += ForwardMsg.FromString(frame).WhichOneof("type") == "script_finished"
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framereceived", self._take)
+        socket.on("framesent", self._count)
+
+    def _count(self, _: bytes | str) -> None:
+        self.sent += 1
 
     def open(self, browser: Browser) -> Page:
         if self.page is None or self.page.is_closed():
@@ -120,7 +129,7 @@ class Kept:
             self.page.set_default_timeout(PATIENCE_MS)
             self.page.on("console", lambda said: self.said.append(said.text) if said.type == "error" else None)
             self.page.on("pageerror", lambda error: self.said.append(str(error)))
-            self.page.on("websocket", lambda socket: socket.on("framereceived", self._take))
+            self.page.on("websocket", self._listen)
         return self.page
 
     def close(self) -> None:

@@ -154,6 +154,7 @@ def test_more_is_a_menu_for_keyboard_and_mouse(app: str, page: Page) -> None:
     expect(summary).to_be_focused()
 
 
+@long("tests/ui/test_controls.py, without the browser")
 def test_a_configuration_from_a_file_is_what_the_text_field_and_verify_read(
     app: str, new_page: Callable[..., Page]
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PATIENCE_MS, ready, visit
@@ -13,12 +12,6 @@ from tests.browser.conftest import PATIENCE_MS, ready, visit
 
 def link(page: Page, name: str) -> Locator:
     return page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True)
-
-
-@pytest.fixture
-def page(new_page: Callable[..., Page]) -> Page:
-    """A visitor of their own for each test: where the focus begins is the browser's."""
-    return new_page()
 
 
 def test_a_click_keeps_what_every_page_showed(app: str, page: Page) -> None:
@@ -66,7 +59,8 @@ def test_a_link_clicked_twice_keeps_it_too(app: str, page: Page) -> None:
     assert page.evaluate("window.neverLoadedAnew")
 
 
-def test_a_new_tab_begins_with_this_page_s_model(app: str, page: Page) -> None:
+def test_a_new_tab_begins_with_this_page_s_model(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()
     visit(page, f"{app}/kv_cache?v=1&model=Qwen%2FQwen3-8B&context=32768&batch=1&kv=bf16")
     with page.context.expect_page() as opened:
         link(page, "Compare").hover()
@@ -86,7 +80,8 @@ def test_on_a_phone_the_list_leaves_the_page_it_opened(app: str, new_page: Calla
     expect(link(page, "Roofline")).not_to_be_in_viewport()
 
 
-def test_by_keyboard(app: str, page: Page) -> None:
+def test_by_keyboard(app: str, new_page: Callable[..., Page]) -> None:
+    page = new_page()  # where the focus begins is the browser's
     visit(page, f"{app}/heads")
     for _ in range(20):
         page.keyboard.press("Tab")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import assert_sound, ready, visit
+from tests.browser.conftest import Kept, assert_sound, ready, visit
 
 PICTURES = {
     "with_cache": ("recompute", 9),
@@ -70,17 +69,14 @@ def test_a_word_says_what_it_means_to_pointer_and_keyboard(app: str, page: Page)
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_plays_pauses_and_steps_by_keyboard_without_the_server(
-    app: str, new_page: Callable[..., Page], name: str
+    app: str, page: Page, kept_tab: Kept, name: str
 ) -> None:
     key, last = PICTURES[name]
-    page = new_page()
-    sent: list[object] = []
-    page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
     visit(page, f"{app}/{name}")
     picture = page.locator(f".st-key-{key} .picture")
     expect(picture).to_have_attribute("data-step", str(last))
     page.wait_for_timeout(500)
-    before = len(sent)
+    before = kept_tab.sent
     scrub = picture.get_by_role("slider")
     scrub.press("Home")
     expect(picture).to_have_attribute("data-step", "0")
@@ -95,7 +91,7 @@ def test_a_picture_plays_pauses_and_steps_by_keyboard_without_the_server(
     said = picture.locator(".says").inner_text()
     assert scrub.get_attribute("aria-valuetext") == said
     assert said in str(picture.locator("svg").get_attribute("aria-label"))
-    assert len(sent) == before
+    assert kept_tab.sent == before
     for width in (320, 820, 1920):
         page.set_viewport_size({"width": width, "height": 800})
         drawn = "() => { const svg = e.querySelector('svg'); return svg.viewBox.baseVal.width === svg.clientWidth; }"

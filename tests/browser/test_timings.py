@@ -16,7 +16,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from attention.timing import runs
 from bench.first_result import PAGES
 from tests.browser.conftest import GO, SIZE, assert_sound, button, eventually, ready, visit
-from tests.long import SOAK, long
+from tests.long import long
 from tests.server import PATIENCE_MS, Server
 from tests.timing_samples import run as sample_run
 
@@ -26,8 +26,8 @@ LONG = (
     + "&".join(f"t_ctx={2**n}" for n in range(8, 15))
 )
 """Some 80 cases: minutes, of which only the first few are waited for."""
-RUNS = [(name, key) for name, _, key in PAGES if SOAK or name == "decode_step"]
-"""Pages that time something, and the key of their run; Timings is looked at where its worker is killed."""
+RUNS = [(name, key) for name, _, key in PAGES]
+"""Pages that time something, and the key of their run."""
 FIRST = re.compile(r"[1-9]\d* of 84 (tried|timed)")
 
 
@@ -100,6 +100,7 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(
     assert_sound(visitor)
 
 
+@long("Timings, where its worker is killed; the real walks")
 @pytest.mark.parametrize(("name", "key"), RUNS, ids=[key for _, key in RUNS])
 def test_a_page_stays_whole_while_its_run_goes_on(name: str, key: str, walker: Page, server: Server) -> None:
     """Looked at twice a second from the press of the button until something was measured, and for a while after."""
