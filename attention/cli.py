@@ -1,6 +1,6 @@
-"""``python -m attention COMMAND``: everything the pages do, scriptable.
+"""``python -m attention COMMAND``: the work of the pages, for scripts.
 
-Each command is a module of ``attention.commands``; only the one called is imported.
+Each command is a module of ``attention.commands``. Only the module of the called command is imported.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def command_names() -> tuple[str, ...]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the commands do for everything else."""
+    """Reports a wrong argument in one line, as the commands report other errors."""
 
     def print_help(self, file: Any = None) -> None:
-        # argparse's own ignores output that cannot be written
+        # argparse's own method ignores an error of writing
         file = file or sys.stdout
         file.write(self.format_help())
         file.flush()

@@ -34,12 +34,19 @@ class Reader:
 
     @property
     def nested(self) -> bool:
+        """Whether the fields stand in a part of a composite model's file."""
         return bool(self.prefix)
 
     def refuse(self, name: str, why: str) -> NoReturn:
+        """Refuse the file because of the field `name`.
+
+        Raises:
+            ValueError: always; the message names the field and says `why`.
+        """
         raise ValueError(f"{self.prefix}{name} {why}")
 
     def note(self, text: str) -> None:
+        """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
 
@@ -80,7 +87,7 @@ class Reader:
         return None
 
     def _own_name(self, name: str) -> str:
-        """The class's own field for an alias: JetMoe's head_dim is its kv_channels."""
+        """The class's own name of a field: for JetMoE's head_dim it is kv_channels."""
         return str(getattr(self.defaults, "attribute_map", {}).get(name, name))
 
     def value(self, *names: str, default: Any = _MISSING) -> Any:
@@ -127,10 +134,12 @@ class Reader:
 
     @property
     def n_layers(self) -> int:
+        """Number of layers, 1 to MAX_LAYERS; see `essential`."""
         return check_size(self.prefix + LAYERS[0], self.essential("the number of layers", LAYERS), 1, MAX_LAYERS)
 
     @property
     def n_heads(self) -> int:
+        """Number of query heads; see `essential`."""
         return self.essential("the number of query heads", HEADS)
 
     def n_kv_heads(self, *names: str, absent: int | None = None) -> int:
@@ -162,7 +171,7 @@ class Reader:
     def _unstated_kv_heads(self, heads: int, absent: int | None, name: str) -> int:
         if self.defaults is not None:
             known = self.default("num_key_value_heads")
-            if known is None and name not in self.raw:  # differs from layer to layer, or has no default
+            if known is None and name not in self.raw:  # the value differs from layer to layer, or has no default
                 known = self.class_default("num_key_value_heads")
             if known is None:  # the class has no such field, or null: every query head has its own
                 return heads
@@ -208,6 +217,7 @@ class Reader:
 
     @property
     def width(self) -> int:
+        """Elements of a token's hidden state; see `essential`."""
         return self.essential("the width", WIDTH)
 
     def per_layer(self, name: str, n_layers: int) -> list[Any] | None:

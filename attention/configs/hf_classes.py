@@ -37,8 +37,8 @@ def known_types() -> frozenset[str]:
 
 @cache
 def text_generators() -> frozenset[str]:
-    """Every model_type that transformers can build to write text: as a causal language model, an encoder-decoder, or
-    a model that reads images or speech as well."""
+    """Every model_type that transformers can build to write text: as a causal language model, as an encoder-decoder, or
+    as a model that also reads images or speech."""
     from transformers.models.auto import modeling_auto as auto
 
     return frozenset(
@@ -112,7 +112,7 @@ def config_object(model_type: str, fields: Mapping[str, Any], prefix: str) -> An
 
 
 _NULL_MEANS = frozenset(("num_key_value_heads", "sliding_window", "head_dim", "layer_types", "mamba_d_ssm"))
-"""Fields whose null differs from being absent."""
+"""Fields for which a null does not mean the same as an absent field."""
 
 
 def _even_width(given: dict[str, Any]) -> dict[str, Any]:

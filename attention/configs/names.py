@@ -141,7 +141,7 @@ MIXED = frozenset(
 
 
 def whole(label: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-    """`check_size` with a message that stays short whatever the value."""
+    """`check_size` with a message that is short for any value."""
     if not isinstance(value, int) or abs(value) > 2**64:
         raise ValueError(f"{label} must be a whole number up to {maximum:,}, got {shown(value)}")
     return check_size(label, value, minimum, maximum)

@@ -98,6 +98,7 @@ class Rounded(NamedTuple):
 
     @property
     def middle(self) -> int:
+        """The middle of the interval, in bytes."""
         return (self.low + self.high) // 2
 
 

@@ -35,6 +35,7 @@ class Difference(NamedTuple):
 
     @property
     def differs(self) -> bool:
+        """Whether the two numbers are shown differently."""
         return self.left != self.right
 
 

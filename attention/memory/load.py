@@ -14,10 +14,20 @@ MAX_BATCH = 2**20
 
 
 def check_context(context: int) -> int:
+    """Return `context` if it is a number of tokens from 1 to MAX_CONTEXT.
+
+    Raises:
+        ValueError: it is not.
+    """
     return check_size("context", context, maximum=MAX_CONTEXT)
 
 
 def check_batch(batch: int) -> int:
+    """Return `batch` if it is a number of sequences from 1 to MAX_BATCH.
+
+    Raises:
+        ValueError: it is not.
+    """
     return check_size("batch", batch, maximum=MAX_BATCH)
 
 

@@ -50,7 +50,7 @@ def forward_arguments(model: Any, settings: Any, context: int, batch: int) -> di
     from transformers.modeling_outputs import BaseModelOutput
 
     tokens = torch.zeros(batch, context, dtype=torch.long)
-    if settings.model_type == "trocr":  # the decoder alone: its encoder is another model
+    if settings.model_type == "trocr":  # it is a decoder alone, whose encoder is another model
         width = settings.cross_attention_hidden_size or settings.d_model
         source = torch.zeros(batch, context, width, dtype=model.dtype)
         return {"use_cache": True, "input_ids": tokens, "encoder_hidden_states": source}

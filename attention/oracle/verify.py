@@ -48,6 +48,7 @@ class LayerCheck:
 
     @property
     def difference(self) -> int:
+        """Allocated less computed bytes."""
         return self.allocated_bytes - self.computed_bytes
 
 

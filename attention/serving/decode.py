@@ -49,6 +49,7 @@ class Frame(NamedTuple):
 
     @property
     def moved_bytes(self) -> int:
+        """Bytes that are read or written back."""
         return self.weight_bytes + self.cache_bytes + self.written_bytes
 
     @property
@@ -58,6 +59,7 @@ class Frame(NamedTuple):
 
     @property
     def cache_share(self) -> float:
+        """Share of the cache in the moved bytes, between 0 and 1."""
         return self.cache_bytes / self.moved_bytes
 
 
@@ -189,10 +191,12 @@ class Ratios(NamedTuple):
 
     @property
     def multi_head(self) -> float:
+        """n/d + 1/b."""
         return self.n / self.d + 1 / self.b
 
     @property
     def multi_query(self) -> float:
+        """1/d + n/(d·h) + 1/b."""
         return 1 / self.d + self.n / (self.d * self.h) + 1 / self.b
 
     def grouped(self, n_kv_heads: int) -> float:

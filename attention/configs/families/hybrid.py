@@ -85,6 +85,7 @@ def _kinds(reader: Reader) -> list[str]:
 
 
 def read_delta(reader: Reader) -> list[Layer]:
+    """Qwen3-Next, Qwen3.5 and OLMo hybrid: some layers have full attention, the others are gated DeltaNet."""
     kinds = reader.raw.get("layer_types")
     interval = reader.raw.get("full_attention_interval")
     if kinds and interval and kinds != _every(interval, len(kinds)):
@@ -109,6 +110,7 @@ def read_mamba2_hybrid(reader: Reader) -> list[Layer]:
 
 
 def read_bamba(reader: Reader) -> list[Layer]:
+    """Bamba: attn_layer_indices or layer_types must state the layers with attention; the others are Mamba-2."""
     if reader.raw.get("attn_layer_indices") is None and not reader.raw.get("layer_types"):
         reader.refuse("attn_layer_indices", "is missing: the file does not state which layers have attention")
     return read_mamba2_hybrid(reader)

@@ -25,6 +25,7 @@ def latent(reader: Reader, index_head_dim: int | None = None, reads: int | None 
 
 
 def read(reader: Reader) -> list[Layer]:
+    """Types whose layers are all latent, without an indexer."""
     return [latent(reader)] * reader.n_layers
 
 

@@ -86,6 +86,7 @@ def layers_of(
 
 
 def read(reader: Reader) -> list[Layer]:
+    """Types with the usual fields for query heads, K/V heads and head size."""
     return layers_of(reader, reader.n_heads, reader.n_kv_heads(), reader.head_dim())
 
 
@@ -98,7 +99,7 @@ def read_multi_head(reader: Reader) -> list[Layer]:
     """Families in which every query head has its own K and V (GPT-2, OPT, BLOOM …)."""
     heads = reader.n_heads
     if reader.raw.get("attention_head_type", "multihead") != "multihead":
-        # SantaCoder was first published as a GPT-2 with code of its own
+        # SantaCoder was first published as a GPT-2 with its own code
         if reader.raw["attention_head_type"] != "multiquery" or reader.width % heads:
             reader.refuse("attention_head_type", f"= {shown(reader.raw['attention_head_type'])} is not known")
         return layers_of(reader, heads, 1, reader.width // heads)

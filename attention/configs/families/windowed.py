@@ -34,6 +34,7 @@ def _share(reader: Reader, layers: list[Layer]) -> list[Layer]:
 
 
 def read_gemma3n(reader: Reader) -> list[Layer]:
+    """Gemma 3n: ordinary layers, of which the last ones read the cache of earlier layers."""
     return _share(reader, ordinary.read(reader))
 
 
@@ -94,6 +95,7 @@ def read_falcon(reader: Reader) -> list[Layer]:
 
 
 def read_gpt_bigcode(reader: Reader) -> list[Layer]:
+    """GPT-BigCode: one K/V head if multi_query, else one per query head."""
     heads = reader.n_heads
     kv = 1 if reader.value("multi_query", default=True) else heads
     return ordinary.layers_of(reader, heads, kv, reader.even_head_dim())
@@ -148,6 +150,7 @@ def read_jetmoe(reader: Reader) -> list[Layer]:
 
 
 def read_dbrx(reader: Reader) -> list[Layer]:
+    """DBRX: attn_config.kv_n_heads K/V heads."""
     attention = reader.raw.get("attn_config") or {}
     kv = attention.get("kv_n_heads")
     if kv is None:
@@ -158,6 +161,7 @@ def read_dbrx(reader: Reader) -> list[Layer]:
 
 
 def read_gpt_neo(reader: Reader) -> list[Layer]:
+    """GPT-Neo: multi-head attention. Its code keeps all positions of local layers too."""
     if any("local" in str(entry) for entry in reader.raw.get("attention_types") or ()):
         reader.note(
             "local layers read their last window_size positions only, but the model's own code keeps every "
