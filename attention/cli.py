@@ -60,7 +60,7 @@ def _open_streams() -> None:
         raise OSError(errno.EBADF, "standard output is closed")
 
 
-def _give_up_output() -> None:
+def _discard_output() -> None:
     """Send the buffered output to the null device, so that Python does not try to write it again when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -103,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         # the reader of the pipe has ended (`| head`): end without a message
-        _give_up_output()
+        _discard_output()
         return 0
     except OSError as error:
         # a full disk, a lost mount, an unreadable file: the system's message says more than a traceback
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{name}: {where}{error.strerror or error}")
-        _give_up_output()
+        _discard_output()
         return 1
     except KeyboardInterrupt:
         return 130

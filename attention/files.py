@@ -40,7 +40,7 @@ def resolved(path: Path) -> Path:
 def sync(path: Path) -> None:
     """Write a file, or a folder's list of names, through to the disk.
 
-    After a power cut, a renamed folder then still has all its files.
+    A folder that is renamed after this is complete, even after a power cut.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Reads the fields of a config.json that decide its cache. Types are checked; every default used is noted."""
+"""Reads the fields of a config.json that decide its cache. Types are checked, and used class defaults are noted."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 The layout is in ggml-org/ggml, ``docs/gguf.md``: magic, version, two counts, the pairs, then a name, a shape, a type
 and an offset for each tensor. Versions 2 and 3 are read, little- and big-endian. The file is not trusted: every length
-and count is checked against a bound and against the bytes that are left. The tokenizer's texts are skipped.
+and count is checked against a bound and against the bytes that are left. The tokenizer's texts are skipped, unless the
+model is loaded.
 """
 
 from __future__ import annotations

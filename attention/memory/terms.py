@@ -216,7 +216,7 @@ def _one_head(spec: ModelSpec) -> tuple[tuple[State, int, Bend], ...]:
         for layer, n in spec.groups:
             for state in states_with(layer, 1):
                 window = state.window if isinstance(state, PositionState) else None
-                windows[_endless(state)][window] += n
+                windows[_without_window(state)][window] += n
         return tuple(
             (state, sum(counts.values()), Bend((n, window) for window, n in counts.items()))
             for state, counts in windows.items()
@@ -225,7 +225,7 @@ def _one_head(spec: ModelSpec) -> tuple[tuple[State, int, Bend], ...]:
     return remembered(spec, ("one head",), make)
 
 
-def _endless(state: State) -> State:
+def _without_window(state: State) -> State:
     if not isinstance(state, PositionState) or state.window is None:
         return state
     return replace(state, window=None)

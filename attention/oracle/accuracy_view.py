@@ -62,7 +62,7 @@ def mistakes(results: Results, family: str | None = None) -> tuple[Mistake, ...]
         if rows:
             names = tuple(_label(r) for r in rows)
             out.append(Mistake(rule, text, names, tuple(r.rule_bytes / r.exact_bytes for r in rows)))
-    return tuple(sorted(out, key=lambda m: -max(_badness(f) for f in m.factors)))
+    return tuple(sorted(out, key=lambda m: -max(_error_factor(f) for f in m.factors)))
 
 
 def _label(row: RuleError) -> str:
@@ -73,7 +73,7 @@ def _label(row: RuleError) -> str:
         return row.model
 
 
-def _badness(factor: float) -> float:
+def _error_factor(factor: float) -> float:
     # a factor of 0 counts as the largest factor of the figure
     return max(factor, 1 / factor) if factor else 64.0
 

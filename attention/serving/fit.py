@@ -67,7 +67,7 @@ class Budget(NamedTuple):
     """One accelerator's memory in bytes, from the data sheet's figure to what is left for states.
 
     Attributes:
-        state_room_bytes: bytes left for states; negative where the weights do not fit.
+        state_room_bytes: bytes left for states; negative where the weights and the reserve do not fit.
     """
 
     memory_bytes: int
