@@ -2,7 +2,7 @@
 
 The rules and their sources are in ``rules.RULES``. Models with a sparse indexer, compressed caches, cross-attention or
 windows of several sizes are refused, because no rules for them are known here. So are models in which every layer has a
-window: llama.cpp applies the window to only some of them.
+window, because llama.cpp applies the windows of only some such models.
 """
 
 from __future__ import annotations
