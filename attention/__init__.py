@@ -1,17 +1,17 @@
-"""Headshare as a library: what models keep in their KV cache, to the byte, and attention with shared K/V heads.
+"""Headshare as a library: KV cache sizes of models, exact to the byte, and attention with shared K/V heads.
 
     from attention import cache_bytes, resolve
 
     cache_bytes(resolve("meta-llama/Llama-3.1-8B"), context=131_072).state_bytes
 
-Names are loaded when first used, so the computing ones never bring in torch.
+Names are loaded when they are first used, so the calculator never imports torch.
 """
 
 from __future__ import annotations
 
 import lazy_loader
 
-TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest
+TYPE_CHECKING = False  # type checkers read it as True; importing typing would take longer than all the rest
 if TYPE_CHECKING:
     from attention.catalog.published import (
         Accelerator,

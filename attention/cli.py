@@ -1,6 +1,6 @@
-"""``python -m attention COMMAND``: everything the pages do, scriptable.
+"""``python -m attention COMMAND``: the work of the pages, for scripts.
 
-Each command is a module of ``attention.commands``; only the one called is imported.
+Each command is a module of ``attention.commands``. Only the module of the called command is imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import attention.commands
 from attention.foreign_text import quoted
 
 MOST_CHARACTERS = 2000
-"""Of a line of a message."""
+"""Most characters of one line of a message."""
 
 
 def command_names() -> tuple[str, ...]:
@@ -30,10 +30,10 @@ def command_names() -> tuple[str, ...]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the commands do for everything else."""
+    """Reports a wrong argument in one line, as the commands report other errors."""
 
     def print_help(self, file: Any = None) -> None:
-        # argparse's own ignores output that cannot be written
+        # argparse's own method ignores an error of writing
         file = file or sys.stdout
         file.write(self.format_help())
         file.flush()
@@ -43,15 +43,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _shown(message: str) -> str:
-    """A message that may quote what was typed or read: of bounded length, and nothing in it speaks to the terminal."""
+    """`message` with bounded length and without control characters: it may quote text that was typed or read."""
     return "\n".join(quoted(line, MOST_CHARACTERS) for line in message.split("\n")[:20])
 
 
 def _open_streams() -> None:
-    """Let a terminal that cannot show a character show another; a lost arrow shall not fail a finished conversion.
+    """Replace characters that the terminal cannot show: an arrow must not make a finished conversion fail.
 
     Raises:
-        OSError: there is no standard output, so no result could be told.
+        OSError: standard output is closed, so no result can be shown.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -60,8 +60,8 @@ def _open_streams() -> None:
         raise OSError(errno.EBADF, "standard output is closed")
 
 
-def _give_up_output() -> None:
-    """Nothing more can be written: what is still held must not be tried again at the end."""
+def _discard_output() -> None:
+    """Send the buffered output to the null device, so that Python does not try to write it again when it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -72,7 +72,14 @@ def _say(text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 the system failed it, 2 bad input, 130 interrupted."""
+    """Run one command.
+
+    Args:
+        argv: the words after the program's name; None takes those of this process.
+
+    Returns:
+        The exit code: 0 done, 1 an error of the operating system, 2 bad input, 130 interrupted.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     names = command_names()
     parser = _Parser(prog="python -m attention", description="Headshare's command line.")
@@ -95,14 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"{name}: {error}")
         return 2
     except BrokenPipeError:
-        # the reader of a pipe has gone (`| head`): end quietly
-        _give_up_output()
+        # the reader of the pipe has ended (`| head`): end without a message
+        _discard_output()
         return 0
     except OSError as error:
-        # a full disk, a lost mount, a file that cannot be had: the system's words say it, a trace does not
+        # a full disk, a lost mount, an unreadable file: the system's message says more than a traceback
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{name}: {where}{error.strerror or error}")
-        _give_up_output()
+        _discard_output()
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,6 +1,6 @@
-"""This project's own exceptions, all of them, and the words of a message that refuses a value. ::
+"""All exceptions of this project, and helpers for the message that refuses a value. ::
 
-    ValueError                what somebody asked for cannot be done; the message is for them
+    ValueError                a request cannot be done; the message is for the person who asked
     ├── SettingError          a setting is wrong: for the operator, never shown to a visitor
     ├── RefusedError          a run was not taken into the queue
     ├── StoreError            kept runs cannot be read or written
@@ -8,11 +8,11 @@
     └── NotFiniteError        a document holds NaN or an infinity
     Exception
     ├── TooSlowError          an upload did not arrive in time
-    ├── EnoughError           a forward pass has come as far as it is needed
-    └── StoppedError          a run was stopped in the middle of what cannot be asked whether it should stop
+    ├── EnoughError           a forward pass has computed all that is needed
+    └── StoppedError          a run was stopped inside a call that cannot check whether it should stop
 
-What a user can mend and nobody needs to tell apart is a plain ValueError: it names the field, the value and what would
-be accepted. They are told apart by class, never by a name or by words of a message.
+An error that a user can correct, and that no code handles in its own way, is a plain ValueError: it names the field,
+the value and what would be accepted. Code tells exceptions apart by class, never by name or by the message.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import TypeVar
 
 
 class SettingError(ValueError):
-    """A setting that is not what it has to be. For the operator: the message is not for visitors."""
+    """A setting has a wrong value. The message is for the operator and never for visitors."""
 
 
 class RefusedError(ValueError):
-    """A run that was not taken into the queue; the message is for the visitor."""
+    """A run was not taken into the queue. The message is for the visitor."""
 
 
 class StoreError(ValueError):
-    """The store can't do it; the message is for the visitor and names no address or path."""
+    """The store cannot read or write runs. The message is for the visitor and names no address or path."""
 
 
 class ContradictionError(ValueError):
@@ -38,29 +38,29 @@ class ContradictionError(ValueError):
 
 
 class NotFiniteError(ValueError):
-    """A document holds NaN or an infinity, which JSON has not."""
+    """A document holds NaN or an infinity, which JSON does not have."""
 
 
 class TooSlowError(Exception):
-    """An upload that did not arrive in time."""
+    """An upload did not arrive in time."""
 
 
 class EnoughError(Exception):
-    """A model's forward pass has come as far as it is needed: what follows is not run."""
+    """A model's forward pass has computed all that is needed: it ends here."""
 
 
 class StoppedError(Exception):
-    """A run was stopped inside a call that is never asked whether it should stop."""
+    """A run was stopped inside a call that cannot check whether it should stop."""
 
 
 Name = TypeVar("Name", bound=str)
 
 
 def check_choice(name: str, value: object, known: Iterable[Name]) -> Name:
-    """Return `value` if it is one of the names that are known.
+    """Return `value` if it is one of the `known` names.
 
     Raises:
-        ValueError: naming the field, the value received and what would be accepted.
+        ValueError: it is not; the message names the field, the value and what is accepted.
     """
     known = tuple(known)
     for each in known:
@@ -70,6 +70,6 @@ def check_choice(name: str, value: object, known: Iterable[Name]) -> Name:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value as a message quotes it: its repr, cut after `most` characters."""
+    """A value as a message quotes it: the value's repr, cut after `most` characters."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]} …"

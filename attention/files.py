@@ -1,5 +1,4 @@
-"""Files that a user names on the command line, before they are opened: what is not an ordinary file is refused. And
-files that must be on the disk before the program goes on."""
+"""Checks files that a user names before they are opened, and writes files through to the disk."""
 
 from __future__ import annotations
 
@@ -9,10 +8,10 @@ from pathlib import Path
 
 
 def ordinary(path: Path) -> Path:
-    """`path`, if it is an ordinary file or nothing is there, which opening it will say better.
+    """`path`, if it is an ordinary file. A missing file passes too: opening it gives the better message.
 
     Raises:
-        ValueError: a pipe or a device, which might never end or never begin; a folder; a link that leads to itself.
+        ValueError: a folder; a pipe or a device, whose reading might never end; a link that leads to itself.
     """
     try:
         mode = path.stat().st_mode
@@ -30,7 +29,7 @@ def resolved(path: Path) -> Path:
     """`path` with every link followed.
 
     Raises:
-        ValueError: a link leads back to itself.
+        ValueError: a link that leads back to itself.
     """
     try:
         return path.resolve()
@@ -39,7 +38,10 @@ def resolved(path: Path) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Put a file, or a folder's list of names, on the disk: a power cut then leaves no renamed folder with holes."""
+    """Write a file, or a folder's list of names, through to the disk.
+
+    A folder that is renamed after this is complete, even after a power cut.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
 """The least time that a piece of work can take on a device.
 
-``time ≥ max(bytes / bandwidth, flops / peak)`` (Williams, Waterman, Patterson 2009). For a data sheet's peaks and for
-rates measured between the rounds of a timing alike.
+``time ≥ max(bytes / bandwidth, flops / peak)`` (Williams, Waterman, Patterson 2009). The peaks may come from a data
+sheet or from rates that were measured between the rounds of a timing.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ MEMORY, COMPUTE = "memory", "compute"
 
 
 class Floor(NamedTuple):
-    """The least a piece of work can take.
+    """The least time that a piece of work can take.
 
     Attributes:
-        moved_bytes, flops: what must be moved and computed, on one device.
-        memory_s, compute_s: the time each needs alone (compute_s None: no peak known for this dtype).
-        time_s: the larger; binds: which one it is.
+        moved_bytes, flops: bytes that must be moved and operations that must be computed, on one device.
+        memory_s, compute_s: seconds that each needs alone (compute_s None: no peak is known for this dtype).
+        time_s: the larger of the two, in seconds; binds: which of them it is, "memory" or "compute".
     """
 
     moved_bytes: int
@@ -34,7 +34,11 @@ class Floor(NamedTuple):
 
 
 def floor(moved_bytes: int, flops: int, bytes_per_s: float, flops_per_s: float | None) -> Floor:
-    """Floor of work with these totals on a device with these peaks."""
+    """The floor of work that moves `moved_bytes` and computes `flops`, on a device with these peaks.
+
+    Raises:
+        ValueError: a peak that is not above 0.
+    """
     if not bytes_per_s > 0 or (flops_per_s is not None and not flops_per_s > 0):
         raise ValueError(f"bytes_per_s and flops_per_s must be above 0, got {bytes_per_s!r} and {flops_per_s!r}")
     memory_s = moved_bytes / bytes_per_s

@@ -1,8 +1,8 @@
 """Element formats of a KV cache and of weights: bits per element and the scales that come with them.
 
-A plain name (``fp8``, ``int8``, ``int4``) counts the elements alone. The formats that engines really store
-add scales: one per tensor or head (calibrated once, constant), one per group of elements (with every
-position), or blocks with their scale inside (GGUF).
+A plain name (``fp8``, ``int8``, ``int4``) counts the elements alone. The formats that engines store add scales: one
+per tensor or head (calibrated once, of constant size), one per group of elements (at every position), or one inside
+each block (GGUF).
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ class CacheFormat:
     """How one element of the cache is stored.
 
     Attributes:
-        name: as typed by the user.
-        bits: per element.
-        group_size: elements that share one scale, None if scales do not come with positions.
-        scale_bits, zero_bits: size of a group's scale and of its zero point.
-        fixed_scales: scales per layer that do not grow, "tensor" (one for K, one for V) or "head".
+        name: the name that the user types.
+        bits: bits per element, without scales.
+        group_size: elements that share one scale, None if positions bring no scales.
+        scale_bits, zero_bits: bits of a group's scale and of its zero point.
+        fixed_scales: scales of a layer that do not grow with positions: "tensor" (one for K, one for V), "head" (one
+            for K and one for V of each K/V head), None without such scales.
+        label: the name as shown to the reader.
         source: where the layout is defined.
     """
 
@@ -37,13 +39,13 @@ class CacheFormat:
 
     @property
     def bits_per_element(self) -> float:
-        """Effective bits with the scales that grow with positions."""
+        """Bits per element, with its part of the scales that grow with positions."""
         if self.group_size is None:
             return float(self.bits)
         return self.bits + (self.scale_bits + self.zero_bits) / self.group_size
 
     def row_bytes(self, elements: int) -> int:
-        """Bytes of one position's K (or V) of a layer: `elements` stored one after the other, whole groups."""
+        """Bytes of one row: the K (or V) of one position of a layer, `elements` elements in whole groups."""
         if not elements:
             return 0
         payload = elements * self.bits
@@ -55,7 +57,7 @@ class CacheFormat:
         return -(-payload // 8)
 
     def fixed_bytes(self, state: PositionState) -> int:
-        """Bytes of calibrated fp32 scales a layer's state needs, whatever the context."""
+        """Bytes of the calibrated fp32 scales of a layer's state, at any context."""
         tensors = 2 if state.v_head_dim else 1
         if self.fixed_scales == "tensor":
             return 4 * tensors
@@ -65,11 +67,12 @@ class CacheFormat:
 
 
 GGUF_BLOCKS = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-"""Formats whose rows are whole blocks of 32: a 16-bit scale, in those that end in 1 a 16-bit minimum, the elements."""
+"""Formats whose rows are whole blocks of 32 elements. A block holds a 16-bit scale, a 16-bit minimum (in formats that
+end in 1) and the elements."""
 
 
 def _block(name: str, bits: int, size: int, zero_bits: int = 0) -> CacheFormat:
-    """One of ggml's blocks of 32 elements, `size` bytes."""
+    """The format of one of ggml's blocks: 32 elements in `size` bytes."""
     source = f"ggml-common.h: block_{name} is {size} bytes for 32 elements"
     return CacheFormat(name, bits, 32, 16, zero_bits, label=f"GGUF {name}: {size} bytes for 32 elements", source=source)
 
@@ -128,18 +131,18 @@ WEIGHT_BITS = {
     "int4-g128": 4 + 16 / 128,
     "mxfp4": 4 + 8 / 32,
 }
-"""Bits per weight, in whole eighths: int4-g128 with a 16-bit scale for 128, mxfp4 with an 8-bit scale for 32 (OCP MX
+"""Bits per weight, in whole eighths. int4-g128 has a 16-bit scale for 128 weights, mxfp4 an 8-bit scale for 32 (OCP MX
 1.0)."""
 
 
 TORCH_NAMES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""What PyTorch, and with it a configuration, calls the formats that it computes in."""
+"""The names that PyTorch and configurations give to the formats in which PyTorch computes."""
 FORMAT_NAMES = {theirs: ours for ours, theirs in TORCH_NAMES.items()}
-"""And the other way."""
+"""Our name for each of PyTorch's names."""
 
 
 def weight_bytes(n_parameters: int, weight_dtype: str) -> int:
-    """Bytes of all weights in one dtype.
+    """Bytes of `n_parameters` weights in one dtype, rounded up.
 
     Raises:
         ValueError: an unknown dtype, or a parameter count out of range.

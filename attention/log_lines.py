@@ -1,8 +1,8 @@
-"""Log lines that stay lines: what a stranger wrote cannot forge one, nor speak to the terminal that shows it.
+"""Log lines in which a visitor's text can neither forge a line nor control the terminal.
 
-A newline in a pasted field would begin a line that looks like the program's own, an escape character would colour or
-clear the operator's terminal. Every line that any logger of this process writes has its control characters escaped;
-the lines of a traceback are told apart by two spaces.
+A newline in a pasted field would begin a line that looks like the program's own. An escape character would colour or
+clear the operator's terminal. So control characters are escaped in every line that any logger of this process writes.
+Lines of a traceback begin with two spaces.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from attention.foreign_text import escaped
 
 
 class OneLine(logging.Formatter):
-    """A formatter around another: the message on one line, a traceback on lines of its own, set in.
+    """Wraps another formatter: the message stands on one line, and each line of a traceback on an indented line.
 
-    A line of a traceback that quotes a stranger keeps the two spaces, so it does not pass for a record.
+    The indent of two spaces shows that a line belongs to a traceback, even where it quotes a visitor's text.
     """
 
     def __init__(self, inner: logging.Formatter | None = None) -> None:
@@ -26,7 +26,7 @@ class OneLine(logging.Formatter):
         plain = logging.makeLogRecord(record.__dict__)
         plain.msg, plain.args = escaped(_message(record)), ()
         plain.exc_info = plain.exc_text = plain.stack_info = None
-        # some formatters colour a message of their own
+        # some formatters show this second, coloured message, which is not escaped
         for name in ("color_message",):
             plain.__dict__.pop(name, None)
         lines = [self.inner.format(plain)]
@@ -40,12 +40,12 @@ class OneLine(logging.Formatter):
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # a record whose arguments do not fit is still worth a line
+    except Exception:  # the arguments do not fit the message: log both as they are
         return f"{record.msg!r} {record.args!r}"
 
 
 def escape_control_characters() -> None:
-    """Put :class:`OneLine` around the formatter of every handler of this process, those made later included."""
+    """Wrap the formatter of every handler of this process in :class:`OneLine`, also of handlers made later."""
     logging.Handler.format = _format_on_one_line  # type: ignore[method-assign]  # logging has no hook for all handlers
 
 

@@ -1,10 +1,10 @@
-"""How many parameters a model has, and how many of them one decode step reads: the home of both numbers.
+"""How many parameters a model has, and how many of them one decode step reads.
 
-Three things make a step read less than the whole: tables from which a token takes its row (input embeddings that
-are not the output projection too, learned positions, Gemma's per-layer embeddings), experts that a router leaves out,
-and an encoder, which has run before the first step. :class:`Parameters` keeps them apart. They come from a model's
-configuration (``configs/parameter_rules.py``) or from its own code (``oracle/parameters.py``); those of the
-catalogue's models are recorded in ``data/parameters.json``.
+A step does not read all parameters, for three reasons. A token takes only its own row from a table (input embeddings
+that do not also serve as the output projection, learned positions, Gemma's per-layer embeddings). A router leaves
+experts out. An encoder has run before the first step. :class:`Parameters` keeps these parts apart. The numbers come
+from a model's configuration (``configs/parameter_rules.py``) or from its own code (``oracle/parameters.py``); the
+numbers of the catalogue's models are recorded in ``data/parameters.json``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 STATED = "stated"
-"""Source of a bare number: what a step does with its parts is not known."""
+"""Source of a bare total, whose parts are not known."""
 FILE = Path(__file__).parent / "data" / "parameters.json"
 
 
@@ -26,8 +26,12 @@ class Routed:
     """Experts of equal layers, of which a router chooses some for each token.
 
     Attributes:
-        n_layers: layers that have them; n_experts: in each; n_chosen: for a token.
+        n_layers: layers that have these experts.
+        n_experts: experts in each layer; n_chosen: experts that the router chooses for a token.
         each: parameters of one expert in one layer.
+
+    Raises:
+        ValueError: a number out of range.
     """
 
     n_layers: int
@@ -47,8 +51,8 @@ class Routed:
         return self.n_layers * self.n_experts * self.each
 
     def distinct(self, batch: int) -> float:
-        """Expected number of different experts of one layer that `batch` tokens choose, if each chooses n_chosen of
-        them at random: n·(1 − (1 − k/n)^batch)."""
+        """Expected number of different experts of one layer that `batch` tokens choose, if each token chooses
+        k = n_chosen of n = n_experts at random: n·(1 − (1 − k/n)^batch)."""
         return self.n_experts * (1 - (1 - self.n_chosen / self.n_experts) ** batch)
 
 
@@ -57,12 +61,16 @@ class Parameters:
     """A model's parameters, by what a decode step does with them.
 
     Attributes:
-        total: all, tied ones once.
-        looked_up: in tables of which a token reads its row; rows: parameters of one token's rows.
-        idle: not touched while decoding: an encoder, and what makes cross-attention's keys and values.
+        total: all parameters; tied ones count once.
+        looked_up: parameters in tables of which a token reads its own row; rows: parameters of one token's rows.
+        idle: parameters that decoding does not read: an encoder's, and those that make cross-attention's keys and
+            values.
         routed: experts, of which a token passes through some.
-        source: where the numbers are from, in a few words.
-        assumed: sizes that the file leaves out and its class states, as "vocab_size = 32,000".
+        source: where the numbers come from, in a few words.
+        assumed: sizes that the file leaves out and its class states, e.g. "vocab_size = 32,000".
+
+    Raises:
+        ValueError: a number out of range, or a total that is less than its parts.
     """
 
     total: int
@@ -85,28 +93,32 @@ class Parameters:
 
     @property
     def active(self) -> int:
-        """Parameters that one token passes through, its embedding tables counted whole."""
+        """Parameters that one token passes through; embedding tables count in full."""
         return self.total - sum(g.n_layers * (g.n_experts - g.n_chosen) * g.each for g in self.routed)
 
     @property
     def read(self) -> int:
-        """The fewest that a decode step reads, whatever the batch: all its tokens may choose the same experts."""
+        """The fewest parameters that a decode step reads at any batch size: all tokens may choose the same experts."""
         return self.active - self.looked_up - self.idle + self.rows
 
     def expected_read(self, batch: int) -> int:
-        """What a step of `batch` sequences reads on average if every expert is as likely as any other."""
+        """Parameters that a step of `batch` sequences reads on average, if all experts are equally likely."""
         more = sum(g.n_layers * (g.distinct(batch) - g.n_chosen) * g.each for g in self.routed)
         return self.read + round(more)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, what is 0 or empty left out."""
+        """The fields as plain values, without those that are 0 or empty."""
         values = asdict(self)
         values["routed"] = [[g.n_layers, g.n_experts, g.n_chosen, g.each] for g in self.routed]
         return {name: value for name, value in values.items() if value}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Parameters:
-        """Raises ValueError for values that contradict each other, or an unknown field."""
+        """The parameters from the values of :meth:`to_json`.
+
+        Raises:
+            ValueError: values that contradict each other, or an unknown field.
+        """
         try:
             routed = tuple(Routed(*group) for group in values.get("routed", ()))
             return cls(**{**values, "routed": routed, "assumed": tuple(values.get("assumed", ()))})
@@ -120,13 +132,13 @@ def _record() -> dict[str, Any]:
 
 
 def recorded(model_id: str) -> Parameters | None:
-    """A model of the catalogue as counted from its configuration or its own code; None if it has not been."""
+    """The recorded parameters of a model of the catalogue; None if they are not recorded."""
     values = _record().get(model_id)
     return None if values is None else Parameters.from_json(values)
 
 
 def write(models: Mapping[str, Parameters], about: Mapping[str, str]) -> None:
-    """Write the record."""
+    """Write `models` (by model id) to the record; `about` says how the numbers were made."""
     lines = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(p.to_json())}" for name, p in sorted(models.items()))
     FILE.write_text(f'{{\n "about": {json.dumps(about)},\n "models": {{\n  {lines}\n }}\n}}\n', encoding="utf-8")
     _record.cache_clear()

@@ -1,8 +1,9 @@
-"""Every limit and place an operator may set, from environment variables; the defaults suit a small public demo.
+"""The limits and places that an operator can set by environment variables. The defaults suit a small public demo.
 
 ``python -m attention.settings`` prints the table below with the values in force.
 
-Read by hand on purpose: pydantic-settings takes 148 ms to load, in the server and in most commands.
+The variables are read here without pydantic-settings, which would take 148 ms to load in the server and in most
+commands.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def control_group(name: str) -> str:
-    """A file of this process's control group (of version 2, or named as version 1 has it); "" where there is none."""
+    """The text of the file `name` of this process's control group; "" where there is none.
+
+    Args:
+        name: the file's name in version 2, or controller and file in version 1 ("memory/memory.limit_in_bytes").
+    """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
         own = next((line[3:] for line in lines if line.startswith("0::")), "")
@@ -35,8 +40,8 @@ def control_group(name: str) -> str:
 
 
 def host_memory_bytes() -> int:
-    """Memory this process may count on: the machine's, or its control group's limit where that is smaller."""
-    import psutil  # late: whoever only reads a setting does without
+    """Bytes of memory that this process can use: the machine's, or its control group's limit where that is smaller."""
+    import psutil  # late: reading a setting does not need it
 
     total = int(psutil.virtual_memory().total)
     limit = control_group("memory.max") or control_group("memory/memory.limit_in_bytes")
@@ -49,7 +54,7 @@ def _variable(name: str, default: Any, meaning: str, minimum: int = 0) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in force. Read them with :func:`load`; each field names its variable."""
+    """The settings in force. :func:`load` reads them; each field names its variable."""
 
     max_queue: int = _variable(
         "HEADSHARE_MAX_QUEUE", 16, "runs that may wait or run at once on a device of this host", 1
@@ -128,11 +133,12 @@ class Settings:
 
     @property
     def job_memory_bytes(self) -> int:
-        """The worker's budget in bytes."""
+        """The worker's memory budget in bytes."""
         return self.job_memory_mb * 2**20 if self.job_memory_mb else host_memory_bytes() // 2
 
     @property
     def data_path(self) -> Path:
+        """The folder of the kept runs."""
         return Path(self.data_dir) if self.data_dir else PROJECT / "var"
 
 
@@ -140,7 +146,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings that `environment` (the process's own by default) asks for.
 
     Raises:
-        SettingError: a variable that is not the whole number, the 0 or 1, or the name that it has to be.
+        SettingError: a variable has a wrong value; the message names the variable and what it must be.
     """
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -174,7 +180,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def load_or_exit() -> Settings:
-    """The settings in force, for what is being started: ends the process with a message where one is wrong."""
+    """The settings in force. Ends the process with a message where a setting is wrong; for programs at their start."""
     try:
         return load()
     except SettingError as error:

@@ -1,9 +1,9 @@
-"""How heads are shared: the one home of its names, of the numbers of K/V heads that can be, and of the same layer or
-model with another number of them.
+"""How query heads share K/V heads: the names, the possible numbers of K/V heads, and models with another number.
 
-Query heads come in equal groups, each with a K/V head of its own: as many groups as query heads is multi-head attention
-(MHA), one is multi-query attention (MQA, arXiv:1911.02150), all between are grouped-query attention (GQA,
-arXiv:2305.13245). Multi-head latent attention (MLA, arXiv:2405.04434) shares in another way: one vector for all.
+Query heads come in equal groups, and each group has its own K/V head. With as many groups as query heads this is
+multi-head attention (MHA). With one group it is multi-query attention (MQA, arXiv:1911.02150). With any number between
+it is grouped-query attention (GQA, arXiv:2305.13245). Multi-head latent attention (MLA, arXiv:2405.04434) shares in
+another way: all query heads read one vector.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import isqrt
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role, State, check_divides
 
 PER_HEAD = (Role.KEY_VALUE, Role.COMPRESSED, Role.CROSS)
-"""What states have as many heads as keys and values are given."""
+"""Roles of the states whose number of heads is the layer's number of K/V heads."""
 
 
 def name(n_heads: int, n_kv_heads: int) -> str:
@@ -25,12 +25,12 @@ def name(n_heads: int, n_kv_heads: int) -> str:
 
 
 def of_layer(layer: Layer) -> str:
-    """MHA, GQA-8, MQA, or MLA: how a layer with attention shares."""
+    """How a layer with attention shares: "MHA", "GQA-8" (8 K/V heads), "MQA" or "MLA"."""
     return "MLA" if layer.kind is Kind.LATENT else name(layer.n_heads, layer.n_kv_heads)
 
 
 def of(spec: ModelSpec) -> str:
-    """How the layer that stands for a model shares: as :func:`of_layer`, or "no K/V" where no layer has heads."""
+    """How the layer that represents a model shares: see :func:`of_layer`; "no K/V" where no layer has heads."""
     layer = spec.attention_layer
     return of_layer(layer) if layer is not None and layer.n_heads else "no K/V"
 
@@ -41,7 +41,7 @@ def family(spec: ModelSpec) -> str:
 
 
 def has_attention(spec: ModelSpec) -> bool:
-    """Whether any layer has query heads and keeps what they read; a purely recurrent model has none."""
+    """Whether some layer has query heads and caches what they read. A purely recurrent model has no such layer."""
     return spec.n_heads > 0
 
 
@@ -52,8 +52,9 @@ def divisors(n: int) -> tuple[int, ...]:
 
 
 def states_with(layer: Layer, n_kv_heads: int | None) -> tuple[State, ...]:
-    """The states of `layer` with so many K/V heads (None: one per query head); a latent layer becomes the attention its
-    query heads need.
+    """The states of `layer` with `n_kv_heads` K/V heads (None: one per query head).
+
+    A latent layer gets the keys and values of ordinary attention with its expanded head sizes.
 
     Raises:
         ValueError: n_kv_heads does not divide the query heads.
@@ -67,11 +68,12 @@ def states_with(layer: Layer, n_kv_heads: int | None) -> tuple[State, ...]:
 
 
 def state_with(state: PositionState, n_kv_heads: int) -> PositionState:
+    """The state with `n_kv_heads` K/V heads."""
     return state if state.n_kv_heads == n_kv_heads else replace(state, n_kv_heads=n_kv_heads)
 
 
 def layer_with(layer: Layer, n_kv_heads: int | None) -> Layer:
-    """The layer with so many K/V heads; see :func:`states_with`."""
+    """The layer with `n_kv_heads` K/V heads; see :func:`states_with`."""
     states = states_with(layer, n_kv_heads)
     if layer.kind is Kind.LATENT:
         return Layer(Kind.FULL, states, layer.n_heads, layer.k_head_dim, layer.v_head_dim)
@@ -81,9 +83,8 @@ def layer_with(layer: Layer, n_kv_heads: int | None) -> Layer:
 def with_n_kv_heads(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
     """The counterfactual model whose attention layers all have `n_kv_heads` K/V heads; None means MHA.
 
-    Windows, shared layers and recurrent layers stay as they are. A latent layer becomes the ordinary
-    attention its query heads would need: full K and V of its expanded head sizes. DeepSeek-V4's compressed
-    layers keep their compression.
+    Windows, shared layers and recurrent layers stay as they are. A latent layer becomes ordinary attention with full K
+    and V of its expanded head sizes. DeepSeek-V4's compressed layers keep their compression.
 
     Raises:
         ValueError: n_kv_heads does not divide the query heads of some attention layer.
@@ -94,7 +95,7 @@ def with_n_kv_heads(spec: ModelSpec, n_kv_heads: int | None) -> ModelSpec:
 
 
 def mha_of(spec: ModelSpec) -> ModelSpec | None:
-    """The model as multi-head attention, made once; None if it has no heads."""
+    """The model as multi-head attention, made once; None if it has no attention or the heads of a layer do not fit."""
     if not has_attention(spec):
         return None
     key = ("as MHA", spec.name, spec.n_parameters)
@@ -102,6 +103,6 @@ def mha_of(spec: ModelSpec) -> ModelSpec | None:
         try:
             spec.memo[key] = with_n_kv_heads(spec, None)
         except ValueError:
-            spec.memo[key] = None  # some layer's query heads cannot be shared so: the counterfactual does not exist
+            spec.memo[key] = None  # the sizes of some layer do not allow it: the counterfactual does not exist
     found: ModelSpec | None = spec.memo[key]
     return found

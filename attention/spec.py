@@ -1,6 +1,6 @@
-"""A model as a list of layers, each of which names the states it keeps (``states.py``).
+"""A model as a list of layers. Each layer names the states that it keeps (``states.py``).
 
-The names of states and layers stand here too, so that one import gives the words in which a model is described.
+This module also exports the names of ``states.py``, so that one import gives everything that describes a model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 MAX_STRIDES = 64
-"""Different strides in a model: each costs a division at every context. Published models have three at most."""
+"""Most different strides in a model: each costs a division at every context. Published models have at most three."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,15 @@ class ModelSpec:
     """A model as a list of layers.
 
     Attributes:
-        name: what the user called it.
-        layers: in order.
+        name: the name that the user gave the model.
+        layers: all layers, in order.
         model_dtype: dtype of weights and activations ("bf16", …), None where the source does not state it.
         hidden_size, max_context, n_parameters, n_active_parameters, model_type: None where not known.
         weights: the parameters by what a decode step does with them, where more than their number is known.
         notes: what a reader must know to trust the numbers, e.g. fields that came from a class default.
+
+    Raises:
+        ValueError: no layers or too many, a size out of range, or a layer that shares the cache of no earlier layer.
     """
 
     name: str
@@ -99,8 +102,10 @@ class ModelSpec:
 
     @property
     def parameters(self) -> Parameters | None:
-        """The parameters as a decode step uses them; None where their number is not known. Of a model of which only
-        numbers are stated, all active ones count as read."""
+        """The parameters as a decode step uses them; None where their number is not known.
+
+        Where only totals are known, all active parameters count as read.
+        """
         if self.n_parameters is None:
             return None
         if self.weights is not None and self.weights.total == self.n_parameters:
@@ -114,18 +119,19 @@ class ModelSpec:
 
     @cached_property
     def memo(self) -> dict[tuple[object, ...], Any]:
-        """Results that depend on the layers and the dtype alone, see ``terms.remembered``."""
+        """Results that depend only on the layers and the dtype; see ``terms.remembered``."""
         return {}
 
     def with_parameters(self, n_parameters: int) -> ModelSpec:
-        """The same model with a stated number of parameters; what is known of its layers goes along."""
+        """The same model with a stated number of parameters. It keeps the cached results about the layers."""
         other = replace(self, n_parameters=n_parameters, n_active_parameters=None, weights=None)
         other.__dict__.update(groups=self.groups, memo=self.memo)
         return other
 
     @property
     def as_read(self) -> ModelSpec:
-        """The model whose layers hold what a step reads of them: itself, unless an indexer picks some entries."""
+        """A model whose layers hold only the entries that a step reads. It is this model unless an indexer picks some
+        entries."""
         if ("as read",) not in self.memo:
             self.memo["as read",] = self._as_read()
         return self.memo["as read",] or self
@@ -143,23 +149,23 @@ class ModelSpec:
 
     @cached_property
     def attention_layer(self) -> Layer | None:
-        """The layer that stands for the model in pictures: the most frequent one with an attention cache."""
+        """The layer that represents the model in pictures: its most frequent layer with an attention cache."""
         with_cache = [(layer, n) for layer, n in self.groups if layer.n_kv_heads]
         return max(with_cache, key=lambda pair: pair[1])[0] if with_cache else None
 
     @property
     def n_heads(self) -> int:
-        """Query heads of the layer that stands for the model (0: no attention)."""
+        """Query heads of the layer that represents the model (0: no attention)."""
         return self.attention_layer.n_heads if self.attention_layer else 0
 
     @property
     def n_kv_heads(self) -> int:
-        """K/V heads of the layer that stands for the model (0: no attention cache)."""
+        """K/V heads of the layer that represents the model (0: no attention cache)."""
         return self.attention_layer.n_kv_heads if self.attention_layer else 0
 
     @property
     def head_dim(self) -> int:
-        """Size of a query/key head of the layer that stands for the model (0: no attention)."""
+        """Elements of a query/key head of the layer that represents the model (0: no attention)."""
         return self.attention_layer.k_head_dim if self.attention_layer else 0
 
 
@@ -174,6 +180,9 @@ def uniform_spec(
     model_dtype: str | None = None,
 ) -> ModelSpec:
     """A model of `n_layers` equal layers, from typed sizes.
+
+    Args:
+        head_dim: elements of a head; window: positions that a layer keeps, None keeps all.
 
     Raises:
         ValueError: a size out of range, or n_kv_heads does not divide n_heads.

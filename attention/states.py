@@ -1,4 +1,4 @@
-"""What one layer keeps per sequence: its states, the layer itself, and the two makers of usual layers.
+"""What one layer keeps per sequence: the states, the layer, and two functions that make the usual layers.
 
 Two shapes of state are enough for every published architecture:
 
@@ -17,12 +17,12 @@ from typing import Any
 from attention.errors import check_choice, shown
 
 DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
-"""Bytes per element of the dtypes a model's own states come in."""
+"""Bytes per element of each dtype that a model's states can have."""
 
 MAX_SIZE = 2**40
-"""Larger sizes than any real one; a bound keeps arithmetic and drawing finite."""
+"""The largest size accepted. No real size comes near it; the bound keeps arithmetic and drawing finite."""
 MAX_HEADS = 2**16
-"""Query heads of a layer; the most published are 256."""
+"""Most query heads of a layer; published layers have at most 256."""
 
 
 class Kind(StrEnum):
@@ -56,7 +56,7 @@ def check_size(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE)
     """Return `value` if it is a whole number in [minimum, maximum].
 
     Raises:
-        ValueError: naming the field, the value received and what would be accepted.
+        ValueError: `value` is not such a number; the message names the field, the value and what is accepted.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name} must be a whole number, got {shown(value)}")
@@ -66,10 +66,10 @@ def check_size(name: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE)
 
 
 def check_divides(n_heads: int, n_kv_heads: int) -> int:
-    """Return `n_kv_heads` if `n_heads` query heads can be shared out among so many K/V heads.
+    """Return `n_kv_heads` if it divides `n_heads`, so that each K/V head serves equally many query heads.
 
     Raises:
-        ValueError: naming both.
+        ValueError: it does not divide; the message names both numbers.
     """
     if n_heads % n_kv_heads:
         raise ValueError(f"n_kv_heads must divide n_heads = {n_heads}, got {n_kv_heads}")
@@ -83,15 +83,15 @@ class PositionState:
     Elements of one sequence at context S: ``n_kv_heads * (k_head_dim + v_head_dim) * positions(S)``.
 
     Attributes:
-        role: what it holds.
+        role: what the state holds.
         n_kv_heads: K/V heads (1 for a latent vector, which all query heads read).
         k_head_dim: elements of a head's key, or of the latent vector.
         v_head_dim: elements of a head's value (0 if keys serve as values; the RoPE part for a latent).
-        window: at most so many entries are held; None holds all.
+        window: the most entries that are held; None holds all.
         stride: one entry per `stride` tokens (DeepSeek-V4's compression; 1 elsewhere).
         dtype: fixed element dtype, or None to follow the chosen cache format.
-        reads: a step reads at most so many of the entries, those that an indexer picks; None reads all. What is held
-            does not depend on it.
+        reads: the most entries that a step reads, because an indexer picks them; None reads all. The number of entries
+            held does not depend on it.
     """
 
     role: Role
@@ -101,7 +101,7 @@ class PositionState:
     window: int | None = None
     stride: int = 1
     dtype: str | None = None
-    # recorded comparisons are known by the repr of the layers, and compare what is held
+    # left out of the repr: recorded comparisons are found by the repr of the layers, and `reads` changes no size
     reads: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +118,7 @@ class PositionState:
 
     @property
     def elements_per_position(self) -> int:
+        """Elements of one entry, all heads together."""
         return self.n_kv_heads * (self.k_head_dim + self.v_head_dim)
 
     def positions(self, context: int) -> int:
@@ -131,10 +132,10 @@ class FixedState:
     """A state whose size does not depend on the context.
 
     Attributes:
-        role: what it holds.
-        elements: its size, one sequence.
-        dtype: the dtype the model's own code keeps it in, or None for the model's dtype.
-        n_heads: heads it divides into under tensor parallelism (1: it does not divide).
+        role: what the state holds.
+        elements: its size for one sequence.
+        dtype: the dtype in which the model's own code keeps it, or None for the model's dtype.
+        n_heads: heads into which tensor parallelism divides it (1: it does not divide).
     """
 
     role: Role
@@ -157,12 +158,15 @@ class Layer:
     """One decoder layer: its kind, its query heads, and the states it keeps.
 
     Attributes:
-        kind: one word for the layer.
-        states: what it keeps per sequence; empty for a shared layer or one without memory.
+        kind: how the layer remembers the past.
+        states: what it keeps per sequence; empty for a shared layer and for a layer that remembers nothing.
         n_heads: query heads (0 in a layer without attention).
-        k_head_dim: size of a query/key head; v_head_dim: of a value head. For a latent layer these are the
+        k_head_dim: elements of a query/key head; v_head_dim: elements of a value head. For a latent layer these are the
             sizes after expansion (qk_nope_head_dim + qk_rope_head_dim, and v_head_dim).
-        shares: index of the layer whose cache this one reads, for kind "shared".
+        shares: index of the layer whose cache this layer reads, for kind "shared".
+
+    Raises:
+        ValueError: a size out of range, states that do not fit the kind, or K/V heads that do not divide n_heads.
     """
 
     kind: Kind
@@ -188,7 +192,7 @@ class Layer:
 
     @property
     def key_value(self) -> PositionState | None:
-        """The state attention reads at every step, if the layer has attention and keeps its own."""
+        """The state that attention reads at every step; None if the layer has no attention or keeps no such state."""
         for state in self.states:
             if isinstance(state, PositionState) and state.role in (
                 Role.KEY_VALUE,
@@ -200,7 +204,7 @@ class Layer:
 
     @property
     def n_kv_heads(self) -> int:
-        """K/V heads the layer caches; 0 for one that caches none of its own."""
+        """K/V heads that the layer caches; 0 for a layer that caches none of its own."""
         state = self.key_value
         return state.n_kv_heads if state else 0
 
@@ -211,7 +215,7 @@ class Layer:
 
     @property
     def as_read(self) -> Layer:
-        """The layer that holds what a step reads of it: itself, unless an indexer picks some entries."""
+        """A layer that holds only the entries that a step reads. It equals this layer unless an indexer picks some."""
         return replace(self, states=tuple(_as_read(state) for state in self.states))
 
 
@@ -230,7 +234,7 @@ def attention_layer(
     v_head_dim: int | None = None,
     chunked: bool = False,
 ) -> Layer:
-    """A layer of ordinary attention: full, or with the last `window` positions (a chunk if `chunked`).
+    """A layer of ordinary attention: full, or over the last `window` positions (chunks of `window` if `chunked`).
 
     Raises:
         ValueError: a size out of range, or n_kv_heads does not divide n_heads.
@@ -252,8 +256,15 @@ def latent_layer(
     index_head_dim: int | None = None,
     reads: int | None = None,
 ) -> Layer:
-    """A layer of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1), with the keys of a
-    sparse indexer if `index_head_dim` is given (DeepSeek-V3.2), which picks the `reads` vectors that a step reads."""
+    """A layer of multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1).
+
+    Args:
+        index_head_dim: size of an indexer's key (DeepSeek-V3.2); None: the layer keeps no indexer keys.
+        reads: latent vectors that an indexer picks for a step; None: a step reads all.
+
+    Raises:
+        ValueError: a size out of range.
+    """
     states: list[State] = [PositionState(Role.LATENT, 1, kv_lora_rank, qk_rope_head_dim, reads=reads)]
     if index_head_dim is not None:
         states.append(PositionState(Role.INDEXER, 1, index_head_dim, 0))

@@ -1,7 +1,7 @@
 """Numbers as people read them: three significant digits, thousands separated, a space before the unit.
 
 GiB (2^30) and GB (10^9) are never mixed up: sizes of memory are shown in binary units, bandwidths and
-accelerators' data-sheet figures in decimal ones.
+figures of accelerators' data sheets in decimal units.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def counted(n: int, thing: str) -> str:
 
 
 def plural(n: int, thing: str) -> str:
-    """`thing` as it stands after the number n: "K/V head" or "K/V heads"."""
+    """`thing` in the form that follows the number n: "K/V head" or "K/V heads"."""
     return thing if n == 1 else f"{thing}s"
 
 

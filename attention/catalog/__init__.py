@@ -1,1 +1,1 @@
-"""Published models, accelerators and papers, as TOML with their sources, and names resolved to a model."""
+"""Published models, accelerators and papers as TOML with their sources, and the lookup of a model by name."""

@@ -1,6 +1,6 @@
-"""Fetching a model's published config.json from the Hugging Face Hub: one small file, when the operator allows it.
+"""Fetches a model's published config.json from the Hugging Face Hub, if the operator allows it.
 
-Nothing else is ever fetched, nothing fetched is executed. ``HEADSHARE_HUB=0`` turns it off. The token comes
+Nothing else is fetched, and nothing that is fetched is executed. ``HEADSHARE_HUB=0`` turns the Hub off. The token comes
 from ``HF_TOKEN`` alone, never from a file or a page.
 """
 
@@ -13,30 +13,30 @@ from typing import Any
 from attention.errors import shown
 
 TIMEOUT_S = 5.0
-"""Longest wait for the Hub to answer."""
+"""Longest time to wait for the Hub's answer, in seconds."""
 
-# organisation/name as the Hub allows them; no dots alone, no further slash, no scheme, no query
+# organisation/name in the form that the Hub allows: no second slash, no scheme, no query
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}", re.ASCII)
 
 
 def allowed() -> bool:
     """Whether the operator lets this process ask the Hub."""
-    from attention.settings import load  # late: the catalogue alone needs no setting
+    from attention.settings import load  # late: the catalogue itself needs no setting
 
     return load().use_hub
 
 
 def is_model_id(text: str) -> bool:
-    """Whether `text` has the form ``organisation/name``; anything with a path, a scheme or a query has not."""
+    """Whether `text` has the form ``organisation/name``; text with a path, a scheme or a query does not."""
     return _MODEL_ID.fullmatch(text) is not None and ".." not in text and "--" not in text
 
 
 def fetch_config(model_id: str) -> dict[str, Any]:
-    """The config.json of `model_id`, as published now; a copy cached earlier if the Hub is out of reach.
+    """The config.json of `model_id` as now published, or an earlier cached copy if the Hub cannot be reached.
 
     Raises:
-        ValueError: not a model id, the Hub is turned off or out of reach, no such model or file, access not
-            granted, or a file over 1 MB.
+        ValueError: not a model id, the Hub is turned off, the Hub cannot be reached and no copy is cached, no such
+            model or file, access not granted, or a file over 8 MB.
     """
     if not is_model_id(model_id):
         raise ValueError(f"a Hugging Face model id looks like organisation/name, got {shown(model_id)}")
@@ -50,8 +50,8 @@ def fetch_config(model_id: str) -> dict[str, Any]:
 
 
 def _download(model_id: str) -> str:
-    """Path of the config.json in the Hub's cache. The size is checked before anything is fetched."""
-    # imported late: a page that only computes must not wait for it
+    """Path of the config.json in the Hub's local cache. Its size is checked before it is fetched."""
+    # imported late: a page that only computes must not wait for these imports
     import httpx2
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import (

@@ -2,15 +2,15 @@
 
 A layer is ``KIND [HEADS[/KV_HEADS]xDIM[:V_DIM]] [option=value …] [+ STATE …]``::
 
-    full 32/8x128                               8 K/V heads of 128 under 32 query heads
-    sliding 32/16x128 window=1024               the same idea, the last 1,024 positions
+    full 32/8x128                               32 query heads share 8 K/V heads of size 128
+    sliding 32/16x128 window=1024               16 K/V heads, and only the last 1,024 positions
     latent 128x192:128 + latent 1x512:64        one latent vector of 512 + 64 for all heads
     recurrent + convolution 32768 + recurrent 524288 heads=32
     shared 8x256 shares=18                      reads the cache of layer 18
 
 After ``+`` a state is ``ROLE KV_HEADSxDIM[:V_DIM]`` (one entry per position; options window, stride, reads, dtype)
-or ``ROLE ELEMENTS`` (constant size; options dtype, heads). A pattern such as ``10(5s f) 2s`` strings layers
-together: a count before a letter or a bracket repeats it.
+or ``ROLE ELEMENTS`` (constant size; options dtype, heads). A pattern such as ``10(5s f) 2s`` lists layers by letter: a
+count before a letter or a bracket repeats it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def parse_layer(text: str) -> Layer:
     """The layer that `text` stands for.
 
     Raises:
-        ValueError: text that is not of the notation, or a layer that contradicts itself.
+        ValueError: text that is not in the notation, or a layer that contradicts itself.
     """
     head, *rest = text.split(" + ")
     kind, sizes, options = _parts(head, text)
@@ -105,10 +105,10 @@ def _int(value: str | None) -> int | None:
 
 
 def parse_layers(pattern: str, kinds: Mapping[str, str]) -> tuple[Layer, ...]:
-    """The layers of a pattern whose letters `kinds` spells out.
+    """The layers of a pattern; `kinds` gives the text of the layer for each letter.
 
     Raises:
-        ValueError: an unknown letter, or text that is not of the notation.
+        ValueError: an unknown letter, or text that is not in the notation.
     """
     layers: list[Layer] = []
     for count, letter, group, stray in _PATTERN.findall(pattern):
@@ -122,11 +122,11 @@ def parse_layers(pattern: str, kinds: Mapping[str, str]) -> tuple[Layer, ...]:
 
 
 def layer_text(layer: Layer) -> str:
-    """The text that :func:`parse_layer` reads back as `layer`."""
+    """The text from which :func:`parse_layer` makes `layer`."""
     words: list[str] = [layer.kind]
     states = list(layer.states)
     own = next((s for s in states if isinstance(s, PositionState) and s.role is Role.KEY_VALUE), None)
-    # the short form stands for the usual state; anything else is spelled out after a plus
+    # the short form is for the usual state; any other state is written after a plus
     usual = (
         own is not None
         and states[0] is own

@@ -1,4 +1,4 @@
-"""The two papers' tables as printed: data with their source, nothing recomputed."""
+"""Tables of the MQA and GQA papers (arXiv:1911.02150, arXiv:2305.13245) as printed, with nothing recomputed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ PAPERS = Path(__file__).with_name("papers.toml")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A printed table: cells are text, exactly as printed ("" where the paper left one empty)."""
+    """A printed table. Cells are text exactly as printed ("" for an empty cell).
+
+    Attributes:
+        rows: (the model, its cells in the order of `columns`).
+    """
 
     paper: str
     number: int
@@ -26,7 +30,7 @@ class Table:
 
     @property
     def citation(self) -> str:
-        """E.g. "Ainslie et al. 2023, Table 1" as a Markdown link."""
+        """The authors and the table, e.g. "Ainslie et al. 2023, Table 1", with a Markdown link to the paper."""
         return f"[{self.authors}](https://arxiv.org/abs/{self.arxiv}), Table {self.number}"
 
     def value(self, model: str, column: str) -> float:
@@ -34,6 +38,7 @@ class Table:
 
         Raises:
             KeyError: no such row or column.
+            ValueError: the cell holds no number.
         """
         found = dict(self.rows)[model][self.columns.index(column)] if column in self.columns else None
         if found is None:
@@ -41,7 +46,7 @@ class Table:
         return float(found)
 
     def records(self) -> list[dict[str, str]]:
-        """Rows as dictionaries of text, for showing."""
+        """The rows as dictionaries of text, for display."""
         return [{"Model": model, **dict(zip(self.columns, values, strict=True))} for model, values in self.rows]
 
 
@@ -50,7 +55,7 @@ def table(paper: str, number: int) -> Table:
     """Table `number` of "gqa" or "mqa".
 
     Raises:
-        KeyError: not one of those recorded.
+        KeyError: no such table is recorded.
     """
     entry = tomllib.loads(PAPERS.read_text(encoding="utf-8"))[paper]
     found = entry[f"table{number}"]

@@ -1,10 +1,10 @@
-"""Published models and accelerators, each row with where its figures are from.
+"""Published models and accelerators; each row states the source of its figures.
 
-The data are the TOML files in ``catalog/``: ``models/FAMILY.toml`` (layers in the notation of
-``notation.py``, the published configuration's fields beside them) and ``accelerators.toml``. A test compares
-every row's layers with what ``configs/reader.py`` reads from its configuration.
+The data are the TOML files in ``catalog/``: ``models/FAMILY.toml`` (layers in the notation of ``notation.py``, and the
+fields of the published configuration) and ``accelerators.toml``. A test compares every row's layers with what
+``configs/reader.py`` reads from its configuration.
 
-A row is read when it is asked for: reading all takes a twentieth of a second, one of them a five-hundredth.
+A row is parsed when it is first needed: parsing all rows takes 50 ms, parsing one takes 2 ms.
 """
 
 from __future__ import annotations
@@ -29,18 +29,22 @@ class ModelRow:
     """One published model.
 
     Attributes:
-        id: as published, ``organisation/name`` where the weights have one.
-        label: as people write it; family: the line it belongs to; generation: which one, as its makers count.
+        id: the published id, ``organisation/name`` where the weights have one.
+        label: the name as people write it.
+        family: the family of models it belongs to; generation: its generation, as the makers count.
         lineage: order of the generation within its family, from 1.
-        released: year-month of the release, None where not established.
-        n_parameters: of the language model; None if not known exactly or not published.
-        n_active_parameters: parameters a token passes through, where fewer than all, as the makers state it; the
-            specification has them as counted.
-        max_context: longest context the makers state, tokens.
-        dtype: dtype of the published weights' model, None if not stated.
-        source, date: where the figures are from, and when they were read.
-        note: what a reader must know; unpublished: what is public of a model whose sizes are not.
-        aliases: other spellings, and variants of the same geometry.
+        source, date: where the figures come from, and when they were read.
+        released: year and month of the release, None where that is not known.
+        n_parameters: parameters of the language model; None if not known exactly or not published.
+        n_active_parameters: parameters that a token passes through, as the makers state them, where they are fewer than
+            all; `spec` has the counted number.
+        max_context: longest context that the makers state, in tokens.
+        dtype: the model's dtype in the published configuration, None if not stated.
+        hidden_size, model_type: as the published configuration has them, None where it does not.
+        note: what a reader must know; unpublished: what is public about a model whose sizes are not.
+        aliases: other spellings, and variants with the same layers and sizes.
+        pattern: the layers as a pattern of letters; kinds: the layer that each letter stands for (``notation.py``).
+        config_text: the published configuration's fields as JSON, see `config`.
     """
 
     id: str
@@ -66,7 +70,7 @@ class ModelRow:
 
     @cached_property
     def spec(self) -> ModelSpec | None:
-        """The model as layers; None where sizes are unpublished."""
+        """The model as layers; None where its sizes are not published."""
         if self.pattern is None:
             return None
         weights = recorded(self.id)
@@ -85,19 +89,23 @@ class ModelRow:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """The published configuration's fields that decide geometry and parameter count (a fresh copy)."""
+        """The published configuration's fields that decide the layers, their sizes and the number of parameters.
+
+        Each call returns a new dictionary; None where the catalogue has no configuration.
+        """
         return None if self.config_text is None else dict(json.loads(self.config_text))
 
 
 @dataclass(frozen=True, eq=False)
 class Accelerator:
-    """One accelerator, as its data sheet has it.
+    """One accelerator, with the figures of its data sheet.
 
     Attributes:
-        memory_bytes: data sheets' GB are taken as 10^9 unless the sheet says GiB; see `note`.
-        bytes_per_s: peak memory bandwidth.
-        flops_per_s: dense peak by dtype (never the figure with sparsity).
-        driver_mib: MiB of memory that its driver shows, None where that is not known.
+        memory_bytes: memory; a data sheet's GB count as 10^9 bytes unless it says GiB; see `note`.
+        bytes_per_s: peak memory bandwidth, in bytes per second.
+        flops_per_s: dense peak by dtype, in operations per second (never the figure with sparsity).
+        source, date: where the figures come from, and when they were read.
+        driver_mib: memory that its driver shows, in MiB; None where that is not known.
     """
 
     id: str
@@ -118,7 +126,7 @@ _HEAD = "\n[[model]]\n"
 
 @cache
 def _texts() -> tuple[tuple[str, str], ...]:
-    """The text of each row, folded for a search and as it stands."""
+    """(the case-folded text for searches, the text itself) of each row."""
     files = [path.read_text(encoding="utf-8") for path in sorted((_DATA / "models").glob("*.toml"))]
     rows = [_HEAD + row for text in files for row in f"\n{text}".split(_HEAD)[1:]]
     return tuple((row.casefold(), row) for row in rows)
@@ -156,7 +164,7 @@ def _key(name: str) -> str:
 
 
 def spellings(rows: Iterable[ModelRow]) -> dict[str, ModelRow]:
-    """Every accepted name of the rows. Ids first, then labels and aliases, then ids without organisation if unique."""
+    """The row of every accepted name: ids, labels and aliases, and ids without their organisation where unique."""
     rows = tuple(rows)
     names = {_key(row.id): row for row in rows}
     for row in rows:
@@ -175,15 +183,15 @@ def spellings(rows: Iterable[ModelRow]) -> dict[str, ModelRow]:
 def find(name: str) -> ModelRow | None:
     """The model called `name`, see :func:`model`; None if there is none."""
     key = _key(name)
-    # a row can only be meant, or be a second one of that name, if the name stands in it
+    # only rows whose text holds the name can have it as one of their names
     return spellings(_row(text) for folded, text in _texts() if key in folded).get(key)
 
 
 def model(name: str) -> ModelRow:
-    """The model called `name`: its id, the id without organisation if unique, its label, or a listed alias.
+    """The model called `name`, which is its id, the id without organisation if unique, its label or a listed alias.
 
     Raises:
-        ValueError: unknown name; the message gives the closest ones.
+        ValueError: unknown name; the message gives the closest names.
     """
     row = find(name)
     if row is None:
@@ -200,7 +208,7 @@ def accelerator(name: str) -> Accelerator:
     """The accelerator with this id or label.
 
     Raises:
-        ValueError: unknown name; the message gives the closest ones.
+        ValueError: unknown name; the message lists the known ids.
     """
     try:
         return _accelerator_names()[_key(name)]

@@ -1,4 +1,4 @@
-"""What a user may name as a model: a catalogue name, a config.json or its folder, a GGUF file, a Hugging Face id."""
+"""Finds the model that a user names: by catalogue name, config.json or its folder, GGUF file, or Hugging Face id."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ def resolve(source: str, *, paths: bool = True) -> ModelSpec:
 
     Args:
         source: a name of the catalogue, else the path of a .json or .gguf file or of a folder with a config.json,
-            else a Hugging Face model id (if the Hub is allowed, see ``hub.py``). Paths are tried only where something
-            is there, or where the text can only be a path.
-        paths: False where `source` comes from a web page: no file of the host is looked at.
+            else a Hugging Face model id (if the Hub is allowed, see ``hub.py``). `source` counts as a path only if the
+            path exists or the text can only be a path.
+        paths: whether `source` may be a path. False for text from a web page: then no file of the host is read.
 
     Raises:
-        ValueError: nothing of the kind is found, or what is found cannot be read; the message says why.
+        ValueError: no such model is found, or its configuration cannot be read; the message says why.
     """
     row = _row(source)
     if row is not None:
         if row.spec is None:
             raise ValueError(f"{row.label}: {row.unpublished}")
         return row.spec
-    # imported late: reading configurations loads transformers, the catalogue does not need it
+    # imported late: reading configurations loads transformers, which the catalogue does not need
     from attention.configs.reader import spec_from_config
 
     return spec_from_config(configuration(source, paths=paths), name=source)
 
 
 def configuration(source: str, *, paths: bool = True) -> dict[str, Any]:
-    """The configuration that `source` names; arguments as for :func:`resolve`.
+    """The configuration that `source` names; the arguments are those of :func:`resolve`.
 
     Raises:
-        ValueError: as :func:`resolve`, and for a model whose configuration the catalogue does not have.
+        ValueError: as in :func:`resolve`, and for a model of the catalogue without a configuration.
     """
     row = _row(source)
     if row is not None:
@@ -76,13 +76,13 @@ def _path(source: str) -> Path | None:
     try:
         if path.is_dir():
             path = path / "config.json"
-        # nothing of another name is ever opened
+        # a file with another suffix is never opened
         if path.suffix in _SUFFIXES and path.is_file():
             return path
     except (OSError, ValueError, RuntimeError):
         raise ValueError(f"{shown(source)} is neither a model's name nor a usable path") from None
     if path.suffix in _SUFFIXES:
-        ordinary(path)  # says what is there, if it is no file
+        ordinary(path)  # its message says what is there, if it is not a file
         raise ValueError(f"there is no file {shown(str(path), 300)}")
     if source.startswith(("/", ".", "~")):
         raise ValueError(f"{shown(source)} is neither a .json file nor a folder with a config.json, nor a .gguf file")

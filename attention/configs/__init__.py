@@ -1,1 +1,1 @@
-"""Published configurations read into a ModelSpec, or refused with a reason."""
+"""Reads published configurations into a ModelSpec, or refuses them with a reason."""

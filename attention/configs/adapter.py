@@ -1,4 +1,4 @@
-"""What an adapter is."""
+"""An adapter says how the configurations of one family are read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Adapter:
     """How the files of one family are read.
 
     Attributes:
-        read: the layers from a reader.
-        uses_class: whether transformers has a configuration class to draw defaults from.
-        class_type: the type of that class where it differs from the file's (a published alias).
-        same_code: whether that class's modelling code is the model's own; a class may lend its defaults only.
-        by_layer: whether `read` heeds per_layer_config, by which transformers writes what differs from layer to layer.
-        foreign: which files of the type came with code of their own, from the decoder's fields.
-        prepare: rewrites checked fields into a spelling that the class understands.
+        read: makes the layers from a reader.
+        uses_class: whether the defaults come from a configuration class of transformers.
+        class_type: the type of that class where it differs from the file's type (a published alias).
+        same_code: whether the modelling code of that class is the model's own; False: the class only gives defaults.
+        by_layer: whether `read` uses per_layer_config, in which transformers writes fields that differ between layers.
+        prepare: rewrites checked fields into names and values that the class understands.
+        foreign: from the decoder's fields, whether a file came with modelling code of its own.
     """
 
     read: Callable[[Reader], list[Layer]]
@@ -33,7 +33,7 @@ class Adapter:
     foreign: Callable[[Mapping[str, Any]], bool] = lambda part: False
 
     def oracle_type(self, model_type: str) -> str | None:
-        """The type whose modelling code transformers has, None where it has none for these files."""
+        """The type of the modelling code that transformers has for these files; None where it has none."""
         if not self.same_code or not (self.uses_class or self.class_type):
             return None
         return self.class_type or model_type

@@ -1,8 +1,8 @@
-"""Which fields of a stranger's file are handed to a transformers class that a model is built from.
+"""Which fields of a visitor's file may reach a transformers configuration class from which a model is built.
 
-A class takes any name and keeps it, and some names make the modelling code do things: `attn_implementation` may name a
-repository whose kernels are then fetched and run. So a name passes only if the class has a field of that name, or its
-own code or its model's asks for it, as they do for names that older files use.
+A class accepts and keeps any name, and some names control the modelling code: `attn_implementation` can name a
+repository whose kernels are then fetched and run. So a name passes only if the class has a field of that name, or if
+the code of the class or of its model mentions it (as it does for names in older files).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 ROPE = frozenset(("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_pct", "rotary_dim"))
-"""What the base class makes of positions, under its older names too."""
+"""Fields of position encodings that the base class reads, with their older names."""
 TOKENS = frozenset(("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "is_encoder_decoder"))
 CACHE = frozenset(("sliding_window", "attention_chunk_size", "layer_types", "num_kv_shared_layers"))
-"""What transformers' caches ask of every configuration, whether its class has such a field or not."""
+"""Fields that transformers' caches read from every configuration, even where its class does not have them."""
 NEVER = frozenset(
     ("attn_implementation", "experts_implementation", "auto_map", "quantization_config", "compression_config",
      "architectures", "dtype", "torch_dtype", "transformers_version", "model_type", "name_or_path")
 )  # fmt: skip
-"""What chooses code, not an architecture; also inside the parts of a part."""
+"""Fields that choose code and not an architecture. They are dropped at every level of a file."""
 
 
 @cache
 def names(configuration: type[Any]) -> frozenset[str]:
-    """Names of fields that a configuration class knows."""
+    """The names of fields that pass for a configuration class."""
     from transformers import PretrainedConfig
 
     known = set(getattr(configuration, "__dataclass_fields__", {})) - set(PretrainedConfig.__dataclass_fields__)
@@ -44,7 +44,7 @@ def names(configuration: type[Any]) -> frozenset[str]:
 
 
 def allowed(fields: Mapping[str, Any], configuration: type) -> dict[str, Any]:
-    """The fields of a file that pass; see the module."""
+    """The fields of a file that pass; see the module's docstring."""
     return {name: _clean(value) for name, value in fields.items() if name in names(configuration)}
 
 

@@ -1,9 +1,9 @@
-"""A GGUF header in the names of a config.json: the same adapters then read it.
+"""Rewrites a GGUF header into the names of a config.json, so that the same adapters can read it.
 
-The rules are those of the code that reads such files: ggml-org/llama.cpp, ``load_hparams`` in ``src/llama-model.cpp``
-and ``load_arch_hparams`` in ``src/models/*.cpp`` (autumn 2026). As many K/V heads as query heads where head_count_kv is
-absent, heads of embedding_length / head_count where key_length or value_length is, and of the blocks the last
-nextn_predict_layers draft and are no layers of the model. Windows: ``gguf_windows``.
+The rules are those of the code that loads such files: ggml-org/llama.cpp, ``load_hparams`` in ``src/llama-model.cpp``
+and ``load_arch_hparams`` in ``src/models/*.cpp`` (autumn 2026). Where head_count_kv is absent, there are as many K/V
+heads as query heads. Where key_length or value_length is absent, it is embedding_length / head_count. The last
+nextn_predict_layers blocks draft tokens and are not layers of the model. For windows see ``gguf_windows``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from attention.spec import MAX_HEADS, check_size
 
 ARCHITECTURE = "general.architecture"
 NOTES = "gguf_notes"
-"""Key of a rewritten file: what a reader must know."""
+"""Key of a rewritten file that holds the notes for its reader."""
 _TABLES = ("position_embd", "per_layer_token_embd", "token_types")
-"""Tensors of which a token reads its row, beside the embedding."""
+"""Tensors of which a token reads only its row, apart from the embedding."""
 
 
 def is_header(config: Mapping[str, Any]) -> bool:
@@ -37,7 +37,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The header of a file.
 
     Raises:
-        ValueError: see `gguf_header.read`, and for a file that names no architecture.
+        ValueError: as in `gguf_header.read`, and for a file that names no architecture.
     """
     keys = gguf_header.read(path)
     if ARCHITECTURE not in keys:
@@ -46,7 +46,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class _Header:
-    """The keys of one architecture, typed and bounded."""
+    """The keys of one architecture, with types and ranges checked."""
 
     def __init__(self, keys: Mapping[str, Any]) -> None:
         self.keys = keys
@@ -94,7 +94,7 @@ class _Header:
         return [check_size(f"{self.arch}.{name}[{i}]", v, 0, MAX_HEADS) for i, v in enumerate(value[:n_layers])]
 
     def config(self) -> dict[str, Any]:
-        """The fields of a config.json."""
+        """The header's values as the fields of a config.json."""
         self._check_whole()
         gguf_types.check(self.arch)
         if self.get("attention.causal") is False:
@@ -127,7 +127,7 @@ class _Header:
         return out | self._attention(heads, kv, dims, kinds, window, out["hidden_size"])
 
     def _check_whole(self) -> None:
-        """Refuse files that are no model, or a part of one."""
+        """Refuse a file that is not a model, or that is one part of a split model."""
         kind, parts = self.keys.get("general.type", "model"), self.keys.get("split.count", 1)
         if kind != "model":
             raise ValueError(f"general.type = {shown(kind)}: only a file of type 'model' has a cache of its own")
@@ -138,15 +138,17 @@ class _Header:
             )
 
     def _weights(self) -> dict[str, Any]:
-        """Fields that no cache depends on, but the weights of the model's own code, under all names that classes have
-        for them; `verify` builds that code."""
+        """Fields that decide the weights and not the cache, under all names that classes have for them.
+
+        `verify` needs them to build the model's own code.
+        """
         tensors, tokens = self.keys.get(gguf_header.TENSORS), self.keys.get("tokenizer.ggml.tokens")
         out: dict[str, Any] = {}
         if isinstance(tensors, Mapping) and "token_embd" in tensors:
             out["tie_word_embeddings"] = "output" not in tensors
         for key, names in gguf_types.WEIGHTS.items():
             value = self.get(key) or (tokens if key == "vocab_size" else None)
-            if isinstance(value, int):  # a list where layers differ, which no class can state
+            if isinstance(value, int):  # it is a list where layers differ; no class has a field for that
                 out |= dict.fromkeys(names, check_size(f"{self.arch}.{key}", value))
         if self.arch in gguf_types.EXPERTS_ALONE and "moe_intermediate_size" in out:
             out["intermediate_size"] = out["moe_intermediate_size"]
@@ -155,7 +157,7 @@ class _Header:
     def _attention(
         self, heads: list[int], kv: list[int], dims: tuple[int, ...], kinds: list[str], window: int | None, width: int
     ) -> dict[str, Any]:
-        """Ordinary attention, by the type's own adapter where it can say it, else layer by layer."""
+        """Fields of ordinary attention: for the type's own adapter where it can express them, else layer by layer."""
         k_dim, v_dim, k_sliding, v_sliding = dims
         model_type = gguf_types.of(self.arch, self.get, window)
         same = len(set(heads)) == len(set(kv)) == 1 and heads[0] > 0 and kv[0] > 0 and k_dim == v_dim
@@ -177,7 +179,7 @@ class _Header:
         }
 
     def _latent(self, heads: list[int], n_layers: int) -> dict[str, Any]:
-        """Multi-head latent attention; files from before April 2025 have no key_length_mla."""
+        """Fields of multi-head latent attention. Files from before April 2025 have no key_length_mla."""
         if len(set(heads)) > 1:
             self.refuse("attention.head_count", f"must be one number for all layers, got {shown(heads)}")
         rank, rope = self.size("attention.kv_lora_rank"), self.size("rope.dimension_count")
@@ -208,14 +210,14 @@ class _Header:
         return out
 
     def _indexers(self, n_layers: int) -> list[str]:
-        """GLM-5 and 5.1 have an indexer in each layer; files of longer contexts (GLM-5.2) must list them."""
+        """Which layers own an indexer: all in GLM-5 and 5.1; files with a longer context (GLM-5.2) must list them."""
         if self.get("attention.indexer.types") is None and self.size("context_length") >= 2**20:
             self.refuse("attention.indexer.types", "is missing: which layers own an indexer is not stated")
         owned = self.per_layer("attention.indexer.types", n_layers, [1] * n_layers)
         return ["full" if own else "shared" for own in owned]
 
     def _hybrid(self, heads: list[int], kv: list[int], k_dim: int, v_dim: int, n_layers: int) -> dict[str, Any]:
-        """Layers of attention among short convolutions (LFM2) or delta rules (Qwen3-Next, Qwen3.5)."""
+        """Fields of attention layers among short convolutions (LFM2) or delta-rule layers (Qwen3-Next, Qwen3.5)."""
         counts = {(h, n) for h, n in zip(heads, kv, strict=True) if n}
         if len(counts) != 1 or k_dim != v_dim:
             self.refuse("attention.head_count_kv", f"must have one number for its layers of attention, got {shown(kv)}")
@@ -244,10 +246,10 @@ class _Header:
 
 
 def rewritten(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """A header in the names of a config.json, with what must be known of it under `NOTES`.
+    """A header in the names of a config.json, with notes for its reader under `NOTES`.
 
     Raises:
-        ValueError: an architecture that is not described, a file that is no whole model, a missing or wrong key.
+        ValueError: an architecture that is not described, a file that is not a whole model, a missing or wrong key.
     """
     header = _Header(keys)
     config = header.config()
@@ -256,17 +258,17 @@ def rewritten(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def notes(part: Mapping[str, object]) -> list[str]:
-    """What `rewritten` noted."""
+    """The notes of a part that `rewritten` made."""
     found = part[NOTES]
     assert isinstance(found, list)
     return found
 
 
 def parameters(keys: Mapping[str, Any], n_layers: int) -> Parameters | None:
-    """The parameters, counted from the shapes of the file's tensors; None if it lists none.
+    """The parameters, counted from the shapes of the file's tensors; None if the file lists no tensors.
 
     Raises:
-        ValueError: they contradict the header.
+        ValueError: the tensors contradict the header.
     """
     tensors = keys.get(gguf_header.TENSORS)
     if not isinstance(tensors, Mapping) or not tensors.get("token_embd"):
@@ -287,7 +289,7 @@ def parameters(keys: Mapping[str, Any], n_layers: int) -> Parameters | None:
 
 
 def _routed(header: _Header, tensors: Mapping[str, int], n_layers: int) -> tuple[Routed, ...]:
-    """Experts of the layers, by their size."""
+    """The experts of the layers, in groups of layers whose experts have the same size."""
     sizes = [n for index in range(n_layers) if (n := tensors.get(f"blk.{index} experts"))]
     if not sizes:
         return ()

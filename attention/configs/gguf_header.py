@@ -1,8 +1,9 @@
-"""The header of a GGUF file: its key/value pairs and its table of tensors, never their data.
+"""Reads the header of a GGUF file: its key/value pairs and its table of tensors, but no data of tensors.
 
-Layout: ggml-org/ggml, ``docs/gguf.md``: magic, version, two counts, the pairs, then a name, a shape, a type and an
-offset for each tensor. Versions 2 and 3, little- and big-endian. Nothing is trusted: every length and count is held to
-a bound and to what the file has left, texts of the tokenizer are walked over and not built.
+The layout is in ggml-org/ggml, ``docs/gguf.md``: magic, version, two counts, the pairs, then a name, a shape, a type
+and an offset for each tensor. Versions 2 and 3 are read, little- and big-endian. The file is not trusted: every length
+and count is checked against a bound and against the bytes that are left. The tokenizer's texts are skipped, unless the
+model is loaded.
 """
 
 from __future__ import annotations
@@ -20,30 +21,31 @@ from attention.files import ordinary
 MAGIC = b"GGUF"
 SUFFIX = ".gguf"
 MAX_BYTES = 64 * 2**20
-"""Longest header read; published ones have up to some 20 MB, nearly all of it the tokenizer's."""
+"""Longest header that is read. Published headers have up to about 20 MB; nearly all of it is the tokenizer."""
 MAX_PAIRS = 10_000
 MAX_TENSORS = 100_000
 MAX_ITEMS = 4_000_000
-"""Entries of all arrays together; the largest published tokenizers have about a million."""
+"""Most entries of all arrays together; the largest published tokenizers have about a million."""
 MAX_LIST = 20_000
-"""Entries of an array that is kept; of longer ones the length alone is."""
+"""Most entries of an array that is kept; of a longer array only the length is kept."""
 MAX_TEXT = 10_000
-"""Bytes of a text that is kept; longer ones (chat templates) are walked over."""
+"""Most bytes of a text that is kept; longer texts (chat templates) are skipped."""
 MAX_WHOLE_TEXT = 2**20
-"""The same where the model is loaded."""
+"""The same bound where the model is loaded."""
 MAX_NAME = 65_535
 CACHE = "a GGUF states no dtype of the cache: fp16 is counted, llama.cpp's own choice unless it is told another"
-"""What a reader of every such file must know."""
+"""A note that holds for every GGUF file."""
 TENSORS = "gguf.tensors"
-"""Key of our own: elements of the tensors, see `_tensors`."""
+"""A key added by this module: elements of the tensors, see `_tensors`."""
 _TEXT, _ARRAY = 8, 9
 _FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
-"""struct's letter for each type of a value: 0 to 3 are u8, i8, u16, i16, 4 u32, 5 i32, 6 f32, 7 bool, 10 u64 …"""
+"""struct's letter for each type of value: 0 u8, 1 i8, 2 u16, 3 i16, 4 u32, 5 i32, 6 f32, 7 bool, 10 u64, 11 i64,
+12 f64."""
 _CHUNK = 2**20
 
 
 class _Cursor:
-    """Reads forward through a file, no further than `MAX_BYTES`."""
+    """Reads a file from its start, at most `MAX_BYTES` of it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.data, self.at, self.order = file, bytearray(), 0, "<"
@@ -55,7 +57,7 @@ class _Cursor:
         raise ValueError(f"{what} at byte {self.at:,} of this GGUF file {why}")
 
     def need(self, n_bytes: int, what: str) -> int:
-        """Have the next `n_bytes` in `data` and step over them; returns where they start."""
+        """Read the next `n_bytes` into `data` and move past them; returns the position of the first."""
         start, end = self.at, self.at + n_bytes
         if end > self.size:
             self.refuse(what, f"would take {n_bytes:,} bytes, and the file has {self.size - start:,} left")
@@ -74,13 +76,13 @@ class _Cursor:
         return struct.unpack_from(form, self.data, self.need(struct.calcsize(form), what))[0]
 
     def text(self, what: str, most: int) -> str | None:
-        """A text, None if it has more than `most` bytes, which are stepped over."""
+        """The next text; None if it has more than `most` bytes, which are then skipped."""
         length = self.number("Q", f"the length of {what}")
         start = self.need(length, what)
         return self.data[start : self.at].decode("utf-8", "replace") if length <= most else None
 
     def skip_texts(self, n: int, what: str) -> None:
-        """Step over `n` texts. Written out, since a tokenizer has half a million of them."""
+        """Skip `n` texts. The loop reads lengths itself for speed: a tokenizer has half a million texts."""
         length_at, at = struct.Struct(self.order + "Q").unpack_from, self.at
         for _ in range(n):
             if at + 8 > len(self.data):
@@ -94,7 +96,7 @@ class _Cursor:
         self.at = at
 
     def count(self, what: str, least_bytes: int, most: int) -> int:
-        """How many entries follow, of at least so many bytes each."""
+        """The number of entries that follow; each takes at least `least_bytes`, and there are at most `most`."""
         value: int = self.number("Q", what)
         if value > most or value * least_bytes > self.size - self.at:
             self.refuse(what, f"is {value:,}; at most {min(most, (self.size - self.at) // least_bytes):,} fit")
@@ -102,9 +104,9 @@ class _Cursor:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The pairs of a file's header that describe the model, and under `TENSORS` what its tensors hold.
+    """The pairs of a file's header that describe the model, and under `TENSORS` the elements of its tensors.
 
-    Of an array too long to describe layers, and of the tokenizer's, the value is its length.
+    For an array that is too long to describe layers, and for an array of the tokenizer, the value is its length.
 
     Raises:
         ValueError: unreadable, not a GGUF file, cut off, or not within bounds; names the key, the value and what is
@@ -118,12 +120,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class TensorInfo(NamedTuple):
-    """A tensor of a file's table.
+    """A tensor in a file's table.
 
     Attributes:
-        shape: fastest dimension first, as the file has it.
-        type: ggml's number of the element type.
-        offset: bytes from the start of the file.
+        name: the tensor's name.
+        shape: the file's order: the fastest dimension comes first.
+        type: ggml's number for the element type.
+        offset: bytes from the start of the file, as `read_whole` gives it.
     """
 
     name: str
@@ -133,10 +136,10 @@ class TensorInfo(NamedTuple):
 
 
 def read_whole(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[TensorInfo]]:
-    """All pairs of a file, the tokenizer's texts included, and its table of tensors: for who loads the model.
+    """All pairs of a file, with the tokenizer's texts, and its table of tensors: what loading the model needs.
 
     Raises:
-        ValueError: see :func:`read`; and a big-endian file.
+        ValueError: as in :func:`read`, and for a big-endian file.
     """
     try:
         with ordinary(Path(path)).open("rb") as file:
@@ -163,7 +166,7 @@ def _read(cursor: _Cursor) -> dict[str, Any]:
 
 
 def _pairs(cursor: _Cursor) -> tuple[dict[str, Any], int]:
-    """The pairs, and the number of tensors that follow."""
+    """(the pairs, the number of tensors that follow)."""
     magic = bytes(cursor.data[cursor.need(4, "the magic") : cursor.at])
     if magic != MAGIC:
         raise ValueError(f"this is no GGUF file: it begins with {magic!r}, not {MAGIC!r}")
@@ -190,7 +193,7 @@ def _pairs(cursor: _Cursor) -> tuple[dict[str, Any], int]:
 
 
 def _value(cursor: _Cursor, key: str, kind: int, skip: bool) -> Any:
-    """One value, None if it is a text too long to keep."""
+    """One value; None if it is a text that is too long to keep."""
     if kind == _TEXT:
         return cursor.text(f"the text of {key}", 0 if skip else MAX_WHOLE_TEXT if cursor.whole else MAX_TEXT)
     if kind == _ARRAY:
@@ -213,7 +216,7 @@ def _checked(cursor: _Cursor, key: str, kind: int, value: Any) -> Any:
 
 
 def _array(cursor: _Cursor, key: str, skip: bool) -> Any:
-    """The entries, or their number if they are not kept."""
+    """The entries of an array, or their number if they are not kept."""
     kind = cursor.number("I", f"the type of {key}'s entries")
     if kind == _ARRAY:
         raise ValueError(f"{key} is an array of arrays, which no known key is")
@@ -233,7 +236,7 @@ def _array(cursor: _Cursor, key: str, skip: bool) -> Any:
 
 
 def _table(cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo]:
-    """The table of tensors; offsets are as the file has them, from the end of its header on."""
+    """The table of tensors. Offsets are the file's own: bytes from the start of the tensors' data."""
     for _ in range(n_tensors):
         name = cursor.text("a tensor's name", MAX_NAME)
         n_dims = cursor.number("I", f"the number of dimensions of {shown(name)}")
@@ -248,12 +251,12 @@ def _table(cursor: _Cursor, n_tensors: int) -> Iterator[TensorInfo]:
 
 
 def _tensors(cursor: _Cursor, n_tensors: int) -> dict[str, int]:
-    """Elements by where they are: "output", "token_embd", a layer ("blk.3"), its routed experts ("blk.3 experts")."""
+    """Number of elements by place: "output", "token_embd", a layer ("blk.3"), its routed experts ("blk.3 experts")."""
     out: dict[str, int] = {}
     for info in _table(cursor, n_tensors):
         parts = info.name.split(".")
         if parts[0].startswith("rope_") or parts[-2:-1] == ["rope_freqs"]:
-            continue  # tables of positions, no parameters
+            continue  # tables of positions, not parameters
         if parts[0] == "blk" and len(parts) > 2:
             place = f"blk.{parts[1]}" + (" experts" if "_exps" in parts[2] else "")
         else:

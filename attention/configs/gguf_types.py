@@ -1,8 +1,8 @@
-"""Architectures of GGUF files: the model_type each is read as, or why it is refused.
+"""Architectures of GGUF files: the model_type as which each is read, or the reason why it is refused.
 
 Source: ggml-org/llama.cpp, ``LLM_ARCH_NAMES`` in ``src/llama-arch.cpp`` and ``create_memory`` in
-``src/llama-model.cpp`` (autumn 2026). Where a type's own adapter cannot say what a header does, its layers are read
-one by one (`families/by_layer`), which is what llama.cpp does with all of them.
+``src/llama-model.cpp`` (autumn 2026). Where a type's own adapter cannot express what a header states, the layers are
+read one by one (`families/by_layer`), as llama.cpp reads all architectures.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ WEIGHTS = {
     "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
     "leading_dense_block_count": ("first_k_dense_replace",),
 }
-"""What a class calls the sizes of the weights."""
+"""The names that classes have for each size of the weights."""
 EXPERTS_ALONE = frozenset(("gpt-oss", "granitemoe", "minimax-m2"))
-"""Architectures whose only intermediate_size is the experts'."""
+"""Architectures whose intermediate_size is the size of an expert."""
 
 _INSTEAD = "is not read from a GGUF here; give the model's config.json"
 REFUSED = {
@@ -126,12 +126,16 @@ REFUSED = {
     "t5": f"the cache of an encoder-decoder {_INSTEAD}",
 }
 _MULTI_HEAD = frozenset(("gpt2", "bloom", "gpt_neox", "baichuan", "qwen", "qwen2_vl_text", "falcon", "gpt_bigcode"))
-"""Types whose head size is width over heads, whatever a file says; all but Qwen2-VL and the last two have as many K/V
+"""Types whose head size is always width over query heads. All but Qwen2-VL, Falcon and GPT-BigCode have as many K/V
 heads as query heads."""
 
 
 def check(arch: str) -> None:
-    """Raises ValueError for an architecture that is not read, with the reason."""
+    """Refuse an architecture that is not read.
+
+    Raises:
+        ValueError: with the reason.
+    """
     if arch in REFUSED:
         raise ValueError(f"general.architecture {shown(arch)} is refused: {REFUSED[arch]}")
     if not any(arch in known for known in (TYPES, BY_LAYER, LATENT, CONVOLVED, DELTA)):
@@ -142,7 +146,11 @@ def check(arch: str) -> None:
 
 
 def of(arch: str, get: Callable[[str], Any], window: int | None) -> str | None:
-    """The model_type of an architecture, None where its layers are read one by one."""
+    """The model_type as which an architecture is read; None where its layers are read one by one.
+
+    Args:
+        get: gives the value of a key without the architecture's prefix; window: the window of the layers, if any.
+    """
     if arch == "llama" and get("expert_count"):
         return "mixtral"
     if arch == "olmo2" and window is not None:
@@ -153,7 +161,7 @@ def of(arch: str, get: Callable[[str], Any], window: int | None) -> str | None:
 def fields(
     arch: str, model_type: str | None, heads: int, kv: int, head_dim: int, width: int, n_layers: int
 ) -> dict[str, Any] | None:
-    """The fields of equal layers in the names of a type, None if it cannot have them."""
+    """The fields of equal layers in the names of `model_type`; None if that type cannot have such layers."""
     if model_type is None:
         return None
     out = {"model_type": model_type, "num_attention_heads": heads, "head_dim": head_dim, "num_key_value_heads": kv}
@@ -173,7 +181,15 @@ def fields(
 
 
 def gemma4(heads: int, kv: list[int], head_dims: tuple[int, int], kinds: list[str], shared: int) -> dict[str, Any]:
-    """Gemma 4: full layers have K/V heads of their own number and size."""
+    """The fields of Gemma 4, whose full layers have another number and size of K/V heads than its sliding layers.
+
+    Args:
+        heads: query heads; kv: K/V heads of each layer; head_dims: head size of full layers, of sliding layers.
+        kinds: the kind of each layer; shared: layers at the end that read the cache of earlier layers.
+
+    Raises:
+        ValueError: layers of one kind differ in their K/V heads.
+    """
     by_kind = {
         kind in FULL: {n for n, k in zip(kv, kinds, strict=True) if (k in FULL) == (kind in FULL)} for kind in kinds
     }

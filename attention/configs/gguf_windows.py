@@ -1,7 +1,7 @@
-"""Which layers of a GGUF's architecture have windows, by the rules of llama.cpp.
+"""Which layers of a GGUF file have windows, by the rules of llama.cpp.
 
 Source: ggml-org/llama.cpp, ``load_arch_hparams`` in ``src/models/*.cpp`` and ``set_swa_pattern`` in
-``src/llama-hparams.cpp`` (autumn 2026). A file may hold a list with an entry for each layer, or a period; where it
+``src/llama-hparams.cpp`` (autumn 2026). A file may hold a list with an entry for each layer, or a period. Where it
 holds neither, the architecture's own period counts.
 """
 
@@ -16,15 +16,17 @@ from attention.spec import check_size
 
 
 class Window(NamedTuple):
-    """A rule.
+    """The rule of one architecture.
 
     Attributes:
-        period: one layer of so many is full where the file holds no pattern; None: it must hold a list.
+        period: one layer in each `period` layers is full (0: none is) where the file holds no pattern; None: the file
+            must hold a list.
         full_first: whether the full layer is the first of its period, not the last.
-        default: window where the file is silent; optional: without one all layers are full.
-        fixed: window whatever the file says, unless that is 0.
+        default: the window where the file states none, in positions.
+        optional: whether all layers are full where the file states no window.
+        fixed: the window whatever the file states, unless it states 0.
         chunked: whether the windows are chunks.
-        n_layers: the only depth that has windows.
+        n_layers: the only number of layers with which the architecture has windows; None: any.
     """
 
     period: int | None = None
@@ -37,7 +39,7 @@ class Window(NamedTuple):
 
 
 WINDOWS = {
-    "phi3": Window(0, optional=True),  # of every layer, as its config.json has it
+    "phi3": Window(0, optional=True),  # every layer has the window, as in its config.json
     "gemma2": Window(2, default=4096),
     "gemma3": Window(6, optional=True),
     "gemma3n": Window(5),
@@ -58,18 +60,19 @@ UNSTATED = {
     "starcoder2": "a GGUF of this architecture has no window, though its config.json may: llama.cpp applies none, and "
     "all positions are counted"
 }
-"""Windows of published models that no header states. Mistral-7B-v0.1 is another, under the name of llama."""
+"""Architectures with published windows that no header states. Mistral-7B-v0.1 is another case: its files name the
+architecture llama."""
 
 
 def layers(arch: str, get: Callable[[str], Any], n_layers: int, notes: list[str]) -> tuple[list[str], int | None]:
-    """(A word for each layer, the window; None without one.)
+    """(the kind of each layer, the window in positions or None).
 
     Args:
-        arch: the architecture; get: the value of one of its keys, None if the file has it not.
-        notes: grows by what is taken from a rule and not from the file.
+        arch: the architecture; get: gives the value of one of its keys, None if the file does not have it.
+        notes: gets a note for everything that comes from a rule and not from the file.
 
     Raises:
-        ValueError: naming the key, its value and what is accepted.
+        ValueError: a missing or wrong key; the message names the key, its value and what is accepted.
     """
     full = [FULL[0]] * n_layers
     if arch in UNSTATED:
@@ -99,7 +102,7 @@ def layers(arch: str, get: Callable[[str], Any], n_layers: int, notes: list[str]
 
 
 def _pattern(arch: str, rule: Window, stated: Any, n_layers: int, notes: list[str]) -> list[bool]:
-    """Which layers slide."""
+    """Whether each layer has a window."""
     key = f"{arch}.attention.sliding_window_pattern"
     if isinstance(stated, list):
         if len(stated) < n_layers or any(value not in (0, 1) for value in stated):

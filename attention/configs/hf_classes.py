@@ -1,6 +1,6 @@
-"""transformers' configuration classes as a source of aliases, defaults and derived per-layer lists.
+"""Aliases, defaults and derived per-layer lists from transformers' configuration classes.
 
-transformers is imported when first needed: reading a configuration needs it, the catalogue's pages do not.
+transformers is imported when it is first needed: reading a configuration needs it, the catalogue's pages do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attention.errors import ContradictionError
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' advice about fields that do not concern us off the console."""
+    """Keep transformers' warnings about fields that are not used here off the console."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -37,8 +37,8 @@ def known_types() -> frozenset[str]:
 
 @cache
 def text_generators() -> frozenset[str]:
-    """Every model_type that transformers can build to write text: as a causal language model, an encoder-decoder, or
-    a model that reads images or speech as well."""
+    """Every model_type that transformers can build to write text: as a causal language model, as an encoder-decoder, or
+    as a model that also reads images or speech."""
     from transformers.models.auto import modeling_auto as auto
 
     return frozenset(
@@ -62,10 +62,11 @@ def _check_aliases(raw: Mapping[str, Any], blank: Any, prefix: str) -> None:
 
 
 def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
-    """transformers' configuration object for `raw`.
+    """transformers' configuration object for the checked fields `raw`.
 
     Raises:
-        ValueError: transformers' own checks refuse the fields.
+        ValueError: transformers refuses the fields, two of them contradict each other, or the object has another
+            number of layers or query heads than the file states.
     """
     from transformers import AutoConfig
 
@@ -78,7 +79,7 @@ def class_defaults(model_type: str, raw: Mapping[str, Any], prefix: str) -> Any:
             made = AutoConfig.for_model(model_type, **canonical)
     except ContradictionError:
         raise
-    except Exception as error:  # whatever a class's checks raise, it is the file that does not fit
+    except Exception as error:  # whatever the class raises, the cause is the file
         raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None
     for names in (LAYERS, HEADS):
         stated = next((raw[n] for n in names if raw.get(n) is not None), None)
@@ -105,18 +106,21 @@ def config_object(model_type: str, fields: Mapping[str, Any], prefix: str) -> An
         with quiet():
             blank = AutoConfig.for_model(model_type)
             made = AutoConfig.for_model(model_type, **allowed(_canonical(dict(fields), blank), type(blank)))
-    except Exception as error:  # whatever a class's checks raise, it is the file that does not fit
+    except Exception as error:  # whatever the class raises, the cause is the file
         raise ValueError(f"{prefix or 'the file'}: transformers' {model_type} refuses it: {_one_line(error)}") from None
     return made
 
 
 _NULL_MEANS = frozenset(("num_key_value_heads", "sliding_window", "head_dim", "layer_types", "mamba_d_ssm"))
-"""Fields whose null differs from being absent."""
+"""Fields for which a null does not mean the same as an absent field."""
 
 
 def _even_width(given: dict[str, Any]) -> dict[str, Any]:
-    """Some classes insist on a width that heads divide, although a stated head_dim makes it irrelevant; the readers
-    take the width from the file."""
+    """`given` with a width that the query heads divide.
+
+    Some classes require such a width, even where a stated head_dim makes it irrelevant. Readers take the width from the
+    file.
+    """
     heads, width = (next((n for n in names if given.get(n) is not None), None) for names in (HEADS, WIDTH))
     head_dim = given.get("head_dim")
     if heads is None or width is None or head_dim is None or given[width] % given[heads] == 0:
@@ -125,7 +129,7 @@ def _even_width(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _canonical(given: dict[str, Any], blank: Any) -> dict[str, Any]:
-    """`given` under the names the class knows: an alias that it does not know would be ignored silently."""
+    """`given` under the names that the class knows: it would silently ignore an alias that it does not know."""
     out = dict(given)
     for names in (LAYERS, HEADS, WIDTH):
         stated = [n for n in names if given.get(n) is not None]
@@ -145,8 +149,8 @@ def nested_model_type(parent_type: str | None, part: str) -> str | None:
 
 
 def renamed_type(parent_type: str | None, part: str, stated: str) -> str | None:
-    """What a composite model's class makes of the type that a published file gives its decoder (`exaone4_5_text` is
-    exaone4), None where it knows no such type."""
+    """The type that a composite model's class gives its decoder in place of `stated` (exaone4 for `exaone4_5_text`);
+    None where the class does not know `stated`."""
     if parent_type is None or parent_type not in known_types() or stated in known_types():
         return None
     from transformers import AutoConfig
@@ -160,8 +164,10 @@ def renamed_type(parent_type: str | None, part: str, stated: str) -> str | None:
 
 
 def flat_type(model_type: str, part: Mapping[str, Any]) -> str | None:
-    """The type of the decoder that a composite model's file describes at its top, as some were first published
-    (GLM-4.1V): None unless the class then builds the decoder in the sizes that are stated."""
+    """The type of the decoder, where a composite model's file describes the decoder at its top level.
+
+    Some models were first published so (GLM-4.1V). None unless the class builds the decoder with the stated sizes.
+    """
     stated = {
         names[0]: next((part[n] for n in names if part.get(n) is not None), None)
         for names in (LAYERS, HEADS, KV_HEADS, WIDTH)
@@ -182,7 +188,7 @@ def flat_type(model_type: str, part: Mapping[str, Any]) -> str | None:
 
 @lru_cache(maxsize=512)
 def composite_default(model_type: str | None, name: str) -> Any:
-    """The value of one field in transformers' untouched configuration of a type, None if there is none."""
+    """The value of one field in transformers' default configuration of a type, None if there is none."""
     if model_type is None or model_type not in known_types():
         return None
     from transformers import AutoConfig
@@ -190,7 +196,7 @@ def composite_default(model_type: str | None, name: str) -> Any:
     try:
         with quiet():
             return getattr(AutoConfig.for_model(model_type), name, None)
-    except Exception:  # a class that cannot be made from its defaults has none to offer
+    except Exception:  # a class that cannot be made from its defaults has no default values
         return None
 
 

@@ -1,7 +1,7 @@
 """Which fields of a config.json decide its cache, and what their values must be.
 
-Only fields named here are ever looked at. Everything else in a file (rope scaling, token ids, quantisation of
-the weights, the vision tower …) cannot change the size of the cache and cannot make a file unreadable.
+Only the fields named here are read. Everything else in a file (rope scaling, token ids, quantisation of the weights,
+the vision tower …) cannot change the size of the cache and cannot make a file unreadable.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ NATURAL = frozenset(
         # Cohere 2 MoE: the layers before the first mixture have windows of another pattern
         *("first_k_dense_replace", "prefix_dense_sliding_window_pattern"),
         *("swa_qk_rope_head_dim", "swa_qk_nope_head_dim"),
-        "head_dim",  # 0 where latents have no part of positions, which it then means (GLM-5.3)
+        "head_dim",  # in GLM-5.3 it is the RoPE part of a latent, and 0 where a latent has none
     )
 )
 """Whole numbers of at least 0."""
@@ -110,7 +110,7 @@ PER_LAYER = frozenset(
         *("attention_layers", "num_attention_heads_per_layer", "sparse_attention_layers", "kv_source_layers"),
     )
 )
-"""Lists with one entry per layer; longer ones (next-token-prediction layers at the end) are cut."""
+"""Lists with one entry per layer; a longer list (with next-token-prediction layers at its end) is cut."""
 LISTS = frozenset(
     (
         *("full_attn_idxs", "sliding_window_layers", "block_types", "_block_types", "attention_types"),
@@ -137,21 +137,21 @@ MIXED = frozenset(
         "index_topk_pattern",
     )
 )
-"""Whole number in some files, text in others ("LLLG", "auto")."""
+"""Fields that are a whole number in some files and text in others ("LLLG", "auto")."""
 
 
 def whole(label: str, value: Any, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-    """`check_size` with a message that stays short whatever the value."""
+    """`check_size` with a message that is short for any value."""
     if not isinstance(value, int) or abs(value) > 2**64:
         raise ValueError(f"{label} must be a whole number up to {maximum:,}, got {shown(value)}")
     return check_size(label, value, minimum, maximum)
 
 
 def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, model_type: str) -> dict[str, Any]:
-    """The fields of `raw` named above, each of its right type; per-layer lists cut to `n_layers`.
+    """The fields of `raw` that are named above, with checked types and per-layer lists cut to `n_layers`.
 
     Raises:
-        ValueError: naming the field, its value and what is accepted.
+        ValueError: a field has a wrong type or range; the message names the field, its value and what is accepted.
     """
     out: dict[str, Any] = {}
     for name, value in raw.items():
@@ -159,11 +159,11 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, mode
             if name in POSITIVE or name in NATURAL or name in PER_LAYER or name in LISTS:
                 out[name] = None
             elif name in FLAGS:
-                out[name] = False  # what null is to the code that asks; the class's default need not be that
+                out[name] = False  # the model's code reads null as false, though the class's default may be true
             continue
         label = prefix + name
         if name == "intermediate_size" and model_type not in ("mamba", "falcon_mamba"):
-            continue  # weights only, and a list in some families
+            continue  # it decides weights alone, and is a list in some families
         if name in MIXED:
             out[name] = value if isinstance(value, str) and len(value) <= MAX_LAYERS else whole(label, value)
         elif name in POSITIVE and not (name in KV_HEADS and isinstance(value, list)):
@@ -189,6 +189,11 @@ def check_fields(raw: Mapping[str, Any], n_layers: int | None, prefix: str, mode
 
 
 def check_list(label: str, value: Any, n_layers: int | None) -> list[Any]:
+    """The entries of `value`, cut to `n_layers` if that is given.
+
+    Raises:
+        ValueError: not a list, too long, or shorter than `n_layers`.
+    """
     if not isinstance(value, list | tuple):
         raise ValueError(f"{label} must be a list, got {shown(value)}")
     if len(value) > 2 * MAX_LAYERS:

@@ -1,8 +1,8 @@
-"""Parameters counted from a configuration by arithmetic, for families whose layers are public and alike.
+"""Counts parameters from a configuration by arithmetic, for families whose layers are public and alike.
 
-Every weight matrix, bias and norm is counted; a test holds each rule to what the models' own code has, to the
-parameter. A type without a rule here is counted in its own code instead (``oracle/parameters.py``). What a file leaves
-out is what its class writes for it; where there is no class, nothing is filled in.
+Every weight matrix, bias and norm is counted. A test compares each rule with the models' own code, exact to the
+parameter. A type without a rule here is counted in its own code instead (``oracle/parameters.py``). A field that the
+file leaves out has its class's default; where there is no class, nothing is filled in.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ class Rule(NamedTuple):
     """How the layers of a type are built.
 
     Attributes:
-        bias: projections that have one: letters of "qkvo"; bias_field: only if this field is true.
-        norms: vectors of the model's width per layer; norm_size: 2 where they have a bias too; final_norm.
-        qk_norm: "head" (one vector for a head's queries, one for its keys), "all" (for all heads' together).
-        qk_field: only if this field is true.
-        matrices: of the MLP: 3 gated, 2 plain; mlp_bias: field that gives them biases.
-        moe: how experts are stated: "mixtral", "qwen", "deepseek", "gpt_oss"; "" has none.
-        tied: whether the output projection is the embedding where the file is silent and there is no class.
-        mlp_share: part of intermediate_size that is one matrix's width (Qwen 1 states both together).
+        bias: projections that have a bias, as letters of "qkvo".
+        bias_field: if given, they have it only where this field is true.
+        norms: norms of the model's width in each layer; norm_size: vectors of a norm, 2 where it has a bias too.
+        final_norm: whether a norm follows the last layer.
+        qk_norm: "head" (one vector of a head's size for queries, one for keys), "all" (vectors over all heads).
+        qk_field: if given, these norms exist only where this field is true.
+        matrices: matrices of the MLP: 3 if gated, 2 if plain; mlp_bias: the field that gives them biases.
+        moe: how experts are stated: "mixtral", "qwen", "deepseek", "gpt_oss"; "": there are no experts.
+        tied: whether the output projection is the embedding, where neither the file nor a class says so.
+        mlp_share: intermediate_size divided by the width of one matrix (2 in Qwen 1, which states two together).
     """
 
     bias: str = ""
@@ -78,7 +80,7 @@ RULES: dict[str, Rule] = {
 
 
 class _Fields:
-    """A file's fields, then what its class writes for them; `assumed` grows by sizes that the file leaves out."""
+    """A file's fields with the class's defaults behind them; `assumed` collects sizes that the file leaves out."""
 
     def __init__(self, stated: Mapping[str, Any], defaults: Any) -> None:
         self.stated, self.defaults = stated, defaults
@@ -112,12 +114,12 @@ def count(spec: ModelSpec, stated: Mapping[str, Any], defaults: Any = None) -> P
     """The parameters of a decoder.
 
     Args:
-        spec: its layers, as read from the same file.
+        spec: the decoder's layers, as read from the same file.
         stated: the decoder's part of the file.
-        defaults: an object with what its class writes for absent fields, None without a class.
+        defaults: an object with the class's values for absent fields; None without a class.
 
     Returns:
-        None where there is no rule for its type.
+        The parameters; None where there is no rule for the decoder's type.
 
     Raises:
         ValueError: a size is missing or out of range.
@@ -141,7 +143,7 @@ def count(spec: ModelSpec, stated: Mapping[str, Any], defaults: Any = None) -> P
 
 
 def _own_attention(stated: Mapping[str, Any]) -> bool:
-    """Whether a file of a known type says that its layers are built in another way."""
+    """Whether a file of a known type states layers that its rule does not describe."""
     return stated.get("attention_head_type") is not None or bool(stated.get("block_configs"))
 
 
@@ -155,15 +157,16 @@ def _attention(layer: Layer, rule: Rule, fields: _Fields, width: int) -> int:
         total += sum({**out, "o": width}[letter] for letter in rule.bias)
     if rule.qk_norm and (not rule.qk_field or fields.flag(rule.qk_field)):
         total += 2 * k_dim if rule.qk_norm == "head" else out["q"] + out["k"]
-    return total + (heads if rule.moe == "gpt_oss" else 0)  # a sink for each head
+    return total + (heads if rule.moe == "gpt_oss" else 0)  # one sink for each head
 
 
 def _latent(layer: Layer, fields: _Fields, width: int) -> int:
-    """DeepSeek-V2, arXiv:2405.04434, appendix C: down-projections, their norms, up-projections, output."""
+    """Parameters of latent attention (DeepSeek-V2, arXiv:2405.04434, appendix C): down-projections, their norms,
+    up-projections, output."""
     if fields.flag("attention_bias"):
         raise ValueError("attention_bias of latent attention is not counted here")
     rank, rope = fields.size("kv_lora_rank"), fields.size("qk_rope_head_dim")
-    # null is a choice here: the queries of the Lite models are not compressed
+    # a stated null has a meaning: the queries of the Lite models are not compressed
     silent = "q_lora_rank" in fields.stated and fields.stated["q_lora_rank"] is None
     q_rank = None if silent else fields.optional("q_lora_rank", 1)
     nope = layer.k_head_dim - rope
@@ -174,7 +177,7 @@ def _latent(layer: Layer, fields: _Fields, width: int) -> int:
 
 
 def _mlps(n_layers: int, rule: Rule, fields: _Fields, width: int) -> tuple[int, tuple[Routed, ...]]:
-    """(parameters of all layers' MLPs, their experts)."""
+    """(parameters of the MLPs of all layers with all experts, the experts)."""
 
     def plain(inner: int) -> int:
         biases = (rule.matrices - 1) * inner + width if rule.mlp_bias and fields.flag(rule.mlp_bias) else 0
@@ -203,7 +206,7 @@ def _mlps(n_layers: int, rule: Rule, fields: _Fields, width: int) -> tuple[int, 
 
 
 def _sparse_layers(n_layers: int, rule: Rule, fields: _Fields) -> Sequence[int]:
-    """Layers with experts."""
+    """Indices of the layers with experts."""
     if not rule.moe:
         return ()
     if rule.moe in ("mixtral", "gpt_oss"):

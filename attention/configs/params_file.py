@@ -1,7 +1,8 @@
-"""Mistral's and Llama's original ``params.json``: the architecture in names of its own, without a model_type.
+"""Mistral's and Llama's original ``params.json``, which has field names of its own and no model_type.
 
 The rules are those of the public code that reads it: mistralai/mistral-inference (``args.py``), meta-llama/llama
-(``model.py``): as many K/V heads as query heads where none are stated, and heads of dim / n_heads.
+(``model.py``). Where K/V heads are not stated, there are as many as query heads. Where the head size is not stated, it
+is dim / n_heads.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ _OTHERWISE = ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "llama_4_scalin
 
 
 def is_params(config: Mapping[str, Any]) -> bool:
-    """Whether a file is such a one."""
+    """Whether a configuration is a params.json."""
     return not config.get("model_type") and all(name in config for name in ("dim", "n_layers", "n_heads"))
 
 
 def rewritten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The file in the names of a config.json; ones of another attention are refused.
+    """The file in the names of a config.json.
 
     Raises:
-        ValueError: naming the field.
+        ValueError: the file describes another kind of attention; the message names the field.
     """
     for name in _OTHERWISE:
         if config.get(name) is not None:

@@ -1,4 +1,4 @@
-"""Where a file describes the decoder: at its top, or in a part of a composite model's file."""
+"""Finds where a file describes the decoder: at its top level, or in a part of a composite model's file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from attention.configs.refused import REFUSED
 from attention.errors import shown
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "llm_cfg")
-"""Where composite models keep the decoder's configuration, in order of precedence."""
+"""Fields in which composite models keep the decoder's configuration, in order of precedence."""
 DECODERS = {"t5gemma": "decoder", "t5gemma2": "decoder"}
-"""Encoder-decoders that keep each side's configuration in a part of its own."""
+"""The decoder's field in encoder-decoders that keep the configuration of each side in its own part."""
 
 
 def decoder_part(config: Mapping[str, object]) -> tuple[Mapping[str, object], str, str]:
-    """(the decoder's fields, where they stand, its model_type) of a plain or composite configuration.
+    """(the decoder's fields, their prefix in the file, the decoder's model_type) of a plain or composite configuration.
+
+    A GGUF header or a params.json is first rewritten into the names of a config.json.
 
     Raises:
-        ValueError: no model_type, or a part that is not an object.
+        ValueError: no model_type, a type that is refused, a part that is not an object, or a header that cannot be
+            rewritten.
     """
     if params_file.is_params(config):
         config = params_file.rewritten(config)
@@ -27,7 +30,7 @@ def decoder_part(config: Mapping[str, object]) -> tuple[Mapping[str, object], st
         config = gguf.rewritten(config)
     part, prefix = config, ""
     model_type = _model_type(config, "model_type")
-    if model_type in REFUSED:  # whatever its parts are
+    if model_type in REFUSED:  # raises, whatever the parts are
         registry.find(model_type)
     for _ in range(4):
         names = (DECODERS[model_type],) if model_type in DECODERS else TEXT_PARTS

@@ -1,9 +1,9 @@
 """A published Hugging Face ``config.json`` → :class:`ModelSpec`, or a refusal that says why.
 
-Aliases, class defaults and derived per-layer lists come from transformers' own configuration classes
-(``AutoConfig``, no weights, no remote code); where families differ in what they cache, an adapter of
-``attention/configs`` says so. Nothing is guessed: a file that leaves out an essential size, states a type
-nobody has described, or contradicts itself raises ``ValueError`` naming the field.
+Aliases, class defaults and derived per-layer lists come from transformers' own configuration classes (``AutoConfig``,
+no weights, no remote code). Where families differ in what they cache, each has an adapter in
+``attention/configs/families``. Nothing is guessed: a file that leaves out an essential size, states a type that is not
+described here, or contradicts itself raises a ``ValueError`` that names the field.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from attention.spec import ModelSpec, check_size
 
 TIED = "tie_word_embeddings"
 MAX_BYTES = 8_000_000
-"""Largest file accepted; published ones that list every module left unquantised reach 3.1 MB."""
+"""Largest file accepted. Published files that list every unquantised module reach 3.1 MB."""
 MAX_DEPTH = 32
 MAX_VALUES = 500_000
 
@@ -52,8 +52,8 @@ DTYPES = {
 def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
     """Read a config.json from a path or from its bytes, or the header of a GGUF file from a path that ends in .gguf.
 
-    Strict: at most 8 MB of UTF-8, an object at the top, no duplicate keys, bounded nesting. Python's JSON
-    reader is used because published files hold the bare token ``Infinity`` (Nemotron-H).
+    A config.json must be UTF-8 of at most 8 MB, with an object at the top, no duplicate keys and bounded nesting.
+    Python's JSON reader is used because published files hold the bare token ``Infinity`` (Nemotron-H).
 
     Raises:
         ValueError: unreadable, too large, or not such a file.
@@ -96,11 +96,11 @@ def load_config(source: str | os.PathLike[str] | bytes) -> dict[str, Any]:
 
 
 _MARKS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
-"""A whole text, which may hold brackets, or a bracket outside of any. Nothing is tried twice, whatever the file."""
+"""Matches a whole JSON string, which may hold brackets, or a bracket outside strings. The pattern never backtracks."""
 
 
 def _check_nesting(text: str) -> None:
-    """Refuse deep nesting before the parser recurses into it."""
+    """Refuse nesting that is too deep, before the parser recurses into it."""
     depth = 0
     for mark in _MARKS.finditer(text):
         if mark[0] in "[{":
@@ -121,7 +121,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_shape(config: Mapping[str, Any]) -> None:
-    """Bound a dictionary that did not come from `load_config`: depth, number of values, text keys."""
+    """Refuse a dictionary that is too deep, has too many values, or has keys that are not text.
+
+    It may come from elsewhere than `load_config`.
+    """
     stack: list[tuple[Any, int]] = [(config, 1)]
     seen = 0
     while stack:
@@ -151,7 +154,8 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
         name: what to call the model.
 
     Raises:
-        ValueError: naming the field that is missing, wrong or contradictory, or why the type is refused.
+        ValueError: a field is missing, wrong or contradictory, or the type is refused; the message names the field or
+            gives the reason.
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"a configuration must be an object, got {type(config).__name__}")
@@ -178,7 +182,7 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
         if adapter.oracle_type(model_type) is not None:
             check_windows(reader, layers)
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
-        # a class default of a type nobody foresaw; the file cannot be read, and saying so beats a traceback
+        # a class default has an unexpected type, so the file cannot be read
         raise ValueError(f"{model_type}: the fields do not fit together ({type(error).__name__}: {error})") from error
     _note_quantised_cache(config, part, reader)
     spec = ModelSpec(
@@ -194,8 +198,10 @@ def spec_from_config(config: Mapping[str, Any], name: str = "config.json") -> Mo
 
 
 def _with_parameters(spec: ModelSpec, config: Mapping[str, Any], part: Mapping[str, Any], reader: Reader) -> ModelSpec:
-    """The model with its parameters where arithmetic gives them; a size that is amiss is noted, since the cache does
-    not depend on it."""
+    """The model with its parameters, where arithmetic gives them.
+
+    A missing or wrong size is only noted, because the cache does not depend on it.
+    """
     stated = {**part, TIED: next((w[TIED] for w in (part, config) if isinstance(w.get(TIED), bool)), None)}
     try:
         if gguf.is_header(config):
@@ -208,14 +214,17 @@ def _with_parameters(spec: ModelSpec, config: Mapping[str, Any], part: Mapping[s
 
 
 def with_parameters(spec: ModelSpec, found: Parameters) -> ModelSpec:
-    """The model with its parameters as counted."""
+    """The model with the counted parameters `found`."""
     return replace(
         spec, weights=found, n_parameters=found.total, n_active_parameters=found.active if found.routed else None
     )
 
 
 def _defaults(adapter: Adapter, reader: Reader) -> Any:
-    """The class's view of the file; where the class refuses it, our own reason comes first: it names the field."""
+    """transformers' configuration object for the file.
+
+    Where the class refuses the file, the adapter reads it first, because its own message names the field.
+    """
     model_type = adapter.class_type or reader.model_type
     try:
         return class_defaults(model_type, reader.raw, reader.prefix)
@@ -223,20 +232,24 @@ def _defaults(adapter: Adapter, reader: Reader) -> Any:
         with contextlib.suppress(ArithmeticError, AttributeError, IndexError, KeyError, TypeError, RuntimeError):
             try:
                 defaults = class_defaults(model_type, _heads_alone(reader.raw), "")
-            except ValueError:  # about sizes that the file does not state
+            except ValueError:  # the class refuses sizes that the file does not state
                 defaults = class_defaults(model_type, {}, "")
             adapter.read(replace(reader, defaults=defaults, notes=[]))
         raise
 
 
 def _heads_alone(raw: Mapping[str, Any]) -> dict[str, int]:
-    """The stated number of query heads with a width it divides: an unstated number of K/V heads follows from it."""
+    """The stated number of query heads and a width that it divides: the class can derive K/V heads from them."""
     heads = next((raw[name] for name in HEADS if isinstance(raw.get(name), int)), None)
     return {} if heads is None else {HEADS[0]: heads, WIDTH[0]: heads * 128}
 
 
 def stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:
-    """The number of layers, needed before the per-layer lists can be cut; None if the file does not state it."""
+    """The stated number of layers, to which per-layer lists are cut; None if the file does not state it.
+
+    Raises:
+        ValueError: out of range.
+    """
     for name in LAYERS:
         if part.get(name) is not None:
             return check_size(prefix + name, part[name], 1, MAX_LAYERS)
@@ -244,9 +257,9 @@ def stated_layers(part: Mapping[str, Any], prefix: str) -> int | None:
 
 
 def _dtype(part: Mapping[str, Any], prefix: str) -> str | None:
-    for name in ("dtype", "torch_dtype", "model_dtype"):  # the last is VILA's
+    for name in ("dtype", "torch_dtype", "model_dtype"):  # VILA's files have the last name
         value = part.get(name)
-        if value is None or value == "auto":  # the weights' own, which the file does not state
+        if value is None or value == "auto":  # "auto" is the weights' own dtype, which the file does not state
             continue
         if not isinstance(value, str) or value.removeprefix("torch.") not in DTYPES:
             raise ValueError(f"{prefix}{name} must be one of {', '.join(DTYPES)}, got {shown(value)}")
@@ -262,8 +275,10 @@ def _optional(reader: Reader, names: tuple[str, ...]) -> int | None:
 
 
 def _max_context(reader: Reader) -> int | None:
-    """The longest context the file allows. Where several fields speak, the largest does: Command-R states 8,192
-    positions and a model_max_length of 131,072."""
+    """The longest context that the file allows, in tokens: the largest of the stated fields.
+
+    Command-R states 8,192 positions and a model_max_length of 131,072.
+    """
     values = [reader.raw[n] for n in CONTEXT if reader.raw.get(n) is not None]
     if not values and reader.nested:
         values = [v for v in (reader.default(n) for n in CONTEXT) if isinstance(v, int)]
@@ -271,7 +286,7 @@ def _max_context(reader: Reader) -> int | None:
 
 
 def _note_quantised_cache(config: Mapping[str, Any], part: Mapping[str, Any], reader: Reader) -> None:
-    """quantization_config speaks of weights, unless it names a scheme for the cache."""
+    """Note a quantised cache. quantization_config is about weights, unless it names a scheme for the cache."""
     for where in (part, config):
         quantised = where.get("quantization_config")
         if not isinstance(quantised, Mapping):

@@ -1,4 +1,4 @@
-"""Types that are refused, and why."""
+"""Types that are refused, each with the reason."""
 
 _ENCODER = "it is an encoder (or runs as one); its code keeps no cache"
 _VISION = "it has no text decoder"

@@ -1,7 +1,7 @@
-"""Who reads which ``model_type``: one adapter per family whose cache differs, one for ordinary attention.
+"""The adapter of each ``model_type``.
 
-`find` answers for every type: an adapter, or a ``ValueError`` with the reason (unknown, an encoder, remote code
-nobody has described).
+`find` returns the adapter of a type, or raises a ``ValueError`` with the reason (an unknown type, an encoder, remote
+code that is not described here).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def find(model_type: str) -> Adapter:
     """The adapter of `model_type`.
 
     Raises:
-        ValueError: the type is not one whose cache is described here.
+        ValueError: the cache of this type is not described here; the message says why.
     """
     adapter = ADAPTERS.get(model_type)
     if adapter is not None:

@@ -1,1 +1,1 @@
-"""What engines lay out and print: rules with their sources, each engine's cache, logs explained, the ledger."""
+"""How engines lay out a cache and what they print about it: rules with sources, caches, explained logs, the ledger."""

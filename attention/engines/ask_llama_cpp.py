@@ -1,7 +1,7 @@
-"""llama.cpp asked itself, on a CPU and without weights: the sizes it prints for a file of the model's shape.
+"""Asks llama.cpp itself, on a CPU and without weights, for the cache sizes it prints for a file of the model's shape.
 
-It runs in a process of its own through the wheel ``xllamacpp`` (requirements-engines.txt). It sizes its cache once
-before it allocates anything; what it says until then is all that is read, and then it is ended.
+llama.cpp runs in its own process through the wheel ``xllamacpp`` (requirements-engines.txt). It sizes its cache once
+before it allocates anything. Its output is read up to that point, and then the process is ended.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ os._exit(0)
 
 
 class Answer(NamedTuple):
-    """One pool: what llama.cpp printed and what is computed, None where one side has no such pool."""
+    """One pool: what llama.cpp printed and what is computed; None where one side has no such pool.
+
+    Attributes:
+        cells: cells of one stream; n_layers: layers of the pool.
+        printed, computed: the pool's MiB in total, of K and of V, in one line.
+    """
 
     name: str
     cells: int
@@ -51,8 +56,10 @@ class Answer(NamedTuple):
 
 
 def asked_version() -> str:
-    """Raises:
-    ValueError: the wheel is not installed.
+    """The version of the installed wheel ``xllamacpp``.
+
+    Raises:
+        ValueError: the wheel is not installed.
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise ValueError("xllamacpp is not installed: pip install -r requirements-engines.txt")
@@ -60,10 +67,10 @@ def asked_version() -> str:
 
 
 def ask(spec: ModelSpec, *asked: Settings) -> tuple[tuple[Answer, ...], ...]:
-    """llama.cpp's pools beside ours, for each of the settings.
+    """llama.cpp's pools beside the computed ones, for each of the settings.
 
     Raises:
-        ValueError: the wheel is not installed, the shape is not written here, or llama.cpp refuses it.
+        ValueError: the wheel is not installed, ``shape_gguf`` cannot write the shape, or llama.cpp refuses it.
     """
     asked_version()
     expected = [pools(spec, settings) for settings in asked]
@@ -75,7 +82,7 @@ def ask(spec: ModelSpec, *asked: Settings) -> tuple[tuple[Answer, ...], ...]:
 
 
 def compared(log: Log, expected: tuple[Pool, ...]) -> tuple[Answer, ...]:
-    """The pools of a log's first sizing beside those that are computed, by cells and layers."""
+    """The pools in a log beside the computed ones, matched by cells and layers."""
     said: dict[tuple[int, int], str] = {}
     for values in log.seen("kv"):
         total, cells, layers, _, _, _, k, _, v = (value or "0" for value in values)
@@ -92,7 +99,11 @@ def compared(log: Log, expected: tuple[Pool, ...]) -> tuple[Answer, ...]:
 
 
 def _said(path: Path, settings: Settings) -> bytes:
-    """What llama.cpp writes until it has sized its cache once."""
+    """The output of llama.cpp until it has sized its cache once.
+
+    Raises:
+        ValueError: it ended or ran out of time before that.
+    """
     said = (settings.n_ctx, settings.n_seq_max, settings.n_ubatch, settings.type_k, settings.type_v)
     with subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(path), *map(str, said)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

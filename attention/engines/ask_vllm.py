@@ -1,7 +1,7 @@
-"""vLLM's planner asked itself, on a CPU and without weights: blocks, groups and tokens printed for a model's shape.
+"""Asks vLLM's own planner, on a CPU and without weights, for the blocks, groups and tokens of a model's shape.
 
-It runs in a process of its own with the wheel ``vllm`` (requirements-vllm.txt), whose Python files alone are used. What
-is asked is in ``vllm_planner``; here stands what is sent to it, and what is computed beside it.
+The planner runs in its own process with the wheel ``vllm`` (requirements-vllm.txt), of which only the Python files are
+used. ``vllm_planner`` runs there. This module makes its requests and compares its answers with the computed plans.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Ro
 
 PLANNER = Path(__file__).with_name("vllm_planner.py")
 SECONDS = 600.0
-"""Importing vLLM takes most of it."""
+"""Longest time for all answers; the import of vLLM takes most of it."""
 _NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 class Answer(NamedTuple):
-    """What vLLM said of one request beside what is computed; both as one line, see ``said``."""
+    """vLLM's answer to one request and the computed one, each as one line, see ``said``."""
 
     asked: str
     computed: str
@@ -36,8 +36,10 @@ class Answer(NamedTuple):
 
 
 def asked_version() -> str:
-    """Raises:
-    ValueError: the wheel is not installed.
+    """The version of the installed wheel ``vllm``.
+
+    Raises:
+        ValueError: the wheel is not installed.
     """
     if importlib.util.find_spec("vllm") is None:
         raise ValueError("vllm is not installed: pip install --no-deps -r requirements-vllm.txt")
@@ -47,10 +49,10 @@ def asked_version() -> str:
 
 
 def ask(asked: Iterable[tuple[ModelSpec, Settings, int]]) -> list[Answer]:
-    """vLLM's plans beside ours, for (model, settings, bytes of memory).
+    """vLLM's plans beside the computed ones, for each (model, settings, bytes of memory).
 
     Raises:
-        ValueError: the wheel is not installed, it does not answer, or a model whose layout is not known here.
+        ValueError: the wheel is not installed, the planner does not answer, or the layout of a model is not known here.
     """
     asked_version()
     asked = list(asked)
@@ -60,7 +62,7 @@ def ask(asked: Iterable[tuple[ModelSpec, Settings, int]]) -> list[Answer]:
 
 
 def said(answer: dict[str, Any]) -> str:
-    """An answer in one line: blocks and their bytes, groups as layers × tokens of a block, tokens and concurrency."""
+    """An answer in one line: blocks and their bytes, groups as layers × tokens of a block, tokens, concurrency."""
     if "refused" in answer:
         return "refused: too little memory" if "larger than the available" in answer["refused"] else answer["refused"]
     groups = " ".join(f"{n}×{block or 'state'}" for n, block in sorted(map(tuple, answer["groups"])))
@@ -71,7 +73,11 @@ def said(answer: dict[str, Any]) -> str:
 
 
 def computed(spec: ModelSpec, settings: Settings, memory_bytes: int) -> str:
-    """The same line by our own rules."""
+    """The same line by the rules of ``vllm``.
+
+    Raises:
+        ValueError: a layout that is not known here.
+    """
     pool = plan(spec, settings)
     blocks, length = pool.blocks(memory_bytes), settings.max_model_len
     assert length is not None
@@ -89,10 +95,10 @@ def computed(spec: ModelSpec, settings: Settings, memory_bytes: int) -> str:
 
 
 def request(spec: ModelSpec, settings: Settings, memory_bytes: int) -> dict[str, Any]:
-    """What is sent to ``vllm_planner``.
+    """The request that is sent to ``vllm_planner``.
 
     Raises:
-        ValueError: a state that has no layer class here.
+        ValueError: the dtype of the model or the kernel of its convolution is not known.
     """
     dtype = _NAMES[cache_dtype(spec, settings)]
     return {
@@ -139,7 +145,7 @@ def _sent(layer: Layer, spec: ModelSpec, settings: Settings) -> Iterable[dict[st
 
 
 def _answers(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # -P: the folder of the program is no place to import from; it has a module vllm of its own
+    # -P keeps the program's folder off the import path, because it has another module named vllm
     with subprocess.Popen(
         [sys.executable, "-P", str(PLANNER)],
         stdin=subprocess.PIPE,

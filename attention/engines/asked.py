@@ -1,6 +1,7 @@
-"""What engines said when they were asked themselves, as data: every model of the catalogue beside what is computed.
+"""The recorded answers of llama.cpp for every model of the catalogue, beside what is computed.
 
 ``python -m attention verify --engine llama.cpp --record`` fills ``data/engines.json``; the page and the tests read it.
+The answers of vLLM have the same form (``asked_vllm``).
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from attention.engines.rules import conv_kernel
 
 FILE = Path(__file__).parents[1] / "data" / "engines.json"
 ASKED = ((8000, "f16"), (32768, "f16"), (8000, "q8_0"))
-"""(n_ctx, type of K and V); 8,000 is no multiple of the cells' padding."""
+"""(n_ctx, type of K and V). 8,000 is not a multiple of the padding of cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One model, asked once.
+    """One answer for one model.
 
     Attributes:
-        printed, computed: llama.cpp: MiB of every pool with its cells and layers, as it writes them; vLLM: blocks,
-            groups and tokens, see ``ask_vllm.said``.
-        reason: why it was not asked, else None.
+        context: tokens; kind: type or format of the cache, in the engine's words.
+        printed, computed: the engine's answer and the computed one. For llama.cpp: MiB of every pool with its cells and
+            layers, as llama.cpp writes them. For vLLM: blocks, groups and tokens, see ``ask_vllm.said``.
+        reason: why there is no answer, else None.
     """
 
     model: str
@@ -47,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """The file: `about` says which version was asked, and when."""
+    """The file; `about` states the version of the engine and the date."""
 
     about: dict[str, str]
     rows: tuple[Row, ...]
@@ -55,8 +57,10 @@ class Results:
 
 @lru_cache(maxsize=2)
 def load(path: Path = FILE) -> Results:
-    """Raises:
-    FileNotFoundError: it was never written.
+    """Read the file.
+
+    Raises:
+        FileNotFoundError: it was never written.
     """
     data = json.loads(path.read_text(encoding="utf-8"))
     rows = (Row(**{"computed": row["printed"], **row}) for row in data["rows"])
@@ -64,7 +68,7 @@ def load(path: Path = FILE) -> Results:
 
 
 def write(path: Path, about: dict[str, str], rows: list[Row]) -> None:
-    """Store the rows, one a line; what is computed only where it differs from what was printed."""
+    """Write the rows, one per line. `computed` is written only where it differs from `printed`."""
     kept = []
     for row in rows:
         values = asdict(row)
@@ -76,7 +80,7 @@ def write(path: Path, about: dict[str, str], rows: list[Row]) -> None:
 
 
 def rows_of(name: str, spec: Any, kernel: int | None) -> list[Row]:
-    """One model's rows; one with a reason where it cannot be asked."""
+    """The rows of one model. Where it cannot be asked, a row has the reason."""
     rows, asked = [], []
     for n, kind in ASKED:
         settings = Settings(n, type_k=kind, type_v=kind, conv_kernel=kernel)
@@ -105,7 +109,7 @@ def _all(answer: tuple[ask_llama_cpp.Answer, ...], side: str) -> str:
 
 
 def record(progress: Callable[[str], None], path: Path = FILE) -> list[Row]:
-    """Ask for every model of the catalogue; models of one shape are asked once.
+    """Ask llama.cpp for every model of the catalogue, and write the file. Models with equal layers are asked once.
 
     Raises:
         ValueError: the wheel is not installed.

@@ -1,4 +1,4 @@
-"""What vLLM's planner said of every model of the catalogue, asked itself, as data: beside what is computed.
+"""The recorded answers of vLLM's own planner for every model of the catalogue, beside what is computed.
 
 ``python -m attention verify --engine vllm --record`` fills ``data/engines_vllm.json``; the page and the tests read it.
 """
@@ -19,29 +19,31 @@ from attention.spec import ModelSpec, Role
 
 FILE = Path(__file__).parents[1] / "data" / "engines_vllm.json"
 CONTEXTS = (8000, 65536)
-"""max_model_len; 8,000 is no multiple of a block's tokens and less than a window with the tokens in flight."""
+"""Values of max_model_len. 8,000 tokens are less than a window with the tokens in flight."""
 FORMATS = ("auto", "fp8", "int8_per_token_head", "nvfp4")
 RECORDS = ("auto", "fp8_ds_mla", "nvfp4_ds_mla")
-"""Formats of models whose indexer picks latent vectors."""
+"""Formats for models whose indexer picks latent vectors."""
 MEMORY_BYTES = 250 * 10**9
 
 
 def formats(spec: ModelSpec) -> tuple[str, ...]:
-    """The formats that are asked for."""
+    """The formats in which vLLM is asked for a model."""
     picked = any(state.role is Role.INDEXER for layer, _ in spec.groups for state in layer.states)
     return RECORDS if picked else FORMATS
 
 
 def settings_of(spec: ModelSpec, kernel: int | None, context: int, kind: str) -> Settings:
-    """How vLLM is started; a model that states no dtype is asked for in bf16."""
+    """The settings for one question. A model that states no dtype is asked for in bf16."""
     return Settings(context, kv_dtype=kind, conv_kernel=kernel, dtype=None if spec.model_dtype else "bf16")
 
 
 def record(progress: Callable[[str], None], path: Path = FILE) -> list[Row]:
-    """Ask for every model of the catalogue; models of one shape are asked once.
+    """Ask vLLM's planner for every model of the catalogue, and write the file.
+
+    Models with equal layers, dtype and type are asked once.
 
     Raises:
-        ValueError: the wheel is not installed, or does not answer.
+        ValueError: the wheel is not installed, or the planner does not answer.
     """
     about = {"vllm": f"vllm {ask_vllm.asked_version()}", "date": datetime.now(UTC).date().isoformat()}
     about["memory"] = f"{MEMORY_BYTES} bytes"
@@ -75,5 +77,9 @@ def record(progress: Callable[[str], None], path: Path = FILE) -> list[Row]:
 
 
 def computed_now(row: Row, spec: ModelSpec, kernel: int | None) -> str:
-    """The line that a recorded one is compared with, by today's rules."""
+    """The computed line for a recorded row, by the current rules.
+
+    Raises:
+        ValueError: a layout that is not known here.
+    """
     return ask_vllm.computed(spec, settings_of(spec, kernel, row.context, row.kind), MEMORY_BYTES)

@@ -1,4 +1,4 @@
-"""A log, the model it is of, and what each of its figures means."""
+"""Explains what each figure of a log means for its model."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from attention.spec import ModelSpec
 
 
 class Known(NamedTuple):
-    """A model, and the columns of its convolution if it has one."""
+    """A model, and the columns of its convolution (None without one)."""
 
     spec: ModelSpec
     conv_kernel: int | None
 
 
 def explain(log: Log, known: Known | None = None, **stated: Any) -> Report:
-    """The log's figures held against the model.
+    """The report on a log: its figures compared with what is computed for the model.
 
     Args:
-        known: the model, None for the one that the log names.
-        stated: settings of vLLM, SGLang or TensorRT-LLM that a user knows; None for what the log states.
+        known: the model; None for the model that the log names.
+        stated: settings of vLLM, SGLang or TensorRT-LLM that a user states; a value of None leaves it to the log.
 
     Raises:
-        ValueError: no figure in the log, no model known, or a layout that is not known here.
+        ValueError: no figure is in the log, the model is not known, or a layout is not known here.
     """
     if not log.figures:
         raise ValueError(f"{log.engine} wrote this log, but no line about the cache is in it")
@@ -53,15 +53,15 @@ def _explained(log: Log, spec: ModelSpec, kernel: int | None, stated: dict[str, 
 
 
 def cut(log: Log) -> bool:
-    """Whether more different figures of a kind are in a log than are explained."""
+    """Whether a log has more different figures of some kind than are explained."""
     return any(len(set(log.seen(kind))) > MAX_EXPLAINED for kind in {figure.kind for figure in log.figures})
 
 
 def model_of(log: Log) -> Known:
-    """The model that the log names, or whose sizes it states.
+    """The model that the log names, or else a model with the sizes that the log states.
 
     Raises:
-        ValueError: it does neither, or names one that the catalogue has not.
+        ValueError: the log states no sizes, and names no model or one that the catalogue does not have.
     """
     row = next((row for name in log.names if (row := published.find(name)) is not None), None)
     if row is not None and row.spec is not None:

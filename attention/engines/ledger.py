@@ -1,8 +1,8 @@
-"""One model, one load, every definition of "the cache": exact bytes side by side, each with its rule.
+"""Every definition of "the cache" for one model and one load: exact bytes side by side, each with its rule.
 
-Least that the states need, what the model's own code keeps, what each engine sets aside, what a step reads, what has to
-lie in the accelerator's memory, and what a reader would conclude from the tokens that engines print. All for one
-accelerator that holds the whole model.
+The definitions are: the least that the states need, what the model's own code keeps, what each engine sets aside, what
+a step reads, what must be in the accelerator's memory, and what a reader would conclude from the tokens that engines
+print. All are for one accelerator that holds the whole model.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from attention.spec import FixedState, ModelSpec, PositionState, State, check_si
 
 Kind = Literal["needed", "own code", "reserved", "step", "printed"]
 HOT_ENTRIES = 2
-"""Times the entries that an indexer picks: HiSparse's buffer on the device, by default."""
+"""Size of HiSparse's default buffer on the device, as a multiple of the entries that an indexer picks."""
 
 
 class Entry(NamedTuple):
     """One definition.
 
     Attributes:
-        name: in a few words; kind: which sort of definition.
-        n_bytes: of the load, None where no rule is known.
-        says: the rule with its numbers, or why there is none. source: where the rule stands.
-        tokens: what is printed, for entries of kind "printed".
+        name: the definition in a few words; kind: the sort of definition.
+        n_bytes: bytes of the load, None where no rule is known.
+        says: the rule with its numbers, or why there is none; source: where the rule is found.
+        tokens: the printed number of tokens, for entries of kind "printed".
     """
 
     name: str
@@ -47,14 +47,14 @@ class Entry(NamedTuple):
 def ledger(
     spec: ModelSpec, load: Load, conv_kernel: int | None = None, memory_bytes: int | None = None
 ) -> tuple[Entry, ...]:
-    """Every definition, in the order in which they build on each other.
+    """All definitions, in the order in which they build on each other.
 
     Args:
         conv_kernel: columns of the model's convolution, see ``rules.kernel_of``.
-        memory_bytes: for the cache on the accelerator; without it nothing is printed.
+        memory_bytes: bytes for the cache on the accelerator; None leaves out entries of kind "printed".
 
     Raises:
-        ValueError: a load or a memory out of range, or recurrent states of unknown dtype.
+        ValueError: a memory out of range, or recurrent states of unknown dtype.
     """
     cache = cache_of(spec, load)
     entries = [
@@ -81,7 +81,7 @@ def ledger(
 
 
 def _recorded(spec: ModelSpec) -> str:
-    """What its own code was seen to keep, where that is recorded."""
+    """The recorded cache of the model's own code, in words; "" where there are no records at all."""
     try:
         checks = accuracy.load().checks
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def _sources(found: Reserved) -> str:
 
 
 def _step(spec: ModelSpec, load: Load) -> list[Entry]:
-    """What one decode step reads, and what has to lie where it reads from."""
+    """The entries for what one decode step reads, and for what must be in the memory from which it reads."""
     read = load.batch * sequence_bytes(spec.as_read, load.context, load.kv_dtype)
     says, fixed = "every entry held", _fixed_bytes(spec, load)
     sparse = spec.as_read is not spec
@@ -119,7 +119,7 @@ def _step(spec: ModelSpec, load: Load) -> list[Entry]:
 
 
 def _hot(spec: ModelSpec) -> ModelSpec:
-    """The model whose layers hold what HiSparse keeps on the device."""
+    """A model whose layers hold only what HiSparse keeps on the device."""
 
     def hot(state: State) -> State:
         if not isinstance(state, PositionState) or state.reads is None:
@@ -145,7 +145,7 @@ def _positions(spec: ModelSpec) -> list[PositionState]:
 
 
 def _printed(spec: ModelSpec, load: Load, kernel: int | None, memory_bytes: int) -> list[Entry]:
-    """The tokens that engines print for the memory, and the bytes that one would conclude from them."""
+    """The entries for the tokens that engines print for the memory, and for the bytes that a reader would conclude."""
     entries = []
     for engine, (ask, named) in _TOKENS.items():
         row = rule(engine, named)
@@ -192,4 +192,4 @@ _TOKENS: dict[str, tuple[Callable[[ModelSpec, Load, int | None, int], int], str]
     "sglang": (_of_sglang, "slots"),
     "tensorrt-llm": (_of_tensorrt_llm, "blocks"),
 }
-"""How an engine's tokens are found, and the rule that says what they mean."""
+"""For each engine, a function that gives the tokens it prints, and the name of the rule that says what they mean."""

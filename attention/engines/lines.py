@@ -1,4 +1,4 @@
-"""The lines about its cache that an engine will print, before it is started."""
+"""Predicts the lines about its cache that an engine will print when it starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MEMORY = "what {} prints depends on the memory for its cache: state --memory"
 
 
 class Line(NamedTuple):
-    """A line as printed, and what it means."""
+    """A line as the engine prints it, and what it means."""
 
     text: str
     says: str
@@ -37,13 +37,15 @@ def predict(
     """The lines, in the engine's order.
 
     Args:
+        engine: one of PREDICTED.
         conv_kernel: columns of the model's convolution, see ``rules.kernel_of``.
-        memory_bytes: left for the cache on each rank; all lines but llama.cpp's depend on it.
-        context: vLLM's max_model_len; llama.cpp's n_ctx for each of `n_sequences`; the others do not depend on it.
-        tp: ranks of tensor parallelism. kv_dtype: None for the engine's default.
+        memory_bytes: bytes for the cache on each rank. All engines but llama.cpp need it.
+        context: vLLM's max_model_len; llama.cpp's n_ctx for each of `n_sequences`; the other engines do not use it.
+        tp: ranks of tensor parallelism.
+        kv_dtype: format of the cache, None for the engine's default.
 
     Raises:
-        ValueError: a layout that is not known here, or settings that the engine does not have.
+        ValueError: a layout that is not known here, a missing memory, or settings that the engine does not have.
     """
     assert engine in PREDICTED
     if memory_bytes is not None:

@@ -1,7 +1,8 @@
-"""llama.cpp's cache: the cells of its pools and the MiB it prints for K, V, R and S.
+"""llama.cpp's cache: the cells of its pools, and the MiB that it prints for K, V, R and S.
 
-Rules and sources: ``rules.RULES``. Not known here, and refused: a sparse indexer's cache, compressed caches,
-cross-attention, windows of several sizes, models whose every layer has a window (llama.cpp applies those of some only).
+The rules and their sources are in ``rules.RULES``. Models with a sparse indexer, compressed caches, cross-attention or
+windows of several sizes are refused, because no rules for them are known here. So are models in which every layer has a
+window, because llama.cpp applies the windows of only some such models.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from attention.memory.terms import remembered
 from attention.spec import FixedState, ModelSpec, PositionState, Role, check_size
 
 PAD = 256
-"""Cells are a multiple of it."""
+"""The number of cells is a multiple of this."""
 N_UBATCH = 512
 TYPES = {
     "f32": cache_format("fp32"),
@@ -31,7 +32,19 @@ _KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.CONVOLUTION, Role.RECURRENT)
 
 @dataclass(frozen=True)
 class Settings:
-    """How llama.cpp was started. `unified`: one pool for all sequences. `latent_v`: the latent is kept as V too."""
+    """The settings with which llama.cpp was started.
+
+    Attributes:
+        n_ctx: tokens of all sequences together; n_ubatch: tokens of a physical batch; n_seq_max: sequences.
+        type_k, type_v: types of K and V, keys of TYPES.
+        unified: whether all sequences share one stream of cells.
+        swa_full: whether windowed layers hold as many cells as the others.
+        latent_v: whether the latent is also kept as V.
+        conv_kernel: columns of the model's convolution.
+
+    Raises:
+        ValueError: a setting out of range or a type that is not known.
+    """
 
     n_ctx: int
     n_ubatch: int = N_UBATCH
@@ -57,11 +70,17 @@ class Settings:
 
     @property
     def streams(self) -> int:
+        """Streams of cells: one for each sequence, or one for all."""
         return 1 if self.unified else self.n_seq_max
 
 
 class Pool(NamedTuple):
-    """One pool as its line says it. `name`: "KV", "SWA" or "recurrent", whose K is R and whose V is S."""
+    """One pool, as llama.cpp prints it in one line.
+
+    Attributes:
+        name: "KV", "SWA" (windowed layers) or "recurrent", where K stands for R and V for S.
+        cells: cells of one stream; k_bytes, v_bytes: bytes of K and of V in all streams and layers.
+    """
 
     name: str
     cells: int
@@ -76,16 +95,17 @@ class Pool(NamedTuple):
 
 
 def padded(cells: int) -> int:
+    """`cells`, rounded up to a multiple of PAD."""
     return -(-cells // PAD) * PAD
 
 
 def mib(n_bytes: int) -> str:
-    """MiB as llama.cpp prints them: single precision, two digits, ties to even."""
+    """Bytes in MiB as llama.cpp prints them: in single precision, with two digits, ties to even."""
     return f"{struct.unpack('f', struct.pack('f', n_bytes))[0] / 2**20:.2f}"
 
 
 class _Rows(NamedTuple):
-    """What one cell takes in the layers of a pool. `window`: None for layers that hold every token."""
+    """The bytes of one cell in all layers of a pool; `window` is None for layers that hold every token."""
 
     name: str
     window: int | None
@@ -95,7 +115,7 @@ class _Rows(NamedTuple):
 
 
 def pools(spec: ModelSpec, settings: Settings) -> tuple[Pool, ...]:
-    """The pools in the order of their lines.
+    """The pools, in the order in which llama.cpp prints them.
 
     Raises:
         ValueError: a state whose layout is not known here, or heads that are not whole blocks of a type.
@@ -140,14 +160,14 @@ def _rows(spec: ModelSpec, settings: Settings) -> tuple[_Rows, ...]:
 
 
 def window_cells(window: int, settings: Settings) -> int:
-    """Cells of a stream for windowed layers."""
+    """Cells of a stream for layers with a window of `window` tokens."""
     if settings.swa_full:
         return settings.cells
     return padded(min(settings.cells, window * (settings.n_seq_max if settings.unified else 1) + settings.n_ubatch))
 
 
 def _row(state: PositionState, n: int, settings: Settings) -> tuple[int, int]:
-    """Bytes of a cell's K and V in `n` layers of one kind."""
+    """(bytes of K, bytes of V) of a cell in `n` equal layers."""
     if state.role is Role.LATENT:
         k = _heads("type_k", settings.type_k, 1, state.k_head_dim + state.v_head_dim)
         return n * k, n * _heads("type_v", settings.type_v, 1, state.k_head_dim) if settings.latent_v else 0
@@ -156,7 +176,11 @@ def _row(state: PositionState, n: int, settings: Settings) -> tuple[int, int]:
 
 
 def _heads(field: str, name: str, n_heads: int, head_dim: int) -> int:
-    """Bytes of a row. llama.cpp refuses a type whose blocks are no whole number in a head."""
+    """Bytes of a row of `n_heads` heads in the type `name`.
+
+    Raises:
+        ValueError: a head is not a whole number of the type's blocks; llama.cpp refuses such a type.
+    """
     group = TYPES[name].group_size or 1
     if head_dim % group:
         raise ValueError(f"{field} {name} has blocks of {group}, and a head of {head_dim} elements is not whole blocks")

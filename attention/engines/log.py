@@ -1,7 +1,7 @@
-"""Start-up lines of vLLM, SGLang, llama.cpp and TensorRT-LLM, read for the figures that ``report`` explains.
+"""Reads the start-up lines of vLLM, SGLang, llama.cpp and TensorRT-LLM for the figures that ``report`` explains.
 
-Only what a pattern below names is kept: numbers, words of a known list, and the name of the model, which is looked up
-and never shown. Nothing else of the text leaves this module, so neither does a secret in it.
+Only what the patterns below match is kept: numbers, words of a known list, and the name of the model, which is looked
+up and never shown. Nothing else of the text leaves this module, so a secret in a log stays secret.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from attention.engines.vllm import KV_DTYPES
 
 MAX_BYTES = 10_000_000
 MAX_FIGURES = 4096
-"""Of one kind; further ones are not read."""
+"""Most figures of one kind; further figures are not read."""
 MAX_EXPLAINED = 100
-"""Different ones of a kind; a start of many ranks prints fewer, and each costs some milliseconds."""
+"""Most different figures of one kind that are explained. A start of many ranks prints fewer, and each explanation takes
+some milliseconds."""
 _COLOUR = re.compile(r"\x1b\[[0-9;?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\)")
 _END = r"(?=\.?[\s,;)}\]'\"])"
-"""A number is read whole or not at all: what cuts a log off can cut a number off."""
+"""Follows a number that is complete: the end of a log can cut a number off, and such a number is not read."""
 _N = r"(\d{1,12})"
 _GIB = r"(\d{1,6}\.\d{1,4}) ?Gi?B"
 _COMMA = r"(\d{1,3}(?:,\d{3}){0,4}|\d{1,12})"
@@ -141,21 +142,25 @@ _PATTERNS = {
     "tensorrt-llm": (_TENSORRT, _TENSORRT_SETTINGS),
 }
 UNKNOWN = "unknown"
-"""In place of a word that is on no list here: what was printed is not kept."""
+"""Stands for a word that is on no list here; the printed word itself is not kept."""
 SGLANG_DTYPES = {
     "auto": None, "bfloat16": "bf16", "bf16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32",
     "fp8_e5m2": "fp8", "fp8_e4m3": "fp8", "float8_e5m2": "fp8", "float8_e4m3fn": "fp8",
 }  # fmt: skip
-"""SGLang's words of the cache's dtype, as formats; None for the model's."""
+"""The format for each of SGLang's words for the cache's dtype; None: the model's dtype."""
 _WORDS: dict[str, Collection[str]] = {"kv_dtype": {*KV_DTYPES, *SGLANG_DTYPES}, "type_k": TYPES, "type_v": TYPES}
 
 
 _RANK = ("rank",)
-"""Written by every rank, each its own."""
+"""Settings that differ from rank to rank, and that every rank writes."""
 
 
 class Seen(NamedTuple):
-    """A figure as printed. `kind`: a key of the patterns; `values`: its groups, None where a part is not printed."""
+    """A figure as printed.
+
+    Attributes:
+        kind: a key of the patterns; values: the groups of the pattern, None where a part is not printed.
+    """
 
     kind: str
     values: tuple[str | None, ...]
@@ -163,12 +168,14 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Log:
-    """What was recognised.
+    """What was recognised in a log.
 
     Attributes:
-        engine: one of ``rules.READ``. version: None where no line says it.
-        settings: by name, the last that was printed. conflicting: settings of which several values were printed.
-        names: of the model, as printed: to be looked up, never shown.
+        engine: one of ``rules.READ``; version: its version, None where no line states it.
+        settings: the last printed value of each setting, by name.
+        conflicting: settings of which several values were printed.
+        figures: all figures, in the order of the log.
+        names: possible names of the model, to be looked up and never shown.
     """
 
     engine: str
@@ -179,18 +186,19 @@ class Log:
     names: tuple[str, ...] = field(repr=False)
 
     def seen(self, kind: str) -> list[tuple[str | None, ...]]:
+        """The values of all figures of a kind, in the order of the log."""
         return [figure.values for figure in self.figures if figure.kind == kind]
 
     def distinct(self, kind: str) -> list[tuple[str | None, ...]]:
-        """Those that differ, the first MAX_EXPLAINED of them."""
+        """The different values of the figures of a kind, at most MAX_EXPLAINED of them."""
         return list(dict.fromkeys(self.seen(kind)))[:MAX_EXPLAINED]
 
 
 def read(raw: bytes) -> Log:
-    """What a log says.
+    """The figures and settings of a log.
 
     Raises:
-        ValueError: more than MAX_BYTES, or no line of an engine whose lines are read in it.
+        ValueError: more than MAX_BYTES, or no start-up line of one of the engines is in it.
     """
     if len(raw) > MAX_BYTES:
         raise ValueError(f"a log may have at most {MAX_BYTES:,} bytes; its start-up lines are enough")
@@ -221,12 +229,12 @@ def read(raw: bytes) -> Log:
 
 
 def _ranks(said: dict[str, list[str]]) -> dict[str, str]:
-    """The ranks that wrote lines, counted: {} where none says which it is."""
+    """The number of ranks that wrote lines, as a setting; {} where no line states its rank."""
     return {"ranks": str(max(map(int, said["rank"])) + 1)} if "rank" in said else {}
 
 
 def _known(engine: str, kind: str, values: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    """The values, types of K and V that are on no list left out."""
+    """The values, with UNKNOWN in place of types of K and V that are on no list."""
     if (engine, kind) != ("llama.cpp", "kv"):
         return values
     return tuple(UNKNOWN if i in (5, 7) and value not in TYPES else value for i, value in enumerate(values))
@@ -240,7 +248,8 @@ def _engine(text: str) -> str:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Names to look a model up by, the likeliest first: each as printed, and its last parts."""
+    """Names by which the model may be found, the most likely first: the last parts of each printed name, and shorter
+    forms of them."""
     found: dict[str, None] = {}
     for pattern in _NAMES:
         for match, _ in zip(re.finditer(pattern, text), range(16), strict=False):
@@ -261,7 +270,7 @@ _SUFFIX = re.compile(
 
 
 def _shorter(name: str) -> list[str]:
-    """A name, and without each ending that says nothing of the cache's shape; then the base model's."""
+    """A name, then the name without endings that do not decide the cache, then the names of the base model."""
     names = [name]
     while (shorter := _SUFFIX.sub("", names[-1])) != names[-1] and shorter:
         names.append(shorter)

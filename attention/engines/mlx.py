@@ -1,6 +1,7 @@
-"""mlx-lm's caches: one buffer a layer, grown in steps; a ring for windowed layers.
+"""mlx-lm's caches: one buffer per layer that grows in steps, and a ring for windowed layers.
 
-Rules and sources: ``rules.RULES``. Not known here, and refused: latent vectors, recurrent states, indexers.
+The rules and their sources are in ``rules.RULES``. Models with latent vectors, recurrent states or indexers are
+refused, because no rules for them are known here.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ STEP = 256
 """Positions by which a buffer grows."""
 PLAIN = ("bf16", "fp16", "fp32")
 QUANTISED = ("int4-g32", "int4-g64", "int4-g128")
-"""A scale and a bias of 16 bit for each group of a head's elements: our formats of 8 bits have no bias."""
+"""Formats with a scale and a bias of 16 bit for each group of a head's elements. The 8-bit formats of ``formats`` have
+no bias, so they are not among them."""
 
 
 def request_bytes(spec: ModelSpec, length: int, kv_dtype: str) -> int:
-    """Bytes of all layers' buffers once one sequence of `length` tokens has decoded a token.
+    """Bytes of the buffers of all layers after one sequence of `length` tokens has decoded a token.
 
     Raises:
         ValueError: a state or a format whose layout is not known here.
@@ -31,7 +33,7 @@ def request_bytes(spec: ModelSpec, length: int, kv_dtype: str) -> int:
 
 
 def _sizes(spec: ModelSpec, kv_dtype: str) -> dict[int | None, int]:
-    """Bytes of a position by window, of all layers together."""
+    """Bytes of a position in all layers with the same window, by window."""
     if kv_dtype not in (*PLAIN, *QUANTISED):
         raise ValueError(f"MLX's cache format must be one of {', '.join((*PLAIN, *QUANTISED))}, got {shown(kv_dtype)}")
     refuse_roles("MLX", spec, (Role.KEY_VALUE,))
@@ -46,13 +48,13 @@ def _sizes(spec: ModelSpec, kv_dtype: str) -> dict[int | None, int]:
 
 
 def positions(window: int | None, length: int) -> int:
-    """Positions of a layer's buffer."""
+    """Positions of a layer's buffer for `length` tokens; `window` None: the layer holds every token."""
     held = -(-length // STEP) * STEP
     return held if window is None else min(held, window)
 
 
 def _head(state: PositionState, fmt: CacheFormat) -> int:
-    """Bytes of one position of one head; a head's groups are its own."""
+    """Bytes of one position of one head. No group has elements of two heads."""
     if fmt.group_size and (state.k_head_dim % fmt.group_size or state.v_head_dim % fmt.group_size):
         raise ValueError(f"MLX quantises groups of {fmt.group_size}, and a head of this model is no multiple of it")
     return fmt.row_bytes(state.k_head_dim) + fmt.row_bytes(state.v_head_dim)

@@ -1,8 +1,8 @@
-"""What the model's own code keeps: transformers' dynamic cache, without building it.
+"""The size of transformers' dynamic cache, which the model's own code keeps, computed without building the model.
 
-``oracle.verify`` asks the code itself, for one context at a time and with torch. Here are the rules by which its
-answers differ from the least that the states need (``oracle.differences``); a test holds them against every recorded
-answer.
+``oracle.verify`` runs the code itself, for one context at a time and with torch. This module has the rules by which
+that cache differs from the least that the states need (``oracle.differences``). A test compares them with every
+recorded result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attention.spec import DTYPE_BYTES, FixedState, ModelSpec, PositionState, Ro
 
 PLAIN = ("bf16", "fp16", "fp32")
 BROADCAST = ("falcon", "RefinedWeb", "RefinedWebModel")
-"""Types whose code repeats several K/V heads to every query head before they are cached."""
+"""Types whose code copies K and V for every query head before it caches them, unless there is one K/V head."""
 _KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.INDEXER, Role.CROSS, Role.CONVOLUTION, Role.RECURRENT, Role.BUFFER)
 
 
@@ -31,7 +31,7 @@ def request_bytes(spec: ModelSpec, length: int, kv_dtype: str) -> int:
 
 
 def _sizes(spec: ModelSpec, kv_dtype: str) -> tuple[int, dict[int | None, int]]:
-    """Bytes of states of constant size, and of a position by the positions that a layer keeps at most."""
+    """(bytes of states of fixed size, bytes of a position by the most positions that a layer keeps, None for all)."""
     if kv_dtype not in PLAIN:
         raise ValueError(f"transformers' dynamic cache is of {', '.join(PLAIN)}, got {shown(kv_dtype)}")
     refuse_roles("transformers", spec, _KNOWN)
@@ -52,7 +52,8 @@ def _sizes(spec: ModelSpec, kv_dtype: str) -> tuple[int, dict[int | None, int]]:
 
 
 def _kept(state: PositionState) -> int | None:
-    """The window less its newest position; a window of one is cut to [-0:], which is everything."""
+    """The most positions that are kept: a window without its newest position. A window of 1 is cut to [-0:], which is
+    all positions (None)."""
     if state.window is None or state.role not in (Role.KEY_VALUE, Role.LATENT):
         return state.window
     return None if state.window == 1 else state.window - 1

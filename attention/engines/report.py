@@ -1,4 +1,5 @@
-"""What a log's figures mean: each reproduced to the digit printed, or its difference split into named bytes."""
+"""What the figures of a log mean. A figure is reproduced to the printed digit, or its difference is split into named
+bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ GIB = 2**30
 
 
 class Part(NamedTuple):
-    """Bytes with a name. `why`: in a sentence."""
+    """A number of bytes with a name; `why` gives the reason in a sentence."""
 
     name: str
     n_bytes: int
@@ -22,10 +23,12 @@ class Finding(NamedTuple):
     """One figure of the log.
 
     Attributes:
-        line: what was printed, in the engine's words.
-        verdict: "reproduced" to the digit; "split", its parts have names; "unexplained", `parts` say how many bytes;
-            "given", measured by the engine and computed by nobody.
-        says: what it means. parts: of the bytes it stands for. rules: names of ``rules.RULES``.
+        line: the printed line, in the engine's words.
+        verdict: "reproduced": computed to the printed digit; "split": its bytes are divided into named parts;
+            "unexplained": `parts` state how many bytes are not explained; "given": the engine measured or was told it,
+            and it is not computed here.
+        says: what the figure means.
+        parts: the parts of its bytes; rules: names of rules in ``rules.RULES``.
     """
 
     line: str
@@ -36,7 +39,11 @@ class Finding(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What could be changed. `before` and `after`: tokens, in the same memory unless `what` says otherwise."""
+    """A possible change of the settings.
+
+    Attributes:
+        before, after: tokens that fit, in the same memory unless `what` says otherwise.
+    """
 
     what: str
     before: int
@@ -45,7 +52,12 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """All that is said of one log. `settings`: what it was computed with; `notes`: what the reader must know."""
+    """The explanation of one log.
+
+    Attributes:
+        settings: the settings with which the figures were computed.
+        notes: what the reader must know.
+    """
 
     engine: str
     version: str | None
@@ -56,7 +68,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with the sources of the rules that were used."""
+        """The report as plain values, with the sources of its rules."""
         return {
             "engine": self.engine,
             "version": self.version,
@@ -78,7 +90,7 @@ class Report:
 
 
 class Rounded(NamedTuple):
-    """A printed number of GiB: what was rounded to it lies in [low, high], in bytes."""
+    """A printed number of GiB. The number before rounding is in [low, high], in bytes."""
 
     low: int
     high: int
@@ -86,11 +98,12 @@ class Rounded(NamedTuple):
 
     @property
     def middle(self) -> int:
+        """The middle of the interval, in bytes."""
         return (self.low + self.high) // 2
 
 
 def rounded(shown: str) -> Rounded:
-    """The bytes that `shown` GiB, a decimal fraction, can stand for."""
+    """The bytes for which the decimal fraction `shown`, in GiB, can stand."""
     whole, _, digits = shown.partition(".")
     scale = 10 ** len(digits)
     units = int(whole + digits)
@@ -98,5 +111,5 @@ def rounded(shown: str) -> Rounded:
 
 
 def gib(n_bytes: int) -> str:
-    """GiB as vLLM prints them."""
+    """Bytes in GiB as vLLM prints them."""
     return f"{n_bytes / GIB:.2f}"

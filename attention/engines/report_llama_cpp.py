@@ -1,4 +1,4 @@
-"""A llama.cpp log's figures held against its cells and types (``llama_cpp``)."""
+"""Compares the figures of a llama.cpp log with llama.cpp's cells and types (``llama_cpp``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ MIB = 2**20
 
 
 def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
-    """The settings that a log states, the rest llama.cpp's defaults; without n_ctx the cells of a line stand for it.
+    """The settings that a log states, with llama.cpp's defaults for the others.
+
+    Where the log does not state n_ctx, it follows from the cells that a line states.
 
     Raises:
         ValueError: neither n_ctx nor a number of cells is in the log, or a type of K or V that is not known here.
@@ -39,7 +41,7 @@ def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
         type_k=str(type_k),
         type_v=str(type_v),
         n_seq_max=sequences,
-        # before streams were printed there was one pool
+        # versions that print no streams have one pool
         unified=(streams == 1 and sequences > 1) if lines else said.get("unified") == "true",
         swa_full="swa_full" in said,
         conv_kernel=conv_kernel,
@@ -47,7 +49,7 @@ def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
 
 
 def shape_of(log: Log) -> ModelSpec | None:
-    """The model that a log's own sizes state; None where they are not all there, or do not decide it."""
+    """A model with the sizes that a log states; None where sizes are missing or the layers do not follow from them."""
     said = log.settings
     names = ("n_layer", "n_head", "n_head_kv", "k_head_dim")
     plain = said.get("arch") in ("llama", "qwen2", "qwen3", "qwen3moe", "mistral", "mistral3")
@@ -60,7 +62,7 @@ def shape_of(log: Log) -> ModelSpec | None:
 
 
 def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
-    """Every figure of the log.
+    """The report on every figure of the log.
 
     Raises:
         ValueError: the model's layout is not known here.
@@ -126,7 +128,7 @@ def _kv(values: tuple[str | None, ...], expected: tuple[Pool, ...], spec: ModelS
 
 
 def _resized(found: tuple[Pool, ...], cells: str, n_layers: str) -> list[Pool]:
-    """Pools of positions, of as many cells as a line states: its own count says what was set aside."""
+    """The pools of keys and values with the number of cells that a line states, if it states one."""
     kept = [pool for pool in found if pool.name != "recurrent" and (not n_layers or pool.n_layers == int(n_layers))]
     if not cells:
         return kept
@@ -164,7 +166,7 @@ def _says(pool: Pool) -> str:
 
 
 def _otherwise(pool: Pool, expected: tuple[Pool, ...]) -> str:
-    """What is to be said where a line counts other cells than the settings give."""
+    """Words for a line whose number of cells differs from that of the settings; "" where it is equal."""
     cells = next(other.cells for other in expected if other.name == pool.name)
     return "" if cells == pool.cells else f"; the settings would give {counted(cells, 'cell')}"
 
@@ -194,7 +196,7 @@ def _recurrent(values: tuple[str | None, ...], expected: tuple[Pool, ...]) -> Fi
 
 
 def _self(total: str, spec: ModelSpec, settings: Settings) -> Finding:
-    """The line of 2023, which states no type and pads no cells."""
+    """The finding for the line of versions from 2023, which states no type and has no padding of cells."""
     line = f"kv self size = {total} MB"
     for name in ("f16", "f32"):
         found = pools(spec, replace(settings, type_k=name, type_v=name))
@@ -216,13 +218,13 @@ def _buffers(printed: list[str], expected: list[Pool]) -> Finding:
 
 
 def _bytes(shown: str) -> int:
-    """Bytes of a printed number of MiB with two digits, to the byte below."""
+    """Bytes of a printed number of MiB, rounded down."""
     whole, _, digits = shown.partition(".")
     return int(whole + digits) * MIB // 10 ** len(digits)
 
 
 def _changes(spec: ModelSpec, settings: Settings, log: Log) -> tuple[Change, ...]:
-    """What gives more tokens in the bytes that the cache takes now, the most first."""
+    """Changes that give more tokens in the bytes that the cache takes now, the largest number first."""
     room = sum(pool.total_bytes for pool in pools(spec, settings))
     tried: list[tuple[str, dict[str, Any]]] = []
     for name in ("q8_0", "q4_0"):
@@ -240,14 +242,14 @@ def _changes(spec: ModelSpec, settings: Settings, log: Log) -> tuple[Change, ...
     for what, changed in tried:
         try:
             after = _most_cells(spec, replace(settings, **changed), room)
-        except ValueError:  # rows that are not whole blocks of the type
+        except ValueError:  # a head of the model is not whole blocks of the type
             continue
         found += [Change(what, before, after)] if after > before else []
     return tuple(sorted(found, key=lambda change: -change.after))
 
 
 def _most_cells(spec: ModelSpec, settings: Settings, room: int) -> int:
-    """The most cells of a stream that fit into `room` bytes."""
+    """The most cells of one stream with which all pools fit into `room` bytes."""
     share = 1 if settings.unified else settings.n_seq_max
 
     def needed(n: int) -> int:

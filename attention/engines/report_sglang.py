@@ -1,4 +1,4 @@
-"""An SGLang log's figures held against its slots (``sglang``)."""
+"""Compares the figures of an SGLang log with SGLang's slots (``sglang``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _HELD = ("slots", "dummy page", "GB")
 def settings_of(
     log: Log, spec: ModelSpec, conv_kernel: int | None = None, tp: int | None = None, kv_dtype: str | None = None
 ) -> Settings:
-    """The settings that a log states, the rest SGLang's defaults.
+    """The settings that a log states, with SGLang's defaults for the others.
+
+    Args:
+        tp, kv_dtype: settings that a user states; None for what the log states.
 
     Raises:
         ValueError: a setting for which no rule is known here.
@@ -40,7 +43,7 @@ def settings_of(
 
 
 def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
-    """Every figure of the log.
+    """The report on every figure of the log.
 
     Raises:
         ValueError: the model's layout is not known here.
@@ -82,7 +85,7 @@ def _kv(values: tuple[str | None, ...], pool: Slots, spec: ModelSpec) -> Finding
 
 
 def _pairs(pool: Slots) -> list[tuple[str, int, int]]:
-    """(which layers, bytes of K, of V) of a token in each pool."""
+    """(layers of the pool, bytes of a token's K, bytes of its V) for each pool."""
     pairs = [("layers that hold every token", pool.k, pool.v)]
     return [*pairs, ("windowed layers", pool.window_k, pool.window_v)] if pool.window else pairs
 
@@ -90,7 +93,7 @@ def _pairs(pool: Slots) -> list[tuple[str, int, int]]:
 def _latent(values: tuple[str | None, ...], pool: Slots) -> Finding:
     tokens, size = (value or "" for value in values)
     line = f"KV Cache is allocated. #tokens: {tokens}, KV size: {size} GB"
-    # the indexer's keys have buffers of their own, which older lines leave out
+    # the indexer's keys have separate buffers, which older lines leave out
     return _total(line, int(tokens) + pool.settings.page_tokens, size, pool.token_bytes, "a token on every rank")
 
 
@@ -123,7 +126,7 @@ def _pool_tokens(values: tuple[str | None, ...], pool: Slots) -> Finding:
     line = f"full_layer_tokens={full}, swa_layer_tokens={windowed}"
     page = pool.settings.page_tokens
     expected = full * pool.settings.window_ratio // 1000 // page * page
-    # the engine rounds the full pool to pages after it has taken the ratio
+    # the engine rounds the full pool to pages after it has applied the ratio
     if abs(windowed - expected) <= page:
         says = f"{pool.settings.window_ratio / 1000:g} times the other layers' slots, whatever the window"
         return Finding(line, "reproduced", says, (), ("windowed pool",))
@@ -157,7 +160,7 @@ def _tokens(tokens: str, log: Log) -> Finding:
 
 
 def _changes(log: Log, pool: Slots, spec: ModelSpec) -> tuple[Change, ...]:
-    """What gives more tokens in the memory that the slots take now, the most first."""
+    """Changes that give more tokens in the memory that the slots take now, the largest number first."""
     found = [int(values[0] or 0) for kind in ("kv", "latent") for values in log.seen(kind)]
     pairs = [(int(values[2] or 0), int(values[1] or 0)) for values in log.seen("pools")]
     pairs += [(int(values[0] or 0), int(values[1] or 0)) for values in log.seen("pool tokens")]
@@ -166,7 +169,7 @@ def _changes(log: Log, pool: Slots, spec: ModelSpec) -> tuple[Change, ...]:
         return ()
     room = before * pool.token_bytes + windowed * pool.window_bytes
     if pool.sequence_bytes:
-        # states have a pool of their own, which stays
+        # states have their own pool, which does not change
         pool = pool._replace(conv=0, state=0)
     tried: list[tuple[str, dict[str, Any]]] = []
     if pool.settings.kv_dtype in ("bf16", "fp16"):

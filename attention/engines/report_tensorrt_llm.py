@@ -1,4 +1,4 @@
-"""A TensorRT-LLM log's figures held against its blocks (``tensorrt_llm``)."""
+"""Compares the figures of a TensorRT-LLM log with TensorRT-LLM's blocks (``tensorrt_llm``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from attention.units import counted
 
 
 class Settings(NamedTuple):
-    """How it was started. `kv_dtype`: a key of ``tensorrt_llm.KV_BYTES``; `tp`: ranks of tensor parallelism."""
+    """The settings with which TensorRT-LLM was started.
+
+    Attributes:
+        kv_dtype: a key of ``tensorrt_llm.KV_BYTES``; tp: ranks of tensor parallelism.
+        block_tokens: tokens of a block.
+    """
 
     kv_dtype: str
     tp: int = 1
@@ -22,10 +27,13 @@ class Settings(NamedTuple):
 
 
 def settings_of(log: Log, spec: ModelSpec, tp: int | None = None, kv_dtype: str | None = None) -> Settings:
-    """The settings that a log states, the rest TensorRT-LLM's defaults.
+    """The settings that a log states, with TensorRT-LLM's defaults for the others.
+
+    Args:
+        tp, kv_dtype: settings that a user states; None for what the log states.
 
     Raises:
-        ValueError: a cache dtype that is not known here, or none is stated.
+        ValueError: a cache dtype that is not known here, no dtype at all, or blocks of a size out of range.
     """
     said = log.settings
     kind = kv_dtype or said.get("kv_dtype", "auto")
@@ -39,7 +47,7 @@ def settings_of(log: Log, spec: ModelSpec, tp: int | None = None, kv_dtype: str 
 
 
 def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
-    """Every figure of the log.
+    """The report on every figure of the log.
 
     Raises:
         ValueError: the model's layout is not known here.
@@ -68,7 +76,7 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
 
 
 def _token_bytes(spec: ModelSpec, settings: Settings) -> int:
-    """Of a token on one rank, in all pools."""
+    """Bytes of a token on one rank, in all pools together."""
     return sum(pools(spec, settings.kv_dtype, settings.tp, settings.block_tokens).token_bytes.values())
 
 
@@ -123,7 +131,7 @@ def _available(values: tuple[str | None, ...]) -> Finding:
 
 
 def _changes(tokens: int, size: int, spec: ModelSpec, settings: Settings) -> tuple[Change, ...]:
-    """What gives more tokens in the same memory, the most first."""
+    """Changes that give more tokens in the same memory, the largest number first."""
     tried = []
     if KV_BYTES[settings.kv_dtype] > 1:
         tried.append(("kv_cache_config.dtype: fp8", settings._replace(kv_dtype="fp8")))

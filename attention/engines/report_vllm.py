@@ -1,4 +1,4 @@
-"""A vLLM log's figures held against its planner (``vllm``)."""
+"""Compares the figures of a vLLM log with vLLM's planner (``vllm``)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WAYS = ("tokens by concurrency", "tokens by groups")
 FIRST_BY_CONCURRENCY = (0, 21)
 MOST_BLOCKS = 2**50
 HALF_DIGIT = 5 * 10**6
-"""Half of the last digit of a memory printed with two, in bytes of decimal GB."""
+"""Half a unit of the last digit of a memory printed in decimal GB with two digits, in bytes."""
 MOST_RANK_SHARE = 10
-"""Of 1 / this of the memory a rank may have less than another one, for the difference to be called that."""
+"""A lack of at most 1 / this of the memory can be explained by another rank that has less memory."""
 
 
 def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
-    """The settings that a log states, the rest vLLM's defaults.
+    """The settings that a log states, with vLLM's defaults for the others.
 
     Raises:
         ValueError: a setting for which no rule is known here.
@@ -54,7 +54,7 @@ def settings_of(log: Log, conv_kernel: int | None = None) -> Settings:
 
 
 def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
-    """Every figure of the log.
+    """The report on every figure of the log.
 
     Raises:
         ValueError: the model's layout is not known here.
@@ -84,7 +84,8 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
 
 
 def _paired(tokens: list[int], ranks: list[Rounded]) -> list[tuple[int, Rounded | None]]:
-    """Each figure with the memory it was printed for: its rank's if every rank prints another, else the smallest."""
+    """Each number of tokens with the memory for which it was printed: the memory of its rank if every rank prints its
+    own number, else the smallest memory."""
     if len(set(tokens)) > 1 and len(tokens) == len(ranks):
         pairs: list[tuple[int, Rounded | None]] = list(dict.fromkeys(zip(tokens, ranks, strict=True)))
         return pairs[:MAX_EXPLAINED]
@@ -119,7 +120,7 @@ def _memory(ranks: list[Rounded], settings: Settings) -> Finding:
 
 
 def _ways(pool: Plan, version: str | None) -> tuple[str, ...]:
-    """The ways of printing tokens that may have been used, the likeliest first."""
+    """The rules by which the tokens may have been printed, the most likely first."""
     if not pool.settings.max_model_len:
         return WAYS[1:]
     older = version is not None and tuple(map(int, version.split(".")[:2])) < FIRST_BY_CONCURRENCY
@@ -127,7 +128,12 @@ def _ways(pool: Plan, version: str | None) -> tuple[str, ...]:
 
 
 class _Found(NamedTuple):
-    """Where a figure was found: the blocks it can stand for, in which pool, printed in which way."""
+    """How a figure was reproduced.
+
+    Attributes:
+        blocks: the numbers of blocks for which it can stand; pool: the pool that has them.
+        way: the rule by which the tokens were printed.
+    """
 
     blocks: range
     pool: Plan
@@ -137,7 +143,7 @@ class _Found(NamedTuple):
 def _tokens(
     tokens: int, memory: Rounded | None, n_ranks: int, pool: Plan, spec: ModelSpec, log: Log
 ) -> tuple[Finding, _Found | None]:
-    """What "GPU KV cache size" means."""
+    """The finding for "GPU KV cache size", and how the figure was reproduced (None if it was not)."""
     line = f"GPU KV cache size: {tokens:,} tokens"
     if memory is None:
         return _without_memory(line, tokens, pool, log.version), None
@@ -173,7 +179,7 @@ def _tokens(
 
 
 def _matching(tokens: int, memory: Rounded, pool: Plan, way: str) -> range | None:
-    """The blocks within the printed memory that print as `tokens`, None if none do."""
+    """The numbers of blocks that fit the printed memory and print as `tokens`; None if there are none."""
     low, high = pool.blocks(memory.low), pool.blocks(memory.high)
     first = _first(tokens, low, high + 1, pool, way)
     last = _first(tokens + 1, low, high + 1, pool, way)
@@ -181,12 +187,12 @@ def _matching(tokens: int, memory: Rounded, pool: Plan, way: str) -> range | Non
 
 
 def _first(tokens: int, low: int, high: int, pool: Plan, way: str) -> int:
-    """The fewest blocks in [low, high) that print as `tokens` or more, `high` if none do."""
+    """The fewest blocks in [low, high) that print as `tokens` or more; `high` if there are none."""
     return low + bisect_left(range(low, high), tokens, key=lambda blocks: pool.tokens(blocks, way))
 
 
 def _without_memory(line: str, tokens: int, pool: Plan, version: str | None) -> Finding:
-    """The log does not say the memory: the figure says it."""
+    """The finding for a number of tokens where the log does not state the memory: the memory follows from it."""
     way = _ways(pool, version)[0]
     blocks = _first(tokens, 0, MOST_BLOCKS, pool, way)
     if pool.tokens(blocks, way) == tokens:
@@ -200,7 +206,10 @@ def _without_memory(line: str, tokens: int, pool: Plan, version: str | None) -> 
 def _difference(
     line: str, tokens: int, memory: Rounded, n_ranks: int, pool: Plan, version: str | None
 ) -> tuple[Finding, _Found | None]:
-    """No memory that rounds to what is printed gives these tokens: in decimal GB, on another rank, or not at all."""
+    """The finding for tokens that no memory with the printed digits gives.
+
+    The memory may be in decimal GB, or another rank may have less of it; else the figure is unexplained.
+    """
     candidates = []
     for order, way in enumerate(_ways(pool, version)):
         blocks = _first(tokens, 0, MOST_BLOCKS, pool, way)
@@ -229,7 +238,7 @@ def _difference(
 
 
 def _parts(blocks: int, pool: Plan, way: str) -> tuple[Part, ...]:
-    """The pool's bytes: by kind of group if its tokens are dealt out as `way` counts them."""
+    """The parts of the pool's bytes. Several groups are counted as the rule `way` counts them."""
     if len(pool.groups) == 1:
         return (Part("blocks", blocks * pool.block_bytes, f"{pool.token_bytes:,} bytes a token on each rank"),)
     length = pool.settings.max_model_len
@@ -246,7 +255,7 @@ def _parts(blocks: int, pool: Plan, way: str) -> tuple[Part, ...]:
 
 
 def _request_parts(length: int, pool: Plan) -> tuple[Part, ...]:
-    """The bytes of one longest request."""
+    """The parts of the bytes of one request of `length` tokens."""
     words = {"full": "layers that hold all", "window": "windows", "chunk": "chunks", "state": "recurrent states"}
     parts = []
     for kind, name in words.items():
@@ -288,7 +297,7 @@ def _needed(values: tuple[str | None, ...], pool: Plan) -> Finding:
     line = f"max seq len ({length}): {needed} GiB KV cache is needed, {left} GiB available"
     exact = pool.request_blocks(_number(length)) * pool.block_bytes
     memory = rounded(left or "0.0")
-    # with and without the block that newer versions hold back
+    # with and without the one block that newer versions keep free
     estimates = range(pool.longest(memory.low - pool.block_bytes), pool.longest(memory.high) + 1)
     part = Part("request", exact, f"of {_number(length):,} tokens, in whole blocks")
     if gib(exact) == needed and (longest is None or _number(longest) in estimates):
@@ -300,7 +309,7 @@ def _needed(values: tuple[str | None, ...], pool: Plan) -> Finding:
 
 
 def _changes(memory: int, pool: Plan, spec: ModelSpec, way: str) -> tuple[Change, ...]:
-    """What gives more tokens in the same memory, the most first."""
+    """Changes that give more tokens in the same memory, the largest number first."""
     settings = pool.settings
     before = pool.tokens(pool.blocks(memory), way)
     tried: list[tuple[str, Settings, int]] = [

@@ -1,4 +1,5 @@
-"""What each engine sets aside for some requests: one rule set an engine, one accelerator, exact bytes or a reason."""
+"""What each engine sets aside for some requests on one accelerator: exact bytes, or the reason why they are not
+known."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from attention.units import counted
 
 VLLM_FORMATS = {"bf16": "bfloat16", "fp16": "float16", "fp8": "fp8"}
 LLAMA_TYPES = {"fp32": "f32", "fp16": "f16"}
-"""Our names of formats that an engine calls otherwise."""
+"""llama.cpp's names for formats that have other names here."""
 
 
 class Reserved(NamedTuple):
@@ -22,8 +23,9 @@ class Reserved(NamedTuple):
 
     Attributes:
         engine: a key of ``rules.NAMES``.
-        n_bytes: for all requests together, None where no rule is known.
-        says: how it comes about, or why there is none. rules: names of the rows of ``rules.RULES`` it follows.
+        n_bytes: bytes for all requests together, None where no rule is known.
+        says: how the bytes are made up, or why they are not known.
+        rules: names of the rules in ``rules.RULES`` by which they are computed.
     """
 
     engine: str
@@ -33,7 +35,7 @@ class Reserved(NamedTuple):
 
 
 class _Profile(NamedTuple):
-    """One engine's rules for one model and format. `n_bytes` and `says` are asked with a load of that format."""
+    """One engine's rules for one model and format; `n_bytes` and `says` take a load with that format."""
 
     n_bytes: Callable[[Load], int]
     says: Callable[[Load], str]
@@ -41,8 +43,8 @@ class _Profile(NamedTuple):
 
 
 def reserved(engine: str, spec: ModelSpec, load: Load, conv_kernel: int | None = None) -> Reserved:
-    """What `engine` sets aside for ``load.batch`` requests of ``load.context`` tokens on one accelerator, by its
-    defaults, in the load's format.
+    """What `engine`, with its default settings, sets aside on one accelerator for ``load.batch`` requests of
+    ``load.context`` tokens in the load's format.
 
     Args:
         conv_kernel: columns of the model's convolution, see ``rules.kernel_of``.
@@ -52,22 +54,22 @@ def reserved(engine: str, spec: ModelSpec, load: Load, conv_kernel: int | None =
         return Reserved(engine, None, profile)
     try:
         return Reserved(engine, profile.n_bytes(load), profile.says(load), profile.rules)
-    except ValueError as error:  # a load that this engine does not take
+    except ValueError as error:  # the engine does not accept this load
         return Reserved(engine, None, str(error))
 
 
 def reserved_bytes(engine: str, spec: ModelSpec, load: Load, conv_kernel: int | None = None) -> int | None:
-    """The bytes alone, for many loads.
+    """The bytes of :func:`reserved` alone, which is faster for many loads. None where no rule is known.
 
     Raises:
-        ValueError: a load that the engine does not take.
+        ValueError: a load that the engine does not accept.
     """
     profile = _profile(engine, spec, load.kv_dtype, conv_kernel)
     return None if isinstance(profile, str) else profile.n_bytes(load)
 
 
 def everywhere(spec: ModelSpec, load: Load, conv_kernel: int | None = None) -> tuple[Reserved, ...]:
-    """Every engine's, in the order of ``rules.NAMES``."""
+    """:func:`reserved` for every engine, in the order of ``rules.NAMES``."""
     return tuple(reserved(engine, spec, load, conv_kernel) for engine in NAMES)
 
 
@@ -153,7 +155,7 @@ def _tensorrt_llm(spec: ModelSpec, kv_dtype: str, kernel: int | None) -> _Profil
 
 
 def _mlx(spec: ModelSpec, kv_dtype: str, kernel: int | None) -> _Profile:
-    mlx.request_bytes(spec, 1, kv_dtype)  # raises what no rule is known for
+    mlx.request_bytes(spec, 1, kv_dtype)  # raises for a layout without a known rule
     windowed = _windowed(spec)
     words = f"buffers of a multiple of {mlx.STEP} positions" + ", windowed layers at most their window" * windowed
     rules = ["steps"] + ["ring"] * windowed + ["scale and bias"] * (kv_dtype in mlx.QUANTISED)
@@ -163,7 +165,7 @@ def _mlx(spec: ModelSpec, kv_dtype: str, kernel: int | None) -> _Profile:
 
 
 def _transformers(spec: ModelSpec, kv_dtype: str, kernel: int | None) -> _Profile:
-    own_code.request_bytes(spec, 1, kv_dtype)  # raises what no rule is known for
+    own_code.request_bytes(spec, 1, kv_dtype)  # raises for a layout without a known rule
     return _Profile(
         lambda load: load.batch * own_code.request_bytes(spec, load.context, kv_dtype),
         lambda load: "what its dynamic cache keeps between steps",

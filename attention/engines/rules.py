@@ -1,7 +1,7 @@
-"""Rules by which engines lay out a cache and print what they laid out: rows of data, each with its source and version.
+"""Rules by which engines lay out a cache and print its size, as rows of data with source and version.
 
-What has no row here is refused. ``vllm`` and ``llama_cpp`` compute by these rules, the reports
-(``report``) name them beside the figures of a log.
+Layouts without a row here are refused. The modules of the engines (``vllm``, ``llama_cpp`` …) compute by these rules,
+and the reports (``report``) name them beside the figures of a log.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from attention.errors import shown
 from attention.spec import FixedState, ModelSpec, Role
 
 READ = ("vllm", "sglang", "llama.cpp", "tensorrt-llm")
-"""Those whose logs are read."""
+"""Engines whose logs are read."""
 NAMES = {
     "vllm": "vLLM",
     "sglang": "SGLang",
@@ -23,13 +23,17 @@ NAMES = {
     "mlx": "MLX",
     "transformers": "transformers",
 }
-"""Engines with rules, as they write themselves."""
+"""Engines with rules, and their names as shown."""
 
 
 class Rule(NamedTuple):
-    """Attributes:
-    engine, name: together unique. says: the rule in a sentence.
-    version: releases in which it was read, seen or asked for; a year where no release is known. source: where.
+    """One rule of an engine.
+
+    Attributes:
+        engine, name: together they are unique.
+        says: the rule in a sentence.
+        version: releases for which it is known from code, logs or answers; a year where no release is known.
+        source: where the rule was found.
     """
 
     engine: str
@@ -254,7 +258,11 @@ RULES = (
 
 
 def rule(engine: str, name: str) -> Rule:
-    """The row of that name."""
+    """The rule of an engine with this name.
+
+    Raises:
+        StopIteration: there is no such rule.
+    """
     return next(row for row in RULES if (row.engine, row.name) == (engine, name))
 
 
@@ -271,7 +279,7 @@ _PARTS = ("text_config", "llm_config", "linear_attn_config")
 
 
 def conv_kernel(config: Mapping[str, Any] | None) -> int | None:
-    """The columns of a configuration's convolution, None where it states none."""
+    """The columns of the convolution kernel that a configuration states, None where it states none."""
     config = config or {}
     parts = [config, *(config[key] for key in _PARTS if isinstance(config.get(key), dict))]
     found = [part[name] for part in parts for name in _KERNELS if isinstance(part.get(name), int)]
@@ -279,16 +287,21 @@ def conv_kernel(config: Mapping[str, Any] | None) -> int | None:
 
 
 def kernel_of(spec: ModelSpec, source: str) -> int | None:
-    """The columns of the convolution of the model that `source` names, None if it keeps no such state."""
+    """The columns of the convolution kernel of the model that `source` names (see ``catalog.sources``); None if the
+    model keeps no state of fixed size or states no kernel.
+
+    Raises:
+        ValueError: as in ``catalog.sources.configuration``.
+    """
     fixed = any(isinstance(state, FixedState) for layer, _ in spec.groups for state in layer.states)
     return conv_kernel(configuration(source)) if fixed else None
 
 
 def without_newest_column(state: FixedState, kernel: int | None) -> int:
-    """Elements of a convolution's state as engines keep it: one column fewer than transformers.
+    """Elements of a convolution's state as engines keep it, which is one column less than transformers keeps.
 
     Raises:
-        ValueError: the kernel is not known, or does not divide what transformers keeps.
+        ValueError: the kernel is not known, or does not divide the elements that transformers keeps.
     """
     if kernel is None:
         raise ValueError("the kernel of the model's convolution is not known, so neither is the engine's state of it")
@@ -300,8 +313,10 @@ def without_newest_column(state: FixedState, kernel: int | None) -> int:
 
 
 def refuse_roles(engine: str, spec: ModelSpec, known: tuple[Role, ...]) -> None:
-    """Raises:
-    ValueError: the model keeps something for which no rule of this engine is known.
+    """Refuse a model with states for which no rule of this engine is known.
+
+    Raises:
+        ValueError: some state has a role that is not in `known`.
     """
     for layer, _ in spec.groups:
         for state in layer.states:

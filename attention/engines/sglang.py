@@ -1,7 +1,8 @@
-"""SGLang's pools: token slots for layers that hold everything, slots for windowed layers, slots for recurrent states.
+"""SGLang's pools: slots for layers that hold every token, slots for windowed layers, and slots for recurrent states.
 
-Rules and sources: ``rules.RULES``. Not known here, and refused: compressed caches, cross-attention, indexers whose
-latent is not kept as fp8 or 16 bit, windows of several sizes.
+The rules and their sources are in ``rules.RULES``. Models are refused where no rules are known here: compressed caches,
+cross-attention, an indexer's key of other than 128 elements, an fp8 latent of other than 512 + 64 elements beside an
+indexer, and a windowed pool with windows of several sizes or without full layers.
 """
 
 from __future__ import annotations
@@ -15,25 +16,28 @@ from attention.memory.allocation import check_tp
 from attention.spec import DTYPE_BYTES, FixedState, ModelSpec, PositionState, Role, check_size
 
 KV_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp8": 1}
-"""Bytes of an element of what --kv-cache-dtype can be."""
+"""Bytes of an element for each dtype that --kv-cache-dtype can select."""
 WINDOWED_POOL = frozenset({"llama4_text", "llama4", "gpt_oss", "mimo_v2_flash", "step3p5", "gemma4", "gemma4_text"})
-"""Model types whose windowed layers have a pool of their own; those of all other types hold every token."""
+"""Model types whose windowed layers have their own pool. Windowed layers of all other types hold every token."""
 INDEXER_KEY = 132
-"""Of 128 elements in fp8 and one fp32 scale."""
+"""Bytes of an indexer's key: 128 elements in fp8 and one fp32 scale."""
 LATENT_RECORD = 656
-"""fp8, of a latent of 512 + 64, where an indexer picks."""
+"""Bytes of a latent of 512 + 64 elements in fp8, in a model with an indexer."""
 _KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.INDEXER, Role.CONVOLUTION, Role.RECURRENT)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How SGLang was started.
+    """The settings with which SGLang was started.
 
     Attributes:
-        kv_dtype: one of KV_BYTES. page_tokens: --page-size. tp: attention's tensor parallel ranks.
-        window_ratio: --swa-full-tokens-ratio, in thousandths, slots of windowed layers to those of the others.
-        state_ratio: --mamba-full-memory-ratio, in thousandths, memory of states to that of tokens.
-        ssm_dtype: --mamba-ssm-dtype. conv_kernel: columns of the model's convolution.
+        kv_dtype: a key of KV_BYTES; page_tokens: --page-size; tp: ranks of tensor parallelism for attention.
+        window_ratio: --swa-full-tokens-ratio in thousandths: slots of windowed layers divided by slots of the others.
+        state_ratio: --mamba-full-memory-ratio in thousandths: memory of states divided by memory of tokens.
+        ssm_dtype: --mamba-ssm-dtype; conv_kernel: columns of the model's convolution.
+
+    Raises:
+        ValueError: a cache dtype or a page size that is not accepted.
     """
 
     kv_dtype: str = "bf16"
@@ -50,12 +54,13 @@ class Settings:
 
 
 class Slots(NamedTuple):
-    """What a slot takes on one rank, in bytes.
+    """The bytes of a slot on one rank.
 
     Attributes:
-        k, v: of a token in the layers that hold every token. latent: whether there is no V.
-        window_k, window_v: of a token in windowed layers with a pool of their own. window: tokens that these hold.
-        conv, state: of a sequence's recurrent states.
+        k, v: bytes of a token in the layers that hold every token; a latent counts as K.
+        window_k, window_v: bytes of a token in windowed layers with their own pool.
+        window: tokens that these layers hold, 0 without such a pool.
+        conv, state: bytes of a sequence's convolution states and recurrent states.
     """
 
     k: int
@@ -69,14 +74,17 @@ class Slots(NamedTuple):
 
     @property
     def token_bytes(self) -> int:
+        """Bytes of a token in the layers that hold every token."""
         return self.k + self.v
 
     @property
     def window_bytes(self) -> int:
+        """Bytes of a token in windowed layers with their own pool."""
         return self.window_k + self.window_v
 
     @property
     def sequence_bytes(self) -> int:
+        """Bytes of a sequence's states of fixed size."""
         return self.conv + self.state
 
     def request_bytes(self, length: int) -> int:
@@ -88,7 +96,7 @@ class Slots(NamedTuple):
         return end * page * self.token_bytes + windowed + self.sequence_bytes
 
     def tokens(self, memory_bytes: int) -> tuple[int, int]:
-        """max_total_num_tokens that this memory gives, and the slots of windowed layers (0: no pool of their own)."""
+        """(max_total_num_tokens for this memory, slots of windowed layers or 0 without their own pool)."""
         s, left = self.settings, memory_bytes
         if self.sequence_bytes:
             count = left * s.state_ratio // (1000 + s.state_ratio) // self.sequence_bytes
@@ -101,16 +109,16 @@ class Slots(NamedTuple):
         return full // s.page_tokens * s.page_tokens, some // s.page_tokens * s.page_tokens
 
     def states(self, memory_bytes: int) -> int:
-        """max_mamba_cache_size that this memory gives."""
+        """max_mamba_cache_size for this memory."""
         ratio = self.settings.state_ratio
         return memory_bytes * ratio // (1000 + ratio) // self.sequence_bytes if self.sequence_bytes else 0
 
 
 def slots(spec: ModelSpec, settings: Settings) -> Slots:
-    """What a slot takes on one rank.
+    """The bytes of a slot on one rank.
 
     Raises:
-        ValueError: a state whose layout is not known here, or heads that cannot be dealt out.
+        ValueError: a state whose layout is not known here, or heads that the ranks cannot share evenly.
     """
     refuse_roles("SGLang", spec, _KNOWN)
     check_tp(spec, settings.tp)
@@ -119,7 +127,7 @@ def slots(spec: ModelSpec, settings: Settings) -> Slots:
     k = v = window_k = window_v = conv = fixed = 0
     windows = set()
     for layer, n in spec.groups:
-        # a layer that reads another's cache has slots all the same
+        # a layer that reads another layer's cache also has its own slots
         for state in layer.states if layer.shares is None else spec.layers[layer.shares].states:
             if isinstance(state, FixedState):
                 size = n * _fixed(state, spec, settings)
@@ -141,7 +149,7 @@ def slots(spec: ModelSpec, settings: Settings) -> Slots:
 
 
 def _position(state: PositionState, settings: Settings, sparse: bool) -> tuple[int, int]:
-    """Bytes of one token in one layer: K, V. A latent is kept once, on every rank."""
+    """(bytes of K, bytes of V) of one token in one layer on one rank. Every rank keeps a latent whole, as K."""
     size = KV_BYTES[settings.kv_dtype]
     if state.role is Role.INDEXER:
         if state.k_head_dim != 128:
@@ -159,7 +167,7 @@ def _position(state: PositionState, settings: Settings, sparse: bool) -> tuple[i
 
 
 def _fixed(state: FixedState, spec: ModelSpec, settings: Settings) -> int:
-    """Bytes of one layer's state of one sequence on one rank."""
+    """Bytes of one state of a layer for one sequence on one rank."""
     if state.role is Role.CONVOLUTION:
         if spec.model_dtype is None:
             raise ValueError("torch_dtype is not stated, so the dtype of SGLang's convolution states is not known")

@@ -1,6 +1,7 @@
-"""A GGUF file with a model's real layers, K/V heads and head sizes and nothing else of it: enough for llama.cpp to size
-its cache. Width, feed-forward and vocabulary are tiny, all weights zero, query heads as few as K/V heads: the cache
-does not depend on them. Needs numpy and ``gguf`` (requirements-engines.txt).
+"""Writes a GGUF file with the layers, K/V heads and head sizes of a model, from which llama.cpp can size its cache.
+
+Width, feed-forward and vocabulary are tiny, all weights are zero, and there are only as many query heads as K/V heads:
+the cache does not depend on them. Needs numpy and ``gguf`` (requirements-engines.txt).
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
 
 WIDTH, WORDS = 64, 32
 MOST_BYTES = 2**30
-"""Of the zeros of a file."""
+"""Most bytes of the weights in a file."""
 WITHOUT_Q_LATENT = (26, 27)
-"""Numbers of layers by which llama.cpp knows DeepSeek-V2-Lite, whose queries are projected at once."""
+"""Numbers of layers by which llama.cpp recognises DeepSeek-V2-Lite, whose queries are not compressed."""
 
 
 class Shape(NamedTuple):
-    """An architecture of llama.cpp whose layers are the model's; all are as `layer`, but for the window."""
+    """An architecture of llama.cpp with the same layers as the model.
+
+    Attributes:
+        layer: the first layer; all layers equal it, apart from the window.
+        window: the window of the windowed layers, None if there are none.
+    """
 
     arch: str
     layer: Layer
@@ -30,10 +36,10 @@ class Shape(NamedTuple):
 
 
 def shape_of(spec: ModelSpec) -> Shape:
-    """The architecture that stands for the model.
+    """The architecture in which the model's layers can be written.
 
     Raises:
-        ValueError: no architecture that is written here has such layers.
+        ValueError: no architecture that this module writes has such layers.
     """
     states = {layer.states for layer in spec.layers}
     if any(len(some) != 1 or not isinstance(some[0], PositionState) or some[0].stride != 1 for some in states):
@@ -67,7 +73,7 @@ def write(spec: ModelSpec, path: Path) -> Shape:
     """Write the file.
 
     Raises:
-        ValueError: as `shape_of`, a file that would be too large, or ``gguf`` is not installed.
+        ValueError: as in `shape_of`, a file that would be too large, or ``gguf`` is not installed.
     """
     try:
         import gguf
@@ -104,7 +110,7 @@ def write(spec: ModelSpec, path: Path) -> Shape:
 
 
 def _zeros(np: Any, dims: tuple[int, ...], kind: Any) -> np.ndarray:
-    # an array that takes no memory: every element is the same zero
+    # this array takes no memory: all elements are one zero
     return np.broadcast_to(np.zeros((), dtype=kind), dims)
 
 
@@ -136,7 +142,7 @@ def _sizes(writer: Any, shape: Shape, n_layers: int) -> None:
 
 
 def _tensors(shape: Shape, n_layers: int) -> dict[str, tuple[int, ...]]:
-    """Sizes by name, as numpy has them: the last runs fastest."""
+    """The shape of each tensor by name, in numpy's order: the last dimension is the fastest."""
     layer, state = shape.layer, _state(shape.layer)
     n, k_dim, v_dim = layer.n_kv_heads, layer.k_head_dim, layer.v_head_dim
     vector, square = (WIDTH,), (WIDTH, WIDTH)

@@ -1,7 +1,7 @@
-"""TensorRT-LLM's blocks: pools by window and width, each of whole blocks of tokens.
+"""TensorRT-LLM's pools: one for each window, each of whole blocks of tokens.
 
-Rules and sources: ``rules.RULES``. Not known here, and refused: recurrent states, indexers, compressed caches,
-cross-attention.
+The rules and their sources are in ``rules.RULES``. Models with recurrent states, indexers, compressed caches or
+cross-attention are refused, because no rules for them are known here.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ _KNOWN = (Role.KEY_VALUE, Role.LATENT)
 
 
 class Pools(NamedTuple):
-    """One rank's pools: bytes of a token by window (None: layers that hold every token)."""
+    """One rank's pools.
+
+    Attributes:
+        token_bytes: bytes of a token in all layers with the same window (None: layers that hold every token).
+        block_tokens: tokens of a block.
+    """
 
     token_bytes: dict[int | None, int]
     block_tokens: int
 
     def request_bytes(self, length: int) -> int:
-        """Bytes of the blocks that hold some of the tokens which a layer still needs."""
+        """Bytes of the blocks of one request of `length` tokens that hold tokens which some layer still needs."""
         block, total = self.block_tokens, 0
         for window, size in self.token_bytes.items():
             begin = 0 if window is None else max(0, length - window) // block
@@ -33,10 +38,10 @@ class Pools(NamedTuple):
         return total
 
     def blocks(self, memory_bytes: int) -> int:
-        """Blocks of the one pool.
+        """Blocks of the pool in `memory_bytes`.
 
         Raises:
-            ValueError: several pools; how memory is divided among them is not known here.
+            ValueError: there are several pools; how memory is divided among them is not known here.
         """
         if len(self.token_bytes) > 1:
             raise ValueError("how TensorRT-LLM divides the memory among pools of several windows is not known here")
@@ -48,7 +53,7 @@ def pools(spec: ModelSpec, kv_dtype: str, tp: int = 1, block_tokens: int = BLOCK
     """One rank's pools.
 
     Raises:
-        ValueError: a state or a format whose layout is not known here, or heads that cannot be dealt out.
+        ValueError: a state or a format whose layout is not known here, or heads that `tp` ranks cannot share evenly.
     """
     check_choice("TensorRT-LLM's cache dtype", kv_dtype, KV_BYTES)
     refuse_roles("TensorRT-LLM", spec, _KNOWN)

@@ -1,8 +1,8 @@
 """vLLM's planner: the groups of layers that share a pool of blocks, and the tokens it prints for some memory.
 
-Rules and sources: ``rules.RULES``; ``ask_vllm`` holds them against vLLM's own planner. Not known here, and refused:
-DeepSeek-V4's compressed caches, cross-attention. Left out: pipeline parallelism, the packed layout that some backends
-of 0.33 choose for mixed page sizes.
+The rules and their sources are in ``rules.RULES``; ``ask_vllm`` compares them with vLLM's own planner. DeepSeek-V4's
+compressed caches and cross-attention are refused, because no rules for them are known here. Not modelled: pipeline
+parallelism, and the packed layout that some backends of 0.33 choose for mixed page sizes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ KV_DTYPES = {
     "int8_per_token_head": 1, "fp8_per_token_head": 1,
     "nvfp4": None,
 }  # fmt: skip
-"""Bytes of an element; None where it is the model's, or a record says it."""
+"""Bytes of an element. None: it has the model's dtype, or the format has a rule of its own."""
 LATENT_RECORDS = {"fp8_ds_mla": 656, "nvfp4_ds_mla": 352}
-"""Bytes of a latent of 512 + 64."""
+"""Bytes of a latent of 512 + 64 elements."""
 INDEXER_BLOCK = 64
-"""Tokens of a block where an indexer picks entries: the only one that its kernel takes."""
+"""Tokens of a block where an indexer picks entries: the only size that its kernel accepts."""
 STATE_ALIGNMENT = 16
-"""Tokens that an enlarged attention block is a multiple of: the smallest block of the attention kernel."""
+"""An enlarged attention block is a multiple of this many tokens, the smallest block of the attention kernel."""
 LATENT_ALIGNMENT = 128
-"""The same beside latent vectors."""
+"""The same number for models with latent vectors."""
 FP32_STATES = ("kimi_linear", "nemotron_h", "qwen3_5_text", "qwen3_5_moe_text", "qwen3_5", "qwen3_5_moe")
-"""Types whose recurrent states are in fp32 unless another dtype is asked for."""
+"""Types whose recurrent states are in fp32 unless the settings state another dtype."""
 IN_FLIGHT = 8192
 """Default of max_num_batched_tokens of a server on a large GPU."""
 _KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.INDEXER, Role.CONVOLUTION, Role.RECURRENT)
@@ -42,20 +42,26 @@ _KNOWN = (Role.KEY_VALUE, Role.LATENT, Role.INDEXER, Role.CONVOLUTION, Role.RECU
 
 @dataclass(frozen=True)
 class Settings:
-    """How vLLM was started; sizes in tokens.
+    """The settings with which vLLM was started.
 
     Attributes:
-        max_model_len: longest request, None where it is not known.
-        in_flight: tokens of the steps in flight, max_num_batched_tokens times the batches scheduled at once.
-        hybrid_manager: False if windowed layers hold every token.
+        max_model_len: tokens of the longest request, None where they are not known.
+        block_tokens: tokens of a block, None for vLLM's choice, see ``block_of``.
+        kv_dtype: kv_cache_dtype, a key of KV_DTYPES.
+        tp: ranks of tensor parallelism.
+        dcp: ranks of decode context parallelism, among which the tokens of a request are divided.
+        in_flight: tokens of the steps in flight: max_num_batched_tokens times the batches scheduled at once.
+        hybrid_manager: whether the hybrid manager is on; without it, windowed layers hold every token.
         state_pages: pages of a recurrent state per request: 1, or 2 with mamba_cache_mode "align".
-        block_tokens: None for vLLM's choice, see ``block_of``.
-        dcp: ranks of decode context parallelism, among which a request's tokens are dealt out.
-        dtype: of the model, None for the one it states (bf16 where that is fp32).
-        ssm_dtype: of recurrent states (mamba_ssm_cache_dtype), None for vLLM's choice.
+        dtype: dtype of the model, None for the dtype it states (bf16 where that is fp32).
+        ssm_dtype: dtype of recurrent states (mamba_ssm_cache_dtype), None for vLLM's choice.
         conv_kernel: columns of the model's convolution.
-        extra_layers: layers of a draft, as wide as the model's own.
-        draft_tokens: num_speculative_tokens: a state keeps a column of the convolution and a page more for each.
+        extra_layers: layers of a draft, as wide as the model's own layers.
+        draft_tokens: num_speculative_tokens. For each of them a state keeps one more column of the convolution and one
+            more page.
+
+    Raises:
+        ValueError: a setting out of range or not known.
     """
 
     max_model_len: int | None = None
@@ -83,8 +89,14 @@ class Settings:
 
 
 class _Layer(NamedTuple):
-    """What the planner knows of one layer on one rank: bytes per token, or of its state. `shape`: layers of one go into
-    one group; no heads for latent vectors. `plain_bytes`: of a token without scales, where the block is found by it."""
+    """What the planner knows about one layer on one rank.
+
+    Attributes:
+        kind: "full", "window", "chunk" or "state".
+        token_bytes: bytes of a token; state_bytes: bytes of a recurrent state.
+        shape: layers of one group have the same shape; its first number is 0 for latent vectors.
+        plain_bytes: bytes of a latent without its scales, where the size of the block follows from them; else 0.
+    """
 
     kind: str
     token_bytes: int
@@ -95,7 +107,12 @@ class _Layer(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Layers that share a table of blocks. `kind`: "full", "window", "chunk" or "state"."""
+    """Layers that share a table of blocks.
+
+    Attributes:
+        kind: "full", "window", "chunk" or "state".
+        block_tokens: tokens of a block; window: tokens of the window, 0 without one.
+    """
 
     kind: str
     n_layers: int
@@ -107,9 +124,9 @@ class Plan(NamedTuple):
     """One rank's pool.
 
     Attributes:
-        block_bytes: of one block, with the places that a short group leaves empty.
-        page_bytes: of one layer's page, 0 where layers of one group differ.
-        token_bytes: what one more token takes where nothing is padded and windows are full.
+        block_bytes: bytes of one block, with the places that a short group leaves empty.
+        page_bytes: bytes of one layer's page, 0 where layers of one group differ.
+        token_bytes: bytes of one token in all layers together, without padding.
     """
 
     groups: tuple[Group, ...]
@@ -120,9 +137,11 @@ class Plan(NamedTuple):
 
     @property
     def group_size(self) -> int:
+        """Layers of the largest group."""
         return max(group.n_layers for group in self.groups)
 
     def blocks(self, memory_bytes: int) -> int:
+        """Whole blocks that `memory_bytes` hold."""
         return max(0, memory_bytes) // self.block_bytes
 
     def group_blocks(self, group: Group, length: int) -> int:
@@ -138,10 +157,11 @@ class Plan(NamedTuple):
         return self.settings.state_pages + self.settings.draft_tokens
 
     def request_blocks(self, length: int) -> int:
+        """Blocks that one request of `length` tokens takes in all groups."""
         return sum(self.group_blocks(group, length) for group in self.groups)
 
     def concurrency(self, blocks: int) -> float:
-        """Requests of the longest length.
+        """Number of requests of the longest length that `blocks` hold.
 
         Raises:
             ValueError: the longest length is not known.
@@ -151,7 +171,11 @@ class Plan(NamedTuple):
         return blocks / self.request_blocks(self.settings.max_model_len)
 
     def tokens(self, blocks: int, way: str) -> int:
-        """The figure after "GPU KV cache size"; `way` is the name of its rule, as the engine rounds."""
+        """The tokens that vLLM prints after "GPU KV cache size".
+
+        Args:
+            way: the name of the rule by which they are printed, "tokens by groups" or "tokens by concurrency".
+        """
         if way == "tokens by groups":
             sizes = [group.block_tokens for group in self.groups if group.kind != "state" or len(self.groups) == 1]
             return blocks // len(self.groups) * min(sizes) * self.settings.dcp
@@ -167,7 +191,8 @@ def plan(spec: ModelSpec, settings: Settings) -> Plan:
     """One rank's pool.
 
     Raises:
-        ValueError: a state whose layout is not known here, heads that cannot be dealt out, or sizes that vLLM refuses.
+        ValueError: a state whose layout is not known here, heads that the ranks cannot share evenly, or sizes that vLLM
+            refuses.
     """
     refuse_roles("vLLM", spec, _KNOWN)
     check_tp(spec, settings.tp)
@@ -195,7 +220,7 @@ def plan(spec: ModelSpec, settings: Settings) -> Plan:
 
 
 def block_of(spec: ModelSpec, settings: Settings) -> int:
-    """Tokens of a block before it is enlarged: as asked for, else what the attention kernels of a GPU take."""
+    """Tokens of a block before it is enlarged: as the settings state, else the size that GPU attention kernels use."""
     if settings.block_tokens is not None:
         return settings.block_tokens
     picked = any(state.role is Role.INDEXER for layer, _ in spec.groups for state in layer.states)
@@ -203,7 +228,7 @@ def block_of(spec: ModelSpec, settings: Settings) -> int:
 
 
 def _states_alone(layers: list[_Layer], settings: Settings) -> Plan:
-    """Recurrent states and nothing else: a block is one sequence's, whatever its length."""
+    """The pool of a model with recurrent states alone: each sequence takes one block, whatever its length."""
     if len({layer.state_bytes for layer in layers}) > 1:
         raise ValueError("how vLLM lays out recurrent states of several sizes alone is not known here")
     page = layers[0].state_bytes
@@ -212,7 +237,7 @@ def _states_alone(layers: list[_Layer], settings: Settings) -> Plan:
 
 
 def _hybrid(layers: list[_Layer], token_bytes: int, block: int, settings: Settings) -> Plan:
-    """Several kinds of layers: pages of one size, groups of one size."""
+    """The pool of a model with several kinds of layers: all pages have one size, and groups are about equally large."""
     widths = {layer.token_bytes for layer in layers if layer.kind != "state"}
     state = max(layer.state_bytes for layer in layers)
     latent = any(layer.shape[:1] == (0,) for layer in layers)
@@ -222,7 +247,7 @@ def _hybrid(layers: list[_Layer], token_bytes: int, block: int, settings: Settin
                 "attention layers of different widths beside recurrent states: vLLM's block is not known here"
             )
         align = max(LATENT_ALIGNMENT if latent else STATE_ALIGNMENT, block)
-        # of a latent the elements are counted, not the scales in its record
+        # for a latent with scales only the elements count here
         filled = max(layer.plain_bytes or layer.token_bytes for layer in layers)
         block = max(block, align * -(-state // (align * filled)))
     page = max(widths) * block
@@ -232,7 +257,7 @@ def _hybrid(layers: list[_Layer], token_bytes: int, block: int, settings: Settin
         )
     buckets: Counter[tuple[str, int, int, int, tuple[int, ...]]] = Counter()
     for layer in layers:
-        # a page that does not divide the largest is padded, its block stays
+        # a page that does not divide the largest page is padded, and its block stays as it is
         wider = (
             page // (layer.token_bytes * block) if layer.token_bytes and not page % (layer.token_bytes * block) else 1
         )
@@ -243,7 +268,7 @@ def _hybrid(layers: list[_Layer], token_bytes: int, block: int, settings: Settin
     for (kind, tokens, window, _, _), n in buckets.items():
         parts = -(-n // size)
         groups += [Group(kind, len(range(i, n, parts)), tokens, window) for i in range(parts)]
-    # a rank of a pipeline apart, the widest group says how many pages a block has
+    # without pipeline parallelism, a block has one page for each layer of the largest group
     return Plan(tuple(groups), max(group.n_layers for group in groups) * page, page, token_bytes, settings)
 
 
@@ -268,15 +293,16 @@ def _layers(spec: ModelSpec, settings: Settings) -> list[_Layer]:
 
 
 def rank_heads(state: PositionState, settings: Settings) -> int:
-    """K/V heads of a rank."""
+    """K/V heads on each rank."""
     return max(1, state.n_kv_heads // settings.tp)
 
 
 def cache_dtype(spec: ModelSpec, settings: Settings) -> str:
-    """What the model is run in, and its cache with "auto": as asked for, else as stated, fp32 in bf16.
+    """The dtype in which the model runs, which is also the cache's for "auto": as the settings state, else the model's
+    dtype, with bf16 for fp32.
 
     Raises:
-        ValueError: the configuration states none.
+        ValueError: neither the settings nor the configuration state a dtype.
     """
     stated = "bf16" if spec.model_dtype == "fp32" else spec.model_dtype
     chosen = settings.dtype or stated
@@ -286,7 +312,11 @@ def cache_dtype(spec: ModelSpec, settings: Settings) -> str:
 
 
 def state_dtype(state: FixedState, spec: ModelSpec, settings: Settings) -> str:
-    """Dtype of a recurrent state or a convolution's columns."""
+    """The dtype of a recurrent state or of a convolution's columns.
+
+    Raises:
+        ValueError: as in :func:`cache_dtype`.
+    """
     own = cache_dtype(spec, settings)
     if state.role is Role.CONVOLUTION:
         return own
@@ -296,7 +326,7 @@ def state_dtype(state: FixedState, spec: ModelSpec, settings: Settings) -> str:
 def _token_bytes(state: PositionState, spec: ModelSpec, settings: Settings) -> int:
     """Bytes of one token in one layer on one rank."""
     kv, width = settings.kv_dtype, state.k_head_dim + state.v_head_dim
-    if state.role is Role.INDEXER:  # whatever the cache's dtype
+    if state.role is Role.INDEXER:  # it does not depend on the cache's dtype
         return state.k_head_dim + 4 * (state.k_head_dim // 128)
     if kv in LATENT_RECORDS:
         if state.role is not Role.LATENT or (state.k_head_dim, state.v_head_dim) != (512, 64):
@@ -315,7 +345,13 @@ def _token_bytes(state: PositionState, spec: ModelSpec, settings: Settings) -> i
 
 
 def state_elements(state: FixedState, settings: Settings) -> int:
-    """Elements of a state on all ranks together; a convolution's columns without the newest, and with the drafts'."""
+    """Elements of a state on all ranks together.
+
+    A convolution keeps all columns but the newest, and one more for each drafted token.
+
+    Raises:
+        ValueError: as in ``rules.without_newest_column``.
+    """
     if state.role is not Role.CONVOLUTION:
         return state.elements
     held = without_newest_column(state, settings.conv_kernel)
@@ -324,6 +360,6 @@ def state_elements(state: FixedState, settings: Settings) -> int:
 
 
 def _state_bytes(state: FixedState, spec: ModelSpec, settings: Settings) -> int:
-    """Bytes of a layer's state on one rank."""
+    """Bytes of one state of a layer on one rank."""
     size = state_elements(state, settings)
     return -(-size * DTYPE_BYTES[state_dtype(state, spec, settings)] // min(settings.tp, state.n_heads))

@@ -1,8 +1,8 @@
-"""Run beside the wheel of vLLM: asks its planner for plans. Reads requests and writes answers, one JSON a line.
+"""A program that asks vLLM's planner for plans. It reads requests and writes answers, one JSON object per line.
 
-A request is what ``ask_vllm.request`` makes. The specs of layers, their merging into groups, the layout, the enlarged
-block of models with recurrent states, blocks, tokens and the concurrency are all vLLM's; the configuration object is a
-stand-in that holds the attributes they read. Imports nothing of Headshare: it is run as a file.
+``ask_vllm.request`` makes the requests. vLLM's own code makes the specs of layers, the groups, the layout, the enlarged
+block of models with recurrent states, the blocks, the tokens and the concurrency. Only the configuration object is a
+substitute, with the attributes that this code reads. The program runs as a file and imports nothing of Headshare.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 
 def _of(module: str) -> Any:
-    """A module of vLLM's, or torch: neither is needed to read this file."""
+    """A module of vLLM, or torch. It is imported when it is needed, so that this file can be imported without them."""
     return importlib.import_module(module)
 
 
 def _layers(request: dict[str, Any], model: Any, block: int, padded: int | None) -> dict[str, Any]:
-    """{layer name: vLLM's spec of it}, as the layer classes of vLLM make them."""
+    """vLLM's spec of each layer by name, as the layer classes of vLLM make it."""
     torch = _of("torch")
     MLACommonBackend = _of("vllm.model_executor.layers.attention.mla_attention").MLACommonBackend
     kv_cache_dtype_str_to_dtype = _of("vllm.utils.torch_utils").kv_cache_dtype_str_to_dtype
@@ -77,7 +77,7 @@ def _layers(request: dict[str, Any], model: Any, block: int, padded: int | None)
 
 
 def _enlarged(request: dict[str, Any], config: Any) -> None:
-    """vLLM's own enlargement of the attention block for models with recurrent states, into ``config.cache_config``."""
+    """Let vLLM enlarge the attention block of a model with recurrent states, in ``config.cache_config``."""
     ModelRegistry = _of("vllm.model_executor.models").ModelRegistry
     Platform = _of("vllm.platforms.interface").Platform
 
@@ -120,7 +120,7 @@ def _enlarged(request: dict[str, Any], config: Any) -> None:
 
 
 def _config(request: dict[str, Any]) -> Any:
-    """The attributes of vLLM's configuration that its planner reads."""
+    """An object with the attributes of vLLM's configuration that its planner reads."""
     torch = _of("torch")
     CacheConfig = _of("vllm.config.cache").CacheConfig
 
@@ -160,7 +160,7 @@ def _block(spec: Any) -> int:
 
 
 def _backend(cache_dtype: str) -> Any:
-    """The attention backend that a GPU takes for a format; it says how a head is packed."""
+    """The attention backend that a GPU uses for a format; it decides how a head is packed."""
     get_kv_quant_mode = _of("vllm.v1.kv_cache_interface").get_kv_quant_mode
 
     mode = get_kv_quant_mode(cache_dtype)
@@ -178,7 +178,7 @@ def _backend(cache_dtype: str) -> Any:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """vLLM's plan, or why it refuses."""
+    """vLLM's plan for a request, or {"refused": why}."""
     get_supported_kv_cache_layouts = _of("vllm.v1.attention.backends.utils").get_supported_kv_cache_layouts
     resolve_kv_cache_layout = _of("vllm.v1.attention.backends.utils").resolve_kv_cache_layout
     planning = _of("vllm.v1.core.kv_cache_planning")

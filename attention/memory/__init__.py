@@ -1,1 +1,1 @@
-"""Exact bytes of what a model keeps for the tokens it has seen."""
+"""The exact number of bytes that a model keeps for the tokens it has seen."""

@@ -1,15 +1,16 @@
 """Bytes that a serving engine sets aside for the states that ``footprint.py`` counts, step by step.
 
-Engines differ, so every step is an assumption with a name, taken from what engines document:
+Engines differ, so every step is a named assumption that comes from the documentation of engines:
 
-* pages of tokens: vLLM's block (arXiv:2309.06180, section 4.2), TensorRT-LLM's block;
-* windowed layers in a pool of their own, or (``window_pool="shared"``) holding full length, as vLLM's
-  ``FullAttentionSpec`` says of a disabled hybrid allocator (docs.vllm.ai, design/hybrid_kv_cache_manager);
-* K/V heads dealt out to the ranks of tensor parallelism, copied once there are more ranks than heads;
+* memory comes in pages of tokens: vLLM's block (arXiv:2309.06180, section 4.2), TensorRT-LLM's block;
+* windowed layers have their own pool, or hold the full length (``window_pool="shared"``), as vLLM's
+  ``FullAttentionSpec`` does with the hybrid allocator disabled (docs.vllm.ai, design/hybrid_kv_cache_manager);
+* the ranks of tensor parallelism divide the K/V heads among them, and hold copies where there are more ranks than
+  heads;
 * a latent vector has no head axis, so every rank keeps all of it.
 
-Not modelled: prefix caching, the transient states of prefill, padding of recurrent states to page size, and
-the pool an engine grabs in advance from free memory.
+Not modelled: prefix caching, the transient states of prefill, padding of recurrent states to the page size, and the
+pool that an engine takes from free memory in advance.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from attention.spec import FixedState, ModelSpec, PositionState, Role, State, ch
 from attention.units import counted
 
 PAGE_TOKENS = 16
-"""Default page: vLLM's default block size on CUDA."""
+"""Default tokens per page: vLLM's default block size on CUDA."""
 WINDOW_POOLS = ("own", "shared")
 MAX_TP = 1024
 
@@ -42,7 +43,7 @@ class Step(NamedTuple):
     """One step from the states to what is set aside.
 
     Attributes:
-        name: what is done; bytes_after: all ranks together after it; why: in one sentence.
+        name: what the step does; bytes_after: bytes on all ranks together after it; why: the reason in one sentence.
     """
 
     name: str
@@ -52,11 +53,14 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Allocation:
-    """Attributes:
-    state_bytes: what the states of the batch need, once.
-    allocated_bytes: what is set aside on all ranks together.
-    bytes_per_rank: what each rank sets aside (all set aside the same).
-    steps: from the first to the second number.
+    """What is set aside for the states of a batch.
+
+    Attributes:
+        state_bytes: bytes that the states of the batch need, without copies.
+        allocated_bytes: bytes set aside on all ranks together.
+        bytes_per_rank: bytes set aside on each rank (all ranks set aside the same).
+        tp: ranks of tensor parallelism.
+        steps: the steps from state_bytes to allocated_bytes.
     """
 
     state_bytes: int
@@ -67,7 +71,7 @@ class Allocation:
 
 
 class _Plan(NamedTuple):
-    """How positions and heads are counted; the plain plan counts what the states need."""
+    """How positions and heads are counted. The default plan counts what the states need."""
 
     context: int
     encoder_context: int
@@ -91,7 +95,7 @@ def allocate(
     """Bytes set aside for `batch` sequences that hold `context` tokens; see :func:`set_aside`.
 
     Raises:
-        ValueError: context, batch or kv_dtype out of range, recurrent states of unknown dtype, or as `set_aside`.
+        ValueError: context, batch or kv_dtype out of range, recurrent states of unknown dtype, or as in `set_aside`.
     """
     return set_aside(
         spec,
@@ -120,13 +124,13 @@ def set_aside(
         cache: what the states need, with this `encoder_context`.
         tp: ranks of tensor parallelism.
         page_tokens: tokens per page; 1 switches pages off.
-        max_context: tokens set aside in advance for each sequence; None sets aside as the context grows.
-        window_pool: "own" or "shared", see the module.
-        encoder_context: source tokens of an encoder-decoder model; defaults to `context`.
+        max_context: tokens set aside in advance for each sequence; None sets aside memory as the context grows.
+        window_pool: "own" or "shared", see the module's docstring.
+        encoder_context: source tokens of an encoder-decoder model; defaults to the cache's context.
 
     Raises:
-        ValueError: an argument out of range, tp that does not divide a layer's heads, or K/V heads that cannot
-            be dealt out to tp ranks.
+        ValueError: an argument out of range, tp that does not divide a layer's query heads, or K/V heads that tp ranks
+            cannot share evenly.
     """
     context, batch = cache.context, cache.batch
     check_size("page_tokens", page_tokens, maximum=2**20)
@@ -170,10 +174,10 @@ def set_aside(
 
 
 def check_tp(spec: ModelSpec, tp: int) -> None:
-    """Refuse a tp that this model's heads do not allow.
+    """Refuse a number of ranks that this model's heads do not allow.
 
     Raises:
-        ValueError: naming the heads that cannot be dealt out, and why.
+        ValueError: tp is out of range, or its ranks cannot share some heads evenly; the message names the heads.
     """
     check_size("tp", tp, maximum=MAX_TP)
     if refusal := remembered(spec, ("tp", tp), lambda: _refusal(spec, tp)):
@@ -181,7 +185,7 @@ def check_tp(spec: ModelSpec, tp: int) -> None:
 
 
 def _refusal(spec: ModelSpec, tp: int) -> str | None:
-    """Why this model's heads cannot be dealt out to `tp` ranks, None if they can."""
+    """Why `tp` ranks cannot share this model's heads evenly, None if they can."""
     dealt = _dealt(spec)
     for n_heads in dealt.query_heads:
         if n_heads % tp:
@@ -196,7 +200,7 @@ def _refusal(spec: ModelSpec, tp: int) -> str | None:
 
 
 class _Dealt(NamedTuple):
-    """What the ranks of tensor parallelism deal out, each number once: query heads, and the heads of states."""
+    """The numbers of heads that the ranks of tensor parallelism share, each once: query heads, and heads of states."""
 
     query_heads: tuple[int, ...]
     state_heads: tuple[tuple[Role, int], ...]
@@ -221,7 +225,12 @@ def tp_choices(spec: ModelSpec, maximum: int = 64) -> tuple[int, ...]:
 
 
 class _Pages(NamedTuple):
-    """One rank's part of the sum: (stride, sum of pages' bytes) of what follows the context, and of the source."""
+    """One rank's part of the sum.
+
+    Attributes:
+        fixed: bytes that do not depend on the context.
+        own, source: (stride, bytes over the number of pages) of states over the context, and over the source.
+    """
 
     fixed: int
     own: tuple[tuple[int, Bend], ...]
@@ -229,7 +238,7 @@ class _Pages(NamedTuple):
 
 
 def _rank_bytes(spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> int:
-    """Bytes of one sequence's states on one rank."""
+    """Bytes set aside for one sequence's states on one rank."""
     page = plan.page_tokens
     pages = remembered(spec, ("rank", fmt.name, page, plan.windows, plan.tp), lambda: _summed(spec, fmt, plan))
     total = pages.fixed
@@ -239,7 +248,7 @@ def _rank_bytes(spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> int:
 
 
 def _summed(spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> _Pages:
-    """Entries are set aside in whole pages of those held; for a window, of those it can touch."""
+    """One rank's sums. A state takes the whole pages of its entries, a window at most the pages that it can touch."""
     page, fixed = plan.page_tokens, 0
     rows: dict[tuple[bool, int], list[tuple[int, int | None]]] = {}
     for (_, state), n in state_counts(spec).items():
@@ -248,7 +257,7 @@ def _summed(spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> _Pages:
             continue
         local = _local(state, plan.tp)
         fixed += n * fmt.fixed_bytes(local) if state.dtype is None else 0
-        # w entries lie on at most ceil((w - 1) / page) + 1 pages, wherever they begin
+        # w entries are on at most ceil((w - 1) / page) + 1 pages, wherever they begin
         most = -(-(state.window - 1) // page) + 1 if state.window is not None and plan.windows else None
         rows.setdefault((state.role is Role.CROSS, state.stride), []).append((n * page * row_bytes(local, fmt), most))
     own, source = (
@@ -259,7 +268,7 @@ def _summed(spec: ModelSpec, fmt: CacheFormat, plan: _Plan) -> _Pages:
 
 
 def _local(state: PositionState, tp: int) -> PositionState:
-    """The part of a state on one rank: its share of the heads, at least one."""
+    """The part of a state on one rank: its part of the heads, at least one head."""
     if tp == 1 or state.n_kv_heads == 1:
         return state
     heads = max(1, state.n_kv_heads // tp)

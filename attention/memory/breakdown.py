@@ -1,7 +1,7 @@
-"""Where a cache's bytes come from: the terms of the sum.
+"""The terms whose sum is the size of a cache.
 
-``footprint.py`` gives totals; this module keeps the factors apart, so that a page can print the formula with its
-numbers put in. Every sum here equals ``footprint.cache_bytes`` to the byte.
+``footprint.py`` gives totals. This module keeps the factors apart, so that a page can print the formula with its
+numbers. Every sum here equals ``footprint.cache_bytes``, exact to the byte.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from attention.spec import DTYPE_BYTES, Kind, Layer, ModelSpec, PositionState, R
 class Term:
     """One product of the formula: equal states of equal layers.
 
-    ``n_layers * positions * n_kv_heads * (k_head_dim + v_head_dim) * bits_per_element / 8 * batch`` for a state
-    with positions, ``n_layers * elements * bits_per_element / 8 * batch`` for a fixed one. With formats that
-    store whole groups the product is rounded up row by row, so `total_bytes` is the figure that counts.
+    The product is ``n_layers * positions * n_kv_heads * (k_head_dim + v_head_dim) * bits_per_element / 8 * batch`` for
+    a state with positions, and ``n_layers * elements * bits_per_element / 8 * batch`` for a fixed state. Formats that
+    store whole groups round up each row, so the exact figure is `total_bytes`.
 
     Attributes:
+        n_layers: layers that keep this state.
         positions: entries held per sequence; None for a state of fixed size.
-        window, stride: the rule that gave `positions`, for the reader.
-        elements: of one entry (or of the whole fixed state), one layer.
-        entry_bytes: of one entry (or of the whole fixed state), one layer.
-        scale_bytes: calibrated scales of all these layers, one sequence, included in `total_bytes`.
-        total_bytes: all layers, the whole batch.
+        window, stride: the numbers from which `positions` follows, for the reader.
+        elements: elements of one entry (or of the whole fixed state) in one layer.
+        entry_bytes: bytes of one entry (or of the whole fixed state) in one layer.
+        scale_bytes: bytes of the calibrated scales of all these layers for one sequence; `total_bytes` includes them.
+        total_bytes: bytes of all these layers for the whole batch.
     """
 
     kind: Kind
@@ -51,13 +52,16 @@ class Term:
 
     @property
     def bits_per_element(self) -> float:
-        """Effective bits, scales of the entry included."""
+        """Bits per element, with its part of the entry's scales."""
         return 8 * self.entry_bytes / self.elements
 
 
 def terms(spec: ModelSpec, load: Load, encoder_context: int | None = None, most: int | None = None) -> tuple[Term, ...]:
-    """The terms whose `total_bytes` add up to ``cache_bytes(...).state_bytes``, in order of first appearance; the first
-    `most` of them if given.
+    """The terms in order of first appearance. Their `total_bytes` add up to ``cache_bytes(...).state_bytes``.
+
+    Args:
+        encoder_context: source tokens of an encoder-decoder model; None: as many as the load's context.
+        most: the number of terms to return from the start; None returns all.
 
     Raises:
         ValueError: recurrent states of unknown dtype.
@@ -77,7 +81,7 @@ def _term(
     fmt: CacheFormat,
     spec: ModelSpec,
 ) -> Term:
-    # one layer with this state alone: the same arithmetic as everywhere else, nothing computed twice
+    # a layer with this state alone, so that the arithmetic is that of `layer_bytes`
     alone = Layer(kind, (state,), n_heads=state.n_kv_heads if isinstance(state, PositionState) else 0)
     context, batch = load.context, load.batch
     whole = layer_bytes(alone, context, fmt, spec.model_dtype, encoder_context)
@@ -103,7 +107,7 @@ def _term(
 
 
 def weight_bytes(n_parameters: int | None, weight_dtype: str = "bf16") -> int | None:
-    """Bytes of the weights in a dtype of ``formats.WEIGHT_BITS``; None where the parameter count is not known.
+    """Bytes of the weights in a dtype of ``formats.WEIGHT_BITS``; None where the number of parameters is not known.
 
     Raises:
         ValueError: unknown dtype.

@@ -1,8 +1,8 @@
-"""Models side by side: one row each with everything a comparison shows, and curves over the context.
+"""Models side by side: one row per model with everything that a comparison shows, and curves over the context.
 
-A column of a comparison is a model with, if wanted, a cache format and a number of ranks of its own. Written as
-text it is ``MODEL``, ``MODEL~FORMAT`` or ``MODEL~FORMAT~TP`` (either may be empty), so that an address can list
-columns and a visitor can compare a model with itself.
+A column of a comparison is a model, and optionally its own cache format and number of ranks. As text it is ``MODEL``,
+``MODEL~FORMAT`` or ``MODEL~FORMAT~TP`` (FORMAT may be empty). So an address can list columns, and a visitor can compare
+a model with itself.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from attention.spec import Kind, ModelSpec
 _SEPARATOR = "~"
 MAX_COLUMNS = 32
 PASTED, PASTED_LABEL = "config", "Pasted config.json"
-"""A column for the configuration that the visitor pasted: as the address has it, and as shown."""
+"""The column of the configuration that the visitor pasted: its name in the address, and its label."""
 
 
 class Column(NamedTuple):
-    """One model of a comparison; None where the shared setting holds."""
+    """One model of a comparison; a field is None where the comparison's shared setting applies."""
 
     model: str
     kv_dtype: str | None = None
     tp: int | None = None
 
     def write(self) -> str:
-        """The column as text, the shortest that says it."""
+        """The column as its shortest text."""
         parts = (self.model, self.kv_dtype or "", str(self.tp or ""))
         return _SEPARATOR.join(parts).rstrip(_SEPARATOR)
 
     @property
     def label(self) -> str:
-        """As shown: the model's label with what differs from the shared settings."""
+        """The label as shown: the model's label with the settings that differ from the shared ones."""
         own = [part for part in (self.kv_dtype, f"TP {self.tp}" if self.tp else None) if part]
         name = PASTED_LABEL if self.model == PASTED else published.model(self.model).label
         return " · ".join([name, *own])
@@ -50,7 +50,7 @@ class Column(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def column(text: str) -> Column:
-    """Read a column.
+    """The column that `text` describes.
 
     Raises:
         ValueError: unknown model or format, or a number of ranks out of range.
@@ -68,16 +68,17 @@ class Compared:
     """One row of a comparison.
 
     Attributes:
-        key: the column as text; label: as shown; sharing: MHA, GQA-8, MQA, MLA or "no K/V".
-        kinds: layers by kind, e.g. "10 full + 52 sliding".
-        fixed_bytes: one sequence's states that do not grow; bytes_per_token: growth at the context.
-        state_bytes, allocated_bytes, bytes_per_rank: the whole batch.
-        weights_bytes: in bf16, None if the parameter count is not known.
+        key: the column as text; label: the column's label; sharing: "MHA", "GQA-8", "MQA", "MLA" or "no K/V".
+        kinds: number of layers of each kind, e.g. "10 full + 52 sliding".
+        fixed_bytes: states of one sequence that do not grow; bytes_per_token: its growth for one more token.
+        state_bytes: what the states of the whole batch need.
+        allocated_bytes: what is set aside for the whole batch on all ranks; bytes_per_rank: on each rank.
+        weights_bytes: bytes of the weights in bf16, None if the number of parameters is not known.
         crossover: first context at which the batch's caches are larger than the weights.
         bytes_per_token_per_billion: average bytes per token held, per 10^9 parameters.
-        of_own_mha: the cache as a share of what the same model's MHA would need.
+        of_own_mha: the cache divided by the cache of the same model as MHA.
         note: why figures are missing, None if none are.
-        spec: the model, None where its sizes are unpublished; not part of the row as data.
+        spec: the model, None where its sizes are not published; it is not part of the row as data.
     """
 
     key: str
@@ -107,17 +108,18 @@ class Compared:
     spec: ModelSpec | None = field(default=None, repr=False, compare=False)
 
     def as_row(self) -> dict[str, Any]:
-        """The row as it is taken away: its fields without `spec`."""
-        named = {"crossover": "outgrows_at"}  # as it has been called in files
+        """The row for a download: its fields without `spec`."""
+        named = {"crossover": "outgrows_at"}  # its name in downloaded files
         return {named.get(f.name, f.name): getattr(self, f.name) for f in fields(self) if f.name != "spec"}
 
 
 def compare(
     columns: Sequence[Column], load: Load, tp: int = 1, pasted: ModelSpec | None = None
 ) -> tuple[Compared, ...]:
-    """A row per column, in order. What one model does not allow leaves its figures empty, with a note.
+    """One row per column, in order. Figures that a model does not allow stay empty, and a note says why.
 
     Args:
+        tp: ranks of the columns that state none.
         pasted: the model of the column PASTED; without it that column is left out.
 
     Raises:
@@ -162,7 +164,7 @@ def _compared(col: Column, load: Load, tp: int, pasted: ModelSpec | None) -> Com
 
 
 def kinds_in_words(spec: ModelSpec) -> str:
-    """Layers by kind: "32 full", "10 full + 52 sliding"."""
+    """Number of layers of each kind: "32 full", "10 full + 52 sliding"."""
     counts: dict[Kind, int] = {}
     for layer, n in spec.groups:
         counts[layer.kind] = counts.get(layer.kind, 0) + n
@@ -178,7 +180,11 @@ VIEWS = {
 
 
 class Curve(NamedTuple):
-    """One model's values over the context, in bytes or as a share; `crossover` (x, y) where it equals the weights."""
+    """One model's values over the context, in bytes or as a share.
+
+    Attributes:
+        crossover: the point (context, bytes) at which the cache equals the weights, None if it is not shown.
+    """
 
     label: str
     y: tuple[float, ...]
@@ -186,7 +192,7 @@ class Curve(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All that the figure of several models over the context shows. `left_out` names models without a value."""
+    """The data of the figure of several models over the context. `left_out` names models without a value."""
 
     view: str
     x: tuple[int, ...]
@@ -196,7 +202,7 @@ class Comparison(NamedTuple):
 
 
 def curves(rows: Sequence[Compared], contexts: Sequence[int], view: str = "total") -> Comparison:
-    """The chosen view of every row of `compare` over `contexts`.
+    """The values of every row of `compare` over `contexts`, in the view `view` (a key of VIEWS).
 
     Raises:
         ValueError: unknown view.
@@ -234,16 +240,17 @@ def _values(row: Compared, contexts: Sequence[int], view: str) -> tuple[float, .
 
 
 class Ranked(NamedTuple):
-    """Models whose caches are equally large in a view: the value in bytes or as a share, and who has it."""
+    """Models whose caches are equally large in a view: the value, in bytes or as a share, and the models."""
 
     value: float
     members: tuple[tuple[int, str], ...]
-    """(place among the rows of the comparison, label) of each."""
+    """(index among the rows of the comparison, label) of each model."""
 
 
 def ranked(rows: Sequence[Compared], view: str = "total") -> tuple[Ranked, ...]:
-    """The rows at their context in one view, the largest first; equal ones stand together. Rows without a value in the
-    view are left out, see ``curves``.
+    """The rows at their context in one view, in groups of equal value, the largest value first.
+
+    Rows without a value in the view are left out, see ``curves``.
 
     Raises:
         ValueError: unknown view.

@@ -1,4 +1,4 @@
-"""A model beside what it would be with other numbers of K/V heads, in bytes."""
+"""The bytes of a model's cache beside those of the same model with other numbers of K/V heads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from attention.spec import Kind, ModelSpec
 
 
 class Variant(NamedTuple):
-    """A model with some number of K/V heads, and what its cache needs, the whole batch; `is_model`: its own number."""
+    """A model with some number of K/V heads.
+
+    Attributes:
+        state_bytes: bytes that its cache needs for the whole batch.
+        is_model: whether this is the model's own number of K/V heads.
+    """
 
     label: str
     n_kv_heads: int
@@ -22,13 +27,15 @@ class Variant(NamedTuple):
 
 
 def kept_name(spec: ModelSpec) -> str:
-    """What the model keeps between steps, as people call it."""
+    """The usual name of what the model keeps between steps: "KV cache", or "State" without attention."""
     return "KV cache" if sharing.has_attention(spec) else "State"
 
 
 def ends(spec: ModelSpec, load: Load, *, n_kv_heads: int | None = None) -> tuple[Variant, ...]:
-    """MHA, the model itself and MQA, each once, and with `n_kv_heads` what it would be with so many; the model alone if
-    it has no heads to share.
+    """MHA, the model itself and MQA, each once; the model alone if it has no heads to share.
+
+    Args:
+        n_kv_heads: one more number of K/V heads to include, None for none.
 
     Raises:
         ValueError: recurrent states of unknown dtype, or n_kv_heads does not divide some layer's query heads.
@@ -53,13 +60,14 @@ def ends(spec: ModelSpec, load: Load, *, n_kv_heads: int | None = None) -> tuple
 
 
 def variants(spec: ModelSpec, cache: CacheBytes) -> tuple[Variant, ...]:
-    """MHA, some GQA steps and MQA of the same model, the model itself in its place, largest sharing last.
+    """The model as MHA, as GQA with some numbers of K/V heads, and as MQA, in falling order of K/V heads.
 
-    A latent (MLA) model stands beside the ordinary attention its query heads would need. A model without
-    attention cache, or whose layers differ in their query heads, has only the counterfactuals that exist.
+    The model itself is one of them; a latent (MLA) model comes last, after the ordinary attention that its query heads
+    would need. A model without an attention cache, or whose layers differ in their query heads, has only the
+    counterfactuals that exist.
 
     Args:
-        cache: the model's own, for the load that all of them are under.
+        cache: the model's own cache, whose load applies to all variants.
     """
     load, own = cache.load, cache.state_bytes
     fmt = cache_format(load.kv_dtype)
@@ -81,7 +89,8 @@ def variants(spec: ModelSpec, cache: CacheBytes) -> tuple[Variant, ...]:
 
 
 def _steps(n_heads: int) -> tuple[int, ...]:
-    """All of a few divisors; of many, those nearest to powers of four, ends included."""
+    """Divisors of the query heads to show: all if there are at most five, else those nearest to 1, 4, 8, a quarter of
+    the heads, and all heads."""
     every = sharing.divisors(n_heads)
     if len(every) <= 5:
         return every
@@ -93,4 +102,4 @@ def _counterfactual(spec: ModelSpec, n: int, context: int, fmt: CacheFormat) -> 
     try:
         return shared_total(spec, None if n == spec.n_heads else n, fmt).at(context)
     except ValueError:
-        return None  # some layer's query heads cannot be shared so: the counterfactual does not exist
+        return None  # n does not divide some layer's query heads: the counterfactual does not exist

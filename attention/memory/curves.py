@@ -1,4 +1,4 @@
-"""A cache over the context or the number of sequences, by kind of layer: the numbers of the figures."""
+"""The data of figures: the bytes of a cache over the context or over the number of sequences, by kind of layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attention.spec import Kind, ModelSpec
 
 
 class KindCurves(NamedTuple):
-    """A batch's bytes by kind of layer over some axis; ``by_kind[kind][i]`` belongs to ``x[i]``."""
+    """The bytes of a batch by kind of layer over an axis: ``by_kind[kind][i]`` and ``total[i]`` belong to ``x[i]``."""
 
     x: tuple[int, ...]
     by_kind: dict[Kind, tuple[int, ...]]
@@ -22,7 +22,7 @@ class KindCurves(NamedTuple):
 
 
 def contexts_up_to(longest: int, *include: int, shortest: int = 128, per_octave: int = 4) -> tuple[int, ...]:
-    """Contexts for a curve: about `per_octave` a doubling from `shortest` to `longest`, with `include` among them."""
+    """Contexts for a curve from `shortest` to `longest`: about `per_octave` per doubling, and those in `include`."""
     grid = {min(longest, MAX_CONTEXT), *include}
     step = 0
     while (value := round(shortest * 2 ** (step / per_octave))) < longest:
@@ -32,20 +32,20 @@ def contexts_up_to(longest: int, *include: int, shortest: int = 128, per_octave:
 
 
 def curves_over_context(spec: ModelSpec, contexts: Sequence[int], batch: int = 1, kv_dtype: str = "bf16") -> KindCurves:
-    """Bytes of `batch` sequences by kind at each context."""
+    """Bytes of `batch` sequences by kind of layer at each context."""
     fmt = cache_format(kv_dtype)
     by_kind = {kind: [batch * some.at(x) for x in contexts] for kind, some in terms.by_kind(spec, fmt).items()}
     return _curves(contexts, by_kind)
 
 
 def curves_over_batch(spec: ModelSpec, batches: Sequence[int], context: int, kv_dtype: str = "bf16") -> KindCurves:
-    """Bytes by kind at one context for each number of sequences."""
+    """Bytes by kind of layer at one context for each number of sequences."""
     one = curves_over_context(spec, (context,), 1, kv_dtype)
     return _curves(batches, {kind: [row[0] * b for b in batches] for kind, row in one.by_kind.items()})
 
 
 def batches_around(chosen: int) -> tuple[int, ...]:
-    """Numbers of sequences to draw beside the chosen one: from an eighth to sixteen times as many."""
+    """Numbers of sequences for a curve around the chosen number: from an eighth of it to sixteen times as many."""
     around = {chosen >> step for step in range(4)} | {chosen << step for step in range(5)}
     return tuple(sorted(b for b in around if 1 <= b <= MAX_BATCH))
 
@@ -56,16 +56,16 @@ def _curves(x: Sequence[int], by_kind: dict[Kind, list[int]]) -> KindCurves:
 
 
 class ContextPicture(NamedTuple):
-    """All that the figure of a cache over the context shows.
+    """The data of the figure of a cache over the context.
 
     Attributes:
         curves: the model's own bytes by kind of layer.
-        mha, mqa: the counterfactuals' totals, empty where they do not exist or are the model itself.
-        own: how the model shares, e.g. "GQA-8".
+        mha, mqa: total bytes of the model as MHA and as MQA; empty where it has no heads or is that itself.
+        own: how the model shares heads, e.g. "GQA-8".
         weights: bytes of the weights, None if not known.
         crossover: first context at which the cache is larger than the weights, None if never or not known.
         chosen: the cache under the chosen load.
-        max_context: longest context its makers state, None if not stated.
+        max_context: longest context that the makers state, None if not stated.
     """
 
     curves: KindCurves
@@ -79,13 +79,17 @@ class ContextPicture(NamedTuple):
 
 
 def over_context(spec: ModelSpec, cache: CacheBytes, weights: int | None = None) -> ContextPicture:
-    """The cache from 128 tokens to the longest context worth showing.
+    """The cache from 128 tokens to the longest context shown.
 
-    That is the model's longest, the chosen one, or the point where the cache outgrows the weights if it lies
-    within four times those.
+    That is the larger of the model's longest context and the chosen one. If the cache outgrows the weights within four
+    times that, the curve goes on to 1.5 times the crossover.
 
     Args:
-        cache: the model's own, under the chosen load.
+        cache: the model's own cache, under the chosen load.
+        weights: bytes of the weights, None if not known.
+
+    Raises:
+        ValueError: recurrent states of unknown dtype.
     """
     context, batch, kv_dtype = cache.context, cache.batch, cache.kv_dtype
     crossing = crossover(spec, weights, kv_dtype, batch)

@@ -1,8 +1,8 @@
-"""What differs between two models' caches, field by field: the number, where its configuration states it, and the rule
-by which it enters the bytes.
+"""What differs between the caches of two models, field by field: the number, the configuration's field that states it,
+and the rule by which it enters the bytes.
 
-The numbers are those of the layers that were read (``configs/``), so a field that a file leaves out has its value too;
-where the file states it under one of its usual names, that name stands beside it.
+The numbers come from the layers as read by ``configs/``, so there is also a number where the file leaves the field
+out. The field's name is shown where the file states it under one of its usual names.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Difference(NamedTuple):
     """One number of both models.
 
     Attributes:
-        what: in a few words; rule: how it enters the bytes.
-        left, right: as shown, empty where a model has no such thing.
-        left_field, right_field: the configuration's field, or why there is none.
+        what: what the number is, in a few words; rule: how it enters the bytes.
+        left, right: the number of each model as shown; empty where a model has none.
+        left_field, right_field: the configuration's field that states it, or why there is none.
     """
 
     what: str
@@ -35,6 +35,7 @@ class Difference(NamedTuple):
 
     @property
     def differs(self) -> bool:
+        """Whether the two numbers are shown differently."""
         return self.left != self.right
 
 
@@ -89,7 +90,7 @@ def _head_dim(spec: ModelSpec) -> str:
 
 
 def _kv_heads(spec: ModelSpec) -> str:
-    """Of all layers that have some; an MLA model has one vector for all heads instead."""
+    """The numbers of K/V heads of all layers that have them. MLA layers have one vector for all heads instead."""
     sizes = {layer.n_kv_heads for layer, _ in spec.groups if layer.n_kv_heads and layer.kind is not Kind.LATENT}
     return ", ".join(f"{size:,}" for size in sorted(sizes))
 
@@ -165,7 +166,8 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _stated(config: Mapping[str, Any] | None, names: tuple[str, ...], unstated: str) -> str:
-    """The first of `names` that the decoder's part of `config` states, with the part's name before it."""
+    """The first of `names` that `config` or its text_config states, in the second case with that part's name before it;
+    else `unstated`."""
     if config is None:
         return "as typed" if names else unstated
     for prefix in ("", "text_config"):
@@ -183,13 +185,13 @@ def differences(
     left_config: Mapping[str, Any] | None = None,
     right_config: Mapping[str, Any] | None = None,
 ) -> tuple[Difference, ...]:
-    """Every number that decides a cache, for two rows of a comparison; what neither model has is left out.
+    """Every number that decides a cache, for two rows of a comparison. Numbers that neither model has are left out.
 
     Args:
-        left_config, right_config: their configurations, as published or pasted; None for none.
+        left_config, right_config: the configurations of the two models, published or pasted; None without one.
 
     Raises:
-        ValueError: one of the rows has no layers, because its sizes are unpublished.
+        ValueError: the sizes of one of the models are not published.
     """
     for row in (left, right):
         if row.spec is None:

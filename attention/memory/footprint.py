@@ -1,7 +1,7 @@
-"""Exact bytes that a model's states need: integers, one sequence or a batch, by layer and by kind.
+"""Exact bytes that a model's states need, as integers: for one sequence or a batch, by layer and by kind.
 
-The rule of each state is in ``states.py``, the size of an element in ``formats.py``; here they are added up.
-What a serving engine sets aside beyond this is in ``allocation.py``.
+The rule of each state is in ``states.py`` and the size of an element in ``formats.py``; this module adds them up.
+``allocation.py`` counts what a serving engine sets aside beyond this.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from attention.spec import Kind, Layer, ModelSpec, check_size
 
 @dataclass(frozen=True, slots=True)
 class LayerBytes:
-    """Bytes of one layer, one sequence."""
+    """Bytes of one layer for one sequence.
+
+    Attributes:
+        positions: entries of the state that attention reads (0 without one).
+    """
 
     index: int
     kind: Kind
@@ -34,13 +38,13 @@ class CacheBytes:
     """Bytes of a model's states under a load.
 
     Attributes:
-        load: what they were counted for.
-        fixed_bytes: one sequence's part that does not depend on the context (recurrent and convolution
-            states, cross-attention's K and V, calibrated scales).
-        bytes_per_token: growth of one sequence's state for one more token at this context.
-        sequence_bytes: one sequence.
-        state_bytes: the whole batch.
-        by_kind: one sequence's bytes by kind of layer.
+        load: the context, batch and format for which they are counted.
+        fixed_bytes: bytes of one sequence that do not depend on the context (recurrent and convolution states,
+            cross-attention's K and V, calibrated scales).
+        bytes_per_token: growth of one sequence's states for one more token at this context.
+        sequence_bytes: bytes of one sequence.
+        state_bytes: bytes of the whole batch.
+        by_kind: bytes of one sequence by kind of layer.
     """
 
     load: Load
@@ -75,14 +79,18 @@ def layer_bytes(
     model_dtype: str | None = None,
     encoder_context: int | None = None,
 ) -> int:
-    """Bytes of one layer's states, one sequence. `encoder_context` defaults to `context`."""
+    """Bytes of one layer's states for one sequence. `encoder_context` defaults to `context`; both are in tokens.
+
+    Raises:
+        ValueError: recurrent states of unknown dtype.
+    """
     return _layer_terms(layer, model_dtype, fmt).at(context, encoder_context)
 
 
 def sequence_bytes(
     spec: ModelSpec, context: int, kv_dtype: str | CacheFormat = "bf16", encoder_context: int | None = None
 ) -> int:
-    """Bytes of one sequence's states; the quick path for curves and maps. Context 0 gives the fixed part.
+    """Bytes of one sequence's states, fast enough for curves and maps. Context 0 gives the fixed part.
 
     Raises:
         ValueError: an unknown format, or recurrent states of unknown dtype.
@@ -94,12 +102,12 @@ def sequence_bytes(
 def cache_bytes(
     spec: ModelSpec, context: int, batch: int = 1, kv_dtype: str = "bf16", encoder_context: int | None = None
 ) -> CacheBytes:
-    """All sums at one context.
+    """All sums of bytes at one context.
 
     Args:
         spec: the model.
         context: tokens held, at least 1.
-        batch: sequences.
+        batch: number of sequences.
         kv_dtype: a name of ``formats.FORMATS``.
         encoder_context: source tokens of an encoder-decoder model; defaults to `context`.
 
@@ -110,7 +118,7 @@ def cache_bytes(
 
 
 def cache_of(spec: ModelSpec, load: Load, encoder_context: int | None = None) -> CacheBytes:
-    """:func:`cache_bytes` of a load.
+    """:func:`cache_bytes` for a load.
 
     Raises:
         ValueError: `encoder_context` out of range, or recurrent states of unknown dtype.
@@ -131,7 +139,11 @@ def layers_bytes(
     encoder_context: int | None = None,
     most: int | None = None,
 ) -> tuple[LayerBytes, ...]:
-    """Bytes of every layer, or the first `most`, one sequence, in order."""
+    """Bytes of every layer, or of the first `most` layers, for one sequence, in order.
+
+    Raises:
+        ValueError: an unknown format, or recurrent states of unknown dtype.
+    """
     fmt = cache_format(kv_dtype)
     out = []
     for index, layer in enumerate(spec.layers[:most]):
@@ -143,25 +155,35 @@ def layers_bytes(
 
 
 def context_where(spec: ModelSpec, target_bytes: int, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
-    """Largest context at which `batch` sequences' states need at most `target_bytes`.
+    """Largest context at which the states of `batch` sequences need at most `target_bytes`.
 
-    Returns 0 if even one token's state is too large, None if no context up to MAX_CONTEXT reaches the target.
+    Returns:
+        The context in tokens: 0 if the states of one token are too large, None if no context up to MAX_CONTEXT needs
+        more than the target.
     """
     whole = terms.total(spec, cache_format(kv_dtype))
     return longest_context(lambda context: batch * whole.at(context), target_bytes)
 
 
 def crossover(spec: ModelSpec, weights: int | None, kv_dtype: str = "bf16", batch: int = 1) -> int | None:
-    """First context at which `batch` sequences' states together are larger than `weights` bytes.
+    """First context at which the states of `batch` sequences together are larger than `weights` bytes.
 
-    None if the weights are not known or no context up to MAX_CONTEXT gets there (a recurrent model).
+    Returns:
+        The context in tokens; None if the weights are not known, or if the states are never larger up to MAX_CONTEXT
+        (a recurrent model).
     """
     last = None if weights is None else context_where(spec, weights, kv_dtype, batch)
     return None if last is None else last + 1
 
 
 def longest_context(needed: Callable[[int], int], room_bytes: int) -> int | None:
-    """Largest context whose ``needed(context)`` bytes, which never fall, are at most `room_bytes`: 0 if not one token's
-    are, None if no context up to MAX_CONTEXT needs more."""
+    """Largest context that needs at most `room_bytes`.
+
+    Args:
+        needed: bytes at a context; they must not fall as the context grows.
+
+    Returns:
+        The context in tokens: 0 if one token needs more, None if no context up to MAX_CONTEXT does.
+    """
     held = bisect_right(range(1, MAX_CONTEXT + 1), room_bytes, key=needed)
     return None if held == MAX_CONTEXT else held

@@ -1,4 +1,4 @@
-"""A family's history: how its models came to share keys and values, by release."""
+"""The history of a family of models: how each release shares keys and values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ class Ancestor(NamedTuple):
     """One model in its family's history.
 
     Attributes:
-        share: its cache as a share of full-length MHA in every layer, in the same format and at the same context.
+        lineage: order of its generation within the family, from 1.
+        released: year and month.
+        share: its cache divided by the cache of full-length MHA in every layer, in the same format and at the same
+            context.
         bytes_per_token: average over the tokens held.
     """
 
@@ -33,10 +36,13 @@ class Ancestor(NamedTuple):
 
 
 def lineage(family: str, context: int, kv_dtype: str = "bf16") -> tuple[Ancestor, ...]:
-    """A family's models with published sizes, by release.
+    """A family's models with published sizes and release, in order of release.
+
+    Args:
+        context: tokens held.
 
     Raises:
-        ValueError: unknown family.
+        ValueError: unknown family or format.
     """
     check_choice("family", family, published.families())
     fmt = cache_format(kv_dtype)
@@ -57,7 +63,7 @@ def lineage(family: str, context: int, kv_dtype: str = "bf16") -> tuple[Ancestor
 
 @lru_cache(maxsize=4)
 def families_with_history(at_least: int = 3) -> tuple[str, ...]:
-    """Families with so many generations of published sizes, the longest history first."""
+    """Families with `at_least` generations of published sizes; the family with the most generations comes first."""
     generations: dict[str, set[int]] = {}
     for row in published.models():
         if row.released is not None and row.spec is not None and row.spec.n_heads:
@@ -67,7 +73,10 @@ def families_with_history(at_least: int = 3) -> tuple[str, ...]:
 
 
 def _full_mha(spec: ModelSpec) -> ModelSpec:
-    """Every layer as multi-head attention over the whole context; layers without attention as the usual one."""
+    """The model with multi-head attention over the whole context in every layer.
+
+    A layer without attention gets the heads of the layer that represents the model.
+    """
     return remembered(spec, ("full MHA",), lambda: _as_full_mha(spec))
 
 

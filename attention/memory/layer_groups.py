@@ -1,4 +1,4 @@
-"""The kinds of layer in a model, for people to choose among: equal ones together, the typical one first."""
+"""The groups of equal layers in a model, from which a visitor chooses; the typical group comes first."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from attention.units import counted, tokens
 
 
 class LayerGroup(NamedTuple):
-    """Layers that look the same, by where they stand in the model (from 0)."""
+    """Equal layers; `indices` are their positions in the model, from 0."""
 
     layer: Layer
     indices: tuple[int, ...]
 
     @property
     def label(self) -> str:
-        """Such as "sliding 1k · 16 K/V heads · 52 layers"."""
+        """The group in words, e.g. "sliding 1k · 16 K/V heads · 52 layers"."""
         return " · ".join((*_words(self.layer), counted(len(self.indices), "layer")))
 
 
 def layer_groups(spec: ModelSpec) -> tuple[LayerGroup, ...]:
-    """Groups of equal layers; shared ones count as equal whichever layer they read. The one that stands for the
-    model comes first, the others in order of appearance."""
+    """The groups of equal layers. Shared layers count as equal, whichever layer they read.
+
+    The group of the layer that represents the model comes first, the others in order of appearance.
+    """
     return remembered(spec, ("layer groups",), lambda: _grouped(spec))
 
 

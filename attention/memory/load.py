@@ -1,4 +1,4 @@
-"""How a cache is used: the three numbers that a page's bar of controls asks for, checked once."""
+"""What a cache holds: context, batch and format, checked once. The controls of a page ask for these three."""
 
 from __future__ import annotations
 
@@ -14,21 +14,31 @@ MAX_BATCH = 2**20
 
 
 def check_context(context: int) -> int:
+    """Return `context` if it is a number of tokens from 1 to MAX_CONTEXT.
+
+    Raises:
+        ValueError: it is not.
+    """
     return check_size("context", context, maximum=MAX_CONTEXT)
 
 
 def check_batch(batch: int) -> int:
+    """Return `batch` if it is a number of sequences from 1 to MAX_BATCH.
+
+    Raises:
+        ValueError: it is not.
+    """
     return check_size("batch", batch, maximum=MAX_BATCH)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a cache holds. Whoever has a Load need not check it again.
+    """What a cache holds. The values of a Load need no further check.
 
     Attributes:
         context: tokens held by each sequence, 1 to MAX_CONTEXT.
-        batch: sequences, 1 to MAX_BATCH.
-        kv_dtype: how an element of K and V is stored, a name of ``formats.FORMATS``.
+        batch: number of sequences, 1 to MAX_BATCH.
+        kv_dtype: the format of an element of K and V, a name of ``formats.FORMATS``.
 
     Raises:
         ValueError: one of them is out of range or not known.

@@ -1,4 +1,4 @@
-"""Every catalogue model as one point: its size, its cache, how it shares."""
+"""Every catalogue model as one point: its parameters, the size of its cache, and how it shares heads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attention.memory.footprint import sequence_bytes
 
 
 class ModelPoint(NamedTuple):
-    """One model: one sequence's bytes at the chosen context, 16-bit cache."""
+    """One model; `cache_bytes` are those of one sequence at the chosen context with a 16-bit cache."""
 
     id: str
     label: str
@@ -21,7 +21,7 @@ class ModelPoint(NamedTuple):
 
 
 def model_points(context: int) -> tuple[ModelPoint, ...]:
-    """All models whose sizes are published, in the catalogue's order."""
+    """The points of all models whose sizes are published, in the catalogue's order; `context` in tokens."""
     return tuple(p for row in models() if (p := _point(row, context)) is not None)
 
 

@@ -1,4 +1,5 @@
-"""What each published model can be found by: names, other spellings, family, and the ways it shares and remembers."""
+"""The words by which each published model can be found: names, other spellings, family, how it shares heads, and the
+kinds of its layers."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _WORDS = {
 
 
 class Findable(NamedTuple):
-    """One model: catalogue id, label, other names, further words, and how it shares, as shown beside the label."""
+    """One model: its catalogue id, label, other names, further words, and how it shares heads, as shown beside the
+    label."""
 
     id: str
     label: str
@@ -48,7 +50,7 @@ def _findable(row: published.ModelRow) -> Findable:
 
 
 def kinds_in_words(spec: ModelSpec) -> str:
-    """Words for the kinds of layers of a model; "hybrid" where only some of its layers have attention."""
+    """Words for the kinds of layers of a model, with "hybrid" where only some of its layers are recurrent."""
     kinds = dict.fromkeys(layer.kind for layer in spec.layers)
     mixed = "hybrid" if Kind.RECURRENT in kinds and len(kinds) > 1 else ""
     return " ".join(word for word in (*(_WORDS[kind] for kind in kinds), mixed) if word)

@@ -1,4 +1,4 @@
-"""The weight matrices of one attention layer, and what sharing K/V heads saves of them."""
+"""The weight matrices of one attention layer, and the parameters that shared K/V heads save."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from attention.spec import Kind, Layer, check_divides, check_size
 
 
 class Projection(NamedTuple):
-    """One weight matrix: `rows` outputs of `columns` inputs."""
+    """One weight matrix of `rows` outputs and `columns` inputs.
+
+    Attributes:
+        reads: the heads that use it, "query heads" or "K/V heads".
+    """
 
     name: str
     rows: int
@@ -23,13 +27,13 @@ class Projection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Projections:
-    """The four projections of a layer, biases left out.
+    """The four projections of a layer, without biases.
 
     Attributes:
-        hidden_size: size of a token's hidden state.
-        assumed: whether hidden_size is not published and taken as n_heads * head_dim.
+        hidden_size: elements of a token's hidden state.
+        assumed: whether hidden_size is not published and n_heads * head_dim stands in for it.
         matrices: W_Q, W_K, W_V, W_O; W_K and W_V are missing where the layer reads an earlier layer's cache.
-        mha_parameters: what the same layer would have with one K/V head per query head.
+        mha_parameters: parameters that the layer would have with one K/V head per query head.
     """
 
     hidden_size: int
@@ -43,19 +47,22 @@ class Projections:
 
     @property
     def saved(self) -> int:
-        """Parameters that MHA would have more."""
+        """Parameters that MHA would have in addition."""
         return self.mha_parameters - self.n_parameters
 
 
 def projections(layer: Layer, hidden_size: int | None, n_kv_heads: int | None = None) -> Projections | None:
     """The projections of `layer`, with `n_kv_heads` in place of its own if given.
 
-    Shapes as in Vaswani et al. 2017 (arXiv:1706.03762, section 3.2.2) with K and V for n_kv_heads heads
-    (Ainslie et al. 2023, arXiv:2305.13245). None for a layer that projects otherwise: latent (its down- and
-    up-projections are not part of a :class:`~attention.spec.Layer`), recurrent, without attention.
+    Shapes are those of Vaswani et al. 2017 (arXiv:1706.03762, section 3.2.2) with K and V for n_kv_heads heads (Ainslie
+    et al. 2023, arXiv:2305.13245).
+
+    Returns:
+        The projections; None for a layer with other projections: latent without `n_kv_heads` (its down- and
+        up-projections are not part of a :class:`~attention.spec.Layer`), recurrent, or without attention.
 
     Raises:
-        ValueError: n_kv_heads does not divide the layer's query heads.
+        ValueError: a size out of range, or n_kv_heads does not divide the layer's query heads.
     """
     if not layer.n_heads or (layer.kind is Kind.LATENT and n_kv_heads is None):
         return None

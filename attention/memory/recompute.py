@@ -1,7 +1,7 @@
-"""What writing token by token would compute again without a cache.
+"""How much more generation computes without a cache.
 
-A layer's keys and values of a token follow from what the layer below made of it, so without a cache all tokens so far
-pass through the whole model for each new one: 1 + 2 + … + n passes in place of n.
+The keys and values of a token in one layer follow from the output of the layer below. So without a cache, all earlier
+tokens pass through the whole model again for each new token: 1 + 2 + … + n passes in place of n.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from attention.memory.load import Load
 
 
 class Passes(NamedTuple):
-    """Tokens that pass through the model to write a context, the whole batch.
+    """Number of tokens that pass through the model, for the whole batch, without a cache and with one.
 
     Attributes:
-        last_without, last_with: for the last token alone.
-        without, with_cache: for all of them together.
+        last_without, last_with: for the last token of each sequence alone.
+        without, with_cache: for all tokens together.
     """
 
     last_without: int
@@ -26,6 +26,6 @@ class Passes(NamedTuple):
 
 
 def passes(load: Load) -> Passes:
-    """The passes that writing ``load.context`` tokens one by one takes, without a cache and with one."""
+    """The passes needed to generate ``load.context`` tokens one by one."""
     n, batch = load.context, load.batch
     return Passes(batch * n, batch, batch * n * (n + 1) // 2, batch * n)

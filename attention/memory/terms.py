@@ -1,8 +1,9 @@
-"""A spec's arithmetic, summed once into its few distinct terms.
+"""The bytes of a model as a sum of few terms, which is built once and is fast at any context.
 
-A state with positions needs ``row · min(x, window)`` bytes, where x is the context over the stride. However many layers
-a model has, their sum over one stride is a line with a bend at each window: with the windows in order, and sums of the
-rows before and after each, it costs one search at any context. Every sum is an exact integer.
+A state with positions needs ``row · min(x, window)`` bytes, where x is the context divided by the stride. The sum of
+all states with one stride is a line with a bend at each window, for any number of layers. With the windows in order,
+and the sums of the rows before and after each, one search gives the bytes at any context. Every sum is an exact
+integer.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from attention.spec import DTYPE_BYTES, FixedState, Kind, ModelSpec, PositionSta
 
 T = TypeVar("T")
 _REMEMBERED = 512
-"""Results kept with one model; beyond that they are computed anew."""
+"""Most results kept with one model. A further result first clears the others."""
 
 
 def remembered(spec: ModelSpec, key: tuple[object, ...], make: Callable[[], T]) -> T:
-    """``make()``, kept with the spec: it may depend on the layers, the model's dtype and `key` alone."""
+    """The result of ``make()``, kept with the spec. It may depend only on the layers, the model's dtype and `key`."""
     known = spec.memo
     if key not in known:
         if len(known) >= _REMEMBERED:
@@ -34,12 +35,12 @@ def remembered(spec: ModelSpec, key: tuple[object, ...], make: Callable[[], T]) 
 
 
 class Bend:
-    """The sum of ``weight · min(x, cap)`` over any number of terms, each at the cost of one search."""
+    """The sum of ``weight · min(x, cap)`` over any number of terms; one search gives it for any x."""
 
     __slots__ = ("_after", "_before", "_caps")
 
     def __init__(self, terms: Iterable[tuple[int, int | None]]) -> None:
-        """Terms as (weight, cap); a cap of None never binds."""
+        """Make the sum of terms (weight, cap); a cap of None is no cap."""
         weights: Counter[int | None] = Counter()
         for weight, cap in terms:
             weights[cap] += weight
@@ -54,16 +55,19 @@ class Bend:
             self._after.append(growing)
 
     def at(self, x: int) -> int:
+        """The sum at x."""
         i = bisect_right(self._caps, x)
         return self._before[i] + x * self._after[i]
 
 
 class Terms(NamedTuple):
-    """The bytes of some layers, one sequence.
+    """The bytes of some layers for one sequence.
 
     Attributes:
-        fixed: what does not depend on the context. cross: for each position of the source.
-        bends: (weight, stride, sum over the decoder states that keep one entry per stride).
+        fixed: bytes that do not depend on the context.
+        cross: bytes for each position of the source (cross-attention).
+        bends: (weight, stride, sum over decoder states that keep one entry per `stride` tokens); each adds weight times
+            the sum.
     """
 
     fixed: int
@@ -71,7 +75,7 @@ class Terms(NamedTuple):
     bends: tuple[tuple[int, int, Bend], ...]
 
     def at(self, context: int, encoder_context: int | None = None) -> int:
-        """Bytes at a context; `encoder_context` defaults to it."""
+        """Bytes at a context in tokens; `encoder_context` defaults to `context`."""
         total = self.fixed + self.cross * (context if encoder_context is None else encoder_context)
         for weight, stride, bend in self.bends:
             total += weight * bend.at(context // stride)
@@ -79,21 +83,21 @@ class Terms(NamedTuple):
 
 
 def row_bytes(state: PositionState, fmt: CacheFormat) -> int:
-    """Bytes of one position of `state`: K and V rows of all its heads."""
+    """Bytes of one position of `state`: the K and V rows of all its heads."""
     if state.dtype is not None:
         return state.elements_per_position * DTYPE_BYTES[state.dtype]
     return fmt.row_bytes(state.n_kv_heads * state.k_head_dim) + fmt.row_bytes(state.n_kv_heads * state.v_head_dim)
 
 
 def fixed_state_bytes(state: FixedState, model_dtype: str | None, fmt: CacheFormat) -> int:
-    """Bytes of a state of constant size: in its own dtype, else the model's.
+    """Bytes of a state of fixed size, in its own dtype or else in the model's.
 
     Raises:
-        ValueError: neither is stated, and the cache format does not tell.
+        ValueError: neither dtype is stated, and it does not follow from the cache format.
     """
     dtype = state.dtype or model_dtype
     if dtype is None:
-        # a 16- or 32-bit cache format is the dtype the model runs in; a quantised one says nothing about it
+        # a 16- or 32-bit cache format is the dtype in which the model runs; a quantised format does not tell it
         if fmt.name not in ("bf16", "fp16", "fp32"):
             raise ValueError(
                 "torch_dtype is not stated, so the size of the convolution and recurrent states is not known; "
@@ -104,7 +108,11 @@ def fixed_state_bytes(state: FixedState, model_dtype: str | None, fmt: CacheForm
 
 
 def terms_of(states: Iterable[tuple[State, int]], model_dtype: str | None, fmt: CacheFormat) -> Terms:
-    """The terms of some states, each with how many layers keep it."""
+    """The terms of some states, given as (state, number of layers that keep it).
+
+    Raises:
+        ValueError: a state of fixed size whose dtype is not known.
+    """
     fixed = cross = 0
     rows: dict[int, list[tuple[int, int | None]]] = defaultdict(list)
     for state, n in states:
@@ -120,7 +128,7 @@ def terms_of(states: Iterable[tuple[State, int]], model_dtype: str | None, fmt: 
 
 
 def state_counts(spec: ModelSpec) -> dict[tuple[Kind, State], int]:
-    """Distinct states by kind of layer, with how many layers keep each, in order of first appearance."""
+    """Number of layers that keep each distinct state, by (kind of layer, state), in order of first appearance."""
 
     def make() -> dict[tuple[Kind, State], int]:
         counts: Counter[tuple[Kind, State]] = Counter()
@@ -142,7 +150,7 @@ def total(spec: ModelSpec, fmt: CacheFormat) -> Terms:
 
 
 def by_kind(spec: ModelSpec, fmt: CacheFormat) -> dict[Kind, Terms]:
-    """The terms of each kind of layer, in order of first appearance; a kind that keeps nothing has none but zeros."""
+    """The terms of each kind of layer, in order of first appearance. All terms of a kind that keeps nothing are 0."""
 
     def make() -> dict[Kind, Terms]:
         states: dict[Kind, list[tuple[State, int]]] = {layer.kind: [] for layer, _ in spec.groups}
@@ -154,16 +162,17 @@ def by_kind(spec: ModelSpec, fmt: CacheFormat) -> dict[Kind, Terms]:
 
 
 def head_step(spec: ModelSpec) -> int:
-    """The greatest number of K/V heads that divides the query heads of every layer with a cache (0: there is none)."""
+    """The greatest number of K/V heads that divides the query heads of every layer with a cache (0: no such layer)."""
     return remembered(
         spec, ("head step",), lambda: gcd(*(layer.n_heads for layer, _ in spec.groups if layer.n_kv_heads))
     )
 
 
 def shared_total(spec: ModelSpec, n_kv_heads: int | None, fmt: CacheFormat) -> Terms:
-    """The terms of the counterfactual model with so many K/V heads in every attention layer (None: one per query head).
+    """The terms of the counterfactual model with `n_kv_heads` K/V heads in every attention layer (None: one per query
+    head).
 
-    See ``sharing.with_n_kv_heads``; here no layer is made, and each further number of heads costs next to nothing.
+    See ``sharing.with_n_kv_heads``. No layers are made here, so that many numbers of heads can be tried quickly.
 
     Raises:
         ValueError: n_kv_heads does not divide the query heads of some attention layer.
@@ -192,20 +201,22 @@ def shared_total(spec: ModelSpec, n_kv_heads: int | None, fmt: CacheFormat) -> T
 
 
 def shared_bytes(spec: ModelSpec, n_kv_heads: int | None, context: int, fmt: CacheFormat) -> int:
-    """Bytes of one sequence of that model."""
+    """Bytes of one sequence of the counterfactual model of :func:`shared_total`."""
     return shared_total(spec, n_kv_heads, fmt).at(context)
 
 
 def _one_head(spec: ModelSpec) -> tuple[tuple[State, int, Bend], ...]:
-    """States of the model as MQA that differ in more than their window, each with how many layers keep it and the sum
-    of the positions these hold."""
+    """(state, number of layers that keep it, sum of the positions that these hold) of the model as MQA.
+
+    States that differ only in their window count as one state.
+    """
 
     def make() -> tuple[tuple[State, int, Bend], ...]:
         windows: dict[State, Counter[int | None]] = defaultdict(Counter)
         for layer, n in spec.groups:
             for state in states_with(layer, 1):
                 window = state.window if isinstance(state, PositionState) else None
-                windows[_endless(state)][window] += n
+                windows[_without_window(state)][window] += n
         return tuple(
             (state, sum(counts.values()), Bend((n, window) for window, n in counts.items()))
             for state, counts in windows.items()
@@ -214,7 +225,7 @@ def _one_head(spec: ModelSpec) -> tuple[tuple[State, int, Bend], ...]:
     return remembered(spec, ("one head",), make)
 
 
-def _endless(state: State) -> State:
+def _without_window(state: State) -> State:
     if not isinstance(state, PositionState) or state.window is None:
         return state
     return replace(state, window=None)

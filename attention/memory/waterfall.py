@@ -1,6 +1,6 @@
-"""Why a cache is as small as it is: from multi-head attention over the whole context to the model, one idea at a time.
+"""Why a cache is small: steps from multi-head attention over the whole context to the model, one idea at a time.
 
-Each step keeps what the steps before it saved, so the last one is the model's own cache, to the byte.
+Each step keeps the savings of the steps before it. So the last step is the model's own cache, exact to the byte.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from attention.memory.terms import Terms, remembered, terms_of, total
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role, State
 
 _PLAIN = "bf16"
-"""What every step before the last is stored in."""
+"""The format of every step before the last."""
 _KEPT_APART = (Role.KEY_VALUE, Role.LATENT, Role.COMPRESSED)
 
 
 class Step(NamedTuple):
-    """What is kept after one idea.
+    """The cache after one idea.
 
     Attributes:
         name: the idea, in a few words.
-        state_bytes: of the whole batch, once it is applied.
+        state_bytes: bytes of the whole batch after this idea.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Step(NamedTuple):
 
 
 def waterfall(spec: ModelSpec, load: Load) -> tuple[Step, ...]:
-    """As multi-head attention, then each idea that changes the model's cache at this load; empty without attention.
+    """The model as multi-head attention, then each idea that changes its cache at this load; empty without attention.
 
     The ideas, in order: query heads share K/V heads; layers keep a window, a latent vector or compressed entries;
-    layers read another's cache; another element format than 16 bit.
+    layers read another layer's cache; elements have another format than 16 bit.
 
     Raises:
         ValueError: recurrent states of unknown dtype.
@@ -81,13 +81,13 @@ def _terms(spec: ModelSpec, states: Callable[[Layer, tuple[State, ...]], Iterabl
 
 
 def _as_mha(layer: Layer, own: tuple[State, ...]) -> Iterator[State]:
-    """One K/V head for each query head, over all positions; an indexer has nothing to pick from then."""
+    """States with one K/V head for each query head, over all positions and without an indexer."""
     read = False
     for state in own:
         if not isinstance(state, PositionState):
             yield state
         elif state.role in _KEPT_APART:
-            if not read:  # compressed layers keep several states in place of one
+            if not read:  # compressed layers keep several such states; one replaces them all
                 yield PositionState(Role.KEY_VALUE, layer.n_heads, layer.k_head_dim, layer.v_head_dim)
             read = True
         elif state.role in sharing.PER_HEAD:
@@ -95,7 +95,8 @@ def _as_mha(layer: Layer, own: tuple[State, ...]) -> Iterator[State]:
 
 
 def _heads_shared(layer: Layer, own: tuple[State, ...]) -> Iterator[State]:
-    """As many K/V heads as the model has, over all positions; latent layers share in another way, which comes next."""
+    """States with the model's number of K/V heads, over all positions. Latent layers are still multi-head here: the
+    latent vector is the next idea."""
     read = False
     for state in own:
         if not isinstance(state, PositionState):

@@ -1,1 +1,1 @@
-"""The model's own code as judge, and the recorded comparison with it."""
+"""Checks the computed sizes against models' own code, and keeps the results."""

@@ -1,7 +1,7 @@
-"""How exact the arithmetic is, as data: every known model against its own code, and against well-known wrong rules.
+"""How exact the arithmetic is, as data: every known model compared with its own code and with well-known wrong rules.
 
-``python -m attention accuracy --write`` fills ``data/accuracy.json``; the page and the tests read it. All rows
-are flat, sizes are bytes of one sequence.
+``python -m attention accuracy --write`` fills ``data/accuracy.json``; the page and the tests read it. All rows are
+flat, and sizes are bytes of one sequence.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ from attention.spec import ModelSpec, PositionState, Role
 FILE = Path(__file__).parents[1] / "data" / "accuracy.json"
 CONFIGS = Path(__file__).parents[2] / "tests" / "data"
 CONTEXT = 8192
-"""Every model is checked here: longer than most windows."""
+"""Tokens at which models are checked; it is longer than most windows."""
 STEPWISE_CONTEXT = 512
-"""For types whose code walks through tokens one by one."""
+"""Tokens at which types are checked whose code processes tokens one by one."""
 RULE_CONTEXT = 32_768
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One model, computed against the cache its own code keeps.
+    """The computed cache of one model, compared with the cache that its own code keeps.
 
     Attributes:
-        model, family, model_type, source: what; source is "catalogue" or "test data".
-        context, kv_dtype: at what length and in which element type both sides count.
-        computed_bytes, allocated_bytes: by our arithmetic; by the model's own code (None if it cannot be asked).
-        difference_bytes: allocated less computed.
-        unexplained_bytes: what of it no rule predicts; 0 is exact.
-        explanations: of the differences, each once.
-        reason: why the model's own code cannot be asked, else None.
-        n_parameters: of the model as built, None if not built.
-        fingerprint: of everything that decides the row, so that a run takes up where an earlier one ended.
+        model, family, model_type: the model; source: "catalogue" or "test data".
+        context, kv_dtype: tokens and element dtype of both sides.
+        computed_bytes: bytes by our arithmetic.
+        allocated_bytes: bytes in the cache of the model's own code; None if that code cannot be run.
+        difference_bytes: allocated_bytes - computed_bytes.
+        unexplained_bytes: bytes of the difference that no rule predicts; 0 means exact.
+        explanations: the reasons for the differences, each once.
+        reason: why the model's own code cannot be run, else None.
+        n_parameters: parameters of the model as built, None if not built.
+        fingerprint: hash of everything that decides the row, so that a later run can keep the row.
     """
 
     model: str
@@ -67,9 +68,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class RuleError:
-    """What a well-known wrong rule gives for a catalogue model at RULE_CONTEXT, bf16.
+    """What a well-known wrong rule gives for a catalogue model in bf16 at RULE_CONTEXT; only where it is wrong.
 
-    `relative_error` is rule / exact - 1; rows appear only where the rule goes wrong. `rule` is a key of RULES.
+    Attributes:
+        rule: a key of RULES.
+        relative_error: rule_bytes / exact_bytes - 1.
     """
 
     model: str
@@ -83,9 +86,12 @@ class RuleError:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """A published figure, and ours.
+    """A published figure and the computed one.
 
-    `quantity` says what is meant; `published` is the figure as printed, in bytes; `agrees`: to the digits printed.
+    Attributes:
+        quantity: what the figure counts.
+        published: the published figure in bytes; printed: the figure as printed.
+        agrees: whether `computed` equals it to the digits printed.
     """
 
     model: str
@@ -100,7 +106,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model to check: its configuration, and the layers that are claimed for it (None: read from it)."""
+    """A model to check: its configuration, and its layers in the catalogue (None: read from the configuration)."""
 
     model: str
     family: str
@@ -110,7 +116,7 @@ class Subject:
 
 
 def subjects() -> Iterator[Subject]:
-    """Every catalogue model with a configuration, then every configuration of the test data (where present)."""
+    """Every catalogue model with a configuration, then every configuration of the test data, if that is present."""
     for row in catalog.models():
         if row.config is not None and row.spec is not None:
             yield Subject(row.id, row.family, "catalogue", row.config, row.spec)
@@ -131,7 +137,10 @@ def _fingerprint(subject: Subject, spec: ModelSpec, context: int) -> str:
 
 
 def check(subject: Subject, known: Mapping[str, Check] | None = None) -> Check:
-    """Compute, ask the model's own code, compare. A row of `known` with the same fingerprint is taken over.
+    """Compare the computed cache with that of the model's own code.
+
+    Args:
+        known: earlier rows by fingerprint; a row with the same fingerprint is returned in place of a new run.
 
     Raises:
         ValueError: the configuration is refused.
@@ -142,7 +151,7 @@ def check(subject: Subject, known: Mapping[str, Check] | None = None) -> Check:
     spec = subject.spec or spec_from_config(subject.config, subject.model)
     model_type = spec.model_type or ""
     context = STEPWISE_CONTEXT if model_type in STEPWISE else CONTEXT
-    if model_type == "mpt":  # its position biases are built for its longest context and no further
+    if model_type == "mpt":  # its position biases are only built up to its longest context
         context = min(context, spec.max_context or context)
     fingerprint = _fingerprint(subject, spec, context)
     if known and fingerprint in known:
@@ -183,7 +192,7 @@ def check(subject: Subject, known: Mapping[str, Check] | None = None) -> Check:
 
 
 def rule_errors() -> list[RuleError]:
-    """Every wrong rule on every catalogue model, where it goes wrong."""
+    """The results of every wrong rule for every catalogue model for which it is wrong."""
     out = []
     for row in catalog.models():
         if row.spec is None:
@@ -197,7 +206,7 @@ def rule_errors() -> list[RuleError]:
 
 
 def golden() -> list[Golden]:
-    """Published figures beside ours."""
+    """Published figures beside the computed ones."""
     out = []
     for model, quantity, context, published, printed, tolerance, source in GOLDEN:
         spec = catalog.model(model).spec
@@ -211,7 +220,8 @@ def golden() -> list[Golden]:
 
 
 def _key_value_bytes(spec: ModelSpec, context: int) -> int:
-    """Bytes with an entry per position, in 16 bits: what threads count, without recurrent states."""
+    """Bytes of all states with one entry per position, in 16 bits. The published figures count these and leave out
+    recurrent states."""
     return 2 * sum(
         state.elements_per_position * state.positions(context)
         for layer in spec.layers
@@ -244,7 +254,7 @@ def write(checks: Iterable[Check], path: Path = FILE) -> None:
 
 @dataclass(frozen=True)
 class Results:
-    """The results file: `about` says with which versions and when, and describes each rule."""
+    """The results file. `about` states the versions, the date and the text of each rule."""
 
     about: Mapping[str, Any]
     checks: tuple[Check, ...]
@@ -269,7 +279,11 @@ def load(path: Path = FILE) -> Results:
 
 
 def run(progress: Callable[[Check], None], path: Path = FILE, fresh: bool = False) -> list[Check]:
-    """Check every subject, writing the file as it goes; results already in it are kept unless `fresh`."""
+    """Check every subject and write the file now and then. Results that are in the file are kept unless `fresh`.
+
+    Args:
+        progress: called with each check.
+    """
     before = () if fresh or not path.exists() else load(path).checks
     known = {c.fingerprint: c for c in before if c.reason is None}
     checks: list[Check] = []

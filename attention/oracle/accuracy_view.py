@@ -1,4 +1,4 @@
-"""The accuracy results as a page shows them: totals, and what each well-known mistake costs."""
+"""The accuracy results as a page shows them: totals, and the error of each well-known wrong rule."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ class Summary(NamedTuple):
     """Totals of the checks.
 
     Attributes:
-        asked: models whose own code was run; exact: of these, without an unexplained byte; explained: of the exact
-            ones, those with a difference that a rule predicts. unexplained_bytes: over all.
-        not_asked: models whose code cannot be run. golden, agreeing: published figures, and those that ours equal.
+        asked: models whose own code was run; exact: those of them without an unexplained byte.
+        explained: exact models with a difference that a rule predicts.
+        unexplained_bytes: sum over all models.
+        not_asked: models whose own code cannot be run.
+        golden: published figures; agreeing: those of them that the computed figures equal.
     """
 
     asked: int
@@ -29,7 +31,7 @@ class Summary(NamedTuple):
 
 
 def summary(results: Results) -> Summary:
-    """Count."""
+    """The totals of the results."""
     asked = [c for c in results.checks if c.allocated_bytes is not None]
     exact = [c for c in asked if not c.unexplained_bytes]
     return Summary(
@@ -44,7 +46,7 @@ def summary(results: Results) -> Summary:
 
 
 class Mistake(NamedTuple):
-    """One wrong rule and what it makes of each model it gets wrong: ``factors[i]`` = rule's bytes / exact bytes."""
+    """One wrong rule and the models for which it is wrong: ``factors[i]`` is the rule's bytes / exact bytes."""
 
     rule: str
     text: str
@@ -53,34 +55,34 @@ class Mistake(NamedTuple):
 
 
 def mistakes(results: Results, family: str | None = None) -> tuple[Mistake, ...]:
-    """The rules that go wrong for some model (of one family), the most costly first."""
+    """The rules that are wrong for some model (of `family` if given), the largest error first."""
     out = []
     for rule, text in results.about["rules"].items():
         rows = [r for r in results.rules if r.rule == rule and family in (None, r.family)]
         if rows:
             names = tuple(_label(r) for r in rows)
             out.append(Mistake(rule, text, names, tuple(r.rule_bytes / r.exact_bytes for r in rows)))
-    return tuple(sorted(out, key=lambda m: -max(_badness(f) for f in m.factors)))
+    return tuple(sorted(out, key=lambda m: -max(_error_factor(f) for f in m.factors)))
 
 
 def _label(row: RuleError) -> str:
     try:
         return published.model(row.model).label
     except ValueError:
-        # results written for a catalogue that had more models
+        # the results name a model that the catalogue does not have
         return row.model
 
 
-def _badness(factor: float) -> float:
-    # nothing at all where there is something: as bad as the far end of the figure
+def _error_factor(factor: float) -> float:
+    # a factor of 0 counts as the largest factor of the figure
     return max(factor, 1 / factor) if factor else 64.0
 
 
 def shown_checks(checks: Sequence[Check], which: str, family: str | None = None) -> list[Check]:
-    """Checks to list: "all", "differences" (explained or not) or "not asked"; of one family if given.
+    """Checks to list: "all", "differences" (explained or not) or "not asked"; of `family` if given.
 
     Raises:
-        ValueError: another word.
+        ValueError: `which` is another word.
     """
     check_choice("which", which, WHICH)
     kept = [c for c in checks if family in (None, c.family)]

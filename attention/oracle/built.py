@@ -1,6 +1,6 @@
-"""A model's own code, built on meta tensors: its architecture, and not one weight.
+"""Builds a model from its own code on meta tensors, which have shapes but no weights.
 
-Building a model sets torch's default dtype for the whole process meanwhile: hold ``LOCK``.
+While a model is built, torch's default dtype differs for the whole process: hold ``LOCK``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOCK = threading.Lock()
 
 
 def supported(config: Mapping[str, Any]) -> str | None:
-    """None if the model's own code can be asked; else the reason why not.
+    """None if the model's own code can be run; else the reason why not.
 
     Raises:
         ValueError: the configuration itself is refused.
@@ -33,8 +33,8 @@ def supported(config: Mapping[str, Any]) -> str | None:
 
 
 def prepared(config: Mapping[str, Any]) -> tuple[str, dict[str, Any], str, bool]:
-    """What a model is built from: (type of its code, fields, where they stand in the file, whether its output
-    projection is its embedding).
+    """What a model is built from: (type of its code, fields, their prefix in the file, whether its output projection is
+    its embedding).
 
     Raises:
         ValueError: the configuration is refused, or transformers has no code for it.
@@ -54,7 +54,7 @@ def prepared(config: Mapping[str, Any]) -> tuple[str, dict[str, Any], str, bool]
 
 
 def _is_tied(config: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
-    """Whether a composite model's output projection is its embedding: stated, else its class's default."""
+    """Whether a model's output projection is its embedding: as stated, else by the class's default."""
     for where in (part, config):
         if isinstance(where.get("tie_word_embeddings"), bool):
             return bool(where["tie_word_embeddings"])
@@ -63,8 +63,11 @@ def _is_tied(config: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def on_meta(model_type: str, device: str = "meta") -> Iterator[None]:
-    """Everything on meta tensors (or another device); process-wide settings are put back. Whatever foreign code raises
-    becomes a ValueError: it cannot be asked."""
+    """Create all tensors inside on the meta device (or on `device`), and restore the process-wide settings at the end.
+
+    Raises:
+        ValueError: the code inside raised any exception.
+    """
     import torch
     import torch.fx.experimental._config
 
@@ -72,9 +75,9 @@ def on_meta(model_type: str, device: str = "meta") -> Iterator[None]:
     validate = torch.distributions.Distribution._validate_args
     shapes = torch.fx.experimental._config
     assume = shapes.meta_nonzero_assume_all_nonzero
-    # a router's choice of experts has no values on meta; whichever it is, the cache is the same
+    # a router's choice of experts has no values on meta tensors; the cache is the same for any choice
     shapes.meta_nonzero_assume_all_nonzero = True
-    # Gemma-3n asks a distribution for a quantile; its argument check would need a value, which meta has none of
+    # Gemma-3n asks a distribution for a quantile, whose argument check needs values; meta tensors have none
     torch.distributions.Distribution.set_default_validate_args(False)
     try:
         with torch.device(device), torch.no_grad():
@@ -91,11 +94,11 @@ def on_meta(model_type: str, device: str = "meta") -> Iterator[None]:
 
 
 def made(model_type: str, fields: dict[str, Any], prefix: str, tied: bool, dtype: str) -> tuple[Any, Any, int]:
-    """(model, its settings, its parameter count), built inside ``_meta``."""
+    """(model, its settings, its number of parameters). Call it inside :func:`on_meta`."""
     settings = config_object(model_type, fields, prefix)
     _fill_in(settings)
     if (built := whole(settings)).is_encoder_decoder:
-        # the other implementations ask whether a mask is all ones, which meta tensors cannot say
+        # the other implementations ask whether a mask is all ones, which meta tensors cannot answer
         model, n_parameters = _built(encoder_decoder_class(built), built, dtype, attn_implementation="eager")
         if built is not settings:
             n_parameters = sum(p.numel() for p in model.get_decoder().parameters())
@@ -116,7 +119,8 @@ def meta_built(model_type: str, fields: dict[str, Any], prefix: str) -> tuple[An
 
 
 def _fill_in(settings: Any) -> None:
-    """Write out what null means where some of transformers' modelling code trips on it (Nemotron, Hunyuan)."""
+    """Replace null by the value that it means, because some of transformers' modelling code fails on null (Nemotron,
+    Hunyuan)."""
 
     def is_null(name: str) -> bool:
         try:
@@ -133,14 +137,15 @@ def _fill_in(settings: Any) -> None:
 def _built(auto: Any, settings: Any, dtype: str, **more: Any) -> tuple[Any, int]:
     import torch
 
-    # of the same size, and what the products of experts take
+    # bfloat16 has the same size, and the products of experts accept it
     dtype = "bfloat16" if dtype == "float16" else dtype
     model = auto.from_config(settings, dtype=getattr(torch, dtype), **more).eval()
     return model, sum(p.numel() for p in model.parameters())
 
 
 def _decoder(settings: Any, dtype: str, tied: bool) -> tuple[Any, int]:
-    """The language model; for the decoder of a composite model its body, whose output projection is counted."""
+    """(language model, its number of parameters). For the decoder of a composite model it is the model without output
+    projection, but that projection is counted."""
     from transformers import AutoModel, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING
 

@@ -1,6 +1,6 @@
-"""The known differences between what is computed and what transformers' own code keeps, each with its exact size.
+"""The known differences between the computed cache and the cache of transformers' own code, each with its exact size.
 
-A difference is explained only if its size in bytes is the one the rule predicts.
+A difference is explained only if its size in bytes equals the size that a rule predicts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from attention.spec import Kind, Layer, PositionState, Role
 
 
 def explain(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
-    """Why the model's own cache of `layer` differs by `difference` bytes (allocated less computed); None if no
-    rule predicts that number."""
+    """Why the model's own cache of `layer` differs from the computed one; None if no rule predicts the difference.
+
+    Args:
+        context: tokens; element_bytes: bytes of an element.
+        difference: allocated less computed bytes, for one sequence.
+    """
     for rule in (_window, _window_of_one, _broadcast, _compressed, _positions):
         text = rule(layer, context, element_bytes, difference, model_type)
         if text is not None:
@@ -23,7 +27,7 @@ def _key_value_rows(layer: Layer) -> list[PositionState]:
 
 
 def _window(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
-    """A dynamic cache keeps W - 1 positions between steps: the newest token joins when it is used."""
+    """A dynamic cache keeps W - 1 positions of a window W between steps: a step adds the newest one."""
     states = [s for s in _key_value_rows(layer) if s.window is not None and context >= s.window]
     expected = -sum(s.elements_per_position for s in states) * element_bytes
     if not states or difference != expected:
@@ -37,7 +41,7 @@ def _window(layer: Layer, context: int, element_bytes: int, difference: int, mod
 
 
 def _window_of_one(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
-    """The last W - 1 positions of W = 1 are cut off as [-0:], which is all of them."""
+    """For W = 1 the last W - 1 positions are taken as [-0:], which is all positions."""
     states = [s for s in _key_value_rows(layer) if s.window == 1]
     expected = sum(s.elements_per_position for s in states) * (context - 1) * element_bytes
     if not states or difference != expected:
@@ -48,7 +52,7 @@ def _window_of_one(layer: Layer, context: int, element_bytes: int, difference: i
 
 
 def _broadcast(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
-    """Falcon's new architecture repeats K and V to every query head before they are cached."""
+    """Falcon's new architecture copies K and V for every query head before it caches them."""
     if model_type not in ("falcon", "RefinedWeb", "RefinedWebModel"):
         return None
     expected = 0
@@ -64,15 +68,16 @@ def _broadcast(layer: Layer, context: int, element_bytes: int, difference: int, 
 
 
 def _positions(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
-    """Qwen4-Exp's first indexed layer notes where each token stands, in three axes of 64-bit numbers."""
+    """Qwen4-Exp's first indexed layer also keeps the position of each token as three 64-bit numbers."""
     if model_type != "qwen4_exp_text" or difference != 3 * 8 * context:
         return None
     return f"transformers notes each token's position in three 64-bit numbers, in one layer: {difference:,} bytes more"
 
 
 def _compressed(layer: Layer, context: int, element_bytes: int, difference: int, model_type: str) -> str | None:
-    """DeepSeek-V4: the window less one, a second copy of it in layers that do not compress, and the buffers of the
-    block that is not full yet (keys and gates; doubled width and four overlapping rows at ratio 4)."""
+    """DeepSeek-V4: W - 1 positions of the window W, a second copy of them in layers that do not compress, and the
+    buffers of the block that is not full yet (keys and gates; at rate 4 with double width and four overlapping rows).
+    """
     if layer.kind is not Kind.COMPRESSED:
         return None
     states = [s for s in layer.states if isinstance(s, PositionState)]

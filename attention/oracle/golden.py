@@ -1,4 +1,4 @@
-"""Figures that others published or logged, for comparison with ours."""
+"""Figures that others published or logged, for comparison with the computed ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a model's forward pass is given so that its cache holds a context, and the whole that a part is built into."""
+"""The arguments of a forward pass that fills a model's cache, and the encoder-decoder in which a lone decoder is
+built."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import inspect
 from typing import Any
 
 WHOLES = {"t5_gemma_module": "t5gemma", "t5gemma2_decoder": "t5gemma2"}
-"""Decoders that transformers builds within an encoder-decoder only."""
+"""Decoders that transformers only builds inside an encoder-decoder, with the type of that."""
 
 
 def whole(settings: Any) -> Any:
-    """The configuration that is built: the model's own, or an encoder-decoder around it whose encoder, which keeps
-    nothing, has one layer of the decoder's sizes."""
+    """The configuration that is built: the model's own, or an encoder-decoder around it.
+
+    The encoder of the latter has one layer with the decoder's sizes. It keeps nothing in the cache.
+    """
     from transformers import AutoConfig
 
     if settings.model_type not in WHOLES:
@@ -24,10 +27,10 @@ def whole(settings: Any) -> Any:
 
 
 def encoder_decoder_class(settings: Any) -> Any:
-    """The automatic class that builds an encoder-decoder, by what its source is.
+    """transformers' automatic class that builds an encoder-decoder; it depends on the kind of source.
 
     Raises:
-        LookupError: none does.
+        LookupError: no such class builds it.
     """
     from transformers import AutoModelForImageTextToText, AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
 
@@ -38,13 +41,16 @@ def encoder_decoder_class(settings: Any) -> Any:
 
 
 def forward_arguments(model: Any, settings: Any, context: int, batch: int) -> dict[str, Any]:
-    """Arguments of a forward pass over `context` tokens with a cache. An encoder-decoder gets what its encoder, which
-    keeps nothing, would give for a source of as many positions; Whisper's always gives the same number."""
+    """Arguments of a forward pass over `context` tokens with a cache.
+
+    An encoder-decoder gets the output that its encoder would give for a source of `context` positions; Whisper's
+    encoder always gives the same number of positions.
+    """
     import torch
     from transformers.modeling_outputs import BaseModelOutput
 
     tokens = torch.zeros(batch, context, dtype=torch.long)
-    if settings.model_type == "trocr":  # the decoder alone: its encoder is another model
+    if settings.model_type == "trocr":  # it is a decoder alone, whose encoder is another model
         width = settings.cross_attention_hidden_size or settings.d_model
         source = torch.zeros(batch, context, width, dtype=model.dtype)
         return {"use_cache": True, "input_ids": tokens, "encoder_hidden_states": source}

@@ -1,6 +1,9 @@
-"""Makes ``data/parameters.json``: the parameters of every catalogue model whose count is known, by what a decode step
-does with them. Its own code where transformers has it, the arithmetic of ``configs/parameter_rules.py`` elsewhere,
-and a few by hand from what their makers published."""
+"""Makes ``data/parameters.json``: the parameters of every catalogue model with a known total, by what a decode step
+does with them.
+
+They are counted in the model's own code where transformers has it, else by the arithmetic of
+``configs/parameter_rules.py``. A few are written by hand from what the makers published.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ BY_HAND: dict[str, Parameters] = {
     "xai-org/grok-1": Parameters(
         314_000_000_000, routed=(Routed(64, 8, 2, 3 * 6144 * 32_768),), source="xai-org/grok-1, README and run.py"
     ),
-    # input and output embeddings apart; 32 experts of three matrices 6144 x 9216, 2 chosen
+    # input and output embeddings are separate; 32 experts of three matrices 6144 x 9216, 2 chosen
     "MiniMaxAI/MiniMax-Text-01": Parameters(
         456_000_000_000,
         200_064 * 6144,
@@ -33,10 +36,10 @@ BY_HAND: dict[str, Parameters] = {
 
 
 def record(row: published.ModelRow) -> Parameters | None:
-    """One row's parameters; None where its count is not known.
+    """The parameters of one row; None where the total or the layers are not known.
 
     Raises:
-        ValueError: nothing is known of a row that states its count.
+        ValueError: neither the model's own code nor a rule counts the parameters.
     """
     if row.n_parameters is None or row.spec is None:
         return None
@@ -56,7 +59,7 @@ def record(row: published.ModelRow) -> Parameters | None:
 
 
 def write() -> int:
-    """Count them all and write the file; returns how many."""
+    """Count the parameters of all models and write the file; returns the number of models."""
     models = {row.id: found for row in published.models() if (found := record(row)) is not None}
     about = {"transformers": version("transformers"), "torch": version("torch").partition("+")[0]}
     write_file(models, about)

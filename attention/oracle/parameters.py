@@ -1,6 +1,6 @@
-"""Count a model's parameters in its own code, on meta tensors: built, not run, so it takes a second or a few.
+"""Counts a model's parameters in its own code on meta tensors. The model is built and not run, which takes seconds.
 
-Meant for the worker process, as ``verify.py`` is.
+Use it in the worker process, like ``verify.py``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ CHOSEN = (
     *("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_k", "moe_topk", "num_selected_experts"),
     *("moe_top_k", "top_k"),
 )
-"""What configurations call the experts that a token passes through."""
+"""The names in configurations of the number of experts that a token passes through."""
 
 SIZES = (
     *("vocab_size", "intermediate_size", "d_ff", "ffn_dim", "moe_intermediate_size", "shared_expert_intermediate_size"),
     *("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "n_shared_experts"),
     *("intermediate_size_mlp", "shared_intermediate_size", "moe_shared_expert_intermediate_size"),
 )
-"""Sizes that decide how many parameters there are and are not needed to read a cache."""
+"""Sizes that decide the number of parameters and are not needed for a cache."""
 
 _EXPERT = re.compile(r"(?:^|\.)(?:experts|feed_forward\.experts)\.(?:(\d+)\.)?")
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -33,10 +33,10 @@ _CROSS = re.compile(r"(?:EncDecAttention|encoder_attn)\.(?:k|v|k_proj|v_proj)\."
 
 
 def count(config: Mapping[str, Any]) -> Parameters:
-    """The parameters of a configuration's decoder as its own code builds it (a vision tower is not built).
+    """The parameters of a configuration's decoder as its own code builds it (without a vision tower).
 
     Raises:
-        ValueError: the configuration is refused, or its own code cannot be built.
+        ValueError: the configuration is refused, or the decoder cannot be built.
     """
     model_type, fields, prefix, tied = prepared(config)
     with LOCK:
@@ -46,7 +46,7 @@ def count(config: Mapping[str, Any]) -> Parameters:
 
 
 def _assumed(settings: Any, fields: Mapping[str, Any], has_experts: bool) -> tuple[str, ...]:
-    """Sizes that the file does not state under any name, so that the class's own were built."""
+    """Sizes that the file does not state under any name, so that the class's defaults were built."""
     other = getattr(settings, "attribute_map", {})
     built = settings.to_dict()
     return tuple(
@@ -61,7 +61,7 @@ def _assumed(settings: Any, fields: Mapping[str, Any], has_experts: bool) -> tup
 def _counted(model: Any, settings: Any, has_head: bool, tied: bool) -> Parameters:
     import torch
 
-    sizes = dict(model.named_parameters())  # a tied parameter once
+    sizes = dict(model.named_parameters())  # a tied parameter occurs once
     total = sum(p.numel() for p in sizes.values())
     head = model.get_output_embeddings() if has_head else None
     if not has_head and not tied:
@@ -74,7 +74,7 @@ def _counted(model: Any, settings: Any, has_head: bool, tied: bool) -> Parameter
         seen.add(id(module.weight))
         is_input = module is model.get_input_embeddings()
         is_head = (head is not None and head.weight is module.weight) or (is_input and not has_head and tied)
-        if is_head and not tied:  # the file states a projection of its own, which this class does not build (T5)
+        if is_head and not tied:  # the file states a separate projection, which this class does not build (T5)
             total += module.weight.numel()
             is_head = False
         if not is_head:
@@ -92,7 +92,11 @@ def _counted(model: Any, settings: Any, has_head: bool, tied: bool) -> Parameter
 
 
 def _routed(sizes: Mapping[str, Any], settings: Any) -> tuple[Routed, ...]:
-    """Experts by layer: modules numbered one by one, or their matrices stacked along the first axis."""
+    """The experts of the layers. Their modules are numbered, or their matrices are stacked along the first axis.
+
+    Raises:
+        ValueError: the configuration does not state how many experts a token passes through.
+    """
     of_layer: dict[int, int] = {}
     experts: dict[int, int] = {}
     for name, parameter in sizes.items():

@@ -1,11 +1,11 @@
-"""Ask a model's own code what it caches: its architecture on meta tensors, one forward, every tensor counted.
+"""Counts the cache of a model's own code: the model is built on meta tensors and runs one forward pass.
 
-transformers builds the architecture from the configuration without allocating a weight; one forward pass with a
-cache leaves tensors whose shapes and dtypes are the cache, byte for byte. `verify` sets them beside what
-``memory/footprint.py`` computes and explains each known difference (``differences.py``); anything else is reported
-as unexplained.
+transformers builds the architecture from the configuration without memory for weights. One forward pass with a cache
+leaves tensors whose shapes and dtypes give the cache to the byte. `verify` compares them with what
+``memory/footprint.py`` computes, and explains each known difference (``differences.py``). Any other difference is
+reported as unexplained.
 
-Meant for the worker process: building a model sets torch's default dtype for the whole process meanwhile.
+Use it in the worker process: while a model is built, torch's default dtype differs for the whole process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,18 @@ from attention.oracle.inputs import forward_arguments, whole
 from attention.spec import DTYPE_BYTES, ModelSpec, check_size
 
 STEPWISE = frozenset(("jamba", "mamba", "falcon_mamba", "zamba", "rwkv", "recurrent_gemma"))
-"""Types whose code walks through the tokens one by one when its fused kernels are missing."""
+"""Types whose code processes tokens one by one where its fused kernels are missing."""
 STEPWISE_CONTEXT = 1024
 STEPWISE_HINT = "its states do not depend on the context, and its K/V is checked at this length as well"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCheck:
-    """One layer, one sequence: bytes as computed, bytes in the model's own cache, and why they differ if they do."""
+    """One layer for one sequence: the computed bytes, the bytes in the model's own cache, and why they differ.
+
+    Attributes:
+        explanation: the reason for a difference; None without a difference or without a known reason.
+    """
 
     index: int
     kind: str
@@ -44,22 +48,23 @@ class LayerCheck:
 
     @property
     def difference(self) -> int:
+        """Allocated less computed bytes."""
         return self.allocated_bytes - self.computed_bytes
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes:
-        model, model_type: name and type.
-        context, batch, kv_dtype: what was run.
+        model, model_type: name and type of the model.
+        context, batch, kv_dtype: tokens, sequences and dtype of the run.
         layers: one check per layer.
-        computed_bytes, allocated_bytes: sums over layers, the batch.
+        computed_bytes, allocated_bytes: sums over all layers for the batch.
         unexplained_bytes: sum of the absolute differences that no rule explains; 0 means exact.
-        n_parameters: of the decoder (a composite model's vision tower is not built).
-        seconds, peak_rss: of the check, and of the process (bytes).
-        notes: what the reading of the configuration says.
+        n_parameters: parameters of the decoder (a composite model's vision tower is not built).
+        seconds: time of the check; peak_rss: most memory of the process so far, in bytes.
+        notes: notes from reading the configuration.
     """
 
     model: str
@@ -82,7 +87,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A model's cache as its own code leaves it: elements and bytes by layer, and its parameter count."""
+    """The cache of a model's own code: its bytes by layer, and the model's number of parameters."""
 
     layer_bytes: tuple[int, ...]
     n_parameters: int
@@ -95,13 +100,14 @@ def read_cache(
 
     Args:
         config: a published configuration.
-        context: tokens.
-        dtype: of weights, and so of keys and values: bf16, fp16 or fp32.
-        batch: sequences.
-        device: "meta", or "cpu" for small models whose code looks at values.
+        context: number of tokens.
+        dtype: dtype of weights, and so of keys and values: bf16, fp16 or fp32.
+        batch: number of sequences.
+        device: "meta", or "cpu" for small models whose code reads values.
 
     Raises:
-        ValueError: transformers has no code for the type, or its code fails on this configuration.
+        ValueError: transformers has no code for the type, its code fails on this configuration, or the context is too
+            long for code that processes tokens one by one.
     """
     oracle_type, fields, prefix, tied = prepared(config)
     if oracle_type in STEPWISE and context > STEPWISE_CONTEXT:
@@ -121,7 +127,7 @@ def _run(
     with on_meta(model_type, device):
         model, settings, n_parameters = made(model_type, fields, prefix, tied, dtype)
         given = forward_arguments(model, whole(settings), context, batch)
-        if model_type == "recurrent_gemma":  # it makes a cache of its own and does not return it
+        if model_type == "recurrent_gemma":  # without a given cache it makes one and does not return it
             given["past_key_values"] = DynamicCache(config=settings)
         out = model(**given)
     cache = given.get("past_key_values") or getattr(out, "past_key_values", None)
@@ -134,7 +140,7 @@ def _run(
 
 
 def _layer_bytes(cache: Any, n_layers: int, model: Any) -> list[int]:
-    """Bytes by layer; an encoder-decoder's two caches added up layer by layer."""
+    """Bytes by layer. The two caches of an encoder-decoder are added up layer by layer."""
     parts = [getattr(cache, name) for name in ("self_attention_cache", "cross_attention_cache") if hasattr(cache, name)]
     held: list[tuple[int, Any]] = []
     for part in parts or [cache]:
@@ -154,7 +160,7 @@ def _layer_bytes(cache: Any, n_layers: int, model: Any) -> list[int]:
 
 
 def _tensors(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Every tensor in `value`, once; counters (0-dimensional) are no cache."""
+    """Every tensor in `value`, once. 0-dimensional tensors are counters and not part of the cache."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -172,23 +178,23 @@ def _tensors(value: Any, seen: set[int]) -> Iterator[Any]:
 def verify(
     config: Mapping[str, Any], context: int, name: str = "config.json", spec: ModelSpec | None = None
 ) -> Verification:
-    """Computed against allocated, layer by layer, one sequence.
+    """Compare the computed cache with that of the model's own code, layer by layer, for one sequence.
 
     Args:
         config: a published configuration.
-        context: tokens.
+        context: number of tokens, at least 2.
         name: what to call the model.
-        spec: what was computed from; read from `config` if not given.
+        spec: the model's layers; read from `config` if not given.
 
     Raises:
-        ValueError: the configuration is refused, or the model's own code cannot be asked.
+        ValueError: the context is out of range, the configuration is refused, or the model's own code cannot be run.
     """
     check_context(context)
     check_size("context", context, 2, 2**24)
     began = time.perf_counter()
     if spec is None:
         spec = spec_from_config(config, name)
-    # quantised or unstated weights: the check runs in 16 bits, and both sides count in them
+    # for quantised or unstated weights the check runs in 16 bits, and both sides count in 16 bits
     dtype = spec.model_dtype if spec.model_dtype in TORCH_NAMES else "bf16"
     assert dtype is not None
     cache = read_cache(config, context, dtype)
@@ -222,6 +228,6 @@ def verify(
 
 
 def peak_rss() -> int:
-    """Most memory this process has held, bytes."""
+    """Most memory that this process has held, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

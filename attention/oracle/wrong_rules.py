@@ -1,4 +1,4 @@
-"""Rules that known calculators use or used, and that are wrong for some family; for showing what each mistake costs."""
+"""Wrong rules of known calculators. Each is wrong for some family; the page shows the size of its error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ RULES: dict[str, str] = {
     "shared_layers": "layers that read another layer's cache counted as if they kept their own",
     "no_indexer": "a sparse indexer's keys forgotten",
 }
-"""Key and what the rule does, as shown to the reader."""
+"""The text of each rule, as shown to the reader."""
 
 
 def rule_bytes(rule: str, spec: ModelSpec, context: int) -> int | None:
-    """Bytes of one sequence in bf16 by a wrong rule; None where the rule needs what the model does not have."""
+    """Bytes of one sequence in bf16 by a wrong rule; None where the rule does not apply to the model."""
     if rule == "hidden_size":
         return None if spec.hidden_size is None else 2 * spec.n_layers * spec.hidden_size * 2 * context
     stand_in = spec.attention_layer
@@ -38,7 +38,7 @@ def rule_bytes(rule: str, spec: ModelSpec, context: int) -> int | None:
 
 
 def _changed(rule: str, layer: Layer, stand_in: Layer, spec: ModelSpec) -> Layer | None:
-    """The layer as the rule sees it; None: it counts nothing; the same object: the rule does not touch it."""
+    """The layer as the rule counts it: None if the rule counts nothing, the same object if it changes nothing."""
     state = layer.key_value
     match rule:
         case "head_dim":

@@ -1,1 +1,1 @@
-"""What fits on an accelerator, and the floor of a decode step there."""
+"""What fits on an accelerator, and the least time of prefill and of a decode step there."""

@@ -1,6 +1,6 @@
-"""A decode from its first token to its last, as frames for an animation, and the MQA paper's ratios with numbers.
+"""A decode from its first token to its last as frames for an animation, and the ratios of the MQA paper.
 
-All figures come from ``roofline.py``; nothing is computed in the browser.
+All figures come from ``roofline.py`` and ``prefill.py``; the browser computes nothing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ from attention.spec import ModelSpec, check_size
 from attention.units import binary_bytes, duration
 
 FRAMES = 180
-"""Frames of a whole decode: enough for growth to look smooth, few enough to send at once."""
+"""Most frames of a whole decode: enough for smooth growth, and few enough to send at once."""
 
 
 class Frame(NamedTuple):
-    """One decode step, all sequences of the batch together."""
+    """One decode step of all sequences of the batch together, or one prompt.
+
+    Attributes:
+        context: tokens held by each sequence, or tokens of the prompt.
+        weight_bytes, cache_bytes, flops: bytes and operations of all accelerators together.
+        time_s: the floor of the step in seconds; binds: "memory" or "compute".
+    """
 
     context: int
     weight_bytes: int
@@ -37,12 +43,13 @@ class Frame(NamedTuple):
     time_s: float
     binds: str
     written_bytes: int = 0
-    """Recurrent states, which a step also writes back."""
+    """Bytes of recurrent states, which a step also writes back."""
     busy: float | None = None
-    """Part of the time in which the processor computes, at its peak; None where that is not known."""
+    """Part of the time during which the processor computes at its peak; None where the peak is not known."""
 
     @property
     def moved_bytes(self) -> int:
+        """Bytes that are read or written back."""
         return self.weight_bytes + self.cache_bytes + self.written_bytes
 
     @property
@@ -52,14 +59,20 @@ class Frame(NamedTuple):
 
     @property
     def cache_share(self) -> float:
+        """Share of the cache in the moved bytes, between 0 and 1."""
         return self.cache_bytes / self.moved_bytes
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Frames in order of context; `crossover` is the context from which the cache's traffic exceeds the weights'
-    (None: never), `crossover_frame` its frame if the decode gets there; notes say what the bound leaves out.
-    ``prefill_trace`` has another crossover."""
+    """The frames of a decode or of prompts, in order of context.
+
+    Attributes:
+        crossover: context from which a step reads more of the cache than of the weights (None: never). In a
+            ``prefill_trace`` it is the length from which arithmetic takes longer than memory.
+        crossover_frame: index of its frame, None if no frame gets there.
+        notes: what the bound leaves out.
+    """
 
     frames: tuple[Frame, ...]
     crossover: int | None
@@ -68,18 +81,19 @@ class Trace:
 
 
 def contexts(longest: int, n: int = FRAMES) -> tuple[int, ...]:
-    """At most `n` contexts from 1 to `longest` in equal steps, so that playing shows growth at a steady pace."""
+    """At most `n` contexts from 1 to `longest` in equal steps, so that an animation grows at a steady pace."""
     check_size("context", longest)
     steps = min(n, longest) - 1
     return tuple(1 + round((longest - 1) * i / steps) for i in range(steps + 1)) if steps else (1,)
 
 
 def trace(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str = "bf16", count: int = 1) -> Trace:
-    """The decode of all the load's tokens, from the first, on `count` accelerators: bytes and operations of all
-    together, and the time that each needs for its part.
+    """The decode of all tokens of the load, from the first, on `count` accelerators.
+
+    Bytes and operations are those of all accelerators together; times are those of each for its own part.
 
     Raises:
-        ValueError: the parameter count is not known, or an argument is out of range.
+        ValueError: the number of parameters is not known, or an argument is out of range.
     """
     frames: list[Frame] = []
     weights = weight_bytes(known_parameters(spec, "to follow a decode").read, weight_dtype)
@@ -116,14 +130,15 @@ def prefill_trace(
     count: int = 1,
     vocabulary: int = 0,
 ) -> Trace:
-    """One prompt instead, of each length up to the load's tokens: all of it passes at once, whatever the batch.
-    `crossover` is the length from which arithmetic takes longer than memory, as far as the frames tell.
+    """The prefill of one prompt, in frames of growing length up to the load's context. The load's batch has no effect.
+
+    `crossover` is the length of the first frame in which arithmetic takes longer than memory.
 
     Args:
-        vocabulary: as for ``prefill_floor``.
+        vocabulary: as in ``prefill_floor``.
 
     Raises:
-        ValueError: as ``prefill_floor``.
+        ValueError: as in ``prefill_floor``.
     """
     weights = weight_bytes(known_parameters(spec, "to follow a prefill").read, weight_dtype)
     frames = []
@@ -152,7 +167,7 @@ def _busy(bound: Floor) -> float | None:
 
 
 def _expected(step: DecodeFloor) -> tuple[str, ...]:
-    """What a batch reads of a mixture of experts on average, in words."""
+    """The average bytes and time of a batch with a mixture of experts, in words."""
     if step.expected is None or step.expected_weight_bytes is None:
         return ()
     return (
@@ -163,7 +178,11 @@ def _expected(step: DecodeFloor) -> tuple[str, ...]:
 
 class Ratios(NamedTuple):
     """Memory accesses per operation of one incremental attention layer (Shazeer 2019, arXiv:1911.02150, sections 2.4
-    and 3.1): Θ(n/d + 1/b) multi-head, Θ(1/d + n/(d·h) + 1/b) multi-query, constants left out as there."""
+    and 3.1): Θ(n/d + 1/b) for multi-head, Θ(1/d + n/(d·h) + 1/b) for multi-query, without constants, as in the paper.
+
+    Attributes:
+        n: tokens; d: width of the model; h: query heads; b: sequences of the batch.
+    """
 
     n: int
     d: int
@@ -172,13 +191,18 @@ class Ratios(NamedTuple):
 
     @property
     def multi_head(self) -> float:
+        """n/d + 1/b."""
         return self.n / self.d + 1 / self.b
 
     @property
     def multi_query(self) -> float:
+        """1/d + n/(d·h) + 1/b."""
         return 1 / self.d + self.n / (self.d * self.h) + 1 / self.b
 
     def grouped(self, n_kv_heads: int) -> float:
-        """The same sum for n_kv_heads K/V heads. Not in the paper: its two cases are n_kv_heads = h and 1, up to the
-        term 1/d for the newest token's queries, which the multi-head ratio absorbs."""
+        """The same sum for n_kv_heads K/V heads, which is not in the paper.
+
+        n_kv_heads = 1 gives the paper's multi-query ratio. n_kv_heads = h gives its multi-head ratio plus the term 1/d
+        for the newest token's queries, which the paper leaves out there.
+        """
         return 1 / self.d + self.n * n_kv_heads / (self.d * self.h) + 1 / self.b

@@ -1,8 +1,8 @@
-"""What fits: weights and states of a model on one or more accelerators.
+"""What fits: the weights and states of a model on one or more accelerators.
 
-The budget of one accelerator is ``memory · utilisation − reserve − weights / count``; the states are counted as
-an engine sets them aside (``allocation.py``) with the accelerators as ranks of tensor parallelism. Every number
-that is an assumption is a field of :class:`Setup`. Weights are taken as divided evenly, all experts included.
+The budget of one accelerator for states is ``memory · utilisation − reserve − weights / count``. States are counted as
+an engine sets them aside (``allocation.py``), with the accelerators as ranks of tensor parallelism. Every number that
+is an assumption is a field of :class:`Setup`. Weights, with all experts, are divided evenly.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ MAX_COUNT = 64
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and how a model is served; every field is an assumption the reader can change.
+    """Where and how a model is served. Every field is an assumption that the reader can change.
 
     Attributes:
-        count: accelerators, the ranks of tensor parallelism.
-        utilisation: share of each one's memory that may be used (vLLM's gpu_memory_utilization).
-        reserve_bytes: kept free on each one for activations, graphs and fragmentation.
+        count: number of accelerators, which are the ranks of tensor parallelism.
+        weight_dtype: a name of ``formats.WEIGHT_BITS``; kv_dtype: a name of ``formats.FORMATS``.
+        utilisation: share of each accelerator's memory that may be used (vLLM's gpu_memory_utilization).
+        reserve_bytes: bytes kept free on each accelerator for activations, graphs and fragmentation.
+        page_tokens, window_pool: as in ``allocation.set_aside``.
+
+    Raises:
+        ValueError: a field out of range or not known.
     """
 
     accelerator: Accelerator
@@ -59,7 +64,11 @@ class Setup:
 
 
 class Budget(NamedTuple):
-    """One accelerator's memory in bytes, from the data sheet down to what is left for states (may be negative)."""
+    """One accelerator's memory in bytes, from the data sheet's figure to what is left for states.
+
+    Attributes:
+        state_room_bytes: bytes left for states; negative where the weights and the reserve do not fit.
+    """
 
     memory_bytes: int
     usable_bytes: int
@@ -72,9 +81,10 @@ class Grid(NamedTuple):
     """Bytes on one accelerator over contexts (columns) and batches (rows), for a heat map.
 
     Attributes:
-        used_bytes: weights, reserve and states; used_bytes[row][column].
-        fits: the same shape.
+        used_bytes: bytes of weights, reserve and states, as used_bytes[row][column].
+        fits: whether they fit, in the same shape.
         frontier: for each context the largest batch that fits (0: none).
+        usable_bytes: bytes that may be used.
     """
 
     contexts: tuple[int, ...]
@@ -86,10 +96,10 @@ class Grid(NamedTuple):
 
 
 def budget(spec: ModelSpec, setup: Setup) -> Budget:
-    """What is left for states on each accelerator.
+    """The memory budget of each accelerator.
 
     Raises:
-        ValueError: the parameter count is not known, or the heads cannot be dealt out to `count` ranks.
+        ValueError: the number of parameters is not known, or `count` ranks cannot share the heads evenly.
     """
     if spec.n_parameters is None:
         raise ValueError(f"n_parameters of {spec.name} is not known: state it to see what fits")
@@ -101,7 +111,11 @@ def budget(spec: ModelSpec, setup: Setup) -> Budget:
 
 
 def state_bytes_per_rank(spec: ModelSpec, setup: Setup, context: int, batch: int) -> int:
-    """Bytes of states set aside on each accelerator."""
+    """Bytes of states set aside on each accelerator for `batch` sequences of `context` tokens.
+
+    Raises:
+        ValueError: as in ``allocation.allocate``.
+    """
     return allocate(
         spec,
         context,
@@ -114,14 +128,24 @@ def state_bytes_per_rank(spec: ModelSpec, setup: Setup, context: int, batch: int
 
 
 def fits(spec: ModelSpec, setup: Setup, context: int, batch: int) -> bool:
-    """Whether weights and the states of `batch` sequences of `context` tokens fit."""
+    """Whether the weights and the states of `batch` sequences of `context` tokens fit.
+
+    Raises:
+        ValueError: as in :func:`budget` and :func:`state_bytes_per_rank`.
+    """
     return state_bytes_per_rank(spec, setup, context, batch) <= budget(spec, setup).state_room_bytes
 
 
 def largest_context(spec: ModelSpec, setup: Setup, batch: int = 1) -> int | None:
-    """Largest context that `batch` sequences can reach together: 0 if not one token fits, None if no limit binds.
+    """Largest context that `batch` sequences can all reach.
 
-    The model's own longest context is not applied: compare with ``spec.max_context``.
+    The model's own longest context does not limit it: compare with ``spec.max_context``.
+
+    Returns:
+        The context in tokens: 0 if not one token fits, None if every context up to MAX_CONTEXT fits.
+
+    Raises:
+        ValueError: as in :func:`budget` and :func:`state_bytes_per_rank`.
     """
     check_batch(batch)
     left = budget(spec, setup).state_room_bytes
@@ -129,7 +153,11 @@ def largest_context(spec: ModelSpec, setup: Setup, batch: int = 1) -> int | None
 
 
 def largest_batch(spec: ModelSpec, setup: Setup, context: int) -> int:
-    """Most sequences of `context` tokens that fit at once (0: not one)."""
+    """Most sequences of `context` tokens that fit at once (0: not one fits), at most MAX_BATCH.
+
+    Raises:
+        ValueError: as in :func:`budget` and :func:`state_bytes_per_rank`.
+    """
     check_context(context)
     one = state_bytes_per_rank(spec, setup, context, 1)
     left = budget(spec, setup).state_room_bytes
@@ -139,7 +167,8 @@ def largest_batch(spec: ModelSpec, setup: Setup, context: int) -> int:
 def smallest_count(
     spec: ModelSpec, setup: Setup, context: int, batch: int, *, powers_of_two: bool = True
 ) -> int | None:
-    """Fewest accelerators that hold it all, among the counts this model's heads allow; None up to MAX_COUNT."""
+    """Fewest accelerators on which the weights and states fit, of the counts that the model's heads allow; None if no
+    count up to MAX_COUNT is enough."""
     for count in tp_choices(spec, MAX_COUNT):
         if powers_of_two and count & (count - 1):
             continue
@@ -149,9 +178,12 @@ def smallest_count(
 
 
 def grid(spec: ModelSpec, setup: Setup, contexts: Sequence[int], batches: Sequence[int]) -> Grid:
-    """Use of one accelerator at every context and batch.
+    """The use of one accelerator's memory at every context and batch.
 
-    States of a batch are a multiple of one sequence's, so each context is computed once.
+    The states of a batch are a multiple of one sequence's states, so each context is computed once.
+
+    Raises:
+        ValueError: as in :func:`budget` and :func:`state_bytes_per_rank`.
     """
     for batch in batches:
         check_batch(batch)

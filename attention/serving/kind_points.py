@@ -1,5 +1,5 @@
-"""Operations per byte of each kind of cache, beside the ridges of accelerators: computed for a model's heads, and as a
-recorded run measured them."""
+"""Operations per byte of each kind of cache beside the ridges of accelerators: computed for a model's heads, and
+measured by a recorded run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from attention.timing.kind_runs import KindRun
 from attention.timing.kind_views import format_name
 
 FAMILIES = ("MHA", "GQA", "MQA", "MLA", "Window, K = V", "Quantised", "New tokens")
-"""What a point is coloured by."""
+"""The groups of points, each with its own colour."""
 NEW_TOKENS = (2, 4, 8)
 WINDOW = 1024
-"""Of a model that has none: Gemma 3's."""
+"""Window in tokens for a model that has none; it is Gemma 3's."""
 MOST_BATCH = 4096
 
 
@@ -30,11 +30,11 @@ class KindPoint(NamedTuple):
     """One kind of cache.
 
     Attributes:
-        label: in a few words. family: of FAMILIES.
+        label: the kind in a few words; family: one of FAMILIES.
         intensity: operations per byte that must be moved.
-        flops_per_s: what a roof allows there, or what was reached.
-        measured: whether it was measured, else computed.
-        note: for the hover text.
+        flops_per_s: operations per second that a roof allows there, or that were measured.
+        measured: whether the point was measured; False: it was computed.
+        note: text shown on hover.
     """
 
     label: str
@@ -46,7 +46,7 @@ class KindPoint(NamedTuple):
 
 
 class Ridge(NamedTuple):
-    """Where an accelerator's roof bends: `intensity` in operations per byte, at its peak `flops_per_s`."""
+    """The point at which an accelerator's roof bends: `intensity` in operations per byte, at the peak `flops_per_s`."""
 
     label: str
     intensity: float
@@ -54,7 +54,7 @@ class Ridge(NamedTuple):
 
 
 class Intensities(NamedTuple):
-    """What the figures show. `roofs`: the accelerator's, then that of the recorded run's machine."""
+    """The data of the figures. `roofs` are the accelerator's roof and then the roof of the recorded run's machine."""
 
     roofs: tuple[Roof, ...]
     computed: tuple[KindPoint, ...]
@@ -63,9 +63,11 @@ class Intensities(NamedTuple):
 
 
 def of_model(spec: ModelSpec, context: int, batch: int) -> tuple[tuple[str, KindCase], ...]:
-    """The steps that a model's heads can be asked for, each with its name: shared in every way, latent, windowed,
-    quantised, several new tokens. Where the model is not MLA itself, MLA's sizes are DeepSeek-V3's; a context or a
-    batch above what can be timed is cut, which changes no intensity that can be seen. Empty for a model without heads.
+    """(name, case) of each decode step with a model's heads; empty for a model without heads.
+
+    The steps are: shared in every way, windowed, with K = V, quantised, with several new tokens, and latent. Where the
+    model is not MLA itself, the latent steps have DeepSeek-V3's sizes. A context or batch above what can be timed is
+    cut to that; the change of the intensity is too small to see.
     """
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
@@ -76,7 +78,7 @@ def of_model(spec: ModelSpec, context: int, batch: int) -> tuple[tuple[str, Kind
         try:
             found.append((label, KindCase(**{**size, **fields})))
         except ValueError:
-            continue  # beyond what kinds are counted for, or more new tokens than positions
+            continue  # a size that kinds do not allow, or more new tokens than positions
     return tuple(found)
 
 
@@ -102,7 +104,7 @@ def _fields(spec: ModelSpec, layer: Layer) -> Iterator[tuple[str, dict]]:
 
 
 def _latent(layer: Layer | None) -> Iterator[tuple[str, dict]]:
-    """MLA, of the model's own layer or of DeepSeek-V3."""
+    """The MLA steps, with the sizes of the model's own layer, or of DeepSeek-V3 for None."""
     absorbed, expanded = _given(shapes.latent()), _given(shapes.expanded())
     if layer is not None:
         state = next(s for s in layer.states if isinstance(s, PositionState) and s.role is Role.LATENT)
@@ -121,7 +123,7 @@ def _given(case: KindCase) -> dict:
 
 
 def computed(spec: ModelSpec, context: int, batch: int, roof: Roof) -> tuple[KindPoint, ...]:
-    """Each of :func:`of_model` on an accelerator's roof, in that order."""
+    """A point on an accelerator's roof for each step of :func:`of_model`, in the same order."""
     points = []
     for label, case in of_model(spec, context, batch):
         intensity = kind_flops(case) / kind_bytes(case)
@@ -132,8 +134,11 @@ def computed(spec: ModelSpec, context: int, batch: int, roof: Roof) -> tuple[Kin
 
 
 def measured(run: KindRun, dtype: str = "bfloat16") -> tuple[KindPoint, ...]:
-    """Of each shape that a run timed at its usual head size, the fastest timing over the largest cache, which is the
-    least helped by the processor's own caches."""
+    """A point for each shape that a run timed: the fastest timing over the largest cache.
+
+    The processor's own caches help least with the largest KV cache. Only steady timings in `dtype` count; of full
+    attention only those with heads of 128.
+    """
     best: dict[tuple, tuple[tuple[float, float], KindResult]] = {}
     for result in run.results:
         case = result.case
@@ -160,7 +165,7 @@ def _measured(result: KindResult) -> KindPoint:
 
 
 def named(case: KindCase) -> str:
-    """A shape as :func:`of_model` calls it."""
+    """The name of a shape, in the style of :func:`of_model`."""
     name = names.KINDS[case.kind].label if case.kind != "full" else sharing.name(case.n_heads, case.n_kv_heads)
     parts = [name]
     if (case.k_format, case.v_format) != ("dtype", "dtype"):
@@ -181,14 +186,14 @@ def _family(case: KindCase) -> str:
 
 
 def ridges(accelerators: Iterable[Accelerator], weight_dtype: str = "bf16") -> tuple[Ridge, ...]:
-    """Where each accelerator's roof bends, the lowest first; those without a published peak are left out."""
+    """The ridge of each accelerator, the lowest first. Accelerators without a published peak are left out."""
     known = ((row, compute_peak(row.flops_per_s, weight_dtype)) for row in accelerators)
     found = [Ridge(row.label, ridge(row.bytes_per_s, peak), peak) for row, peak in known if peak]
     return tuple(sorted(found, key=lambda one: one.intensity))
 
 
 def run_roof(run: KindRun, dtype: str = "bfloat16") -> Roof | None:
-    """The roof of the machine of a run, as its fastest step or the trials between the steps reached it."""
+    """The roof of the machine of a run, from the highest rates measured with its steps; None if there are none."""
     own = [r for r in run.results if r.case.dtype == dtype and r.median_s]
     bandwidth = max((r.read_bytes_per_s or 0.0 for r in own), default=0.0)
     rate = max((r.flops_per_s or 0.0 for r in own), default=0.0)
@@ -196,7 +201,11 @@ def run_roof(run: KindRun, dtype: str = "bfloat16") -> Roof | None:
 
 
 def beside_ridges(point: KindPoint, known: Iterable[Ridge]) -> tuple[tuple[Ridge, ...], tuple[Ridge, ...]]:
-    """Accelerators whose arithmetic binds such a step, and those whose memory does."""
+    """(accelerators on which arithmetic takes longer in such a step, accelerators on which memory does).
+
+    Args:
+        known: ridges in rising order of intensity.
+    """
     rows = tuple(known)
     below = tuple(row for row in rows if row.intensity <= point.intensity)
     return below, rows[len(below) :]

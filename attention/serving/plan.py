@@ -1,4 +1,4 @@
-"""All that a page says about serving one model on some accelerators, put together from ``fit`` and ``roofline``."""
+"""Everything that a page shows about one model on some accelerators, from ``fit`` and ``roofline``."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from attention.spec import ModelSpec
 CONTEXTS = tuple(2**p for p in range(10, 21))
 BATCHES = tuple(2**p for p in range(11))
 _FINE = tuple(round(2 ** (10 + step / 8)) for step in range(81))
-"""Contexts of the frontier: eight to a doubling, from 1k to 1M."""
+"""Contexts of the frontier: eight for each doubling, from 1k to 1M."""
 
 
 class Plan(NamedTuple):
     """What fits, and how fast a step can be at best.
 
     Attributes:
-        budget: one accelerator's memory; state_bytes: of the chosen load on it.
-        fits: whether the chosen load does.
-        largest_context: for the chosen batch: 0 not one token, None no limit binds.
-        largest_batch: for the chosen context. smallest_count: accelerators for the chosen load, None if no count.
+        budget: one accelerator's memory; state_bytes: bytes of the chosen load's states on it.
+        fits: whether the chosen load fits.
+        largest_context: largest context for the chosen batch: 0 if not one token fits, None if every context does.
+        largest_batch: largest batch for the chosen context.
+        smallest_count: fewest accelerators for the chosen load, None if no count is enough.
         floor: bound of one decode step of the chosen load.
-        crossover: first context at which the caches' traffic exceeds the weights', None if never.
-        compute_binds_at: batch from which multiplying the weights takes longer than reading them, None if not known.
+        crossover: first context at which a step reads more of the caches than of the weights, None if never.
+        compute_binds_at: batch from which multiplying by the weights takes longer than reading them, None if not known.
     """
 
     budget: Budget
@@ -41,11 +42,11 @@ class Plan(NamedTuple):
 
 
 def plan(spec: ModelSpec, setup: Setup, context: int, batch: int) -> Plan:
-    """Solve for a chosen load.
+    """The plan for a chosen load of `batch` sequences of `context` tokens.
 
     Raises:
-        ValueError: the parameter count is not known, the heads cannot be dealt out to `count` ranks, or a size out of
-            range.
+        ValueError: the number of parameters is not known, `count` ranks cannot share the heads evenly, or a size is out
+            of range.
     """
     budget = fit.budget(spec, setup)
     states = fit.state_bytes_per_rank(spec, setup, context, batch)
@@ -66,10 +67,11 @@ def plan(spec: ModelSpec, setup: Setup, context: int, batch: int) -> Plan:
 
 
 class FitMap(NamedTuple):
-    """Use of one accelerator over context and batch.
+    """The use of one accelerator's memory over context and batch.
 
     Attributes:
-        grid: at powers of two. contexts, frontier: for each of these contexts the largest batch that fits.
+        grid: the use at powers of two.
+        contexts, frontier: contexts in small steps, and the largest batch that fits at each.
         context, batch: the chosen point.
     """
 
@@ -81,13 +83,22 @@ class FitMap(NamedTuple):
 
 
 def fit_map(spec: ModelSpec, setup: Setup, context: int, batch: int) -> FitMap:
-    """The heat map's numbers: contexts from 1k to 1M, batches from 1 to 1,024."""
+    """The data of the heat map: contexts from 1k to 1M, batches from 1 to 1,024.
+
+    Raises:
+        ValueError: as in ``fit.grid``.
+    """
     fine = fit.grid(spec, setup, _FINE, ())
     return FitMap(fit.grid(spec, setup, CONTEXTS, BATCHES), fine.contexts, fine.frontier, context, batch)
 
 
 class MemoryBar(NamedTuple):
-    """One accelerator's memory, in bytes: `over` is what the chosen load lacks, `unused` what utilisation forbids."""
+    """The parts of one accelerator's memory, in bytes.
+
+    Attributes:
+        free: usable bytes that are left; over: bytes that the chosen load needs beyond the usable ones.
+        unused: bytes that `utilisation` keeps from use.
+    """
 
     weights: int
     states: int
@@ -113,7 +124,13 @@ def memory_bar(budget: Budget, state_bytes: int) -> MemoryBar:
 
 
 def every_accelerator(spec: ModelSpec, setup: Setup, context: int, batch: int) -> list[dict[str, Any]]:
-    """For each accelerator of the catalogue the fewest that hold the chosen load, and the bound of a step on them."""
+    """A row for each accelerator of the catalogue: how many hold the chosen load, and the bound of a step on them.
+
+    `count`, `step_s` (seconds) and `tokens_per_s` are None where no count is enough.
+
+    Raises:
+        ValueError: the number of parameters is not known, or a size is out of range.
+    """
     rows = []
     for accelerator in published.accelerators():
         one = replace(setup, accelerator=accelerator, count=1)

@@ -1,9 +1,10 @@
-"""The floor of prefill: the least time in which a prompt can pass through a model, before its first new token.
+"""The floor of prefill: the least time in which a prompt can pass through a model, before the first new token.
 
-All tokens of the prompt pass at once, so each weight is read once for all of them and arithmetic takes longer than
-memory from a few hundred tokens on (Pope et al. 2023, arXiv:2211.05102, section 2.1). Counted are two operations per
-multiply-add of the weights that one token passes through, and each token's attention over itself and what stands before
-it. Left out, so that the bound stays one: recurrent updates, a sparse indexer's own products, communication, launches.
+All tokens of the prompt pass at once, so each weight is read once for all of them. From a few hundred tokens on,
+arithmetic takes longer than memory (Pope et al. 2023, arXiv:2211.05102, section 2.1). The operations counted are two
+per multiply-add, for the weights that one token passes through and for each token's attention over itself and the
+tokens before it. Recurrent updates, a sparse indexer's own products, communication and launch times are not counted;
+they only add to the floor.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from attention.spec import MAX_SIZE, Kind, Layer, ModelSpec, PositionState, Role
 
 
 class Prefill(NamedTuple):
-    """Floor of one prompt.
+    """The floor of one prompt.
 
     Attributes:
-        floor: on each accelerator; prompt: its tokens.
-        weight_flops, attention_flops: the two parts of what all accelerators compute together.
+        floor: the bound, for each accelerator; prompt: tokens of the prompt.
+        weight_flops, attention_flops: the two parts of the operations of all accelerators together.
     """
 
     floor: Floor
@@ -37,23 +38,23 @@ class Prefill(NamedTuple):
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens of the prompt, at most."""
+        """Most tokens of the prompt per second."""
         return self.prompt / self.floor.time_s
 
 
 def seen_positions(state: PositionState, prompt: int) -> int:
-    """Entries of one state that all tokens of a prompt together attend to: the sum of ``state.positions(t)`` over
+    """Entries of one state to which all tokens of a prompt together attend: the sum of ``state.positions(t)`` over
     t = 1 … prompt."""
-    # entry j is there from token j · stride on, and the window's first entries stand for all later ones
+    # entry j is seen from token j · stride on; a window of n entries counts as its first n entries
     n = state.positions(prompt)
     return n * (prompt + 1) - state.stride * n * (n + 1) // 2
 
 
 def attention_flops(spec: ModelSpec, prompt: int) -> int:
-    """Operations of all layers' attention over a prompt of one sequence, masked: no token looks ahead.
+    """Operations of the causal attention of all layers over a prompt of one sequence.
 
-    A latent layer unfolds its vectors into heads here, which takes fewer operations than attending to them as they are
-    (DeepSeek-V2, arXiv:2405.04434, section 2.1); the unfolding itself is among the weights.
+    A latent layer here expands its vectors into heads, which takes fewer operations than attention in the latent space
+    (DeepSeek-V2, arXiv:2405.04434, section 2.1). The operations of the expansion itself are counted with the weights.
     """
 
     def make() -> tuple[tuple[PositionState, int], ...]:
@@ -61,7 +62,7 @@ def attention_flops(spec: ModelSpec, prompt: int) -> int:
         for layer, n in spec.as_read.groups:
             for state in _attended(spec.as_read, layer):
                 per_entry = 2 * n * layer.n_heads * _multiply_adds(layer, state)
-                # what heads there are changes nothing for what positions are seen
+                # the heads do not change which positions are seen
                 key = replace(state, n_kv_heads=1, k_head_dim=1, v_head_dim=1, dtype=None)
                 weights[key] = weights.get(key, 0) + per_entry
         return tuple(weights.items())
@@ -91,15 +92,16 @@ def prefill_floor(
     kv_dtype: str = "bf16",
     vocabulary: int = 0,
 ) -> Prefill:
-    """Floor of one prompt of `prompt` tokens on `count` accelerators: weights read once, the cache written once.
+    """Floor of one prompt of `prompt` tokens on `count` accelerators, which read the weights once and write the cache
+    once.
 
     Args:
-        vocabulary: rows of the output projection, which a prompt needs for its last token alone; with 0 it counts for
-            every token, which is more than the least.
+        vocabulary: rows of the output projection, which only the prompt's last token needs. With 0 the projection
+            counts for every token, which is more than the least.
 
     Raises:
-        ValueError: the parameter count is not known, an argument is out of range, or the model has an encoder, through
-            which the prompt passes instead.
+        ValueError: the number of parameters is not known, an argument is out of range, or the model has an encoder,
+            through which the prompt passes instead.
     """
     check_context(prompt)
     check_size("count", count)
@@ -118,7 +120,7 @@ def prefill_floor(
 
 
 def vocabulary_of(config: Mapping[str, Any] | None) -> int:
-    """``vocab_size`` of a configuration, or of its text part; 0 where it is not stated or is no size."""
+    """``vocab_size`` of a configuration or of its text_config; 0 where it is not stated or is not a valid size."""
     config = config or {}
     parts = (config, config.get("text_config"))
     for part in parts:

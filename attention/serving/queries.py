@@ -1,8 +1,9 @@
-"""How many queries meet each key that is read: why decode waits for memory, why sharing helps it, and why prefill does
-not wait.
+"""How many queries use each key that is read.
 
-One K/V head's keys are a matrix. In decode the query heads that share it are its rows, one new token's; in prefill they
-are so many for every token of the prompt, of which each meets the keys up to its own (half of them, on average).
+This shows why decode waits for memory, why shared heads help, and why prefill does not wait. The keys of one K/V head
+are a matrix, and the queries that use them are the rows of another. In decode these rows are the query heads that share
+the K/V head, for one new token. In prefill they are the same query heads for every token of the prompt. Each token then
+attends to the keys up to its own position, on average half of them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from attention.spec import Layer, ModelSpec
 
 
 class Meeting(NamedTuple):
-    """One layer's attention over one sequence.
+    """The attention of one layer over one sequence.
 
     Attributes:
-        rows: queries that meet one K/V head's keys.
-        floor: of reading all K/V heads once and computing all queries' attention.
+        rows: queries that use the keys of one K/V head.
+        floor: the least time to read all K/V heads once and to compute the attention of all queries.
     """
 
     rows: int
@@ -32,24 +33,24 @@ class Meeting(NamedTuple):
 
     @property
     def memory_busy(self) -> float:
-        """Part of the time in which memory is read."""
+        """Part of the time during which memory is read, between 0 and 1."""
         return self.floor.memory_s / self.floor.time_s
 
     @property
     def processor_busy(self) -> float | None:
-        """Part of the time in which the processor computes; None where its peak is not known."""
+        """Part of the time during which the processor computes, between 0 and 1; None where its peak is not known."""
         return None if self.floor.compute_s is None else self.floor.compute_s / self.floor.time_s
 
 
 def meetings(layer: Layer, load: Load, accelerator: Accelerator, dtype: str = "bf16") -> tuple[Meeting, Meeting]:
-    """Decode's next token, and prefill of the whole context.
+    """(decode of the next token, prefill of the whole context), for one sequence.
 
     Args:
-        layer: one that keeps keys and values of its own, or a latent vector.
-        dtype: what is computed in.
+        layer: a layer that keeps its own keys and values, or a latent vector.
+        dtype: the dtype of the arithmetic.
 
     Raises:
-        ValueError: the layer keeps none.
+        ValueError: the layer keeps no keys.
     """
     if not layer.n_kv_heads or not layer.n_heads:
         raise ValueError(f"a layer of kind {layer.kind.value!r} keeps no keys: choose one that does")

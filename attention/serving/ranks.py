@@ -1,9 +1,9 @@
-"""Which K/V heads each accelerator holds: tensor, decode context and data parallelism.
+"""Which K/V heads each accelerator holds under tensor, decode context and data parallelism.
 
-Tensor parallelism deals a layer's K/V heads out in order; with more ranks than heads, neighbouring ranks hold copies of
-one. Decode context parallelism deals the tokens of such copies out (vLLM, docs/serving/context_parallel_deployment).
-Data parallel attention sets up as many such groups, each with requests of its own. A latent vector has no heads to deal
-out, so it counts as one head.
+Tensor parallelism divides a layer's K/V heads among its ranks in order. With more ranks than heads, neighbouring ranks
+hold copies of one head. Decode context parallelism divides the tokens among the ranks that would hold copies (vLLM,
+docs/serving/context_parallel_deployment). Data parallel attention has several such groups of ranks, and each group
+serves its own requests. A latent vector has no heads to divide, so it counts as one head.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Rank(NamedTuple):
     """One accelerator.
 
     Attributes:
-        number: from 0, over all groups. group: of data parallelism.
-        heads: K/V heads it holds, from 0.
-        share: it holds every token whose position leaves `share` on division by dcp.
-        copied: whether a rank of a lower number holds the same heads of the same tokens.
+        number: number of the rank, from 0, over all groups; group: its group of data parallelism, from 0.
+        heads: numbers of the K/V heads that it holds, from 0.
+        share: it holds the tokens at positions p with p mod dcp = share.
+        copied: whether a rank with a lower number in its group holds the same heads of the same tokens.
     """
 
     number: int
@@ -37,12 +37,13 @@ class Rank(NamedTuple):
 
 
 class Ranks(NamedTuple):
-    """All accelerators of one layer.
+    """The ranks over which one layer's cache is divided.
 
     Attributes:
-        copies: how often the same entry is kept within a group.
-        lost: part of the cache's memory that holds what another rank of the group holds too.
-        says: the same in a sentence.
+        ranks: all ranks, in order of their number.
+        copies: how many ranks of a group keep the same entry.
+        lost: part of the cache's memory that holds further copies, between 0 and 1.
+        says: the result in a sentence.
     """
 
     ranks: tuple[Rank, ...]
@@ -52,25 +53,25 @@ class Ranks(NamedTuple):
 
 
 def tp_options(layer: Layer, most: int = MAX_TP) -> tuple[int, ...]:
-    """Numbers of ranks that the layer's heads allow."""
+    """Numbers of ranks up to `most` that the layer's heads allow."""
     return tuple(tp for tp in range(1, most + 1) if _refusal(layer, tp) is None)
 
 
 def dcp_options(layer: Layer, tp: int) -> tuple[int, ...]:
-    """Numbers of ranks that the tokens of one head can be dealt out to."""
+    """Numbers of ranks among which the tokens of one head can be divided."""
     copies = max(1, tp // _heads(layer))
     return tuple(dcp for dcp in range(1, copies + 1) if copies % dcp == 0)
 
 
 def ranks(layer: Layer, tp: int, dcp: int = 1, dp: int = 1) -> Ranks:
-    """Who holds what.
+    """What each rank holds.
 
     Args:
-        layer: one that keeps keys and values, or a latent vector.
-        tp, dcp, dp: ranks of tensor, decode context and data parallelism; dcp reuses ranks of tp.
+        layer: a layer that keeps keys and values, or a latent vector.
+        tp, dcp, dp: ranks of tensor, decode context and data parallelism; dcp uses the ranks of tp.
 
     Raises:
-        ValueError: heads that cannot be dealt out, or more ranks of dcp than copies to deal out.
+        ValueError: tp ranks cannot share the heads evenly, or dcp is not one of `dcp_options`.
     """
     check_size("tp", tp, maximum=MAX_TP)
     check_size("dp", dp, maximum=MAX_DP)
@@ -88,7 +89,7 @@ def ranks(layer: Layer, tp: int, dcp: int = 1, dp: int = 1) -> Ranks:
     for index in range(dp * tp):
         rank = index % tp
         first = rank * heads // tp
-        # of the holders of one head, neighbours deal out its tokens
+        # neighbouring holders of one head divide its tokens
         place = rank % holders
         own = tuple(range(first, first + held))
         found.append(Rank(index, index // tp, own, place % dcp, place >= dcp))
@@ -97,10 +98,10 @@ def ranks(layer: Layer, tp: int, dcp: int = 1, dp: int = 1) -> Ranks:
 
 
 class Dealt(NamedTuple):
-    """A layer with another number of K/V heads, dealt out.
+    """A layer with some number of K/V heads, divided among ranks.
 
     Attributes:
-        kept: K/V heads that each rank keeps of one sequence; needed: what it would keep if nothing were kept twice.
+        kept: K/V heads that each rank keeps; needed: K/V heads that each rank would keep without copies.
     """
 
     n_kv_heads: int
@@ -110,10 +111,11 @@ class Dealt(NamedTuple):
 
 
 def sharings(layer: Layer, tp: int) -> tuple[Dealt, ...]:
-    """From a K/V head for each query head to one for all: every number that `tp` ranks can deal out, falling.
+    """The layer with every number of K/V heads that `tp` ranks can share evenly, in falling order: from one per query
+    head (MHA) to one for all (MQA).
 
     Raises:
-        ValueError: as :func:`ranks`, where tp does not suit the query heads.
+        ValueError: tp is out of range or does not divide the query heads.
     """
     check_size("tp", tp, maximum=MAX_TP)
     if refusal := _refusal(layer_with(layer, None), tp):

@@ -1,10 +1,14 @@
-"""The floor of a decode step: the bytes it must move, the operations it must do, and which of the two binds.
+"""The floor of a decode step: the bytes it must move, the operations it must do, and which of the two takes longer.
 
-``floor.py`` says what follows from the two; here they are counted. A floor is a bound, not a promise: interconnect,
-launch times, sampling and everything not counted here only add to it. Counted are the fewest weights that a step can
-read, once (``parameters.py``: tables that are looked up count one row, and of the experts those that one token
-chooses), the states once per sequence, and two operations per multiply-add. What a batch of several tokens reads of
-the experts is an expectation, and stands apart from the bound.
+This module counts bytes and operations; ``floor.py`` makes the time from them. A floor is a lower bound: interconnect,
+launch times, sampling and everything else that is not counted only add to it. The counts are:
+
+* the fewest weights that a step can read, once (``parameters.py``: a token's row of each table, and the experts that
+  one token chooses);
+* the states, once per sequence;
+* two operations per multiply-add.
+
+The experts that a batch of several tokens reads are only an expectation, so they are kept apart from the bound.
 """
 
 from __future__ import annotations
@@ -33,15 +37,17 @@ from attention.spec import DTYPE_BYTES, FixedState, Layer, ModelSpec, PositionSt
 
 
 class DecodeFloor(NamedTuple):
-    """Floor of one step that adds a token to each of `batch` sequences.
+    """The floor of one step that adds a token to each of `batch` sequences.
 
     Attributes:
-        weight_bytes, cache_bytes: what one device reads; written_bytes: recurrent states that it writes back.
-        weight_flops, attention_flops: the two parts of what it computes.
-        tokens_per_s: at most, all sequences together; sequence_tokens_per_s: each one.
+        floor: the bound, for one device.
+        weight_bytes, cache_bytes: bytes that one device reads; written_bytes: bytes of recurrent states that it writes
+            back.
+        weight_flops, attention_flops: the two parts of the operations that one device computes.
         notes: what the bound leaves out for this model.
-        expected: for a mixture of experts and a batch, the same with the weights that are read on average if every
-            expert is as likely as any other; expected_weight_bytes: those weights. No bound. None elsewhere.
+        expected: the same time with the experts that a batch reads on average if all experts are equally likely; not a
+            bound. None without experts or for a batch of one.
+        expected_weight_bytes: the bytes of weights in `expected`.
     """
 
     floor: Floor
@@ -57,10 +63,12 @@ class DecodeFloor(NamedTuple):
 
     @property
     def tokens_per_s(self) -> float:
+        """Most tokens per second, all sequences together."""
         return self.batch / self.floor.time_s
 
     @property
     def sequence_tokens_per_s(self) -> float:
+        """Most tokens per second of each sequence."""
         return 1 / self.floor.time_s
 
 
@@ -74,7 +82,11 @@ def attention_floor(
     bytes_per_s: float,
     flops_per_s: float | None,
 ) -> Floor:
-    """Floor of one decode step of one full attention layer: q, K, V read once, the output written once.
+    """Floor of one decode step of one full attention layer, which reads q, K and V once and writes the output once.
+
+    Args:
+        dtype: dtype of q, K, V and the output.
+        bytes_per_s, flops_per_s: the device's peaks; flops_per_s None: not known.
 
     Raises:
         ValueError: sizes out of range or an unknown dtype.
@@ -92,10 +104,11 @@ def attention_floor(
 
 
 def layer_flops(layer: Layer, context: int, encoder_context: int | None = None) -> int:
-    """Operations of one layer's attention over its states for one new token of one sequence.
+    """Operations of one layer over its states for one new token of one sequence.
 
-    A latent layer attends in the latent space (DeepSeek-V2, section 2.1.2: the projections are absorbed), so
-    keys have rank + RoPE elements and values rank. A recurrent state is updated and read: four per element.
+    A latent layer attends in the latent space (DeepSeek-V2, arXiv:2405.04434, section 2.1.2: the projections are
+    absorbed). There a key has rank + RoPE elements and a value rank elements. A recurrent state is updated and read,
+    which takes four operations per element. Other states of fixed size take two per element.
     """
     total = 0
     for state in layer.states:
@@ -107,7 +120,7 @@ def layer_flops(layer: Layer, context: int, encoder_context: int | None = None) 
 
 
 def step_flops(spec: ModelSpec, context: int, encoder_context: int | None = None) -> int:
-    """`layer_flops` of all layers together."""
+    """:func:`layer_flops` of all layers together."""
 
     def make() -> tuple[int, dict[tuple[bool, int], Bend]]:
         fixed = 0
@@ -132,12 +145,12 @@ def _positions(state: PositionState, context: int, encoder_context: int | None) 
 
 
 def _attended(state: PositionState) -> int:
-    """Multiply-adds of one query head per entry: its dot product with the key, and the value it adds up."""
+    """Multiply-adds of one query head per entry: for the dot product with the key, and for the sum of the values."""
     if state.role is Role.LATENT:
         return 2 * state.k_head_dim + state.v_head_dim
     if state.role in (Role.INDEXER, Role.BUFFER):
-        return 0  # an indexer has heads of its own, which the specification does not carry
-    # where one vector serves as key and value (v_head_dim 0) it is used twice
+        return 0  # an indexer has its own heads, whose number a Layer does not state
+    # where one vector serves as key and value (v_head_dim 0), it is used twice
     return state.k_head_dim + (state.v_head_dim or state.k_head_dim)
 
 
@@ -154,12 +167,16 @@ def decode_floor(
 ) -> DecodeFloor:
     """Floor of one decode step of the whole model on `count` accelerators.
 
+    Args:
+        context: tokens held by each sequence; batch: number of sequences.
+        encoder_context: source tokens of an encoder-decoder model; defaults to `context`.
+
     Raises:
-        ValueError: the parameter count is not known, or an argument is out of range.
+        ValueError: the number of parameters is not known, or an argument is out of range.
     """
     weights_of = known_parameters(spec, "to estimate a step")
     weights = -(-weight_bytes(weights_of.read, weight_dtype) // count)
-    # tokens held, not pages: what is padded is not read. Recurrent states are read and written back.
+    # tokens held, not pages: padding is not read. Recurrent states are read and written back.
     cache = allocate(
         spec.as_read, context, batch, kv_dtype, tp=count, page_tokens=1, encoder_context=encoder_context
     ).bytes_per_rank
@@ -193,7 +210,7 @@ def known_parameters(spec: ModelSpec, why: str) -> Parameters:
     """The model's parameters.
 
     Raises:
-        ValueError: their number is not known; `why` says what it is needed for.
+        ValueError: their number is not known; the message says why it is needed, with `why`.
     """
     found = spec.parameters
     if found is None:
@@ -202,7 +219,7 @@ def known_parameters(spec: ModelSpec, why: str) -> Parameters:
 
 
 def _rewritten(spec: ModelSpec, fmt: CacheFormat) -> int:
-    """Bytes of one sequence's recurrent states, which a step also writes."""
+    """Bytes of one sequence's states of fixed size, which a step also writes."""
 
     def make() -> int:
         fixed = ((state, n) for (_, state), n in state_counts(spec).items() if isinstance(state, FixedState))
@@ -231,9 +248,12 @@ def _notes(spec: ModelSpec, batch: int, weights: Parameters) -> tuple[str, ...]:
 
 
 def compute_peak(flops_per_s: Mapping[str, float], weight_dtype: str) -> float | None:
-    """Peak of the dtype the step computes in: the weights' where it is one the device has, else 16 bit, else fp32.
+    """Peak of the dtype in which a step computes: the weights' dtype if the device has it, else 16 bit, else fp32.
 
-    Weights of 4 bits are widened before they are multiplied, so 16 bit is what counts for them.
+    Weights of 4 bits are widened before they are multiplied, so the peak for 16 bit applies to them.
+
+    Returns:
+        Operations per second; None if `flops_per_s` has none of these dtypes.
     """
     wanted = weight_dtype if weight_dtype in DTYPE_BYTES else "bf16"
     for name in (wanted, "bf16", "fp16", "fp32"):
@@ -243,30 +263,30 @@ def compute_peak(flops_per_s: Mapping[str, float], weight_dtype: str) -> float |
 
 
 def traffic_crossover(spec: ModelSpec, weight_dtype: str, kv_dtype: str, batch: int = 1) -> int | None:
-    """Smallest context at which a step reads more of the states than of the weights, counted as the bound counts them;
-    None if it never does.
+    """Smallest context at which a step reads more bytes of states than of weights, as the bound counts them; None if it
+    never does.
 
     Raises:
-        ValueError: the parameter count is not known.
+        ValueError: the number of parameters is not known.
     """
     size = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
     return crossover(spec.as_read, size, kv_dtype, batch)
 
 
 def ridge(bytes_per_s: float, flops_per_s: float) -> float:
-    """Operations per byte at which both limits take equally long."""
+    """Operations per byte at which memory and arithmetic take equally long."""
     return flops_per_s / bytes_per_s
 
 
 def attainable_flops_per_s(intensity: float, bytes_per_s: float, flops_per_s: float | None) -> float:
-    """The roof over an intensity: the slope of the bandwidth, then the flat peak."""
+    """The roof at an intensity in operations per byte: first the slope of the bandwidth, then the flat peak."""
     slope = intensity * bytes_per_s
     return slope if flops_per_s is None else min(slope, flops_per_s)
 
 
 def batch_where_compute_binds(accelerator: Accelerator, weight_dtype: str = "bf16") -> int | None:
-    """Smallest batch at which multiplying the weights takes longer than reading them, the cache aside; None
-    where the device's peak is not known."""
+    """Smallest batch at which multiplying by the weights takes longer than reading them, without the cache; None where
+    the device's peak is not known."""
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
     if peak is None:
         return None
@@ -275,7 +295,11 @@ def batch_where_compute_binds(accelerator: Accelerator, weight_dtype: str = "bf1
 
 
 def cache_share(spec: ModelSpec, load: Load, weight_dtype: str) -> float:
-    """Share of what a step reads that is states, between 0 and 1; weights as the bound counts them."""
+    """Share of the states in the bytes that a step reads, between 0 and 1. Weights are counted as in the bound.
+
+    Raises:
+        ValueError: the number of parameters is not known.
+    """
     weights = weight_bytes(known_parameters(spec, "to compare").read, weight_dtype)
     states = cache_of(spec.as_read, load).state_bytes
     return states / (states + weights)

@@ -1,4 +1,4 @@
-"""Points and roofs of the roofline page: where a decode step stands, and how batch and context move it."""
+"""Points and roofs of the roofline page: the place of a decode step, and how batch and context move it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ from attention.spec import ModelSpec
 from attention.timing.runs import Run
 
 BATCHES = tuple(2**n for n in range(11))
-"""The batches a point is followed over: 1 to 1024."""
+"""The batches of a point's trail: 1 to 1024."""
 
 
 class Roof(NamedTuple):
-    """One machine's limits. `measured` tells a host's own figures from a data sheet's."""
+    """The limits of one machine, in bytes and operations per second.
+
+    Attributes:
+        measured: whether the limits were measured on the machine (True) or come from a data sheet (False).
+    """
 
     label: str
     bytes_per_s: float
@@ -40,23 +44,23 @@ class Roof(NamedTuple):
 
     @property
     def ridge(self) -> float:
-        """Operations per byte from which on arithmetic binds."""
+        """Operations per byte from which arithmetic takes longer than memory."""
         return ridge(self.bytes_per_s, self.flops_per_s)
 
 
 class Point(NamedTuple):
-    """Where a piece of work stands under a roof.
+    """The place of a piece of work under a roof.
 
     Attributes:
-        sharing: MHA, GQA-8, MQA, MLA.
+        sharing: how the heads are shared: "MHA", "GQA-8", "MQA", "MLA".
         part: "whole step", "attention alone" or "measured".
         intensity: operations per byte.
-        flops_per_s: what the roof allows there, or what was reached.
-        trail: (intensity, flops_per_s) over BATCHES, empty where batch does not move it or it was measured.
-        tokens_per_s: at most, all sequences together; None for attention alone.
-        binds: "memory" or "compute".
-        note: for the hover text.
-        fits: whether weights and states fit into the accelerator's memory; without room for them there is no step.
+        flops_per_s: operations per second that the roof allows there, or that were measured.
+        trail: (intensity, flops_per_s) over BATCHES; empty where the batch does not move the point or it was measured.
+        tokens_per_s: most tokens per second, all sequences together; None for attention alone.
+        binds: the limit that applies, "memory" or "compute"; "" for a measured point.
+        note: text shown on hover.
+        fits: whether weights and states fit into the accelerator's memory; if not, the step cannot run.
     """
 
     sharing: str
@@ -71,14 +75,18 @@ class Point(NamedTuple):
 
 
 class Roofline(NamedTuple):
-    """What the figure shows."""
+    """The data of the figure."""
 
     roofs: tuple[Roof, ...]
     points: tuple[Point, ...]
 
 
 def accelerator_roof(accelerator: Accelerator, weight_dtype: str) -> Roof:
-    """Raises ValueError where the data sheet gives no peak."""
+    """The roof of an accelerator from its data sheet.
+
+    Raises:
+        ValueError: the data sheet gives no peak for the dtype.
+    """
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
     if peak is None:
         raise ValueError(f"{accelerator.label} has no published peak for {weight_dtype}")
@@ -86,9 +94,9 @@ def accelerator_roof(accelerator: Accelerator, weight_dtype: str) -> Roof:
 
 
 def host_roof(run: Run, dtype: str = "float32") -> Roof | None:
-    """The roof of the machine a run was taken on, as it was measured in the run; None if it was not."""
+    """The roof of the machine of a run, as measured in the run; None if the run did not measure it."""
     own = [r for r in run.results if r.case.dtype == dtype]
-    # what was measured between the timings themselves is nearer to them than the calibration before
+    # rates measured between the timings describe them better than the calibration before the run
     rate = max((r.flops_per_s or 0.0 for r in own), default=(run.calibration.get("flops_per_s") or {}).get(dtype))
     bandwidth = max((r.read_bytes_per_s or 0.0 for r in own), default=run.calibration.get("read_bytes_per_s"))
     if not rate or not bandwidth:
@@ -106,7 +114,11 @@ def _counted(spec: ModelSpec) -> ModelSpec:
 
 
 def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
-    """The model as MHA, as it is, and as MQA, each once."""
+    """(name, model) of the model as MHA, as it is, and as MQA, each once.
+
+    Raises:
+        ValueError: the query heads of some layer do not allow it.
+    """
     layer = spec.attention_layer
     if layer is None or not layer.n_heads:
         return (("State", spec),)
@@ -119,10 +131,10 @@ def variants(spec: ModelSpec) -> tuple[tuple[str, ModelSpec], ...]:
 def step_points(
     spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str, q_len: int = 1
 ) -> tuple[Point, ...]:
-    """The whole decode step and its attention alone, for each of :func:`variants`, under an accelerator's roof.
+    """The points of the whole decode step and of its attention alone, for each of :func:`variants`.
 
-    A model without a parameter count has attention alone. With `q_len` tokens of a sequence checked in one step the
-    same bytes serve so many times the operations, and tokens per second are those if every drafted token is accepted.
+    A model without a number of parameters has attention alone. A step that checks `q_len` tokens of a sequence does
+    `q_len` times the operations for the same bytes; its tokens per second assume that every drafted token is accepted.
 
     Raises:
         ValueError: unknown `weight_dtype`, or an accelerator without a peak for it.
@@ -132,7 +144,7 @@ def step_points(
     setup = Setup(accelerator, 1, weight_dtype, load.kv_dtype)
     points: list[Point] = []
     for name, variant in variants(spec):
-        # one parameter stands in where the count is not known: only the attention's part is read then
+        # a model of unknown size gets one parameter; only the part of attention is used then
         counted = variant if known else _counted(variant)
 
         def at(batch: int, counted: ModelSpec = counted) -> tuple[int, int, int, int, float]:
@@ -162,7 +174,10 @@ def step_points(
 
 
 def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[Point, ...]:
-    """What the fastest timing of each sharing reached: its rate of operations over its intensity."""
+    """One point for each way to share heads: the operations per second that a timing reached, at its intensity.
+
+    The timing is the fastest one over the largest cache. Only steady decode timings in `dtype` count.
+    """
     best: dict[str, tuple[tuple[int, float], Point]] = {}
     for result in results:
         case = result.case
@@ -172,7 +187,7 @@ def measured_points(results: Iterable[Result], dtype: str = "float32") -> tuple[
         name = sharing.name(case.n_heads, case.n_kv_heads)
         note = f"{case.implementation.replace('_', ' ')}, context {case.context:,}, batch {case.batch}"
         point = Point(name, "measured", case_flops(case) / case_bytes(case), rate, note=note)
-        # the largest cache is the least helped by the processor's own caches
+        # the processor's own caches help least with the largest KV cache
         rank = (case.cache_bytes, rate)
         if name not in best or rank > best[name][0]:
             best[name] = (rank, point)
@@ -196,6 +211,6 @@ def _point(
 
 
 def steps(points: Sequence[Point]) -> tuple[Point, ...]:
-    """The points of the whole step, or of attention alone where there are none."""
+    """The points of the whole step; where there are none, those of attention alone."""
     whole = tuple(point for point in points if point.part == "whole step")
     return whole or tuple(point for point in points if point.part == "attention alone")

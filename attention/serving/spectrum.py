@@ -1,4 +1,4 @@
-"""From MHA to MQA: what each number of K/V heads would mean for one model."""
+"""From MHA to MQA: the cache, the parameters and the least time of one model with each number of K/V heads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Point(NamedTuple):
     """One number of K/V heads.
 
     Attributes:
-        cache_bytes: the whole batch.
-        attention_parameters: weights of the Q, K, V and output projections, all layers; None if the model's width
-            is not known.
-        floor_s: least time of one attention layer's step on the accelerator; None for latent attention, whose
-            arithmetic is another.
-        name: how it shares.
+        cache_bytes: bytes of the cache of the whole batch.
+        attention_parameters: weights of the Q, K, V and output projections of all layers; None if the model's width
+            is not known, and for latent attention.
+        floor_s: least time of one attention layer's step on the accelerator, in seconds; None for latent attention,
+            which has other arithmetic.
+        name: how the heads are shared, e.g. "GQA-8".
     """
 
     n_kv_heads: int
@@ -39,8 +39,10 @@ class Point(NamedTuple):
 
 
 def attention_parameters(spec: ModelSpec, n_kv_heads: int | None) -> int | None:
-    """Weights of the attention projections with so many K/V heads in every layer (None: as the model has them), biases
-    aside: per layer width · (k + v head size) · (n_heads + n_kv_heads)."""
+    """Weights of the attention projections with `n_kv_heads` K/V heads in every layer (None: the model's own numbers).
+
+    Without biases they are width · (k + v head size) · (n_heads + n_kv_heads) per layer. None if width is not known.
+    """
     if spec.hidden_size is None:
         return None
 
@@ -60,8 +62,10 @@ def attention_parameters(spec: ModelSpec, n_kv_heads: int | None) -> int | None:
 
 
 def spectrum(spec: ModelSpec, accelerator: Accelerator, load: Load) -> tuple[Point, ...]:
-    """A point for each divisor of the query heads, from 1 (MQA) to all (MHA). The model itself stands at its own
-    number, with whatever numbers its other layers have, or before all, with 0, where it keeps a latent vector.
+    """A point for each number of K/V heads that divides the query heads of every layer, from 1 (MQA) to all (MHA).
+
+    The point at the model's own number is the model itself, also where some of its layers have other numbers. A model
+    that keeps a latent vector has its own point before the others, with 0 K/V heads.
 
     Raises:
         ValueError: the model has no attention layer.
@@ -83,17 +87,17 @@ def spectrum(spec: ModelSpec, accelerator: Accelerator, load: Load) -> tuple[Poi
 
 
 def is_latent(spec: ModelSpec) -> bool:
-    """Whether the layer that stands for the model keeps a latent vector."""
+    """Whether the layer that represents the model keeps a latent vector."""
     return spec.attention_layer is not None and spec.attention_layer.kind is Kind.LATENT
 
 
 def _possible(spec: ModelSpec) -> tuple[int, ...]:
-    """Numbers that divide the query heads of every layer with a cache of its own."""
+    """Numbers of K/V heads that divide the query heads of every layer with its own cache."""
     return sharing.divisors(head_step(spec))
 
 
 def nearest_published(n_heads: int, n_kv_heads: int) -> str:
-    """The model of the GQA paper's Table 1 that shares as this one does: none (MHA-XXL), all (MQA-XXL), or in part."""
+    """The model of the GQA paper's Table 1 (arXiv:2305.13245) with the same kind of sharing: MHA, MQA or GQA."""
     if n_kv_heads == n_heads:
         return "MHA-XXL"
     return "MQA-XXL" if n_kv_heads == 1 else "GQA-8-XXL"

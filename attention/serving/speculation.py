@@ -1,9 +1,9 @@
 """Speculative decoding: the cache of a draft, and a step that checks several tokens at once.
 
-A model's own draft (DeepSeek-V3's MTP, arXiv:2412.19437, section 2.2; EAGLE, arXiv:2401.15077) is a layer or more as
-wide as the model's, with a cache of its own for every token. A step then checks q_len tokens of each sequence, the
-newest and those drafted: it reads the weights and the cache once for all of them (Leviathan et al., arXiv:2211.17192,
-section 3.4), so its operations per byte are q_len times as many.
+A model's own draft (DeepSeek-V3's MTP, arXiv:2412.19437, section 2.2; EAGLE, arXiv:2401.15077) has one or more layers
+that are as wide as the model's layers and keep their own cache. A step then checks q_len tokens of each sequence: the
+newest token and the drafted ones. It reads the weights and the cache once for all of them (Leviathan et al.,
+arXiv:2211.17192, section 3.4), so it does q_len times as many operations per byte.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Speculation(NamedTuple):
 
     Attributes:
         q_len: tokens of a sequence that one step checks.
-        layers: of the draft; stated: whether the configuration says how many.
-        cache_bytes: of the draft, all sequences together.
-        step: floor of the step that checks them.
+        layers: layers of the draft; stated: whether the configuration states their number.
+        cache_bytes: bytes of the draft's cache, all sequences together.
+        step: floor of the step that checks the tokens.
         most: tokens per second if every drafted token is accepted, all sequences together.
     """
 
@@ -44,7 +44,7 @@ class Speculation(NamedTuple):
 
 
 def stated_layers(config: Mapping[str, Any] | None) -> int | None:
-    """Draft layers that a configuration states, None if it states none."""
+    """The number of draft layers that a configuration states (1 to 64), None if it states none."""
     config = config or {}
     parts = [config, *(config[key] for key in _PARTS if isinstance(config.get(key), dict))]
     found = [part[name] for part in parts for name in _STATED if type(part.get(name)) is int]
@@ -52,7 +52,9 @@ def stated_layers(config: Mapping[str, Any] | None) -> int | None:
 
 
 def draft_layer(spec: ModelSpec) -> Layer:
-    """The layer that a draft's are as wide as: the first that holds every token.
+    """The layer whose sizes the draft's layers have.
+
+    It is the model's first attention layer that holds every token, or its first attention layer if none does.
 
     Raises:
         ValueError: the model has no attention.
@@ -67,7 +69,7 @@ def draft_layer(spec: ModelSpec) -> Layer:
 
 
 def with_draft(spec: ModelSpec, n_layers: int) -> ModelSpec:
-    """The model with a draft's layers; its weights are not counted.
+    """The model with a draft of `n_layers` layers at its end. The draft's weights are not counted.
 
     Raises:
         ValueError: n_layers out of range, or the model has no attention.
@@ -84,7 +86,10 @@ def with_draft(spec: ModelSpec, n_layers: int) -> ModelSpec:
 
 
 def checking(step: Floor, q_len: int, bytes_per_s: float, flops_per_s: float | None) -> Floor:
-    """The floor of a step that checks `q_len` tokens a sequence where one token's is `step`.
+    """The floor of a step that checks `q_len` tokens of each sequence.
+
+    Args:
+        step: the floor for one token of each sequence.
 
     Raises:
         ValueError: q_len out of range.
@@ -102,11 +107,11 @@ def speculation(
     bytes_per_s: float,
     flops_per_s: float | None,
 ) -> Speculation:
-    """What `draft_tokens` change.
+    """A load in which a draft proposes `draft_tokens` tokens of each sequence for every step.
 
     Args:
-        bound: of one token a sequence, with the draft's cache.
-        stated: ``stated_layers`` of the model's configuration; one layer is taken where it states none.
+        bound: floor of a step with one token of each sequence, with the draft's cache.
+        stated: ``stated_layers`` of the model's configuration; None: the draft has one layer.
 
     Raises:
         ValueError: draft_tokens out of range, or the model has no attention.

@@ -1,4 +1,4 @@
-"""What would make a load fit: each single change of it, or of how it is served, that is enough by itself."""
+"""Single changes that make a load fit: changes of the load, of the formats, or of the number of accelerators."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from attention.serving.plan import Plan
 from attention.spec import ModelSpec
 
 CACHE_FORMATS = ("fp8", "int4-g64")
-"""Smaller formats that engines offer for a cache, the more exact first."""
+"""Smaller formats that engines offer for a cache; the more exact format comes first."""
 WEIGHT_FORMATS = ("fp8", "int4-g128")
 
 
 class Way(NamedTuple):
-    """One change, all else as it is.
+    """One change with which the load fits, while all else stays as it is.
 
     Attributes:
-        what: "kv_dtype", "weight_dtype", "context", "batch" or "count".
-        value: what it becomes.
-        largest_batch: sequences of the context that then fit at once.
+        what: what changes: "kv_dtype", "weight_dtype", "context", "batch" or "count".
+        value: its new value.
+        largest_batch: sequences of the context that then fit at once; for "context", the batch of the load.
     """
 
     what: str
@@ -31,12 +31,13 @@ class Way(NamedTuple):
 
 
 def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan) -> tuple[Way, ...]:
-    """The single changes with which the load fits, in the order in which they cost least; none if it fits already.
+    """The single changes with which the load fits, the cheapest first; none if it fits already.
+
+    Formats in which the size of the model's states is not known are left out.
 
     Args:
-        plan: of the same load, see ``plan.plan``: its solved numbers are taken from there.
-
-    A format in which a model's states have no known size is no way.
+        context: tokens of each sequence; batch: number of sequences.
+        plan: ``plan.plan`` of the same load, which has its solved numbers.
     """
     if plan.fits:
         return ()
@@ -60,14 +61,19 @@ def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan
 
 
 def _smaller(spec: ModelSpec, setup: Setup, other: Setup, context: int) -> bool:
-    """Whether the change makes anything smaller; a model without positions has no cache to store otherwise."""
+    """Whether the change makes the weights or the states smaller. It may change nothing: recurrent states do not follow
+    the cache format."""
     return fit.budget(spec, other).weight_bytes < fit.budget(spec, setup).weight_bytes or fit.state_bytes_per_rank(
         spec, other, context, 1
     ) < fit.state_bytes_per_rank(spec, setup, context, 1)
 
 
 def price_per_million(price_per_hour: float, count: int, tokens_per_s: float) -> float:
-    """What a million tokens cost, in the currency of the price of one accelerator's hour.
+    """The price of a million tokens.
+
+    Args:
+        price_per_hour: price of one accelerator for an hour, in any currency; the result has the same currency.
+        count: accelerators; tokens_per_s: tokens per second of all of them together.
 
     Raises:
         ValueError: a price below 0, or a rate that is not above 0.

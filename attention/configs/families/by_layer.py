@@ -1,4 +1,4 @@
-"""Ordinary attention stated layer by layer, as a GGUF header does: heads, K/V heads and windows of each."""
+"""Ordinary attention whose heads, K/V heads and windows are stated for each layer, as in a GGUF header."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from attention.errors import shown
 from attention.spec import Kind, Layer, attention_layer, check_size
 
 MODEL_TYPE = "gguf_layers"
-"""A type of our own; no published config.json has it."""
+"""A type of this project; no published config.json has it."""
 CHUNK = ("attention_chunk_size",)
 
 
 def read(reader: Reader) -> list[Layer]:
-    """Layers without K/V heads keep nothing; sliding ones may have heads of another size.
+    """The layers. Those without K/V heads keep nothing; sliding layers may have heads of another size.
 
     Raises:
-        ValueError: naming the list or size.
+        ValueError: a list or size is missing or wrong; the message names it.
     """
     n_layers = reader.n_layers
     k_dim, v_dim = reader.size("head_dim"), reader.size("v_head_dim")

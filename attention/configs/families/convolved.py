@@ -1,4 +1,4 @@
-"""Attention whose layers also keep the last positions of short convolutions, or stand beside layers that do."""
+"""Models in which attention layers also keep states of fixed size, or in which other layers keep them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from attention.spec import FixedState, Kind, Layer, Role, attention_layer
 
 
 def read_inkling(reader: Reader) -> list[Layer]:
-    """Inkling: convolutions over keys, values and twice the width in every layer, in float32; windowed layers have
-    heads of their own."""
+    """Inkling: every layer has four convolutions in float32: over keys, over values, and two over the width. Windowed
+    layers have their own numbers and sizes of heads."""
     n_layers, width = reader.n_layers, reader.width
     kinds = reader.per_layer("layer_types", n_layers) or []
     kernel = reader.size("conv_kernel_size")
@@ -35,8 +35,8 @@ def read_inkling(reader: Reader) -> list[Layer]:
 
 
 def read_zaya(reader: Reader) -> list[Layer]:
-    """ZAYA (compressed convolutional attention, arXiv:2510.04476): beside K and V, cca_time0 + cca_time1 - 2 past
-    positions of queries and keys, and the last position's half of the values."""
+    """ZAYA (compressed convolutional attention, arXiv:2510.04476). Beside K and V, a layer keeps queries and keys of
+    cca_time0 + cca_time1 - 2 past positions, and half of the values of the last position."""
     kinds = reader.per_layer("layer_types", reader.n_layers) or []
     heads, kv, head_dim = reader.n_heads, reader.n_kv_heads(), reader.head_dim()
     columns = reader.size("cca_time0") + reader.size("cca_time1") - 2
@@ -62,8 +62,9 @@ def _made(reader: Reader, kinds: list[str], made: dict[str, Layer]) -> list[Laye
 def read_phi4flash(reader: Reader) -> list[Layer]:
     """Phi-4-mini-flash (SambaY, arXiv:2507.06607; microsoft/Phi-4-mini-flash-reasoning, modeling_phi4flash.py).
 
-    Even layers of the first half are Mamba, odd ones have a window; layer n/2 + 1 alone keeps every position, and all
-    attention above it reads that cache. The even layers above read layer n/2's Mamba output and keep nothing.
+    Up to layer n/2, even layers are Mamba and odd layers have a window. Layer n/2 + 1 alone keeps every position, and
+    all attention layers after it read its cache. The even layers after it read the Mamba output of layer n/2 and keep
+    nothing.
     """
     n_layers, heads, kv = reader.n_layers, reader.n_heads, reader.n_kv_heads()
     if n_layers % 4:
@@ -71,7 +72,7 @@ def read_phi4flash(reader: Reader) -> list[Layer]:
     head_dim = reader.even_head_dim()
     inner = reader.size("mamba_expand", default=2) * reader.width
     kernel, state = reader.size("mamba_d_conv", default=4), reader.size("mamba_d_state", default=16)
-    # its own cache makes both in the model's dtype
+    # the model's own cache keeps both states in the model's dtype
     mamba = hybrid.recurrent(inner * kernel, inner * state, inner, None)
     sliding, full = attention_layer(heads, kv, head_dim, reader.window()), attention_layer(heads, kv, head_dim)
     last = n_layers // 2 + 1
@@ -81,8 +82,9 @@ def read_phi4flash(reader: Reader) -> list[Layer]:
 
 
 def read_bailing_linear(reader: Reader) -> list[Layer]:
-    """Ring-linear 2.0 (arXiv:2510.19338; modeling_bailing_moe_linear_v2.py): the last layer of each layer_group_size,
-    and all of an unfinished last group, have attention; the others keep a matrix per query head in float32."""
+    """Ring-linear 2.0 (arXiv:2510.19338; modeling_bailing_moe_linear_v2.py). The last layer of each group of
+    layer_group_size layers has attention, and so have all layers of an incomplete last group. The others keep one
+    float32 matrix per query head."""
     n_layers, heads = reader.n_layers, reader.n_heads
     head_dim = reader.head_dim()
     group = reader.size("layer_group_size")

@@ -1,5 +1,7 @@
-"""Published types that transformers has no class for (their own code comes with the weights) and whose rules are
-public. That code is never run; what a file does not state is refused."""
+"""Published types without a class in transformers, whose own code is public and comes with the weights.
+
+That code is never run. A file that leaves out a size is refused, unless the type's own rule gives the size.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from attention.spec import Kind, Layer, attention_layer, check_size
 
 
 def read_grouped(reader: Reader) -> list[Layer]:
-    """Llama-shaped: num_key_value_heads stated (null: as many as query heads)."""
+    """Types with Llama's fields. num_key_value_heads must be stated; null means as many as query heads."""
     heads = reader.n_heads
     null = any(name in reader.raw and reader.raw[name] is None for name in ("num_key_value_heads",))
     kv = reader.n_kv_heads(absent=heads if null else None)
@@ -28,14 +30,14 @@ def read_multi_head(reader: Reader) -> list[Layer]:
 
 
 def read_grouped_or_multi_head(reader: Reader) -> list[Layer]:
-    """num_key_value_heads where stated, else as many as query heads: the rule of the type's own code."""
+    """Types with num_key_value_heads K/V heads where that is stated, else as many as query heads, as in their code."""
     heads = reader.n_heads
     kv = reader.n_kv_heads(absent=heads)
     return [attention_layer(heads, kv, reader.head_dim())] * reader.n_layers
 
 
 def read_windowed(reader: Reader) -> list[Layer]:
-    """Qwen2's rule (MiMo): a window only where use_sliding_window says so, from layer max_window_layers on."""
+    """Qwen2's rule (MiMo): layers from max_window_layers on have a window, if use_sliding_window is true."""
     heads = reader.n_heads
     layer = attention_layer(heads, reader.n_kv_heads(), reader.head_dim())
     n_layers = reader.n_layers
@@ -47,8 +49,8 @@ def read_windowed(reader: Reader) -> list[Layer]:
 
 
 def read_chatglm(reader: Reader) -> list[Layer]:
-    """ChatGLM2/3, GLM-4-9B: multi_query_attention with multi_query_group_num K/V heads of kv_channels. A file
-    without these fields is ChatGLM-6B, which is multi-head."""
+    """ChatGLM2/3 and GLM-4-9B: with multi_query_attention there are multi_query_group_num K/V heads of size
+    kv_channels. A file without these fields is ChatGLM-6B, which is multi-head."""
     heads = reader.n_heads
     kv = heads
     if reader.raw.get("multi_query_attention"):
@@ -57,7 +59,7 @@ def read_chatglm(reader: Reader) -> list[Layer]:
 
 
 def read_baichuan_m1(reader: Reader) -> list[Layer]:
-    """Baichuan-M1: layers listed in sliding_window_layers have a window and heads of their own."""
+    """Baichuan-M1: layers listed in sliding_window_layers have a window, and may have other numbers of heads."""
     n_layers, width = reader.n_layers, reader.width
     heads, kv = reader.n_heads, reader.n_kv_heads()
     listed = reader.raw.get("sliding_window_layers")
@@ -77,7 +79,7 @@ def read_baichuan_m1(reader: Reader) -> list[Layer]:
 
 
 def read_palm(reader: Reader) -> list[Layer]:
-    """PaLM (arXiv:2204.02311, section 2): multi-query attention, one K/V head."""
+    """PaLM (arXiv:2204.02311, section 2): multi-query attention with one K/V head."""
     heads = reader.n_heads
     if "multi_query" in reader.raw and reader.raw["multi_query"] is not True:
         reader.refuse("multi_query", "must be true: PaLM has one K/V head")
@@ -86,7 +88,7 @@ def read_palm(reader: Reader) -> list[Layer]:
 
 
 def read_hunyuan(reader: Reader) -> list[Layer]:
-    """Hunyuan-Large (arXiv:2411.02265): cross-layer attention, every cla_share_factor layers share one cache."""
+    """Hunyuan-Large (arXiv:2411.02265): with cross-layer attention, each cla_share_factor layers share one cache."""
     layer = attention_layer(reader.n_heads, reader.n_kv_heads(), reader.head_dim("head_dim", "attention_head_dim"))
     n_layers = reader.n_layers
     if not reader.raw.get("use_cla"):
@@ -101,8 +103,8 @@ def read_hunyuan(reader: Reader) -> list[Layer]:
 
 
 def read_nemotron_nas(reader: Reader) -> list[Layer]:
-    """Puzzle-searched Llama (Nemotron Super and Ultra): block_configs says per layer whether there is attention
-    and how many query heads share a K/V head. DeciLM-7B lists its K/V heads per layer."""
+    """Llama changed by the Puzzle search (Nemotron Super and Ultra): block_configs states for each layer whether it has
+    attention and how many query heads share a K/V head. DeciLM-7B lists the K/V heads of each layer."""
     if reader.n_layers != reader.stated("num_hidden_layers"):
         reader.refuse("num_hidden_layers", "is missing: the per-layer lists are cut to it")
     heads = reader.n_heads
@@ -153,7 +155,7 @@ def read_openelm(reader: Reader) -> list[Layer]:
 
 
 def read_codeshell(reader: Reader) -> list[Layer]:
-    """CodeShell: num_query_groups K/V heads where group_query_attention is on."""
+    """CodeShell: num_query_groups K/V heads."""
     heads = reader.n_heads
     kv = reader.n_kv_heads("num_query_groups")
     return [attention_layer(heads, kv, reader.head_dim())] * reader.n_layers
@@ -171,7 +173,7 @@ def read_step3(reader: Reader) -> list[Layer]:
 
 
 def read_olmo_original(reader: Reader) -> list[Layer]:
-    """OLMo in its first format: n_kv_heads, else one if multi_query_attention, else as many as query heads."""
+    """OLMo in its first format: n_kv_heads K/V heads, else one if multi_query_attention, else one per query head."""
     heads = reader.n_heads
     kv = reader.stated("n_kv_heads")
     if kv is None:

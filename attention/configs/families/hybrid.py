@@ -1,7 +1,7 @@
 """Hybrids: some layers cache keys and values, the others keep convolution and recurrent states of fixed size.
 
-States are counted as transformers' own code keeps them: the whole convolution kernel in the model's dtype, the
-recurrent state in float32 where the code computes it so.
+States are counted as transformers' own code keeps them: a convolution keeps as many positions as its kernel has, in
+the model's dtype; a recurrent state is in float32 where the code computes it so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ LINEAR = ("linear_attention", "mamba", "recurrent")
 
 
 def recurrent(convolution: int | None, recurrent: int | None, n_heads: int = 1, dtype: str | None = "fp32") -> Layer:
-    """A layer of fixed states, sizes in elements. `n_heads`: what tensor parallelism divides them by."""
+    """A layer of fixed states.
+
+    Args:
+        convolution, recurrent: size of each state in elements, None without that state.
+        n_heads: heads into which tensor parallelism divides the states.
+        dtype: dtype of the recurrent state, None for the model's dtype.
+    """
     states = []
     if convolution:
         states.append(FixedState(Role.CONVOLUTION, convolution, n_heads=n_heads))
@@ -27,7 +33,8 @@ def recurrent(convolution: int | None, recurrent: int | None, n_heads: int = 1, 
 
 
 def delta_rule(reader: Reader) -> Layer:
-    """Gated DeltaNet (Qwen3-Next, arXiv:2412.06464): a short convolution over q, k, v and a matrix per value head."""
+    """Gated DeltaNet (Qwen3-Next, arXiv:2412.06464): a short convolution over q, k and v, and one matrix per value
+    head."""
     k_heads, k_dim = reader.size("linear_num_key_heads"), reader.size("linear_key_head_dim")
     v_heads, v_dim = reader.size("linear_num_value_heads"), reader.size("linear_value_head_dim")
     kernel = reader.size("linear_conv_kernel_dim")
@@ -35,9 +42,9 @@ def delta_rule(reader: Reader) -> Layer:
 
 
 def mamba1(reader: Reader) -> Layer:
-    """Mamba (arXiv:2312.00752): convolution and state of the inner width."""
+    """Mamba (arXiv:2312.00752): a convolution and a recurrent state over the inner width."""
     inner = reader.stated("intermediate_size") if reader.model_type in ("mamba", "falcon_mamba") else None
-    if inner is None:  # Falcon-Mamba states both, and they differ: its code goes by intermediate_size
+    if inner is None:  # Falcon-Mamba states both, and they differ: its code uses intermediate_size
         inner = reader.size("mamba_expand", "expand") * reader.width
     return recurrent(
         inner * reader.size("mamba_d_conv", "conv_kernel"), inner * reader.size("mamba_d_state", "state_size"), inner
@@ -78,6 +85,7 @@ def _kinds(reader: Reader) -> list[str]:
 
 
 def read_delta(reader: Reader) -> list[Layer]:
+    """Qwen3-Next, Qwen3.5 and OLMo hybrid: some layers have full attention, the others are gated DeltaNet."""
     kinds = reader.raw.get("layer_types")
     interval = reader.raw.get("full_attention_interval")
     if kinds and interval and kinds != _every(interval, len(kinds)):
@@ -90,25 +98,27 @@ def _every(interval: int, n_layers: int) -> list[str]:
 
 
 def read_mamba1_hybrid(reader: Reader) -> list[Layer]:
-    """Jamba: layers at attn_layer_offset of every attn_layer_period have attention."""
+    """Jamba: one layer in each attn_layer_period layers, at attn_layer_offset, has attention."""
     return _mix(reader, _kinds(reader), _attention(reader), mamba1(reader))
 
 
 def read_mamba2_hybrid(reader: Reader) -> list[Layer]:
-    """Granite 4 hybrid, Bamba."""
+    """Granite 4 hybrid and Bamba: some layers have attention, the others are Mamba-2."""
     kinds = _kinds(reader)
     other = mamba2(reader) if any(kind in LINEAR for kind in kinds) else _attention(reader)
     return _mix(reader, kinds, _attention(reader), other)
 
 
 def read_bamba(reader: Reader) -> list[Layer]:
+    """Bamba: attn_layer_indices or layer_types must state the layers with attention; the others are Mamba-2."""
     if reader.raw.get("attn_layer_indices") is None and not reader.raw.get("layer_types"):
         reader.refuse("attn_layer_indices", "is missing: the file does not state which layers have attention")
     return read_mamba2_hybrid(reader)
 
 
 def read_nemotron_h(reader: Reader) -> list[Layer]:
-    """hybrid_override_pattern: * attention, M Mamba-2, - MLP, E mixture of experts; or layers_block_type."""
+    """Nemotron-H: hybrid_override_pattern has a sign per layer (* attention, M Mamba-2, - MLP, E mixture of experts).
+    Other files list words in layers_block_type."""
     pattern = reader.raw.get("hybrid_override_pattern")
     listed = reader.raw.get("layers_block_type") or reader.raw.get("layer_types")
     n_layers = reader.stated("num_hidden_layers")
@@ -129,7 +139,7 @@ def read_nemotron_h(reader: Reader) -> list[Layer]:
         kinds = kinds[:n_layers]
     if len(kinds) > MAX_LAYERS:
         reader.refuse("hybrid_override_pattern", f"has more than {MAX_LAYERS:,} entries")
-    # the first published files spell it attention_head_dim
+    # the first published files call it attention_head_dim
     head_dim = reader.head_dim("head_dim", "attention_head_dim")
     attention = attention_layer(reader.n_heads, reader.n_kv_heads(), head_dim)
     made = {"attention": attention, "mamba": mamba2(reader), "mlp": Layer(Kind.NONE), "moe": Layer(Kind.NONE)}
@@ -144,7 +154,7 @@ def _plain(kind: object) -> str:
 
 
 def read_falcon_h1(reader: Reader) -> list[Layer]:
-    """Every layer has attention and a Mamba-2 branch side by side."""
+    """Falcon-H1: every layer has attention and a Mamba-2 branch side by side."""
     attention, mamba = _attention(reader), mamba2(reader)
     both = Layer(
         attention.kind, attention.states + mamba.states, attention.n_heads, attention.k_head_dim, attention.v_head_dim
@@ -153,7 +163,7 @@ def read_falcon_h1(reader: Reader) -> list[Layer]:
 
 
 def read_zamba(reader: Reader) -> list[Layer]:
-    """Zamba: every layer has a Mamba branch; "hybrid" ones also attention, with heads of twice hidden / heads."""
+    """Zamba: every layer has a Mamba branch. "hybrid" layers also have attention, with heads of 2 * width / heads."""
     kinds = reader.per_layer("layer_types", reader.n_layers) or []
     fixed = mamba2(reader) if reader.model_type == "zamba2" else mamba1(reader)
     stated = reader.stated("mamba_headdim")
@@ -181,7 +191,7 @@ def read_mamba(reader: Reader) -> list[Layer]:
 
 
 def read_mamba2(reader: Reader) -> list[Layer]:
-    """Pure Mamba-2, whose file calls its heads num_heads and head_dim."""
+    """Pure Mamba-2; its file states heads and their size as num_heads and head_dim."""
     heads, head_dim = reader.size("num_heads"), reader.size("head_dim")
     inner = heads * head_dim
     groups, state = reader.size("n_groups"), reader.size("state_size")
@@ -190,7 +200,7 @@ def read_mamba2(reader: Reader) -> list[Layer]:
 
 
 def read_lfm2(reader: Reader) -> list[Layer]:
-    """LFM2: short convolutions of conv_L_cache positions over the whole width, and some layers of attention."""
+    """LFM2: some layers have attention; the others keep conv_L_cache positions of a convolution over the width."""
     n_layers = reader.n_layers
     if not reader.raw.get("layer_types") and reader.raw.get("full_attn_idxs") is None:
         reader.refuse("layer_types", "is missing, and so is full_attn_idxs: which layers have attention is not stated")
@@ -219,7 +229,7 @@ def _indices(reader: Reader, name: str, n_layers: int) -> set[int]:
 
 
 def read_kimi_linear(reader: Reader) -> list[Layer]:
-    """Kimi Linear: linear_attn_config.full_attn_layers counts layers from 1; those are latent, the others KDA."""
+    """Kimi Linear: linear_attn_config.full_attn_layers lists the latent layers, counted from 1; the others are KDA."""
     n_layers = reader.n_layers
     linear = reader.raw.get("linear_attn_config") or {}
     full = linear.get("full_attn_layers")
@@ -247,7 +257,8 @@ def read_kimi_linear(reader: Reader) -> list[Layer]:
 
 
 def read_recurrent_gemma(reader: Reader) -> list[Layer]:
-    """RecurrentGemma (Griffin, arXiv:2402.19427): block_types repeats along the layers; attention is local."""
+    """RecurrentGemma (Griffin, arXiv:2402.19427): the pattern block_types repeats over the layers; attention has a
+    window."""
     n_layers = reader.n_layers
     kinds = reader.per_layer("layer_types", n_layers)
     pattern = reader.raw.get("block_types") or reader.raw.get("_block_types")
@@ -268,8 +279,8 @@ def read_recurrent_gemma(reader: Reader) -> list[Layer]:
 
 
 def read_lightning(reader: Reader) -> list[Layer]:
-    """MiniMax-Text-01 and M1: attn_type_list says 1 for softmax attention, 0 for lightning attention, whose state
-    is a head_dim x head_dim matrix per query head."""
+    """MiniMax-Text-01 and M1: attn_type_list holds 1 for softmax attention and 0 for lightning attention, whose state
+    is one head_dim x head_dim matrix per query head."""
     n_layers = reader.n_layers
     types = reader.raw.get("attn_type_list")
     if not types:

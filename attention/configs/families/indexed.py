@@ -1,6 +1,6 @@
-"""Hybrids whose attention layers pick what they read by an indexer, beside linear attention or windows.
+"""Hybrids in which an indexer picks what attention layers read; other layers have linear attention or windows.
 
-Their own code is transformers'; what its cache holds on meta tensors is what is counted here.
+Their modelling code is in transformers. The counts here are what its cache holds on meta tensors.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ def _kinds(reader: Reader, n_layers: int, known: tuple[str, ...]) -> list[str]:
 
 
 def kda(reader: Reader) -> Layer:
-    """Kimi Delta Attention (arXiv:2510.26692): short convolutions over q, k and v, and a matrix per head."""
+    """Kimi Delta Attention (arXiv:2510.26692): short convolutions over q, k and v, and one matrix per head."""
     heads, head_dim = (check_size(name, reader.default(name)) for name in ("linear_num_heads", "linear_head_dim"))
     kernel = check_size("linear_conv_kernel_dim", reader.default("linear_conv_kernel_dim"))
     return hybrid.recurrent(3 * heads * head_dim * kernel, heads * head_dim * head_dim, heads)
 
 
 def read_qwen4_exp(reader: Reader) -> list[Layer]:
-    """Qwen4-Exp: gated DeltaNet, and every full_attention_interval-th layer ordinary attention with an indexer of one
-    key head. Layers of `ple_layer_ids` (counted from 1) also keep the convolution of their per-layer embedding, and
-    the last ngram_size - 1 tokens as 64-bit numbers."""
+    """Qwen4-Exp: gated DeltaNet, and ordinary attention in every full_attention_interval-th layer, whose indexer has
+    one key head. Linear layers in `ple_layer_ids` (counted from 1) also keep the convolution of their per-layer
+    embedding, and the last ngram_size - 1 tokens as 64-bit numbers."""
     n_layers = reader.n_layers
     kinds = _kinds(reader, n_layers, ("linear_attention", *INDEXED))
     attention = attention_layer(reader.n_heads, reader.n_kv_heads(), reader.head_dim())
@@ -59,18 +59,18 @@ def read_qwen4_exp(reader: Reader) -> list[Layer]:
 def _embedding(reader: Reader) -> list[FixedState]:
     ngram = reader.size("ngram_size", minimum=2)
     columns = (reader.size("ple_conv_kernel_size", minimum=2) - 1) * ngram
-    tokens = FixedState(Role.BUFFER, 2 * (ngram - 1), "fp32")  # as many bytes as one 64-bit number each
+    tokens = FixedState(Role.BUFFER, 2 * (ngram - 1), "fp32")  # two fp32 elements have the bytes of one 64-bit number
     return [FixedState(Role.CONVOLUTION, columns * reader.width * reader.size("hc_count")), tokens]
 
 
 def prepare_qwen4_exp(raw: dict[str, Any]) -> dict[str, Any]:
-    """Its class wants an end of text where tokens are embedded by layer; which one does not matter here."""
+    """The fields with an end-of-text token: the class requires one for per-layer embeddings, and any token will do."""
     return {"eos_token_id": 0, **raw}
 
 
 def read_glm5_next(reader: Reader) -> list[Layer]:
-    """GLM-5.3: KDA, and every fourth layer a latent without RoPE. A layer that runs its own indexer keeps, per token,
-    the index key, the gate scores that pool it, and a mark of validity."""
+    """GLM-5.3: KDA, and a latent without RoPE in every fourth layer. A layer with its own indexer keeps three things
+    per token: the index key, the gate scores that pool it, and one element that marks it as valid."""
     n_layers = reader.n_layers
     kinds = _kinds(reader, n_layers, ("linear_attention", *INDEXED))
     rope = reader.size("qk_rope_head_dim", minimum=0)
@@ -95,7 +95,7 @@ def read_glm5_next(reader: Reader) -> list[Layer]:
 
 
 def read_dots3_note(reader: Reader) -> list[Layer]:
-    """dots3-note: latents of two sizes, the windowed ones without an indexer. The indexer's keys stay in float32."""
+    """dots3-note: latents of two sizes; windowed layers have no indexer. The indexer's keys stay in float32."""
     n_layers = reader.n_layers
     kinds = _kinds(reader, n_layers, ("sliding_attention", *INDEXED))
 
@@ -124,13 +124,13 @@ def read_dots3_note(reader: Reader) -> list[Layer]:
 
 
 def _is_lightning(part: Mapping[str, Any]) -> bool:
-    """Ring and Ling 2.5 share the type with 3.0, whose linear layers alone have short convolutions."""
+    """Whether a file is Ring or Ling 2.5. Version 3.0 has the same type, but its linear layers have convolutions."""
     return part.get("group_norm_size") is not None and part.get("short_conv_kernel_size") is None
 
 
 def read_bailing_hybrid(reader: Reader) -> list[Layer]:
-    """Ling and Ring 2.5 and 3.0: the last layer of every layer_group_size is a latent. The others are KDA (3.0), or
-    lightning attention (2.5; vLLM's bailing_moe_linear.py), which keeps one float32 matrix per head."""
+    """Ling and Ring 2.5 and 3.0: the last layer of each group of layer_group_size layers is a latent. The others are
+    KDA (3.0), or lightning attention (2.5; vLLM's bailing_moe_linear.py), which keeps one float32 matrix per head."""
     n_layers = reader.n_layers
     group = reader.size("layer_group_size")
     if n_layers % group and not reader.raw.get("layer_types"):

@@ -1,7 +1,7 @@
-"""Multi-head latent attention: one vector per token and layer, whatever the number of heads.
+"""Multi-head latent attention: one vector per token and layer, for any number of heads.
 
 The compressed form is counted (DeepSeek-V2, arXiv:2405.04434, section 2.1): kv_lora_rank + qk_rope_head_dim
-elements. It is what serving engines store, and transformers since 5.15.
+elements. Serving engines store this form, and transformers does since 5.15.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ V4_LAYERS = {"sliding_attention": None, "compressed_sparse_attention": 4, "heavi
 
 
 def latent(reader: Reader, index_head_dim: int | None = None, reads: int | None = None) -> Layer:
-    """The one latent layer that all MLA layers of a model equal."""
+    """One latent layer of the model; all its latent layers have these sizes."""
     rank = reader.size("kv_lora_rank")
     rope = reader.size("qk_rope_head_dim")
     nope = reader.size("qk_nope_head_dim")
@@ -25,11 +25,12 @@ def latent(reader: Reader, index_head_dim: int | None = None, reads: int | None 
 
 
 def read(reader: Reader) -> list[Layer]:
+    """Types whose layers are all latent, without an indexer."""
     return [latent(reader)] * reader.n_layers
 
 
 def read_deepseek_v2(reader: Reader) -> list[Layer]:
-    """DeepSeek-V2; its small vision-language relatives state use_mla false and have ordinary attention."""
+    """DeepSeek-V2. Its small vision-language models state use_mla = false and have ordinary attention."""
     if reader.raw.get("use_mla") is not False:
         return read(reader)
     if reader.raw.get("kv_lora_rank"):
@@ -41,8 +42,8 @@ def read_deepseek_v2(reader: Reader) -> list[Layer]:
 
 
 def read_indexed(reader: Reader) -> list[Layer]:
-    """With a sparse indexer, whose keys are cached too, in the layers that own one (`indexer_types`). Layers without
-    one read what the indexer of an earlier layer picked."""
+    """Latent layers with a sparse indexer. Layers that own an indexer (`indexer_types`) also cache its keys. Layers
+    without one read what the indexer of an earlier layer picked."""
     n_layers, picked = reader.n_layers, _picked(reader)
     indexed = latent(reader, reader.size("index_head_dim"), picked)
     plain = latent(reader, reads=picked)
@@ -55,14 +56,14 @@ def read_indexed(reader: Reader) -> list[Layer]:
 
 
 def _picked(reader: Reader) -> int | None:
-    """Entries that an indexer picks for a step; None where neither the file nor the class says."""
+    """Entries that an indexer picks for a step; None where neither the file nor the class states it."""
     picked = reader.stated("index_topk") or reader.default("index_topk")
     return None if picked is None else check_size(f"{reader.prefix}index_topk", picked)
 
 
 def read_mistral_large4(reader: Reader) -> list[Layer]:
-    """Mistral Large 4: layers without RoPE keep the latent alone, and a layer whose `kv_source_layers` entry names
-    another one keeps nothing."""
+    """Mistral Large 4: layers without RoPE keep the latent without a RoPE part. A layer whose `kv_source_layers` entry
+    names another layer keeps nothing."""
     layers = read_indexed(reader)
     rope = reader.per_layer("no_rope_layers", len(layers)) or [1] * len(layers)
     sources = reader.per_layer("kv_source_layers", len(layers)) or list(range(len(layers)))
@@ -83,22 +84,24 @@ def read_mistral_large4(reader: Reader) -> list[Layer]:
 
 
 def read_longcat(reader: Reader) -> list[Layer]:
-    """Every layer of LongCat-Flash holds two attention blocks, each with a cache of its own."""
+    """LongCat-Flash: every layer holds two attention blocks, each with its own cache."""
     n_layers = reader.n_layers
     reader.note(f"each of the {n_layers} layers has two attention blocks: {2 * n_layers} caches")
     return [latent(reader)] * (2 * n_layers)
 
 
 def read_longcat_native(reader: Reader) -> list[Layer]:
-    """`num_layers` counts layers of two blocks; a `num_hidden_layers` alone would leave open what it counts."""
+    """LongCat-Flash's own files: `num_layers` counts layers of two blocks. A file with `num_hidden_layers` alone is
+    refused, because that could count layers or blocks."""
     if reader.raw.get("num_layers") is None:
         reader.refuse("num_layers", "is missing: the file does not state the number of layers")
     return read_longcat(reader)
 
 
 def read_deepseek_v4(reader: Reader) -> list[Layer]:
-    """One K/V head whose keys serve as values: a window of `sliding_window` vectors in every layer; compressed
-    layers add one vector per `ratio` tokens, and ratio-4 layers one indexer key per 4 tokens."""
+    """DeepSeek-V4: one K/V head whose keys serve as values. Every layer keeps a window of `sliding_window` vectors.
+    Compressed layers add one vector per `rate` tokens (V4_LAYERS has the default rates), and compressed sparse layers
+    also one indexer key per `rate` tokens."""
     n_layers, heads = reader.n_layers, reader.n_heads
     head_dim, window = reader.size("head_dim"), reader.window()
     if not reader.raw.get("compress_ratios") and not reader.raw.get("layer_types"):
@@ -127,8 +130,8 @@ def read_deepseek_v4(reader: Reader) -> list[Layer]:
 
 
 def read_minimax_m3(reader: Reader) -> list[Layer]:
-    """MiniMax-M3: ordinary attention in every layer; sparse ones also cache an indexer's keys, by which each K/V head
-    picks `index_topk_blocks` blocks. The last of them may have just been begun: the bound counts one entry of it."""
+    """MiniMax-M3: every layer has ordinary attention. Sparse layers also cache an indexer's keys, with which each K/V
+    head picks `index_topk_blocks` blocks. The last block may hold only one entry, so `reads` counts one entry of it."""
     n_layers = reader.n_layers
     layer = attention_layer(reader.n_heads, reader.n_kv_heads(), reader.head_dim())
     kinds = reader.per_layer("layer_types", n_layers) or ["full_attention"] * n_layers

@@ -1,6 +1,6 @@
-"""Ordinary attention: K and V of every K/V head, full length or the last positions, as the class says per layer.
+"""Ordinary attention: K and V of every K/V head, for all positions or the last ones, as each layer's kind says.
 
-The types named here were run with their own code on meta tensors and agree with this reading
+The types named here ran with their own code on meta tensors, and the results agree with this reading
 (`tests/oracle/test_verify.py` repeats that for every configuration of the test data).
 """
 
@@ -22,8 +22,8 @@ CHUNKED = ("chunked_attention",)
 
 
 def layer_kinds(reader: Reader, n_layers: int) -> list[str]:
-    """One word per layer, in transformers' order of precedence: an explicit list of layer types; else all sliding
-    when the class ends up with a window; else all chunked; else all full."""
+    """The kind of each layer, in transformers' order of precedence: as listed in layer_types; else all sliding if the
+    class has a window; else all chunked if it has a chunk size; else all full."""
     stated = reader.per_layer("layer_types", n_layers)
     if stated is not None:
         for value in stated:
@@ -45,11 +45,13 @@ def layer_kinds(reader: Reader, n_layers: int) -> list[str]:
 
 
 def check_windows(reader: Reader, layers: list[Layer]) -> None:
-    """Refuse a window in a file whose family has none: transformers' cache drops what lies behind it all the same,
-    whether or not the attention that reads the cache knows.
+    """Refuse a window in a file whose family has none.
+
+    transformers' cache would still drop the positions before the window, even if the attention code does not know the
+    window.
 
     Raises:
-        ValueError: naming the window's field.
+        ValueError: such a window is stated; the message names its field.
     """
     if reader.default("layer_types") is not None:
         return
@@ -66,7 +68,7 @@ def check_windows(reader: Reader, layers: list[Layer]) -> None:
 def layers_of(
     reader: Reader, n_heads: int, n_kv_heads: int, head_dim: int, v_head_dim: int | None = None
 ) -> list[Layer]:
-    """The layers of `layer_kinds` with one shape of head."""
+    """Layers of the kinds that `layer_kinds` gives, all with the same heads."""
     made: dict[str, Layer] = {}
     out = []
     for kind in layer_kinds(reader, reader.n_layers):
@@ -84,19 +86,20 @@ def layers_of(
 
 
 def read(reader: Reader) -> list[Layer]:
+    """Types with the usual fields for query heads, K/V heads and head size."""
     return layers_of(reader, reader.n_heads, reader.n_kv_heads(), reader.head_dim())
 
 
 def read_even_heads(reader: Reader) -> list[Layer]:
-    """Families whose code takes width over query heads as a head's size and looks at no head_dim."""
+    """Families whose code takes width over query heads as the head size and reads no head_dim."""
     return layers_of(reader, reader.n_heads, reader.n_kv_heads(), reader.even_head_dim())
 
 
 def read_multi_head(reader: Reader) -> list[Layer]:
-    """Families without K/V heads of their own: every query head has its K and V (GPT-2, OPT, BLOOM …)."""
+    """Families in which every query head has its own K and V (GPT-2, OPT, BLOOM …)."""
     heads = reader.n_heads
     if reader.raw.get("attention_head_type", "multihead") != "multihead":
-        # SantaCoder was first published as a GPT-2 with code of its own
+        # SantaCoder was first published as a GPT-2 with its own code
         if reader.raw["attention_head_type"] != "multiquery" or reader.width % heads:
             reader.refuse("attention_head_type", f"= {shown(reader.raw['attention_head_type'])} is not known")
         return layers_of(reader, heads, 1, reader.width // heads)
@@ -112,7 +115,7 @@ def read_multi_head(reader: Reader) -> list[Layer]:
 
 
 def read_decoding_encoder(reader: Reader) -> list[Layer]:
-    """BERT and its relatives as decoders (`is_decoder`)."""
+    """BERT and related models as decoders (`is_decoder`)."""
     if not reader.raw.get("is_decoder"):
         raise ValueError(
             f"model_type {shown(reader.model_type)} is refused: it is an encoder, which keeps no cache, unless the "
@@ -124,8 +127,8 @@ def read_decoding_encoder(reader: Reader) -> list[Layer]:
 
 
 def read_hrm(reader: Reader) -> list[Layer]:
-    """HRM (arXiv:2506.21734): the layers of a stack run H_cycles x (L_cycles + 1) times for a token, each time with a
-    cache of their own."""
+    """HRM (arXiv:2506.21734): the layers of a stack run H_cycles x (L_cycles + 1) times for a token, each time with
+    their own cache."""
     once = reader.n_layers
     n_layers = check_size("num_hidden_layers", reader.default("num_hidden_layers"), maximum=MAX_LAYERS)
     if n_layers != once:
@@ -134,7 +137,7 @@ def read_hrm(reader: Reader) -> list[Layer]:
 
 
 def read_cpmant(reader: Reader) -> list[Layer]:
-    """CPM-Ant: prompt_length learned positions stand before every sequence and are cached with it."""
+    """CPM-Ant: prompt_length learned positions come before every sequence and are cached with it."""
     heads = reader.n_heads
     layer = attention_layer(heads, heads, reader.head_dim("dim_head", "head_dim"))
     size = 2 * heads * layer.k_head_dim * reader.size("prompt_length")
@@ -171,12 +174,15 @@ DECODING_ENCODERS = (
     *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
     *("rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 )
-"""Encoders whose classes decode, with a cache, where the file says so."""
+"""Encoders whose classes can also decode with a cache, if the file states is_decoder."""
 
 
 def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
-    """Published EXAONE files write the pattern as text ("LLLG": three local layers, one global; the last layer is
-    global), which transformers' class cannot derive layers from, nor from a window of null."""
+    """Published EXAONE fields with an explicit layer_types.
+
+    Files write the pattern as text ("LLLG": three local layers, one global; the last layer is always global) or state
+    a null window. transformers' class can derive the layers from neither.
+    """
     n_layers = next((raw[name] for name in LAYERS if raw.get(name) is not None), None)
     if raw.get("layer_types") or n_layers is None:
         return raw
@@ -195,7 +201,7 @@ def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_santacoder(part: Mapping[str, Any]) -> bool:
-    """It calls itself a GPT-2 and brings multi-query code of its own."""
+    """Whether a file is SantaCoder, which has the type GPT-2 but its own multi-query code."""
     return part.get("attention_head_type") == "multiquery"
 
 
@@ -204,7 +210,7 @@ ADAPTERS = {
     **{name: Adapter(read_even_heads) for name in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text")},
     **{name: Adapter(read_multi_head, foreign=_is_santacoder) for name in MULTI_HEAD_TYPES},
     **{name: Adapter(read, prepare=prepare_exaone) for name in ("exaone4", "exaone_moe")},
-    # composite models that were first published flat, and types whose own code is a known one with additions
+    # composite models first published without a decoder part, and types whose code extends that of a known type
     **{name: Adapter(read_even_heads, class_type=f"{name}_text") for name in ("qwen2_vl", "qwen2_5_vl")},
     **{name: Adapter(read, class_type="phi3") for name in ("phi3_v", "phi4mm")},
     "qwen3_asr_text": Adapter(read, class_type="qwen3"),

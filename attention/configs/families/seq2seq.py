@@ -1,4 +1,5 @@
-"""Encoder-decoders: decoder self-attention, and cross-attention over the source, fixed after the first step."""
+"""Encoder-decoders: the decoder's self-attention, and its cross-attention, whose cache is fixed after the first
+step."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def _decoder_layer(heads: int, head_dim: int) -> Layer:
 
 
 def read_t5(reader: Reader) -> list[Layer]:
-    """T5 (arXiv:1910.10683): d_kv is a field of its own; num_decoder_layers where it differs from num_layers."""
+    """T5 (arXiv:1910.10683): d_kv is the head size. num_decoder_layers counts the decoder's layers where it is stated,
+    else num_layers does."""
     if reader.raw.get("num_hidden_layers") is None and reader.raw.get("num_layers") is None:
         reader.refuse("num_layers", "is missing: the file does not state the number of layers")
     n_layers = reader.stated("num_decoder_layers") or reader.n_layers
@@ -34,12 +36,12 @@ def read_t5(reader: Reader) -> list[Layer]:
 
 
 def read_bart(reader: Reader) -> list[Layer]:
-    """BART and its relatives: decoder_layers and decoder_attention_heads of width d_model."""
+    """BART and related models: decoder_layers layers, decoder_attention_heads heads, width d_model."""
     return _sized(reader, "decoder_layers", "decoder_attention_heads", "d_model")
 
 
 def read_prophetnet(reader: Reader) -> list[Layer]:
-    """ProphetNet (arXiv:2001.04063): its predicting streams keep nothing, the main stream does."""
+    """ProphetNet (arXiv:2001.04063): only the main stream keeps keys and values, the predicting streams do not."""
     return _sized(reader, "num_decoder_layers", "num_decoder_attention_heads", "hidden_size")
 
 
@@ -55,7 +57,7 @@ def _sized(reader: Reader, layers: str, heads: str, width: str) -> list[Layer]:
 
 
 def read_whisper(reader: Reader) -> list[Layer]:
-    """Whisper (arXiv:2212.04356, section 2.2): every input is padded to 30 seconds, so that the encoder always gives
+    """Whisper (arXiv:2212.04356, section 2.2): every input is padded to 30 seconds, so the encoder always gives
     max_source_positions positions."""
     positions = reader.stated("max_source_positions")
     if positions is None:
@@ -69,7 +71,7 @@ def read_whisper(reader: Reader) -> list[Layer]:
 
 
 def read_t5gemma(reader: Reader) -> list[Layer]:
-    """T5Gemma (arXiv:2504.06225): a Gemma 2 or 3 as decoder; each layer also keeps K and V of the whole source."""
+    """T5Gemma (arXiv:2504.06225): the decoder is a Gemma 2 or 3; each layer also keeps K and V of the whole source."""
     out = []
     for layer in ordinary.read(reader):
         own = layer.states[0]
@@ -80,7 +82,7 @@ def read_t5gemma(reader: Reader) -> list[Layer]:
 
 
 def _of(read: Callable[[Reader], list[Layer]], source: str) -> Callable[[Reader], list[Layer]]:
-    """The same reading where the source is no text: what one of its positions is must be said."""
+    """The same reading with a note about the source, for a source that is not text."""
 
     def noted(reader: Reader) -> list[Layer]:
         reader.note(f"the source is {source}: its tokens are the positions that the encoder makes of it")

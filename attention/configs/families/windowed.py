@@ -1,4 +1,4 @@
-"""Families whose layers differ in more than their window: shared caches, other head sizes, odd spellings."""
+"""Families with shared caches, layers of other head sizes, or unusual field names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from attention.spec import Kind, Layer, attention_layer
 
 
 def _share(reader: Reader, layers: list[Layer]) -> list[Layer]:
-    """The last `num_kv_shared_layers` layers read the cache of the last layer of their kind before them."""
+    """The layers, where each of the last `num_kv_shared_layers` reads the cache of an earlier layer.
+
+    That layer is the last one of the same kind that has its own cache.
+    """
     shared = reader.size("num_kv_shared_layers", minimum=0, default=0)
     if not shared:
         return layers
@@ -31,13 +34,15 @@ def _share(reader: Reader, layers: list[Layer]) -> list[Layer]:
 
 
 def read_gemma3n(reader: Reader) -> list[Layer]:
+    """Gemma 3n: ordinary layers, of which the last ones read the cache of earlier layers."""
     return _share(reader, ordinary.read(reader))
 
 
 def read_gemma4(reader: Reader) -> list[Layer]:
-    """Full layers have heads of global_head_dim, and num_global_key_value_heads of them where K equals V."""
+    """Gemma 4: full layers have heads of global_head_dim. They have num_global_key_value_heads K/V heads if
+    attention_k_eq_v is true."""
     heads, kv, head_dim = reader.n_heads, reader.n_kv_heads(), reader.head_dim()
-    if reader.raw.get("per_layer_config"):  # as transformers writes it, in place of the fields below
+    if reader.raw.get("per_layer_config"):  # transformers writes this in place of the fields below
         return _share(reader, _gemma4_by_layer(reader))
     global_dim = reader.stated("global_head_dim")
     if global_dim is None:
@@ -64,7 +69,8 @@ def _gemma4_by_layer(reader: Reader) -> list[Layer]:
 
 
 def prepare_refined_web(raw: dict[str, Any]) -> dict[str, Any]:
-    """Falcon-40B as first published: n_head_kv without new_decoder_architecture, which its own code always was."""
+    """The fields of Falcon-40B as first published. They have n_head_kv and no new_decoder_architecture, because its own
+    code always built the new architecture."""
     kv = raw.get("n_head_kv")
     if kv is None or "new_decoder_architecture" in raw or "multi_query" in raw:
         return raw
@@ -72,8 +78,8 @@ def prepare_refined_web(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_falcon(reader: Reader) -> list[Layer]:
-    """Old architecture: one K/V head if multi_query (whatever num_kv_heads says), else one per query head. New
-    architecture: num_kv_heads."""
+    """Falcon. The old architecture has one K/V head if multi_query (whatever num_kv_heads states), else one per query
+    head. The new architecture has num_kv_heads, or one per query head where that is not stated."""
     heads = reader.n_heads
     if reader.value("new_decoder_architecture", default=False):
         stated = reader.stated("num_kv_heads", "n_head_kv", "num_key_value_heads")
@@ -89,14 +95,15 @@ def read_falcon(reader: Reader) -> list[Layer]:
 
 
 def read_gpt_bigcode(reader: Reader) -> list[Layer]:
+    """GPT-BigCode: one K/V head if multi_query, else one per query head."""
     heads = reader.n_heads
     kv = 1 if reader.value("multi_query", default=True) else heads
     return ordinary.layers_of(reader, heads, kv, reader.even_head_dim())
 
 
 def prepare_mpt(raw: dict[str, Any]) -> dict[str, Any]:
-    """MPT's kinds of attention by their number of K/V heads: transformers' class has code for one of them only and
-    refuses to read the others."""
+    """The fields of MPT with attn_type replaced by a number of K/V heads: transformers' class reads only one attn_type
+    and refuses the others."""
     attention = dict(raw.get("attn_config") or {})
     kind = attention.pop("attn_type", None) or "multihead_attention"
     kv = attention.pop("kv_n_heads", None)
@@ -128,7 +135,7 @@ def _mpt_kind(part: Mapping[str, Any]) -> Any:
 
 
 def read_mpt(reader: Reader) -> list[Layer]:
-    """As many K/V heads as `prepare_mpt` found."""
+    """MPT, with the number of K/V heads that `prepare_mpt` found."""
     heads, kv = reader.n_heads, reader.raw["kv_n_heads"]
     if heads % kv:
         reader.refuse("attn_config.kv_n_heads", f"= {kv} does not divide n_heads = {heads}")
@@ -136,13 +143,14 @@ def read_mpt(reader: Reader) -> list[Layer]:
 
 
 def read_jetmoe(reader: Reader) -> list[Layer]:
-    """JetMoE: each expert that a token goes to has a query head for every K/V head."""
+    """JetMoE: each expert chosen for a token has one query head for every K/V head."""
     kv, experts = reader.size("num_key_value_heads"), reader.size("num_experts_per_tok")
     heads = reader.stated(*HEADS) or kv * experts
     return ordinary.layers_of(reader, heads, kv, reader.head_dim())
 
 
 def read_dbrx(reader: Reader) -> list[Layer]:
+    """DBRX: attn_config.kv_n_heads K/V heads."""
     attention = reader.raw.get("attn_config") or {}
     kv = attention.get("kv_n_heads")
     if kv is None:
@@ -153,6 +161,7 @@ def read_dbrx(reader: Reader) -> list[Layer]:
 
 
 def read_gpt_neo(reader: Reader) -> list[Layer]:
+    """GPT-Neo: multi-head attention. Its code keeps all positions of local layers too."""
     if any("local" in str(entry) for entry in reader.raw.get("attention_types") or ()):
         reader.note(
             "local layers read their last window_size positions only, but the model's own code keeps every "
@@ -162,7 +171,7 @@ def read_gpt_neo(reader: Reader) -> list[Layer]:
 
 
 def read_step3p5(reader: Reader) -> list[Layer]:
-    """Step-3.5/3.7: sliding layers have query heads (and K/V heads) of their own, under attention_other_setting."""
+    """Step-3.5 and 3.7: attention_other_setting states the heads of sliding layers, which may differ."""
     heads = reader.n_heads
     kv = reader.stated("num_attention_groups", "num_key_value_heads")
     kv = reader.size("num_attention_groups", "num_key_value_heads") if kv is None else kv
@@ -195,7 +204,7 @@ def read_step3p5(reader: Reader) -> list[Layer]:
 
 
 def read_mimo_v2(reader: Reader) -> list[Layer]:
-    """MiMo-V2-Flash: K heads of 192, V heads of 128; sliding layers may have other K/V heads than full ones."""
+    """MiMo-V2-Flash: keys of 192 and values of 128 elements; sliding layers may have other heads than full layers."""
     n_layers, heads, kv = reader.n_layers, reader.n_heads, reader.n_kv_heads()
     k_dim, v_dim = reader.size("head_dim"), reader.size("v_head_dim")
     pattern = reader.per_layer("hybrid_layer_pattern", n_layers)
@@ -206,14 +215,14 @@ def read_mimo_v2(reader: Reader) -> list[Layer]:
         reader.refuse("hybrid_layer_pattern", "must hold 0 (full) and 1 (sliding) only")
     window = reader.stated("sliding_window_size")
     if window is None:
-        # a file written by transformers holds the window plus one, of which its cache keeps all but one
+        # a file written by transformers states the window plus one, and its cache keeps one position less than that
         window = reader.stated("sliding_window") if "hybrid_layer_pattern" in reader.raw else reader.window() - 1
     swa_heads = reader.stated("swa_num_attention_heads") or heads
     swa_kv = reader.stated("swa_num_key_value_heads")
     if swa_kv is None:
         # transformers' class has no field for it: its sliding layers have twice the K/V heads of the full ones
         swa_kv = 2 * kv
-    if reader.model_type == "mimo_v2_flash":  # its class has one head size for all layers
+    if reader.model_type == "mimo_v2_flash":  # this class has one head size for all layers
         for name, value in (("swa_num_key_value_heads", 2 * kv), ("swa_head_dim", k_dim), ("swa_v_head_dim", v_dim)):
             if reader.stated(name) not in (None, value):
                 reader.refuse(name, f"= {reader.stated(name)} is not what mimo_v2_flash's code builds: {value}")
@@ -232,7 +241,7 @@ def read_mimo_v2(reader: Reader) -> list[Layer]:
 
 
 def read_mllama(reader: Reader) -> list[Layer]:
-    """Llama 3.2 Vision's text model: cross-attention layers keep K and V of the image, nothing of the text."""
+    """Llama 3.2 Vision's text model: cross-attention layers keep K and V of the image and none of the text."""
     layers = ordinary.read(reader)
     cross = reader.value("cross_attention_layers", default=[])
     if any(isinstance(i, bool) or not isinstance(i, int) or not 0 <= i < len(layers) for i in cross):
@@ -248,7 +257,7 @@ def read_mllama(reader: Reader) -> list[Layer]:
 
 
 def read_laguna(reader: Reader) -> list[Layer]:
-    """Laguna: query heads may differ from layer to layer, K/V heads do not."""
+    """Laguna: layers may differ in their query heads, but not in their K/V heads."""
     heads = reader.raw.get("num_attention_heads_per_layer")
     layers = ordinary.read(reader)
     if not heads:
