@@ -26,7 +26,7 @@ _RAISED = re.compile(r"Traceback \(most recent call last\)|a page failed|Uncaugh
 def chromium_path() -> str | None:
     """CHROMIUM of the environment, or the system's; None leaves the choice to Playwright.
 
-    The headless shell is the same engine without the windows around a page: a visit takes a quarter less of it.
+    The headless shell is the same engine without the windows around a page: a visit takes three quarters of the time.
     """
     if named := os.environ.get("CHROMIUM"):
         return named
