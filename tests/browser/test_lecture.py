@@ -16,7 +16,7 @@ def test_arrow_keys_step_through_the_lecture(app: str, page: Page) -> None:
     place = page.locator(".hs-lecture .place")
     expect(place).to_have_text(re.compile("^1 / "))
     expect(page.get_by_role("navigation", name="Pages")).to_have_count(0)
-    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") > 18
+    page.wait_for_function("() => parseFloat(getComputedStyle(document.documentElement).fontSize) > 18")
     page.keyboard.press("ArrowRight")
     expect(place).to_have_text(re.compile("^2 / "))
     expect(page).to_have_url(re.compile(r"context=131072.*present=true"))
@@ -40,8 +40,8 @@ def test_arrow_keys_step_through_the_lecture(app: str, page: Page) -> None:
     assert_sound(page)
     page.get_by_role("link", name="Leave the lecture").click()
     expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
-    assert "present" not in page.url
-    assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 16
+    expect(page).not_to_have_url(re.compile("present"))
+    page.wait_for_function("() => parseFloat(getComputedStyle(document.documentElement).fontSize) === 16")
 
 
 def test_a_view_is_taken_along_as_markdown_and_as_a_frame(app: str, new_page: Callable[..., Page]) -> None:

@@ -19,7 +19,7 @@ export default pictureOf({
     pen("rect", { class: "token", x: 0, y: 42, width: 26, height: 120, rx: 4 });
 
     note("squeeze", at.c, 14, "latent vector", "title");
-    note("squeeze", at.c, 32, `${said(data.rank)} + ${said(data.turned)} numbers`);
+    note("squeeze", at.c, 32, `${said(data.rank)} + ${said(data.turned)}${at.wide ? " numbers" : ""}`);
     arrow("squeeze", 30, 100, at.c - 6, 80);
     into("squeeze", "rect", { class: "vector moves", x: at.c, y: 56, width: 16, height: 48, rx: 3 });
     into("squeeze", "rect", { class: "turned moves", x: at.c, y: 106, width: 16, height: 8, rx: 2 });
