@@ -1,7 +1,7 @@
-"""The fused kernels that PyTorch ships, each by name: SDPA's CUDA back ends and FlexAttention.
+"""The fused kernels that PyTorch ships, each called by its name: SDPA's CUDA back ends and FlexAttention.
 
-Left alone, SDPA chooses a back end silently, and falls back to the slow one just as silently; named, it says when it
-cannot run.
+Without a name, SDPA chooses a back end silently, and falls back to the slow one silently too. A back end called by its
+name raises an error where it cannot run.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def flex_unsuited(case: Case) -> str | None:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """FlexAttention with one query position: its decoding kernel, which splits the context."""
+    """FlexAttention with one query position runs its decoding kernel, which splits the context.
+
+    Shapes as in ``attention.kernels.plain``.
+    """
     return _compiled_flex()(q, k, v, enable_gqa=q.shape[1] != k.shape[1])
 
 

@@ -1,8 +1,8 @@
-"""Decode attention in plain PyTorch: from what most code does to what the memory allows.
+"""Decode attention in plain PyTorch, from what most code does to what comes near the memory's limit.
 
 Shapes throughout: q [batch, n_heads, 1, head_dim]; k, v [batch, n_kv_heads, context, head_dim]; result like q.
-NaN and infinities go where the specification has them, except in scaled_dot_product_attention: on a processor
-PyTorch's fused kernel gives 0 where every score of a row is NaN.
+NaN and infinities appear where the specification (``reference.py``) has them, except in scaled_dot_product_attention:
+on a processor PyTorch's fused kernel gives 0 where every score of a row is NaN.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ CHUNK = 512
 
 
 def fold(q: Tensor, n_kv_heads: int) -> Tensor:
-    """[batch, n_heads, 1, head_dim] -> [batch, n_kv_heads, group_size, head_dim], without a copy: at one query
-    position, the heads of a group are just more rows that read the same K and V."""
+    """[batch, n_heads, 1, head_dim] -> [batch, n_kv_heads, group_size, head_dim], without a copy.
+
+    With one query position, the heads of a group are only more rows that read the same K and V.
+    """
     batch, n_heads, _, head_dim = q.shape
     return q.reshape(batch, n_kv_heads, n_heads // n_kv_heads, head_dim)
 
@@ -48,7 +50,7 @@ def tall_matmul(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def split_matmul(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Flash-decoding (Dao et al. 2023): each chunk of the context gives a partial result and the log of its sum."""
+    """Flash-decoding (Dao et al. 2023): each chunk gives a partial result and the log of its sum of exponentials."""
     whole = k.shape[2] // CHUNK * CHUNK
     rows = fold(q, k.shape[1])
     parts = []
@@ -67,12 +69,12 @@ def _partial(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     out [batch, n_kv_heads, chunks, group_size, head_dim], lse [batch, n_kv_heads, chunks, group_size, 1]."""
     scores = (q.unsqueeze(2) @ k.mT).float() * q.shape[-1] ** -0.5
     lse = scores.logsumexp(-1, keepdim=True)
-    # a chunk in which every score is -inf weighs nothing: -inf less -inf would be NaN
+    # a chunk in which every score is -inf gets the weight 0: -inf minus -inf would be NaN
     return (scores - lse.clamp(min=torch.finfo(lse.dtype).min)).exp().to(v.dtype) @ v, lse
 
 
 def combine(out: Tensor, lse: Tensor) -> Tensor:
-    """Weighs partial results by the share of the softmax's sum that each chunk holds.
+    """Add up partial results, each weighted by its chunk's share of the softmax's sum.
 
     out [batch, n_kv_heads, chunks, group_size, head_dim], lse [batch, n_kv_heads, chunks, group_size, 1] ->
     [batch, n_kv_heads, group_size, head_dim].

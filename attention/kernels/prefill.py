@@ -1,6 +1,7 @@
 """Causal prefill: q [batch, n_heads, context, head_dim]; k, v [batch, n_kv_heads, context, head_dim]; result like q.
 
-Here arithmetic decides, not traffic: sharing K/V heads saves the products nothing, so all variants take about as long.
+Here arithmetic is the limit, not traffic. Shared K/V heads leave as many products to compute, so all variants take
+about as long.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-// A decode step over any kind of cache for a processor: each row is read once, as it lies, for all queries that need it.
+// A decode step over any kind of cache for a processor: each row is read once, in its format, for all its queries.
 //
-// Compiled by attention/kernels/kinds/native.py; called through C, so that no headers but these are needed.
+// attention/kernels/kinds/native.py compiles this file and calls it through C, so it needs no other headers.
 //
 // The flattened cache (sequence, K/V head, block of positions) is cut into one contiguous piece per thread, as in
-// attention/kernels/native.cpp; a running softmax (Milakov and Gimelshein 2018) of each piece is put together with those
-// of others (flash-decoding, Dao et al. 2023). Scores lie position by position, so that a register holds those of
-// neighbouring rows of queries. Where the processor multiplies tiles of bfloat16 (AMX), both products are made of these:
-// keys and values meet up to 128 rows of queries at a rate that leaves the rest of the core to widening and the softmax.
+// attention/kernels/native.cpp. Each piece has a running softmax (Milakov and Gimelshein 2018); the softmaxes of the
+// pieces are combined at the end (flash-decoding, Dao et al. 2023). Scores are stored position by position, so that a
+// register holds the scores of neighbouring rows of queries. Where the processor multiplies tiles of bfloat16 (AMX),
+// tiles compute both products: keys and values meet up to 128 rows of queries, and the rest of the core has time for
+// widening and for the softmax.
 
 #include <algorithm>
 #include <cfloat>
@@ -42,8 +43,9 @@ template <bool TILED> void score(Room<TILED>& room, const typename Room<TILED>::
 #endif
 }
 
-// Scores -> weights of LANES rows from `row` on with a block's `n` positions; the rest, up to whole steps, weigh nothing
-// that could be seen. A score of NaN or +infinity makes the whole softmax NaN, one of -infinity weighs nothing at all.
+// Turns the scores of a block's `n` positions into weights, for LANES rows from `row` on. Positions from `n` up to a
+// whole step get a weight too small to count. A score of NaN or +infinity makes the row's whole softmax NaN; a score of
+// -infinity gets the weight 0.
 template <bool TILED> void weigh(Room<TILED>& room, State& state, int64_t row, int n) {
     const int64_t rows = room.rows;
     const float scale = room.step.scale;
@@ -59,7 +61,7 @@ template <bool TILED> void weigh(Room<TILED>& room, State& state, int64_t row, i
     }
     const int whole = up(n, STEP);
     const bool unusual = any(zeros != zeros);
-    // where nothing has been seen yet, only what is left out below weighs nothing
+    // with unusual scores the top may still be -infinity, and only a score of -infinity gets the weight 0 below
     for (int p = n; p < whole; p++) store(scores + p * rows, Floats{} - (unusual ? INFINITY : FLT_MAX));
     Floats top = floats(&state.top[row]), total{};
     if (unusual) {
@@ -72,7 +74,7 @@ template <bool TILED> void weigh(Room<TILED>& room, State& state, int64_t row, i
         }
     }
     tops *= scale;
-    if (any(tops > top)) {  // a top that has been larger so far serves as well
+    if (any(tops > top)) {  // a larger top of earlier blocks stays
         for (int i = 0; i < LANES && row + i < room.n; i++)
             if (tops[i] > top[i]) state.rescale(row + i, tops[i]);
         top = maximum(tops, top);
@@ -103,7 +105,7 @@ template <bool TILED> void weigh(Room<TILED>& room, State& state, int64_t row, i
                 Floats a = weight(p + 2 * j), b = weight(p + 2 * j + 1);
                 if (by) total += a + b, a *= by[p + 2 * j], b *= by[p + 2 * j + 1];
                 const Ints x = (Ints)a + 0x8000, y = (Ints)b + 0x8000;  // weights are above 0: rounded to the nearest
-                if (!by) total += (Floats)(x & upper) + (Floats)(y & upper);  // the sum must be that of the weights in use
+                if (!by) total += (Floats)(x & upper) + (Floats)(y & upper);  // the rounded weights
                 pairs[j] = (__m512i)((y & upper) | (x >> 16 & 0xffff));
             }
             transpose(pairs);
@@ -141,7 +143,7 @@ template <bool TILED> void attend_block(Room<TILED>& room, State& state, const R
         room.keys_at[i] = keys;
         score(room, keys, room.apart[i], &room.scores[p * rows]);
     }
-    if (step.q_len > 1 || step.window || chosen) {  // what a token does not see
+    if (step.q_len > 1 || step.window || chosen) {  // scores of positions that a token does not see become -infinity
         const int64_t turn = (step.context - 1) / step.slots * step.slots;
         for (int p = 0; p < n; p++) {
             int64_t at = first + p + turn;
@@ -201,7 +203,7 @@ template <bool TILED> void attend_block(Room<TILED>& room, State& state, const R
 #endif
 }
 
-// Queries as operands; in tiles of 16 rows, two neighbouring numbers of each beside those of the next row.
+// Queries as operands. A tile has 16 rows; each row's pairs of neighbouring numbers stand beside those of the next row.
 template <bool TILED, class T> void prepare(Room<TILED>& room, const T* q) {
     const int64_t dim = room.step.k.dim;
     std::fill(room.queries.begin(), room.queries.end(), typename Room<TILED>::O{});
@@ -262,7 +264,7 @@ template <bool TILED, class T> void attend(const Step& step) {
     join(shared, &State::place, finish);
 }
 
-// Whether the system lets this process use tiles, whose state it must make room for.
+// Whether the operating system lets this process use tiles: it must reserve memory for their state.
 bool tiles() {
 #ifdef TILES
     static const bool granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XTILEDATA */) == 0;
