@@ -1,6 +1,7 @@
-"""Repeat rows of the accuracy file now, on this host.
+"""Worker job "accuracy": repeat rows of the accuracy file now, on this host.
 
-Payload: ``models``, a list of catalogue ids. Emits one ``accuracy.Check`` per model as an object.
+Payload: ``models``, a list of catalogue ids. Emits one ``accuracy.Check`` as an object per model whose configuration is
+published.
 """
 
 from __future__ import annotations
