@@ -1,8 +1,8 @@
 """A small byte-level language model: Llama's architecture around the attention of ``layers.py``.
 
-Pre-norm with RMSNorm, rotary positions, SwiGLU, tied embeddings; the only difference between its MHA, GQA and
-MQA versions is ``n_kv_heads``. Parameter names and conventions are those of transformers' Llama, so a checkpoint
-opens there too, and whatever converts Llama converts this.
+It has pre-norm with RMSNorm, rotary positions, SwiGLU and tied embeddings. Its MHA, GQA and MQA versions differ only in
+``n_kv_heads``. Parameter names and conventions are those of transformers' Llama, so transformers can open a checkpoint,
+and a converter for Llama can convert it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TinyModel(nn.Module):
 
 
 class TinyLM(nn.Module):
-    """Bytes in, logits for the next byte out."""
+    """The whole model: from bytes to logits of the next byte."""
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
@@ -64,8 +64,8 @@ class TinyLM(nn.Module):
 
 
 def initialised(config: TinyConfig, seed: int) -> TinyLM:
-    """A new model; the seed alone decides its weights. Layers that write into the residual stream start smaller
-    (GPT-2's rule: 1/sqrt of the number of such layers)."""
+    """A new model, whose weights depend only on the seed. Matrices that write to the residual stream start smaller, by
+    1/sqrt of their number (GPT-2's rule)."""
     generator = torch.Generator().manual_seed(seed)
     model = TinyLM(config)
     for name, parameter in model.named_parameters():
