@@ -96,8 +96,8 @@ class StepCase:
 
     @property
     def compared_with(self) -> tuple[Any, ...]:
-        """What steps of one model at one load have in common, whatever their sharing and kind of layer. Steps with the
-        same values are timed in the same rounds."""
+        """What steps of one model at one load have in common, whatever their sharing and kind of layer. Steps that are
+        equal in this are timed in the same rounds."""
         return self.hidden_size, self.context, self.batch, self.dtype, self.device
 
     @property
