@@ -77,8 +77,10 @@ def matching_bracket(text: bytes) -> np.ndarray:
 
 
 def _same_ngram(text: bytes) -> np.ndarray:
-    """bool[length, length]: true at [t, s] if s < t and the NGRAM bytes that end at s equal those that end at t. None of
-    them may be blank."""
+    """bool[length, length]: true at [t, s] if s < t and the NGRAM bytes that end at s equal those that end at t.
+
+    None of these bytes may be blank.
+    """
     data = np.frombuffer(text, dtype=np.uint8)
     same = data[:, None] == data[None, :]
     solid = ~np.isin(data, np.frombuffer(BLANK, dtype=np.uint8))

@@ -32,8 +32,8 @@ KEY = ("n_kv_heads", "pool", "seed", "alpha")
 
 
 def variants(n_kv_heads: Sequence[int] = KV_HEADS, pools: Sequence[lab.Way] = POOLINGS) -> list[tuple[int, lab.Way]]:
-    """The (n_kv_heads, pool) to compare. With all K/V heads kept no pooling changes anything, so one run is enough: it is
-    the control, MHA trained for as long."""
+    """The (n_kv_heads, pool) to compare. With all K/V heads kept no pooling changes anything, so one run is enough: the
+    control, which is MHA trained for as long."""
     full = max(KV_HEADS)
     return [(k, pool) for k in n_kv_heads for pool in pools if k != full or pool == "mean"]
 
