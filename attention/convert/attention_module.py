@@ -57,6 +57,7 @@ def find_layers(model: nn.Module, layout: Layout) -> nn.ModuleList:
 
 
 def attention_of(layer: nn.Module, layout: Layout) -> nn.Module:
+    """The attention module of a decoder layer."""
     return layer.get_submodule(layout.attention)
 
 

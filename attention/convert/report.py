@@ -48,6 +48,7 @@ class Report:
 
 
 def report_of(plan: Plan, target: Path, copied: tuple[str, ...], left_out: tuple[str, ...], dry_run: bool) -> Report:
+    """The report of a planned conversion. `copied` and `left_out` are names of other files in the source's folder."""
     return Report(
         source=str(plan.source.folder),
         target=str(target),

@@ -32,6 +32,7 @@ def unavailable(device: str) -> str | None:
 
 
 def unsuited(case: Case) -> str | None:
+    """Why the kernel is not meant for the case, or None."""
     if case.head_dim % HEAD_DIM_STEP:
         return f"needs a head_dim divisible by {HEAD_DIM_STEP}, got {case.head_dim}"
     return None

@@ -25,6 +25,7 @@ def fold(q: Tensor, n_kv_heads: int) -> Tensor:
 
 
 def repeat_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Copy each K/V head once per query head, then attend."""
     group_size = q.shape[1] // k.shape[1]
     if group_size > 1:
         k, v = k.repeat_interleave(group_size, dim=1), v.repeat_interleave(group_size, dim=1)
@@ -32,19 +33,23 @@ def repeat_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def enable_gqa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """SDPA with PyTorch's own switch for shared K/V heads."""
     return scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
 
 def folded_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """SDPA with the query heads of a group as rows of one query (:func:`fold`)."""
     return scaled_dot_product_attention(fold(q, k.shape[1]), k, v).reshape(q.shape)
 
 
 def folded_matmul(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The folded query (:func:`fold`) with two matrix products and a softmax."""
     scores = fold(q, k.shape[1]) @ k.mT * q.shape[-1] ** -0.5
     return (scores.softmax(-1) @ v).reshape(q.shape)
 
 
 def tall_matmul(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As :func:`folded_matmul`, but K times qᵀ: the matrix library reads K row by row."""
     scores = k @ fold(q, k.shape[1]).mT * q.shape[-1] ** -0.5
     return (scores.softmax(-2).mT @ v).reshape(q.shape)
 

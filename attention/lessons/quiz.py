@@ -325,4 +325,5 @@ QUESTIONS: tuple[Question, ...] = (
 
 
 def questions(page: str) -> tuple[Question, ...]:
+    """The questions of a page, in order."""
     return tuple(q for q in QUESTIONS if q.page == page)

@@ -199,6 +199,7 @@ class Model:
         return x if scale == 1 else x * torch.tensor(scale, dtype=x.dtype)
 
     def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """RMSNorm over the last dimension of x."""
         return rms_norm(x, weight.shape, weight, self.architecture.epsilon)
 
     def project(self, index: int, layer: Layer, h: Tensor, turns: Turns) -> tuple[Tensor, Tensor, Tensor]:

@@ -63,6 +63,7 @@ class Record:
     courses: tuple[Course, ...]
 
     def course(self, start: str, distilled: bool) -> Course:
+        """The course with this start. Raises StopIteration if there is none."""
         return next(c for c in self.courses if (c.start, c.distilled) == (start, distilled))
 
 

@@ -41,6 +41,7 @@ FASTER = 1.05
 
 
 def never() -> bool:
+    """A `should_stop` that never stops."""
     return False
 
 

@@ -31,10 +31,8 @@ MEMORY_S = 3600
 
 
 def lock_folder(directory: str = "") -> Path:
-    """The folder that all app processes of this user share on this host; it is made if missing.
-
-    Args:
-        directory: the folder; empty takes one in the temporary folder.
+    """The folder that all app processes of this user share on this host: `directory`, or one in the temporary folder. It
+    is made if missing.
 
     Raises:
         OSError: the folder can't be made, belongs to somebody else, or can be written by everyone.
@@ -54,10 +52,8 @@ def lock_folder(directory: str = "") -> Path:
 
 
 def _start_of(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 if there is no such process.
-
-    Pids are used again, but a pid and its start name one process. Without /proc the result is 1 for a living process.
-    """
+    """When a process started, in clock ticks since boot (1 without /proc); 0 if there is no such process. Pids are used
+    again, but a pid and its start name one process."""
     try:
         # unlike psutil's create_time, the time since boot does not move with the wall clock
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
@@ -73,8 +69,7 @@ class Ticket(NamedTuple):
         pid, start: of the process that waits.
         token: makes the name unique.
         client: who waits, as :func:`tag` writes it.
-        expected_s: seconds that such runs took lately, 0 if none has ended yet.
-        limit_s: the longest that the run may take, in seconds.
+        expected_s, limit_s: seconds that such runs took lately (0 if none has ended yet), and the most it may take.
         running: whether the run has the device.
     """
 
@@ -118,11 +113,9 @@ def tag(client: str) -> str:
 def in_turn(tickets: Iterable[Ticket], served_ns: Mapping[str, int]) -> list[Ticket]:
     """Tickets in the order in which they will be served: clients take turns, and the longest unserved comes first.
 
-    A client counts as unserved since the end of its last run, or since its arrival if that is later. So a client with
-    one run waits for the running one and for at most one run of each client before it, however many runs those have.
-
-    Args:
-        served_ns: client -> when its last run ended, in nanoseconds of the monotonic clock.
+    A client counts as unserved since the end of its last run (`served_ns`, monotonic clock), or since its arrival if
+    that is later. So a client with one run waits for the running one and for at most one run of each client before it,
+    however many runs those have.
     """
     tickets = sorted(tickets)
     done = [ticket for ticket in tickets if ticket.running]
@@ -152,16 +145,12 @@ class Turn:
     def __init__(
         self, device: str, directory: str = "", client: str = "", expected_s: float = 0, limit_s: float = 0
     ) -> None:
-        """Join the queue.
+        """Join the queue of a device, "cpu" or "cuda". Raises OSError if the queue's folder can't be written.
 
         Args:
-            device: "cpu" or "cuda".
-            directory: the queue's folder; empty takes the host's own.
+            directory: see :func:`lock_folder`.
             client: who asks; clients take turns. Without one, this process is a client of its own.
             expected_s, limit_s: see :class:`Ticket`.
-
-        Raises:
-            OSError: the queue's folder can't be written.
         """
         folder = lock_folder(directory)
         self._device, self._directory = device, str(folder)
@@ -216,9 +205,7 @@ class Turn:
     def wait_s(self) -> tuple[float | None, float]:
         """Seconds until it is this run's turn: the expected time, and the longest possible one.
 
-        The first adds up what is left of `expected_s` of the runs ahead, and is None if one of them is not known. The
-        second adds up what is left of their limits.
-        """
+        They add up what is left of `expected_s` (None if one is not known) and of the limits of the runs ahead."""
         expected: float | None = 0.0
         most = 0.0
         for ticket in self._ahead():

@@ -64,6 +64,7 @@ def describe() -> Host:
 
 @cache
 def hardware() -> Host:
+    """This machine without its GPUs. It is read once per process."""
     info = _cpuinfo()
     return Host(
         cpu=info.get("model name") or platform.processor() or platform.machine(),

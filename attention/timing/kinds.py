@@ -38,6 +38,7 @@ INDEX_ERROR = 0.03
 
 
 def never() -> bool:
+    """A `should_stop` that never stops."""
     return False
 
 

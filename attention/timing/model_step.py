@@ -222,6 +222,7 @@ def random_layer(case: StepCase, device: str) -> DecoderLayer:
 
 
 def layer_cache(case: StepCase, device: str) -> KVCache:
+    """An empty cache for the layer's held tokens. A latent layer's v is a view of the first part of k."""
     dtype = getattr(torch, case.dtype)
     if not case.latent:
         return KVCache(case.batch, case.n_kv_heads, case.held, case.head_dim, dtype, device)

@@ -96,10 +96,12 @@ class Pace:
         self.calibration, self.rate = calibration, rate
 
     def read(self, clock: Clock) -> None:
+        """Read a buffer larger than the caches, and note its time."""
         buffer = self.buffers[len(self.reads) % 2]
         self.reads.append(clock.time(lambda: speed.read_once(buffer, self.calibration.read_with)))
 
     def multiply(self, clock: Clock) -> None:
+        """Multiply two matrices, and note the time."""
         self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))
 
     def forget(self) -> None:
@@ -108,6 +110,7 @@ class Pace:
 
     @property
     def bytes_per_s(self) -> float:
+        """The median rate of the readings so far; before any, the calibration's rate."""
         return self.buffers[0].nbytes / median(self.reads) if self.reads else self.calibration.read_bytes_per_s
 
     @property

@@ -156,6 +156,7 @@ class StepCase:
 
     @property
     def prefill_flops(self) -> int:
+        """Operations of all `context` tokens of each sequence through the layer."""
         pairs = self.context * (self.context + 1) // 2
         return 2 * self.batch * (self._passed_weights * self.context + self._attended_flops * pairs)
 

@@ -16,6 +16,8 @@ from attention.tiny.config import TinyConfig
 
 
 class TinyMLP(nn.Module):
+    """SwiGLU: three matrices, as in Llama."""
+
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.ffn_dim, bias=False)
@@ -23,10 +25,13 @@ class TinyMLP(nn.Module):
         self.down_proj = nn.Linear(config.ffn_dim, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [batch, length, hidden_size] -> the same shape."""
         return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class TinyLayer(nn.Module):
+    """Norm, attention, norm, MLP, each added to the residual stream."""
+
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.self_attn = GroupedQueryAttention(config.hidden_size, config.n_heads, config.head_dim, config.n_kv_heads)
@@ -35,11 +40,14 @@ class TinyLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [batch, length, hidden_size] -> the same shape."""
         x = x + self.self_attn(self.input_layernorm(x))
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class TinyModel(nn.Module):
+    """Embedding, layers and the last norm, under the names of transformers' Llama."""
+
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocabulary, config.hidden_size)

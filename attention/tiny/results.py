@@ -73,6 +73,7 @@ class Study:
         return self.series.get((n_kv_heads, "mean" if n_kv_heads == max(KV_HEADS) else pool), ())
 
     def at(self, n_kv_heads: int, pool: str, alpha: float) -> Point | None:
+        """The measured point at `alpha`, None if there is none."""
         return next((p for p in self.points(n_kv_heads, pool) if p.alpha == alpha), None)
 
     @cached_property
@@ -108,6 +109,7 @@ def _and(parts: Sequence[str]) -> str:
 
 
 def heads(n: int) -> str:
+    """The number of K/V heads in words, for example "2 K/V heads"."""
     return f"{n} K/V head{'s' if n > 1 else ''}"
 
 

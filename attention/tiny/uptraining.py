@@ -88,6 +88,7 @@ def original() -> train.Recipe:
 
 
 def steps_of(alpha: float) -> int:
+    """Steps of a share `alpha` of the original training."""
     return round(alpha * original().steps)
 
 

@@ -65,7 +65,7 @@ class Queues:
                 f"this run needs {binary_bytes(limits.estimate_bytes)} of memory and may use {binary_bytes(memory)}: "
                 "choose a shorter context or a smaller batch"
             )
-        device = lane_of(str(payload.get("device", "auto")), self.settings)
+        device = _device_of(str(payload.get("device", "auto")), self.settings)
         seconds = min(limits.seconds or self.settings.job_seconds, self.settings.job_seconds)
         with self._lock:
             if sum(queue.jobs_of(owner) for queue in self._by_device.values()) >= self.settings.session_jobs:
@@ -90,7 +90,7 @@ class Queues:
         """See :func:`warm`."""
         if not self.settings.warm_worker:
             return
-        device = lane_of("auto", self.settings)
+        device = _device_of("auto", self.settings)
         with self._lock:
             if device not in self._by_device:
                 self._by_device[device] = RunQueue(device, self.settings, self._command, self._times)
@@ -144,7 +144,7 @@ class Queues:
         self._by_device.clear()
 
 
-def lane_of(device: str, settings: Settings) -> str:
+def _device_of(device: str, settings: Settings) -> str:
     """The device whose queue a run joins: "cuda" if the run may use a GPU of this host, else "cpu".
 
     Raises:

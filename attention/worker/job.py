@@ -12,6 +12,8 @@ from attention.timing.device_queue import Turn
 
 
 class State(StrEnum):
+    """Where a run is, or how it ended."""
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -111,6 +113,7 @@ class Job:
             return self._changed.wait_for(lambda: self.done, timeout)
 
     def begin(self) -> bool:
+        """Mark the run as running. Returns false if it has ended already."""
         with self._changed:
             if self.done:
                 return False
@@ -119,11 +122,13 @@ class Job:
             return True
 
     def add(self, result: dict[str, Any]) -> None:
+        """Add a result that the run emitted."""
         with self._changed:
             self.results.append(result)
             self._changed.notify_all()
 
     def end(self, state: State, error: str | None = None) -> None:
+        """Mark the run as ended. Only the first call counts."""
         with self._changed:
             if not self.done:
                 self.state, self.error, self.ended_at = state, error, time.monotonic()

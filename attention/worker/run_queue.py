@@ -43,10 +43,12 @@ class RunQueue:
         self._thread.start()
 
     def jobs_of(self, owner: str) -> int:
+        """Number of an owner's runs that have not ended."""
         with self._arrived:
             return sum(job.owner == owner and not job.done for job in self._jobs)
 
     def add(self, job: Job) -> None:
+        """Put a run into the queue."""
         with self._arrived:
             self._jobs.append(job)
             self._arrived.notify()

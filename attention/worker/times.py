@@ -17,6 +17,7 @@ class Times:
         self._seconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
 
     def add(self, kind: str, seconds: float) -> None:
+        """Note how long a run of this kind took."""
         with self._lock:
             self._seconds[kind].append(seconds)
 

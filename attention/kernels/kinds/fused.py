@@ -45,6 +45,7 @@ def interpreted() -> bool:
 
 
 def unsuited(case: KindCase) -> str | None:
+    """Why the kernel is not meant for the case, or None."""
     chunks = _chunks(case.head_dim // 2 if _pairs(case.k_format) else case.head_dim)
     value = case.value_dim // 2 if _pairs(case.k_format) else case.value_dim
     if case.kind in ("latent", "sparse") and value not in (chunks[0], sum(chunks)):
@@ -138,7 +139,7 @@ def _has_fp8(device: str) -> bool:
     return device == "cuda" and torch.cuda.get_device_capability() >= (8, 9)
 
 
-class _Lying(NamedTuple):
+class _KernelPlane(NamedTuple):
     """A plane as arguments of the kernel."""
 
     data: Tensor
@@ -151,7 +152,7 @@ class _Lying(NamedTuple):
     scale_step: int
 
 
-def _lying(plane: Plane) -> _Lying:
+def _kernel_plane(plane: Plane) -> _KernelPlane:
     data, scale, zero = plane.data, plane.scale, plane.zero
     if data.stride(-1) != 1:
         raise ValueError(f"a row's elements must lie side by side, got a stride of {data.stride(-1)}")
@@ -169,7 +170,7 @@ def _lying(plane: Plane) -> _Lying:
         raise ValueError(f"scale and zero must lie alike, got strides of {scale.stride()} and {zero.stride()}")
     scale_strides = (0, 0, 0) if scale is None or scale.ndim < 3 else scale.stride()[:3]
     absent = data
-    return _Lying(
+    return _KernelPlane(
         data, data.stride()[:3], absent if scale is None else scale, scale_strides, absent if zero is None else zero,
         code, columns, step,
     )  # fmt: skip
@@ -195,7 +196,7 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
     for plane in (cache.k, cache.v or cache.k):
         if _pairs(plane.format) and plane.dim % BLOCK:
             raise ValueError(f"dim must be divisible by {BLOCK} in {plane.format}, got {plane.dim}")
-    k, v = _lying(cache.k), _lying(cache.v or cache.k)
+    k, v = _kernel_plane(cache.k), _kernel_plane(cache.v or cache.k)
     if chosen is not None:
         # each new token has picked its own positions, so the kernel takes it as a sequence of its own
         q, slots = q.transpose(1, 2), chosen.shape[-1]

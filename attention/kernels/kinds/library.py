@@ -2,6 +2,9 @@
 
 All take caches in the queries' own dtype only. A window's ring needs no reordering: a softmax does not depend on the
 order of the positions.
+
+The other functions say why a kernel cannot run a case or on a device, or None. Kernels map q [batch, n_heads, q_len,
+head_dim] and a cache to [batch, n_heads, q_len, value_dim].
 """
 
 from __future__ import annotations

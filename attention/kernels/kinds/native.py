@@ -86,7 +86,7 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
     out = torch.empty(*q.shape[:3], cache.value_dim, dtype=q.dtype)
     k, v = cache.k, cache.v or cache.k
     step = _Step(
-        q.data_ptr(), out.data_ptr(), _lying(k, "k", q, head_dim), _lying(v, "v", q, cache.value_dim),
+        q.data_ptr(), out.data_ptr(), _as_struct(k, "k", q, head_dim), _as_struct(v, "v", q, cache.value_dim),
         None if chosen is None else chosen.data_ptr(),
         batch * tokens, cache.n_kv_heads, n_heads // cache.n_kv_heads * q_len // tokens, q_len // tokens,
         slots, cache.context if chosen is None else slots, cache.window,
@@ -106,7 +106,7 @@ def attend_sparse(q: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
     return attend(q, cache, chosen), chosen
 
 
-def _lying(plane: Plane, name: str, q: Tensor, dim: int) -> _Plane:
+def _as_struct(plane: Plane, name: str, q: Tensor, dim: int) -> _Plane:
     """A plane as the source takes it. Each row must have at least `dim` elements."""
     data, scale, zero = plane.data, plane.scale, plane.zero
     if plane.format == "dtype" and data.dtype != q.dtype:

@@ -92,6 +92,7 @@ def query_of(base, rows, c, ok, D: tl.constexpr, FORMAT: tl.constexpr, HIGH: tl.
 
 @triton.jit
 def put(base, rows, c, ok, value, D: tl.constexpr, FORMAT: tl.constexpr, HIGH: tl.constexpr):
+    """Store the columns of a result whose values are in format FORMAT."""
     at = columns_of(c, FORMAT, HIGH)
     tl.store(base + rows[:, None] * D + at[None, :], value, mask=ok[:, None] & (at < D)[None, :])
 
