@@ -58,9 +58,9 @@ template <> struct Product<float> {
         return w;
     }
     // the block's numbers as operands
-    template <class T> static const float* block(const T* from, float* room) {
-        for (int i = 0; i < BLOCK * D; i += LANES) store(room + i, floats(from + i));
-        return room;
+    template <class T> static const float* block(const T* from, float* buffers) {
+        for (int i = 0; i < BLOCK * D; i += LANES) store(buffers + i, floats(from + i));
+        return buffers;
     }
     static const float* block(const float* from, float*) { return from; }
 };
@@ -212,11 +212,11 @@ template <class T> inline void prepare_query(const T* from, float* to) {
 inline void prepare_query(const float* from, float* to) { std::memcpy(to, from, D * sizeof *to); }
 
 // A thread's buffers.
-template <class T> struct Room {
+template <class T> struct Buffers {
     Array<Operand<T>> queries, weights, block;
     Array<float> scores;
     Array<T> rest;
-    explicit Room(int heads) : queries(heads * D), weights(heads * BLOCK), scores(heads * BLOCK) {
+    explicit Buffers(int heads) : queries(heads * D), weights(heads * BLOCK), scores(heads * BLOCK) {
         if (!std::is_same_v<T, Operand<T>>) block.resize(BLOCK * D);
     }
 };
@@ -240,20 +240,20 @@ template <class O> void weigh_unusual(float* row, int n, O* weights, int head, f
 }
 
 // One block of one K/V head: k, v [BLOCK, D], of which the first `n` positions count.
-template <class T> void attend_block(const T* k, const T* v, int heads, int n, float scale, State& state, Room<T>& room) {
+template <class T> void attend_block(const T* k, const T* v, int heads, int n, float scale, State& state, Buffers<T>& buffers) {
     using O = Operand<T>;
     constexpr int64_t BYTES = BLOCK * D * sizeof(T);
     int steps = 0;
     in_tiles(heads, [&](int, auto size) { steps += score_steps<O>(size); });
     Ahead keys_ahead(k, BYTES, heads, steps);
-    const O* keys = Product<O>::block(k, room.block.data());
+    const O* keys = Product<O>::block(k, buffers.block.data());
     for (int p = 0; p < BLOCK; p += LANES)
         in_tiles(heads, [&](int h, auto size) {
             for (int i = 0; i < LANES; i += LANES / size)
-                score_tile<O, size>(&room.queries[h * D], keys + (p + i) * D, &room.scores[h * BLOCK + p + i], keys_ahead);
+                score_tile<O, size>(&buffers.queries[h * D], keys + (p + i) * D, &buffers.scores[h * BLOCK + p + i], keys_ahead);
         });
     for (int h = 0; h < heads; h++) {
-        float* row = &room.scores[h * BLOCK];
+        float* row = &buffers.scores[h * BLOCK];
         for (int p = n; p < BLOCK; p++) row[p] = -FLT_MAX;
         Floats tops = floats(row), zeros = tops * 0.f;  // infinity and NaN times 0 are NaN
         for (int p = LANES; p < BLOCK; p += LANES) {
@@ -264,22 +264,22 @@ template <class T> void attend_block(const T* k, const T* v, int heads, int n, f
         // a larger top of earlier blocks stays
         if (any((tops * scale > Floats{} + state.top[h]) | unusual)) {
             if (any(unusual)) {
-                weigh_unusual(row, n, &room.weights[h * BLOCK], h, scale, state);
+                weigh_unusual(row, n, &buffers.weights[h * BLOCK], h, scale, state);
                 continue;
             }
             state.rescale(h, largest(tops) * scale);
         }
         Floats total = floats(&state.sum[h * LANES]);
         for (int p = 0; p < BLOCK; p += LANES)
-            total += Product<O>::weights(floats(row + p) * scale - state.top[h], &room.weights[h * BLOCK + p]);
+            total += Product<O>::weights(floats(row + p) * scale - state.top[h], &buffers.weights[h * BLOCK + p]);
         store(&state.sum[h * LANES], total);
     }
     steps = 0;
     in_tiles(heads, [&](int, auto size) { steps += value_steps<O>(size); });
     Ahead values_ahead(v, BYTES, heads, steps);
-    const O* values = Product<O>::block(v, room.block.data());
+    const O* values = Product<O>::block(v, buffers.block.data());
     in_tiles(heads, [&](int h, auto size) {
-        value_tile<O, size>(&room.weights[h * BLOCK], values, &state.out[h * D], values_ahead);
+        value_tile<O, size>(&buffers.weights[h * BLOCK], values, &state.out[h * D], values_ahead);
     });
 }
 
@@ -304,7 +304,7 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
         const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
         const int64_t begin = units * t / n_threads, end = units * (t + 1) / n_threads;
         State whole;
-        Room<T> room(heads);
+        Buffers<T> buffers(heads);
         for (int64_t unit = begin; unit < end;) {
             const int64_t row = unit / blocks, first = unit % blocks;
             const int64_t last = std::min(blocks, first + end - unit);
@@ -313,17 +313,17 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
             const bool alone = first == 0 && last == blocks;
             State& state = alone ? whole : shared[2 * t + (unit != begin)];
             state.start(row, heads);
-            for (int h = 0; h < heads; h++) prepare_query(q + (row * heads + h) * D, &room.queries[h * D]);
+            for (int h = 0; h < heads; h++) prepare_query(q + (row * heads + h) * D, &buffers.queries[h * D]);
             for (int64_t block = first; block < last; block++) {
                 const T *k_block = keys + block * BLOCK * D, *v_block = values + block * BLOCK * D;
                 const int n = std::min<int64_t>(BLOCK, context - block * BLOCK);
                 if (n < BLOCK) {  // the last block, padded with zeros
-                    room.rest.assign(2 * BLOCK * D, T{});
-                    std::memcpy(room.rest.data(), k_block, n * D * sizeof(T));
-                    std::memcpy(&room.rest[BLOCK * D], v_block, n * D * sizeof(T));
-                    k_block = room.rest.data(), v_block = k_block + BLOCK * D;
+                    buffers.rest.assign(2 * BLOCK * D, T{});
+                    std::memcpy(buffers.rest.data(), k_block, n * D * sizeof(T));
+                    std::memcpy(&buffers.rest[BLOCK * D], v_block, n * D * sizeof(T));
+                    k_block = buffers.rest.data(), v_block = k_block + BLOCK * D;
                 }
-                attend_block(k_block, v_block, heads, n, scale, state, room);
+                attend_block(k_block, v_block, heads, n, scale, state, buffers);
             }
             if (alone) finish(state);
             unit += last - first;

@@ -31,8 +31,8 @@ MEMORY_S = 3600
 
 
 def lock_folder(directory: str = "") -> Path:
-    """The folder that all app processes of this user share on this host: `directory`, or one in the temporary folder. It
-    is made if missing.
+    """The folder that all app processes of this user share on this host, made if missing: `directory`, or a folder in
+    the temporary one.
 
     Raises:
         OSError: the folder can't be made, belongs to somebody else, or can be written by everyone.

@@ -61,7 +61,7 @@ struct State {
 };
 
 // A thread's buffers. TILED: operands are bfloat16 in tiles; else they are float32.
-template <bool TILED> struct Room {
+template <bool TILED> struct Buffers {
     typedef std::conditional_t<TILED, bfloat16, float> O;
     static constexpr int UNIT = TILED ? 32 : LANES;
     const Step& step;
@@ -73,7 +73,7 @@ template <bool TILED> struct Room {
     std::vector<const O*> keys_at;
     std::vector<int64_t> apart;
 
-    explicit Room(const Step& s)
+    explicit Buffers(const Step& s)
         : step(s), most(up(std::min<int64_t>(s.rows, MOST_ROWS), 16)), dk(up(s.k.dim, UNIT)), dv(up(s.value_dim, UNIT)),
           block(most > 32 ? 256 : 128), queries(most * dk), keys((s.one_plane ? block : STEP) * dk), value_rows(STEP * dv),
           scores(block * most), keys_at(block / STEP), apart(block / STEP) {
