@@ -25,7 +25,7 @@ FLAGS = cpp.FLAGS
 
 
 def unavailable(device: str) -> str | None:
-    """Why it can't run on that type of device, or None."""
+    """Why the kernel can't run on that type of device, or None."""
     if device != "cpu":
         return "made for processors; on CUDA the fused kernels do this"
     return compiled.no_compiler()

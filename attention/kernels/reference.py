@@ -14,11 +14,11 @@ def attention(
     k: Float[Tensor, "batch n_kv_heads context head_dim"],
     v: Float[Tensor, "batch n_kv_heads context v_head_dim"],
 ) -> Float[Tensor, "batch n_heads query v_head_dim"]:
-    """softmax(q kᵀ / √head_dim) v in float64, query head i reading K/V head i // group_size.
+    """softmax(q kᵀ / √head_dim) v in float64. Query head i reads K/V head i // group_size.
 
-    Causal: the queries are the newest tokens, so query r of `query` sees the first ``context - query + r + 1``
-    positions. One sequence and one K/V head at a time are widened to float64, so a check needs little memory beside
-    the cache itself.
+    Attention is causal: the queries are the newest tokens, so query r of `query` sees the first
+    ``context - query + r + 1`` positions. One sequence and one K/V head at a time are widened to float64, so a check
+    needs little memory beside the cache itself.
 
     Raises:
         ValueError: n_kv_heads does not divide n_heads, or more queries than positions.

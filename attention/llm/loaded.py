@@ -43,7 +43,7 @@ class Loaded:
         self.model: Model = llm.assemble(found, dtype, as_blocks=as_blocks)
         self.name = path.stem if path.is_file() else path.name
         self._shared: dict[tuple[int, str], Model] = {}
-        del found  # the file's pages, and a vocabulary in Python's own strings
+        del found  # drops the file's pages, and the vocabulary as Python strings
         give_back()
 
     def sharing(self, name: str, merge: str = "mean", tell: Tell = _silent) -> Model:

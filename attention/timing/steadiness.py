@@ -102,7 +102,7 @@ def why_unsteady(times: Sequence[float], loads: Sequence[Load]) -> str:
     """Why nothing may be concluded from `times` (seconds of the counted rounds), in words; empty if they are steady.
 
     Args:
-        loads: of all rounds.
+        loads: the loads of all rounds, counted or not.
     """
     if disturbed := disturbance(loads):
         return disturbed

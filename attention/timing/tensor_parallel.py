@@ -54,7 +54,7 @@ def shard(n_heads: int, n_kv_heads: int, rank: int, ranks: int) -> Shard:
     """The heads of one rank.
 
     Raises:
-        ValueError: ranks do not divide n_heads, or neither divides the other of ranks and n_kv_heads.
+        ValueError: ranks do not divide n_heads, or neither of ranks and n_kv_heads divides the other.
     """
     check_divides(n_heads, n_kv_heads)
     if n_heads % ranks:

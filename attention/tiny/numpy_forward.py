@@ -33,7 +33,7 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TinyWeights:
-    """A stored model: its sizes, and its parameters as float32 arrays by name."""
+    """A stored model: its sizes, and name -> parameter as a float32 array."""
 
     config: TinyConfig
     arrays: dict[str, np.ndarray]

@@ -31,7 +31,7 @@ MOST_PLACES = 65_535
 
 
 def unavailable(device: str) -> str | None:
-    """Why it can't run on that type of device, or None."""
+    """Why the kernel can't run on that type of device, or None."""
     if not find_spec("triton"):
         return "needs Triton, and it is not installed"
     if device != "cuda" and not interpreted():

@@ -33,7 +33,7 @@ FORMATS = {"int8-token": 3, "fp8-head": 4, "q8_0": 5, "q4_0": 6, "int4-g32": 7}
 
 
 def unavailable(device: str) -> str | None:
-    """Why it can't run on that type of device, or None."""
+    """Why the kernel can't run on that type of device, or None."""
     if device != "cpu":
         return "made for processors; on CUDA the Triton kernel does this"
     return compiled.no_compiler()
