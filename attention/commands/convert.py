@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             layer_done=_Layers(),
         )
     except OSError as error:
-        # a full disk or a lost mount is no mistake of ours, so no traceback is shown
+        # a full disk or a lost mount is nobody's mistake, so no traceback is shown
         raise ValueError(
             f"{error.strerror or error}; {args.source} is as it was, {args.target} was not made"
         ) from error

@@ -37,7 +37,7 @@ def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
     """The path of the library `name` in `folder`: the stored one if it is whole and ours, else a new one.
 
     Args:
-        name: names everything that the library is made from.
+        name: identifies everything that the library is made from (sources, compiler, processor).
         compile_to: compiles a new library to the path that it is given.
 
     Raises:

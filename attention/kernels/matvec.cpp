@@ -5,8 +5,8 @@
 // Every thread takes a range of rows, a few rows at a time. Each weight is widened to float32 in a register and
 // multiplied there with all vectors. Sums are float32. Blocks of four bits are ggml's Q4_0 and Q4_1: 32 columns are a
 // scale (and a minimum) in float16, then 16 bytes whose lower halves are the first 16 columns (ggml-common.h). Where
-// the processor has the instruction, blocks multiply whole numbers: the vector's 32 numbers are rounded to 16 bits, in
-// units of the largest.
+// the processor has the instruction, blocks multiply whole numbers: the vector's 32 numbers are rounded to 16 bits,
+// scaled by the largest of them.
 
 #include <cmath>
 #include <cstdint>

@@ -40,8 +40,8 @@ def unavailable(device: str) -> str | None:
 def matvec(weight: Weight, x: Tensor) -> Tensor:
     """weight [rows, columns] times x [..., columns] of at most eight vectors -> [..., rows], in x's dtype.
 
-    Sums are float32. For four-bit blocks, each 32 numbers of x may be rounded to 16 bits, in units of their largest.
-    There is no gradient.
+    Sums are float32. For four-bit blocks, each 32 numbers of x may be rounded to 16 bits, scaled by the largest of
+    them. There is no gradient.
 
     Raises:
         ValueError: a device, dtype, shape, stride or number of vectors that is not accepted; the message names it.

@@ -66,8 +66,8 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
         chosen: positions to attend to in a sparse cache, [batch, q_len, top_k], -1 for none; None attends to all.
 
     Raises:
-        ValueError: a batch or context of 0, q of another dtype than DTYPES, a plane that is not on the CPU or in
-            another dtype than the queries', rows too short or whose elements are not side by side, or a dim that a
+        ValueError: a batch or context of 0, a dtype of q that is not in DTYPES, a plane that is not on the CPU or has
+            another dtype than q, rows that are too short or whose elements are not side by side, or a dim that a
             format's groups do not divide.
         RuntimeError: the compiler failed, or its library can't be loaded.
     """
