@@ -1,4 +1,4 @@
-"""``python -m attention accuracy``: every known model against its own code."""
+"""``python -m attention accuracy``: compare the computed cache of every known model with that of its own code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0: nothing unexplained; 1: something is; 2: bad input."""
+    """Exit code 0: every difference is explained and published figures agree; 1: not so; 2: bad input."""
     if args.write:
         checks = tuple(accuracy.run(lambda c: print(_line(c), file=sys.stderr, flush=True), fresh=args.fresh))
         results = accuracy.load()

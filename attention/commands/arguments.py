@@ -1,4 +1,4 @@
-"""What the commands share, no command itself: types of their arguments, the line about a device that is not free."""
+"""Shared by the commands, and no command itself: types of arguments, and the line about a device that is busy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def dtype_name(text: str) -> str:
-    """A cache format's name; torch's spellings of the plain ones are accepted."""
+    """A cache format's name. torch's names of the plain dtypes are accepted too."""
     name = _SPELLINGS.get(text, text)
     if name not in FORMATS:
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(FORMATS)}; got {shown(text)}")
@@ -46,6 +46,6 @@ def dtype_name(text: str) -> str:
 
 
 def tell_of_waiting(position: int) -> None:
-    """Say on standard error that other runs of this machine come first."""
+    """Say on standard error that `position` other runs of this machine come first."""
     runs = "1 run comes" if position == 1 else f"{position} runs come"
     print(f"waiting: {runs} first on this machine", file=sys.stderr, flush=True)

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"seconds must be above 0 and at most 60, got {args.seconds}")
     cases = list(_cases(args))
     results: list[Result] = []
-    # a case that cannot be timed is told before the device is waited for
+    # cases that cannot be timed are refused before the command waits for the device
     benchmark.check(cases)
     with turn(cases[0].device, load().lock_dir, waiting=tell_of_waiting):
         for result in benchmark.run_cases(cases, seconds_per_case=args.seconds):
@@ -72,7 +72,7 @@ def _cases(args: argparse.Namespace) -> Iterator[Case]:
     for n_heads, n_kv_heads, head_dim, context, batch, dtype in product(
         args.n_heads, args.n_kv_heads, args.head_dim, args.context, args.batch, args.dtype
     ):
-        # a first case checks the sizes before implementations are asked whether they suit them
+        # a first case checks the sizes before the suitable implementations are looked for
         names = args.implementations or registry.suited(
             Case("", n_heads, n_kv_heads, head_dim, context, batch, dtype, device, args.phase)
         )

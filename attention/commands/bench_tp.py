@@ -1,4 +1,4 @@
-"""``torchrun --nproc-per-node N -m attention bench-tp``: one attention step shared out over N processes."""
+"""``torchrun --nproc-per-node N -m attention bench-tp``: time one attention step over N processes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     rank, ranks = tensor_parallel.start(device)
     try:
         for case in cases:
-            # every rank finds the same fault before any has begun
+            # every rank finds the same mistake before any of them has begun
             tensor_parallel.shard(case.n_heads, case.n_kv_heads, rank, ranks)
         # the first rank waits for the device and holds it for all
         with turn(device, load().lock_dir, waiting=tell_of_waiting) if rank == 0 else nullcontext():

@@ -1,4 +1,4 @@
-"""``python -m attention convert``: a checkpoint with fewer K/V heads."""
+"""``python -m attention convert``: convert a checkpoint to fewer K/V heads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attention.convert.streamed import Calibration
 
 TOKENS = 2**14
-"""Of the calibration text."""
+"""How many tokens of the calibration text are used by default."""
 
 HELP = "convert a Hugging Face checkpoint to fewer K/V heads (MHA or GQA to GQA or MQA)"
 
@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    ordinary(args.source / "config.json")  # before seconds go by in reading PyTorch
+    ordinary(args.source / "config.json")  # before the import of PyTorch, which takes seconds
     from attention.convert.run import convert
 
     calibration = _calibration(args)
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             layer_done=_Layers(),
         )
     except OSError as error:
-        # a full disk, a lost mount: nothing the caller wrote wrongly, nothing to show a trace of
+        # a full disk or a lost mount is nobody's mistake, so no traceback is shown
         raise ValueError(
             f"{error.strerror or error}; {args.source} is as it was, {args.target} was not made"
         ) from error
@@ -90,7 +90,7 @@ def _calibration(args: argparse.Namespace) -> Calibration | None:
     """Text and settings of a calibrated conversion; None for any other.
 
     Raises:
-        ValueError: an option of --pool calibrated without it, or text that cannot be used.
+        ValueError: an option of --pool calibrated with another pool, or a text that cannot be used.
     """
     given = {n: getattr(args, n) for n in ("calibration", "tokens", "grouping", "refine", "evaluate", "device")}
     if args.pool != "calibrated":
@@ -112,7 +112,7 @@ def _calibration(args: argparse.Namespace) -> Calibration | None:
 
 
 def _tokens_of(source: Path) -> Callable[[str, int], Any]:
-    """The checkpoint's own tokenizer, or bytes where it has none."""
+    """(text, size of the vocabulary) -> tokens, by the checkpoint's own tokenizer, or bytes where it has none."""
     from attention.uptrain.data import load_tokenizer, token_ids
 
     tokenizer = load_tokenizer(source)
@@ -127,7 +127,7 @@ def _tokens_of(source: Path) -> Callable[[str, int], Any]:
 
 
 class _Layers:
-    """A line per layer on a terminal, with the time that is left."""
+    """Prints a line per layer on a terminal, with the time that is left."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
@@ -159,7 +159,7 @@ def _bar() -> Progress:
 
 
 def text(report: Report) -> str:
-    """The report as lines to read."""
+    """The report as text for people."""
     from attention.units import binary_bytes, parameters, ratio
 
     before, after = report.cache_bytes_per_token_before, report.cache_bytes_per_token_after

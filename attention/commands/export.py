@@ -1,4 +1,4 @@
-"""``python -m attention export``: a checkpoint, converted or not, as one GGUF file."""
+"""``python -m attention export``: write a checkpoint, converted or not, as one GGUF file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    ordinary(args.source / "config.json")  # before seconds go by in reading PyTorch
+    ordinary(args.source / "config.json")  # before the import of PyTorch, which takes seconds
     from attention.convert.gguf_export import export
     from attention.units import binary_bytes
 

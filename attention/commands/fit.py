@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    """Print what the engine will."""
+    """Print the lines that the engine will print."""
     if not args.engine:
         raise ValueError("--memory needs --engine, whose lines it is for")
     failed = False
@@ -116,10 +116,11 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def describe(spec: ModelSpec, source: str, setup: Setup, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything the JSON object says of one model.
+    """The JSON object of one model.
 
     Raises:
-        ValueError: no dtype stated and none chosen, no parameter count, or a count the heads do not allow.
+        ValueError: the cache's dtype is neither stated nor chosen, the parameter count is not known, or the heads
+            cannot be shared out over the accelerators.
     """
     kv_dtype = args.kv_dtype or spec.model_dtype
     if kv_dtype is None:
@@ -153,7 +154,7 @@ def describe(spec: ModelSpec, source: str, setup: Setup, args: argparse.Namespac
         "largest_batch": largest_batch(spec, setup, args.context),
         "smallest_count_power_of_two": smallest_count(spec, setup, args.context, args.batch),
         "smallest_count": smallest_count(spec, setup, args.context, args.batch, powers_of_two=False),
-        # without room for it there is no step
+        # a load that does not fit has no step
         "floor_time_s": step.floor.time_s if fitting else None,
         "floor_tokens_per_s": step.tokens_per_s if fitting else None,
         "floor_binds": step.floor.binds if fitting else None,
@@ -163,7 +164,7 @@ def describe(spec: ModelSpec, source: str, setup: Setup, args: argparse.Namespac
 
 
 def _recognised(spec: ModelSpec) -> tuple[str, ...]:
-    """What was made of a file that is no config.json."""
+    """The notes of a GGUF file; empty for a config.json."""
     return spec.notes if gguf_header.CACHE in spec.notes else ()
 
 

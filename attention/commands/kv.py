@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # what is wrong for every source is said once, before any is read
+    # an argument that is wrong for every source is refused once, before any source is read
     check_context(args.context)
     check_batch(args.batch)
     for name in ("encoder_context", "max_context", "n_kv_heads", "tp", "page_tokens"):
@@ -84,10 +84,10 @@ def _answer(source: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe(spec: ModelSpec, source: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything the JSON object says of one model; layers count the whole batch and add up to state_bytes.
+    """The JSON object of one model. Its layers count the whole batch and add up to state_bytes.
 
     Raises:
-        ValueError: no dtype stated and none chosen, or sizes that do not suit this model.
+        ValueError: the cache's dtype is neither stated nor chosen, or sizes that do not suit this model.
     """
     kv_dtype = args.kv_dtype or spec.model_dtype
     if kv_dtype is None:
@@ -154,7 +154,7 @@ _COLUMNS = ("model", "layers", "K/V heads", "format", "per token", "fixed", "sta
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """The results for people: a line per source, then refusals and notes."""
+    """Print the results for people: a line per source, then errors and notes."""
     rows = [_COLUMNS]
     for r in results:
         if "error" not in r:

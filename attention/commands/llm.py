@@ -1,4 +1,4 @@
-"""``python -m attention llm record``: measure what the pages show of the published model before anybody runs it."""
+"""``python -m attention llm record``: make the record of the published model, which pages show before a run."""
 
 from __future__ import annotations
 

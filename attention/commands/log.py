@@ -1,4 +1,4 @@
-"""``python -m attention log``: the start-up lines of vLLM, SGLang, llama.cpp or TensorRT-LLM, figure by figure."""
+"""``python -m attention log``: explain the start-up lines of vLLM, SGLang, llama.cpp or TensorRT-LLM."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _WORDS = {
 
 
 def text(report: Report) -> str:
-    """The report for people."""
+    """The report as text for people."""
     settings = ", ".join(f"{name} {_shown(value)}" for name, value in report.settings.items() if value is not None)
     version = f" {report.version}" if report.version else ""
     lines = [f"{report.engine}{version}, {quoted(report.model)}: {settings}"]

@@ -1,4 +1,4 @@
-"""``python -m attention models``: the catalogue."""
+"""``python -m attention models``: list the models of the catalogue."""
 
 from __future__ import annotations
 

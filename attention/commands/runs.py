@@ -1,4 +1,4 @@
-"""``python -m attention runs``: kept runs as files, from one machine to another."""
+"""``python -m attention runs``: copy kept runs as files from one machine to another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m attention tiny``: train, evaluate and look into the small models."""
+"""``python -m attention tiny``: train, evaluate and examine the small models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def model_name(n_kv_heads: int) -> str:
-    """The name a model of so many K/V heads is stored under: mha, gqa, mqa as shipped, else gqa-K."""
+    """The name under which a model with `n_kv_heads` is stored: a name of MODELS, or else gqa-K."""
     return {k: name for name, k in MODELS.items()}.get(n_kv_heads, f"gqa-{n_kv_heads}")
 
 

@@ -1,4 +1,4 @@
-"""``python -m attention uptrain``: train a converted checkpoint on.
+"""``python -m attention uptrain``: continue the training of a converted checkpoint.
 
 Over several processes: ``torchrun --nproc-per-node N -m attention uptrain …``, or
 ``accelerate launch --use_fsdp --fsdp_version 2 --num_processes N --module attention uptrain …``.
@@ -53,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # before seconds go by in reading the libraries
+    # before the import of the libraries, which takes seconds
     for path in (args.source / "config.json", *args.data):
         ordinary(path)
     given = {n: v for n, v in (("share", args.distill_share), ("temperature", args.temperature)) if v is not None}
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     )
     target = args.output or args.source.with_name(f"{args.source.name}-uptrained")
     stopped: list[int] = []
-    # the step at work is finished and its state saved; a second signal ends at once
+    # the first signal lets the current step end and saves its state; a second signal ends the run at once
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, frame: _stop(n, stopped))
     show = _Lines() if args.json else _Bar(settings.steps)
@@ -105,14 +105,14 @@ def _leave() -> None:
 
 
 class _Lines:
-    """One JSON object per line."""
+    """Prints one JSON object per event and line."""
 
     def __call__(self, event: dict[str, Any]) -> None:
         self.seen = True
         print(json.dumps(event), flush=True)
 
     def end(self, summary: dict[str, Any], target: Path) -> None:
-        # only the first process was told of events
+        # only the first process gets events
         if hasattr(self, "seen"):
             print(json.dumps({**summary, "target": str(target)}), flush=True)
 

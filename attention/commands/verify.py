@@ -1,4 +1,4 @@
-"""``python -m attention verify``: ask a model's own code for its cache and compare, byte by byte."""
+"""``python -m attention verify``: compare the computed cache with that of the model's own code, byte by byte."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0: equal or every difference explained; 1: a difference nothing explains; 2: cannot be checked."""
+    """Exit code 0: equal, or every difference is explained; 1: an unexplained difference; 2: it cannot be checked."""
     check_size("context", args.context, 2, 2**24)
     if args.record and args.engine:
         ask = {"llama.cpp": asked.record, "vllm": asked_vllm.record}[args.engine]
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _engine(args: argparse.Namespace) -> int:
-    """Ask llama.cpp itself."""
+    """Compare with the buffers that llama.cpp itself prints."""
     spec, kind = resolve(args.source), args.kv_type or "f16"
     settings = Settings(args.context, type_k=kind, type_v=kind, conv_kernel=kernel_of(spec, args.source))
     [answers] = ask_llama_cpp.ask(spec, settings)
@@ -96,7 +96,7 @@ def _engine(args: argparse.Namespace) -> int:
 
 
 def _vllm(args: argparse.Namespace) -> int:
-    """Ask vLLM's planner itself."""
+    """Compare with the answer of vLLM's own planner."""
     spec, kind = resolve(args.source), args.kv_type or "auto"
     settings = vllm.Settings(args.context, kv_dtype=kind, conv_kernel=kernel_of(spec, args.source))
     room = args.memory or asked_vllm.MEMORY_BYTES
@@ -119,7 +119,7 @@ def _payload(source: str, context: int) -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """The result in words: equal layers counted together, each explanation once."""
+    """The result in words. Layers with the same outcome are counted together."""
     lines = [
         f"{found['model']} ({found['model_type']}), {units.parameters(found['n_parameters'])} parameters, "
         f"context {found['context']:,}, {found['kv_dtype']}",

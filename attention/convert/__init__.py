@@ -1,1 +1,1 @@
-"""Checkpoints turned into ones with fewer K/V heads."""
+"""Converts checkpoints to fewer K/V heads."""

@@ -13,10 +13,12 @@ from torch.nn import functional
 
 @torch.no_grad()
 def embed(model: Any, layers: nn.ModuleList, tokens: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
-    """(embedded text [windows, length, hidden], keyword arguments that the model gives to each layer for one window).
+    """(embedded text [windows, length, hidden], the keyword arguments of each layer for one window).
 
     Args:
-        model: the causal language model without its head: nothing after its layers is used. tokens: [windows, length].
+        model: the causal language model, with or without its head; nothing after its layers is used.
+        layers: the model's decoder layers.
+        tokens: int64 [windows, length].
     """
     given: list[dict[str, Any]] = [{} for _ in layers]
     hidden: list[Tensor] = []
@@ -35,7 +37,8 @@ def embed(model: Any, layers: nn.ModuleList, tokens: Tensor) -> tuple[Tensor, li
 
 @torch.no_grad()
 def mean_loss(model: Any, layers: nn.ModuleList, tokens: Tensor, final: Tensor) -> float:
-    """Nats per token of `tokens` [windows, length], from what the last layer wrote [windows, length, hidden]."""
+    """Mean loss of `tokens` [windows, length], in nats per token, from the last layer's output `final`
+    [windows, length, hidden]."""
     last = len(layers) - 1
     total = 0.0
     for window, states in zip(tokens.split(1), final.split(1), strict=True):

@@ -1,4 +1,4 @@
-"""An attention module of transformers as heads, and merged heads as tensors of the module that takes its place."""
+"""Reads an attention module of transformers as heads, and writes merged heads as tensors of the new module."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ INTERLEAVED = frozenset({"cohere", "cohere2", "ernie4_5", "glm", "glm4", "helium
 
 
 def rotation_of(family: str, module: nn.Module, n_rotated: int) -> Rotation:
-    """The rotation of one layer, as the families' code in transformers has it.
+    """The rotation of one layer, as in the family's code in transformers.
 
     Args:
-        family: model_type. module: its attention.
-        n_rotated: dimensions that the model's rotary embedding turns.
+        family: the config's model_type.
+        module: the layer's attention.
+        n_rotated: dimensions that the model's rotary embedding rotates.
     """
     windowed = getattr(module, "sliding_window", None) is not None
     without = (
@@ -33,14 +34,18 @@ def rotation_of(family: str, module: nn.Module, n_rotated: int) -> Rotation:
 
 
 def is_normed(module: nn.Module) -> bool:
-    """Whether queries and keys pass a norm after their projection."""
+    """Whether queries and keys pass through a norm after their projection."""
     return any(
         "norm" in name for name, child in module.named_children() if any(True for _ in child.parameters()) or child
     )
 
 
 def find_layers(model: nn.Module, layout: Layout) -> nn.ModuleList:
-    """The list of decoder layers of a model that transformers made."""
+    """The list of decoder layers of a transformers model.
+
+    Raises:
+        ValueError: the model has no such list, or several.
+    """
     found = [
         m
         for name, m in model.named_modules()
@@ -52,11 +57,12 @@ def find_layers(model: nn.Module, layout: Layout) -> nn.ModuleList:
 
 
 def attention_of(layer: nn.Module, layout: Layout) -> nn.Module:
+    """The attention module of a decoder layer."""
     return layer.get_submodule(layout.attention)
 
 
 def with_fewer_heads(module: nn.Module, config: Any, layout: Layout, n_kv_heads: int, layer: int) -> nn.Module:
-    """A fresh module of the same class with `n_kv_heads` K/V heads, on the module's device, in its dtype."""
+    """A new module of the same class with `n_kv_heads` K/V heads, on the same device and in the same dtype."""
     first = next(module.parameters())
     with first.device:
         new = type(module)(config_with(config, layout, n_kv_heads), layer)
@@ -74,7 +80,7 @@ def config_with(config: Any, layout: Layout, n_kv_heads: int) -> Any:
 
 
 def read_heads(state: Mapping[str, Tensor], layout: Layout, n_heads: int, n_kv_heads: int) -> Heads:
-    """The projections of an attention module from its tensors (name inside the module -> tensor)."""
+    """The projections of an attention module, from `state`: name inside the module -> tensor."""
     rows = {}
     if layout.fused:
         whole = _with_bias(state, layout.fused)
@@ -92,14 +98,14 @@ def read_heads(state: Mapping[str, Tensor], layout: Layout, n_heads: int, n_kv_h
 def _with_bias(state: Mapping[str, Tensor], name: str) -> Tensor:
     weight = state[f"{name}.weight"]
     bias = state.get(f"{name}.bias")
-    # without a bias the column is left out: a merge of none has none
+    # without a bias there is no column for it, so the merged projection has no bias either
     return weight if bias is None else torch.cat([weight, bias[:, None]], 1)
 
 
 def merged_state(state: Mapping[str, Tensor], merged: Merged, layout: Layout) -> dict[str, Tensor]:
-    """The tensors of the module that takes the old one's place.
+    """The tensors of the new module: name inside the module -> tensor.
 
-    What belongs to single query heads goes with them (norms, sinks); norms of K heads are averaged over the group.
+    Norms and sinks of single query heads are reordered with the heads. Norms of K heads are averaged over the group.
     """
     heads = merged.heads
     order = list(merged.query_order)

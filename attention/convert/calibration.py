@@ -1,11 +1,11 @@
-"""Merge a model's K/V heads layer by layer, guided by what a text makes of each layer.
+"""Merges a model's K/V heads layer by layer, calibrated on a text.
 
-The layers run one after the other on the text, once as they were and once as converted so far. Each is merged on the
-moments of its own inputs (``merging``), then refined: its attention is fitted, by a few hundred steps of least squares,
-to what the original's attention writes for the same text, plus what the layers before it got wrong. Windows kept apart
-from the fit decide whether the refined layer is better; where it is not, the merged one stays.
+The text passes through the layers twice: through the original ones, and through the layers converted so far. Each layer
+is merged on the moments of its own inputs (``merging``) and then refined: some steps of least squares fit its attention
+to the output of the original's attention for the same text, plus the error of the layers before it. Windows that the
+fit does not see decide whether the refined layer is better. If it is not, the merged layer stays.
 
-Only attention modules change, and only the layer at work needs to be in memory (``Layers``).
+Only attention modules change, and only the current layer needs to be in memory (``Layers``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from attention.convert.refine import LayerReport, Settings, fit
 from attention.errors import EnoughError
 
 MAX_QUERIES = 64
-"""Positions of a window whose attention counts in the moments of values."""
+"""Most positions of a window whose attention counts in the moments of values."""
 
 
 class Layers(Protocol):
@@ -41,7 +41,7 @@ class Layers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the converter knows of the model."""
+    """The facts about the model that the converter needs. `n_rotated`: dimensions of a head that are rotated."""
 
     family: str
     layout: Layout
@@ -84,21 +84,21 @@ def calibrate(
     """Merge all layers.
 
     Args:
-        layers: of the original; each attention module is replaced by the merged one for the time of a pass only.
-        config: the model's, for fresh attention modules; its attention must be "eager".
+        layers: the original's layers. The merged attention replaces a layer's own only during a pass.
+        config: the model's config, for new attention modules; its attention must be "eager".
         shape: heads before and after.
         hidden: [windows, length, hidden], the embedded text.
         arguments: keyword arguments of each layer, for a batch of one.
-        settings: how.
-        done: told of each layer and of its new attention's tensors, by their names inside the module.
-        n_fit: windows to calibrate on; the others only run, to be judged afterwards. None: all.
-        known: the new attention's tensors of a layer that an earlier run finished, or None.
+        settings: how to merge.
+        done: called after each layer, with its report and its new attention's tensors by their names in the module.
+        n_fit: how many windows to calibrate on, None for all. The others only pass through the layers.
+        known: layer -> its new attention's tensors if an earlier run finished the layer, else None.
 
     Returns:
-        What the last layer writes for all windows: of the original, and of the converted model.
+        The last layer's output for all windows, [windows, length, hidden]: the original's and the converted model's.
 
     Raises:
-        ValueError: a layer that cannot be merged, or that does not write finite numbers for the text.
+        ValueError: a layer that cannot be merged, or whose output for the text is not finite.
     """
     _check_finite(hidden, "the embedding gives")
     was, now = hidden, hidden
@@ -136,7 +136,8 @@ def _check_finite(hidden: Tensor, what: str) -> None:
 
 @dataclass
 class _Seen:
-    """What an attention module was given and wrote."""
+    """An attention module's inputs, outputs, keyword arguments and attention weights. `plain`: the layer adds the
+    output to its own input without any scale or norm."""
 
     inputs: Tensor
     outputs: Tensor
@@ -170,7 +171,7 @@ def _observe(
     try:
         for part in hidden.split(batch):
             results.append(_out(layer(part, **keywords)))
-            # the residual stream after attention is what went in and what attention wrote: nothing scales or norms it
+            # plain: the residual stream after attention is input plus output, without any scale or norm
             written = part + outputs[-1]
             near = 1e-5 * float(part.abs().max())
             plain = plain and len(following) == 1 and torch.allclose(following[0], written, rtol=1e-4, atol=near)
@@ -182,7 +183,7 @@ def _observe(
 
 
 def _inputs(layer: nn.Module, attention: nn.Module, hidden: Tensor, keywords: dict[str, Any], batch: int) -> Tensor:
-    """What the layer gives to its attention."""
+    """The inputs that the layer gives to its attention."""
     inputs: list[Tensor] = []
 
     def note(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
@@ -228,8 +229,10 @@ def moments_of(heads: Any, inputs: Tensor, weights: list[Tensor], batch: int) ->
     """The layer's moments over `inputs` [windows, length, hidden].
 
     Args:
-        weights: for each batch of windows, the attention [batch, n_heads, queries, length] of some of its positions; an
-            empty list counts values as they are.
+        heads: the layer's :class:`~attention.convert.merging.Heads`.
+        weights: per batch of windows, the attention weights [batch, n_heads, queries, length] of some positions. With
+            an empty list the moments are of the values themselves, not of their averages.
+        batch: windows that are multiplied at once.
     """
     n_kv, head_dim, columns = heads.k.shape
     n_heads = len(heads.q)

@@ -1,9 +1,9 @@
-"""Read and write safetensors checkpoints as streams of bytes.
+"""Reads and writes safetensors checkpoints as streams of bytes.
 
-The safetensors library judges every file that is read (``safe_open``), but it loads and saves whole tensors and
-whole files. A conversion leaves most bytes as they are, so here they go from file to file inside the kernel, and
-only what changes passes through memory, in pieces. The format is eight bytes of header length, a JSON header and
-the tensors' bytes without holes: https://huggingface.co/docs/safetensors/index#format
+The safetensors library checks every file that is read (``safe_open``), but it loads and saves whole tensors and whole
+files. A conversion leaves most bytes unchanged. Here the kernel copies them from file to file, and only changed tensors
+pass through memory, in pieces. The format is eight bytes of header length, a JSON header, then the tensors' bytes
+without gaps: https://huggingface.co/docs/safetensors/index#format
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from attention.configs.reader import load_config
 from attention.files import ordinary, resolved
 
 MAX_JSON_BYTES = 64 * 2**20
-"""Of config.json and of the index; the largest published index is a few MiB."""
+"""Largest config.json or index. The largest published index is a few MiB."""
 CHUNK_BYTES = 16 * 2**20
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 )
-"""The element types that can be pooled and cast; every other one is only ever copied."""
+"""The element types that can be pooled and cast. All others are only copied."""
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -42,11 +42,12 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """One tensor of one file: where its bytes lie.
+    """One tensor and the place of its bytes.
 
     Attributes:
-        name, dtype (safetensors' own word for it), shape: as in the header.
-        path: the file. start, size: bytes, from the beginning of the file.
+        name, dtype, shape: as in the header; `dtype` is safetensors' own name.
+        path: the file.
+        start, size: where the tensor's bytes begin in the file, and how many they are.
     """
 
     name: str
@@ -87,13 +88,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's files, read but for the tensors' bytes.
+    """A checkpoint: everything in its files but the tensors' bytes.
 
     Attributes:
-        folder: where it lies.
-        config: config.json.
-        shards: its safetensors files.
-        index: the whole index file, or None for a single file.
+        folder: the checkpoint's folder.
+        config: the content of config.json.
+        shards: the safetensors files.
+        index: the content of the index file, or None for a single safetensors file.
         tensors: every tensor by name.
     """
 
@@ -138,11 +139,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def inside(folder: Path, name: Any) -> Path:
     """The path of file `name` of `folder`.
 
-    A link is followed only to a place inside the folder, or to the blobs of the same repository, which is how the
-    Hugging Face cache lays out ``models--x--y/snapshots/REVISION``.
+    A link is followed only to a place inside the folder, or to the blobs of the same repository: that is the layout of
+    ``models--x--y/snapshots/REVISION`` in the Hugging Face cache.
 
     Raises:
-        ValueError: the name or its link leads anywhere else.
+        ValueError: the name or its link leads to another place.
     """
     if not isinstance(name, str) or not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise ValueError(f"{folder / INDEX_NAME} names {name!r}: a shard must be a file name inside the folder")
@@ -158,7 +159,7 @@ def inside(folder: Path, name: Any) -> Path:
 
 
 def read_shard(path: Path) -> Shard:
-    """The header of one safetensors file, judged by the safetensors library first.
+    """The header of one safetensors file. The safetensors library checks the file first.
 
     Raises:
         ValueError: missing, truncated or corrupt.
@@ -186,10 +187,10 @@ def read_shard(path: Path) -> Shard:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Everything of a checkpoint but the tensors' bytes.
+    """Read everything of a checkpoint but the tensors' bytes.
 
     Raises:
-        ValueError: no such folder, no safetensors, a missing or corrupt file, or an index that does not fit.
+        ValueError: no such folder, no safetensors, a missing or corrupt file, or an index that does not fit the files.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
@@ -200,7 +201,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         weight_map = index.get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError(f"{index_path} has no weight_map")
-        # every name is looked at before any file is opened
+        # every name is checked before any file is opened
         paths = {name: inside(folder, name) for name in weight_map.values()}
     elif (folder / SINGLE_NAME).exists():
         weight_map, paths = None, {SINGLE_NAME: inside(folder, SINGLE_NAME)}
@@ -232,11 +233,11 @@ def _why_no_weights(folder: Path) -> str:
 
 
 def header_bytes(entries: list[tuple[str, str, tuple[int, ...], int]], metadata: dict[str, str]) -> bytes:
-    """The head of a safetensors file whose tensors follow in this order.
+    """The beginning of a safetensors file: length and header. The tensors follow in the order of `entries`.
 
     Args:
         entries: (name, dtype, shape, bytes) of every tensor.
-        metadata: strings kept with the file.
+        metadata: strings that are stored in the file.
     """
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     offset = 0
@@ -244,16 +245,16 @@ def header_bytes(entries: list[tuple[str, str, tuple[int, ...], int]], metadata:
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    # readers map the file: data that begins on a multiple of eight can be used in place
+    # readers map the file into memory: data that begins at a multiple of eight can be used in place
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
 
 
 def copy_bytes(source: int, target: int, start: int, size: int) -> None:
-    """Append `size` bytes of file descriptor `source` from `start` to `target`, inside the kernel where it can.
+    """Append `size` bytes of file descriptor `source`, from `start` on, to `target`. Where possible the kernel copies.
 
     Raises:
-        ValueError: the source ends early (someone cut it while it was read).
+        ValueError: the source ends early, because it was cut during the reading.
         OSError: the disk is full, or cannot be read.
     """
     while size:
@@ -268,14 +269,14 @@ def _copy_some(source: int, target: int, start: int, size: int) -> int:
         try:
             return os.copy_file_range(source, target, size, offset_src=start)
         except OSError as error:
-            # other file systems, or an old kernel: through memory instead
+            # between file systems, or on an old kernel, the bytes go through memory
             if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
                 raise
     return write_all(target, os.pread(source, min(size, CHUNK_BYTES), start))
 
 
 def write_all(target: int, data: bytes | memoryview) -> int:
-    """Append all of `data`; a plain write may stop early. Returns its length."""
+    """Append all of `data` and return its length. It writes again where a plain write stops early."""
     view = memoryview(data).cast("B")
     total = len(view)
     while view:
@@ -284,7 +285,7 @@ def write_all(target: int, data: bytes | memoryview) -> int:
 
 
 def read_elements(source: int, info: TensorInfo, start: int, count: int) -> torch.Tensor:
-    """`count` elements of a tensor from element `start`, flat.
+    """`count` elements of a tensor from element `start` on, as a flat tensor.
 
     Raises:
         ValueError: the file is shorter than its header says.
@@ -302,12 +303,12 @@ def read_elements(source: int, info: TensorInfo, start: int, count: int) -> torc
 
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
-    """A tensor's bytes in place, in the order safetensors stores them."""
+    """A tensor's bytes in the order in which safetensors stores them, without a copy if the tensor is contiguous."""
     return tensor.contiguous().view(torch.uint8).numpy().data.cast("B")
 
 
 def spans(count: int, element_bytes: int) -> Iterator[tuple[int, int]]:
-    """(start, count) of pieces of at most CHUNK_BYTES that make up `count` elements."""
+    """(start, count) of pieces that together are `count` elements, each of at most CHUNK_BYTES bytes."""
     step = max(1, CHUNK_BYTES // element_bytes)
     for start in range(0, count, step):
         yield start, min(step, count - start)

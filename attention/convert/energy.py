@@ -1,6 +1,6 @@
-"""What a merge keeps of each head: shares of its weighted energy.
+"""What a merge keeps of each head, as shares of the head's weighted energy.
 
-A group's common rows span the leading eigenspace of its weighted moment, so what is kept and what is lost of a head are
+A group's common rows span the leading eigenspace of its weighted moment. So the kept and the lost part of a head are
 uncorrelated, and the head's energy is the sum of both (Eckart and Young 1936).
 """
 
@@ -16,7 +16,8 @@ def kept_by_head(weighted: Weighted, groups: tuple[tuple[int, ...], ...]) -> Ten
     """float64[n_kv_heads, 2]: of each old head's keys and values, the share of energy that its group's merge keeps.
 
     Args:
-        weighted: the layer's moments, as of ``merging.weigh``. groups: a partition of its K/V heads.
+        weighted: the layer's moments, from ``merging.weigh``.
+        groups: a partition of the layer's K/V heads.
     """
     n_kv = len(weighted.values_root)
     whole, kept = torch.zeros(2, n_kv, 2, dtype=torch.float64, device=weighted.values.device)

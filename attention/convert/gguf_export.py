@@ -1,9 +1,9 @@
-"""A checkpoint as one GGUF file: for llama.cpp, and for whatever else reads such files.
+"""Exports a checkpoint as one GGUF file, for llama.cpp and other programs that read such files.
 
-The weights stay what they are: nothing is quantised. Rows of queries and keys of the ``llama`` architecture change
-places, because llama.cpp turns neighbouring dimensions there where transformers turns dimension j with j + half. One
-tensor is in memory at a time. Source: ggml-org/ggml, docs/gguf.md; ggml-org/llama.cpp, ``src/llama-model.cpp``
-(what each architecture loads, and which of its rotary embeddings pair neighbours).
+Nothing is quantised. In the ``llama`` architecture the rows of queries and keys are reordered: llama.cpp rotates pairs
+of neighbouring dimensions, transformers rotates dimension j with j + half. One tensor is in memory at a time. Source:
+ggml-org/ggml, docs/gguf.md; ggml-org/llama.cpp, ``src/llama-model.cpp`` (what each architecture loads, and which rotary
+embeddings pair neighbours).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 _STORED = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _QK = re.compile(r"self_attn\.([qk])_proj\.(weight|bias)$")
 _LEFT_OUT = re.compile(r"rotary_emb\.inv_freq$")
-"""A table that engines compute."""
+"""Tensors that are not exported: engines compute this table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written. `vocabulary`: in words."""
+    """The file that was written. `type`: of its matrices; `n_bytes`: its size; `vocabulary`: a description in words."""
 
     path: str
     architecture: str
@@ -51,7 +51,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a file's header says, checked."""
+    """The checked sizes of a config. `inner`: width of the MLP; `n_tokens`: size of the vocabulary."""
 
     n_layers: int
     n_heads: int
@@ -65,16 +65,16 @@ class Sizes:
 
 
 def export(folder: Path, target: Path, kind: str | None = None) -> Exported:
-    """Write the checkpoint in `folder`, which is only read, into the new file `target`.
+    """Write the checkpoint in `folder` into the new file `target`. The folder is only read.
 
     Args:
-        kind: "f32", "f16" or "bf16" for the matrices; None keeps what most of the weights are stored in. Vectors
+        kind: "f32", "f16" or "bf16" for the matrices; None keeps the type that most of them are stored in. Vectors
             (norms, biases) are always float32.
 
     Raises:
         ValueError: a family, rotary embedding, tokenizer or tensor that is not exported, a target that exists, values
             too large for f16, or ``gguf`` is not installed.
-        OSError: the disk failed while it was written; nothing is left at `target`.
+        OSError: the disk failed; nothing is left at `target`.
     """
     try:
         import gguf
@@ -119,7 +119,7 @@ def export(folder: Path, target: Path, kind: str | None = None) -> Exported:
 
 
 def neighbours(rows: Tensor, n_heads: int) -> Tensor:
-    """Rows [n_heads * head_dim, …] in which dimension j of a head's first half stands beside j of its second."""
+    """Rows [n_heads * head_dim, …] reordered: each dimension j of a head is followed by dimension j + head_dim / 2."""
     return rows.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).reshape(rows.shape)
 
 
@@ -153,10 +153,10 @@ def _sizes(config: dict[str, Any]) -> Sizes:
 
 
 def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    """The rotary embedding's parameters, with its type and base.
+    """The rotary embedding's parameters, always with "rope_type" and "rope_theta".
 
     Raises:
-        ValueError: one that is not exported.
+        ValueError: a rotary embedding that is not exported.
     """
     stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(stated, dict):
@@ -199,7 +199,10 @@ def _write_header(writer: Any, config: dict[str, Any], sizes: Sizes, kind: str, 
 
 
 def _factors(config: dict[str, Any], sizes: Sizes, arch: str) -> Tensor | None:
-    """What llama.cpp divides each pair's frequency by: float32[head_dim / 2], from transformers' own rule."""
+    """The divisors of the pairs' frequencies in llama.cpp, float32[head_dim / 2], from transformers' own rule.
+
+    None for a rotary embedding that is not llama3's.
+    """
     rope = _rope(config)
     if rope["rope_type"] != "llama3":
         return None
@@ -222,7 +225,11 @@ def _factors(config: dict[str, Any], sizes: Sizes, arch: str) -> Tensor | None:
 
 
 def _named(source: ckpt.Checkpoint, arch: str, n_layers: int, gguf: Any) -> dict[str, ckpt.TensorInfo]:
-    """Tensors by llama.cpp's names."""
+    """llama.cpp's name -> tensor of the checkpoint.
+
+    Raises:
+        ValueError: a tensor that the architecture does not have, or one that is missing.
+    """
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[arch], n_layers)
     found: dict[str, ckpt.TensorInfo] = {}
@@ -257,10 +264,10 @@ def _read(info: ckpt.TensorInfo) -> Tensor:
 
 
 def _as_array(tensor: Tensor, kind: str, name: str) -> Any:
-    """The tensor's bits in the file's type.
+    """The tensor in the file's type, as an array of whole numbers with the same bits.
 
     Raises:
-        ValueError: a value is too large for it.
+        ValueError: a value is NaN, infinite or too large for the type.
     """
     dtype = TYPES[kind] if tensor.ndim > 1 else torch.float32
     new = tensor.to(dtype).contiguous()
@@ -271,7 +278,7 @@ def _as_array(tensor: Tensor, kind: str, name: str) -> Any:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """A hidden file beside `target` that takes its place when it is whole and on the disk, and else is removed."""
+    """A hidden file beside `target`. When it is whole and on the disk it is renamed to `target`; else it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.exporting")
     try:

@@ -1,8 +1,8 @@
-"""A checkpoint's vocabulary as GGUF keeps it, where llama.cpp cuts text as the checkpoint's own tokenizer does.
+"""Writes a checkpoint's vocabulary to GGUF, so that llama.cpp splits text as the checkpoint's own tokenizer does.
 
-llama.cpp knows how a tokenizer parts words by its name alone. A name is given here only to a ``tokenizer.json`` that
-says just that (``KNOWN``); any other is refused, for a wrong name would cut text silently in another way. Source:
-ggml-org/llama.cpp, ``src/llama-vocab.cpp`` (the regular expressions behind each name).
+In GGUF only a name says how a tokenizer splits text into words. A ``tokenizer.json`` gets a name here only if it splits
+exactly in that way (``KNOWN``). Any other is refused, because with a wrong name llama.cpp would silently split text in
+another way. Source: ggml-org/llama.cpp, ``src/llama-vocab.cpp`` (the regular expressions of each name).
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ KNOWN: dict[tuple[Any, ...], str] = {
     (("Split", _LETTERS + r"\p{N}{1,3}" + _REST), ("ByteLevel", False)): "llama-bpe",
     (("Split", _LETTERS + r"\p{N}" + _REST), ("ByteLevel", False)): "qwen2",
 }
-"""How words are parted, as ``tokenizer.json`` says it, and llama.cpp's name for it."""
+"""How words are split, as in ``tokenizer.json`` -> llama.cpp's name for it."""
 
 
 def write_vocabulary(writer: Any, folder: Path, n_tokens: int) -> str:
-    """Add the tokens to a ``gguf.GGUFWriter``; returns what they are, in words.
+    """Add the tokens to a ``gguf.GGUFWriter``. Returns a description of them in words.
 
-    A checkpoint without a tokenizer has bytes as its tokens, as everywhere in this project.
+    The tokens of a checkpoint without a tokenizer are bytes, as everywhere in this project.
 
     Args:
-        n_tokens: rows of the embedding; those beyond the tokenizer's words are entered as unused.
+        folder: the checkpoint's folder.
+        n_tokens: rows of the embedding. Rows beyond the tokenizer's words become unused tokens.
 
     Raises:
-        ValueError: a tokenizer that llama.cpp has no known name for, or one that cannot be read.
+        ValueError: a tokenizer without a name in ``KNOWN``, one that cannot be read, or a vocabulary too small for it.
     """
     import gguf
 
@@ -68,7 +69,7 @@ def _name_of(content: dict[str, Any]) -> str:
     if (kind := content["model"].get("type", "BPE")) != "BPE":
         raise ValueError(f"a tokenizer of type {kind} is not exported: only byte-level BPE")
     normalizer = (content.get("normalizer") or {}).get("type")
-    # llama.cpp normalises nothing; its own converter lets NFC pass, which changes no text that is composed already
+    # llama.cpp normalises nothing. Its own converter accepts NFC, which does not change text that is composed already
     if normalizer not in (None, "NFC"):
         raise ValueError(f"a tokenizer with the normalizer {normalizer} is not exported: llama.cpp has none")
     parted = tuple(_part(p) for p in _parts(content.get("pre_tokenizer") or {}))
@@ -97,7 +98,7 @@ def _part(pre: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _words(content: dict[str, Any], n_tokens: int, kinds: Any) -> tuple[list[str], list[int]]:
-    """(words, their kinds) by id."""
+    """(words, their kinds), both in the order of the token ids."""
     words = [f"[PAD{i}]" for i in range(n_tokens)]
     types = [int(kinds.UNUSED)] * n_tokens
 
@@ -114,8 +115,8 @@ def _words(content: dict[str, Any], n_tokens: int, kinds: Any) -> tuple[list[str
 
 
 def byte_words() -> list[str]:
-    """The 256 bytes as the characters that byte-level BPE writes them with: printable ones as they are, the others from
-    U+0100 on (Radford et al. 2019, section 2.2; the order is that of GPT-2's ``bytes_to_unicode``)."""
+    """The 256 bytes as the characters by which byte-level BPE writes them: a printable byte is its own character, the
+    others begin at U+0100 (Radford et al. 2019, section 2.2; the order of GPT-2's ``bytes_to_unicode``)."""
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
@@ -129,13 +130,14 @@ def _write_bytes(writer: Any, folder: Path, n_tokens: int, kinds: Any) -> str:
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([*words, *(f"[PAD{i}]" for i in range(256, n_tokens))])
     writer.add_token_types([int(kinds.NORMAL)] * 256 + [int(kinds.UNUSED)] * (n_tokens - 256))
-    # llama.cpp wants a list of merges, and the format has no empty lists: one whose result is no token is never made
+    # llama.cpp needs a list of merges, and the format has no empty lists. The result of this merge is no token, so
+    # llama.cpp never makes it
     writer.add_token_merges([f"{words[0]} {words[0]}"])
     add: dict[str, Callable[[int], None]] = {"bos": writer.add_bos_token_id, "eos": writer.add_eos_token_id}
     config = ckpt.read_json(folder / "config.json")
     for name, enter in add.items():
         token = config.get(f"{name}_token_id")
-        # a byte of text ends nothing
+        # a byte of text cannot be a begin or end token
         if isinstance(token, int) and not isinstance(token, bool) and 256 <= token < n_tokens:
             enter(token)
     writer.add_add_bos_token(False)

@@ -1,7 +1,8 @@
-"""Which K/V heads become one: the partition into groups that loses least.
+"""Chooses which K/V heads are merged: the partition into groups that loses least.
 
-Heads may stand in any order as long as their query heads go with them, so neighbours are one choice among many. Few
-heads are tried in all partitions; more are grouped by their pairs, first greedily, then by swaps that lose less.
+Heads may have any order as long as their query heads move with them, so groups of neighbours are one choice of many.
+For few heads all partitions are tried. More heads are grouped by the losses of pairs: first greedily, then by swaps
+that lose less.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from attention.errors import check_choice
 Grouping = Literal["best", "neighbours"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
 MAX_PARTITIONS = 6000
-"""Up to so many are all tried: 5775 are those of 12 heads into three groups of four."""
+"""Most partitions that are all tried. 12 heads in three groups of four have 5775."""
 MAX_SWEEPS = 20
 _AT_ONCE = 64
 
@@ -27,30 +28,31 @@ Groups = tuple[tuple[int, ...], ...]
 
 
 def check_grouping(grouping: str) -> Grouping:
-    """`grouping` if it is one of GROUPINGS.
+    """`grouping`, if it is one of GROUPINGS.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is none of them.
     """
     return check_choice("grouping", grouping, GROUPINGS)
 
 
 def neighbours(n_kv_heads: int, new_n_kv_heads: int) -> Groups:
-    """Groups of heads that stand side by side."""
+    """Groups of neighbouring heads."""
     size = n_kv_heads // new_n_kv_heads
     return tuple(tuple(range(g * size, (g + 1) * size)) for g in range(new_n_kv_heads))
 
 
 def n_partitions(n_heads: int, size: int) -> int:
-    """Ways to part `n_heads` into groups of `size`."""
+    """Number of partitions of `n_heads` heads into groups of `size`."""
     n_groups = n_heads // size
     return factorial(n_heads) // factorial(size) ** n_groups // factorial(n_groups)
 
 
 def best_groups(weighted: Weighted, new_n_kv_heads: int) -> Groups:
-    """The partition with the least loss: shares of the energy of keys and of values, added.
+    """The partition with the least loss, which is the lost share of the keys' energy plus that of the values' energy.
 
-    Exhaustive up to MAX_PARTITIONS; beyond, the sum over the pairs inside a group stands for the group's loss.
+    Up to MAX_PARTITIONS all partitions are tried. Beyond that, a group's loss is approximated by the sum of its pairs'
+    losses.
     """
     n_kv = len(weighted.values_root)
     size = n_kv // new_n_kv_heads
@@ -63,7 +65,7 @@ def best_groups(weighted: Weighted, new_n_kv_heads: int) -> Groups:
 
 
 def partitions(heads: tuple[int, ...], size: int) -> Iterator[Groups]:
-    """Every way to part the heads into groups of `size`, each once."""
+    """Every partition of the heads into groups of `size`, each once."""
     if not heads:
         yield ()
         return
@@ -75,11 +77,11 @@ def partitions(heads: tuple[int, ...], size: int) -> Iterator[Groups]:
 
 
 def by_pairs(cost: torch.Tensor, size: int) -> Groups:
-    """Groups with a small sum of `cost` [n, n] over the pairs inside them; the same input gives the same groups."""
+    """Groups of `size` with a small sum of `cost` [n, n] over the pairs inside them. It is deterministic."""
     left = list(range(len(cost)))
     groups: list[list[int]] = []
     while left:
-        # whoever is worst off with everybody chooses first
+        # the head with the largest sum of costs chooses first
         first = max(left, key=lambda h: (float(cost[h, left].sum()), -h))
         group = [first]
         left.remove(first)
@@ -95,7 +97,7 @@ def by_pairs(cost: torch.Tensor, size: int) -> Groups:
 
 
 def pair_losses(weighted: Weighted) -> torch.Tensor:
-    """[n_kv_heads] squared: about what each two heads would lose as one, from norms of their blocks alone."""
+    """[n_kv_heads, n_kv_heads]: about the loss of merging two heads, from the norms of their blocks only."""
     n_kv = len(weighted.values_root)
     total = torch.zeros(n_kv, n_kv, dtype=torch.float64, device=weighted.values.device)
     for moment in (weighted.flat, weighted.values):
@@ -121,7 +123,7 @@ def _apart(squares: torch.Tensor, energy: torch.Tensor, whole: torch.Tensor) -> 
 
 
 def _swap(groups: list[list[int]], cost: list[list[float]]) -> bool:
-    """One sweep of exchanges between groups; whether any helped."""
+    """Try all swaps between groups once. Returns whether any of them lowered the cost."""
     helped = False
     for one, other in combinations(range(len(groups)), 2):
         for i in range(len(groups[one])):

@@ -1,7 +1,7 @@
-"""Where each family keeps its K/V heads in a checkpoint, and which families have none to merge.
+"""Where each family has its K/V heads in a checkpoint, and which families have no K/V heads to merge.
 
-A family is the ``model_type`` of its config.json. The layouts were read from the models' own code in transformers
-and are tested against it; nothing is guessed for a family that is not listed.
+A family is the ``model_type`` of its config.json. The layouts follow the models' own code in transformers, and tests
+compare them with it. Nothing is guessed for a family that is not listed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Names inside a layer, and of the config's fields.
+    """Names of modules in a model and of fields in its config.
 
     Attributes:
-        layers: path of the list of layers.
+        layers: name of the list of layers.
         attention: path of the attention module in a layer.
-        separate: the K and V projections, heads one after the other along their rows.
-        fused: one projection whose rows are all query heads, then all K heads, then all V heads.
-        out: the projection back, whose columns are n_heads * head_dim.
-        head_norm: norm with weights of its own for every K head, in one tensor ([n_kv_heads * head_dim] or
+        separate: the K and the V projection; along their rows one head follows the other.
+        fused: a single projection, whose rows are all query heads, then all K heads, then all V heads; else None.
+        query: the query projection, if there is no fused one.
+        out: the output projection, with n_heads * head_dim columns.
+        head_norm: a norm with other weights for every K head, in one tensor ([n_kv_heads * head_dim] or
             [n_kv_heads, head_dim]). A norm that all heads share needs no change and is not named.
-        head_norms: the same as a list of modules, one per K head.
-        heads_field, kv_heads_field: path of the fields in the config.
+        head_norms: such norms as a list of modules, one per K head.
+        heads_field, kv_heads_field: paths of the fields in the config.
     """
 
     layers: str = "layers"
@@ -41,9 +42,9 @@ class Layout:
     kv_heads_field: tuple[str, ...] = ("num_key_value_heads",)
 
     def pattern(self) -> re.Pattern[str]:
-        """Matches a tensor of an attention module: groups are the layer's index and the name inside it.
+        """Matches the name of an attention module's tensor. Groups: the layer's index, the name inside the module.
 
-        Only a language model's own prefixes are accepted, so a vision tower's attention is never touched.
+        Only prefixes of a language model match, so a vision tower's attention never changes.
         """
         prefix = r"(?:(?:model|language_model|transformer)\.)*"
         return re.compile(rf"{prefix}{re.escape(self.layers)}\.(\d+)\.{re.escape(self.attention)}\.(.+)")
@@ -125,7 +126,7 @@ def layout_of(config: Mapping[str, Any]) -> tuple[str, Layout]:
     """The family of a config, and its layout.
 
     Raises:
-        ValueError: a family without K/V heads to merge, with the reason, or one that is not listed.
+        ValueError: a family without K/V heads to merge (the message says why), or one that is not listed.
     """
     family = config.get("model_type")
     if not isinstance(family, str):
@@ -140,7 +141,7 @@ def layout_of(config: Mapping[str, Any]) -> tuple[str, Layout]:
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a config that describes the language model: ``text_config`` of a multimodal one, or all of it."""
+    """The part of a config that describes the language model: ``text_config`` if there is one, else the config."""
     nested = config.get("text_config")
     return nested if isinstance(nested, Mapping) else config
 
@@ -154,7 +155,7 @@ def get_field(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 
 def with_field(config: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """A copy of the config with one field set; everything else and the order of keys stay."""
+    """A copy of the config with one field set. All other fields and the order of keys stay."""
     key, *rest = path
     if not rest:
         return {**config, key: value}

@@ -16,7 +16,10 @@ from attention.convert.refine import LayerReport, Settings
 
 
 def n_rotated(arguments: dict[str, Any], family: str, head_dim: int) -> int:
-    """Dimensions that a layer's rotary embedding turns, from the table that the model gave it."""
+    """Dimensions of a head that a layer's rotary embedding rotates, from the table among the layer's arguments.
+
+    0 without such a table.
+    """
     table = arguments.get("position_embeddings")
     if table is None:
         return 0
@@ -34,10 +37,11 @@ def calibrated(
     """A copy of a causal language model of transformers with its K/V heads merged into `n_kv_heads`.
 
     Args:
-        model: loaded with ``attn_implementation="eager"``; it is left as it is.
-        n_kv_heads: a divisor of its K/V heads.
+        model: loaded with ``attn_implementation="eager"``; it does not change.
+        n_kv_heads: a divisor of the model's number of K/V heads.
         tokens: int64[windows, length], text to calibrate on.
-        settings: how to merge. report: told of each layer as it is done.
+        settings: how to merge; None takes the defaults.
+        report: called after each layer.
 
     Raises:
         ValueError: a family that has no K/V heads to merge, heads that do not divide, or a layer that cannot be merged.

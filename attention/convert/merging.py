@@ -1,20 +1,20 @@
-"""Merge K/V heads so that least of a layer's output is lost: the mathematics, on tensors.
+"""Merges K/V heads so that a layer's output loses least: the mathematics, on tensors.
 
-Three freedoms leave what a layer computes as it is, and a merge may use them without loss:
+Three kinds of change do not alter what a layer computes, so a merge may use them without loss:
 
-- any invertible map of a head's values, undone in the output projection of the query heads that read it;
-- any map of a head's keys that commutes with the rotation of positions, undone in their queries: one complex number per
-  rotated pair, and any invertible map of the dimensions that are not rotated (all of them where a layer has no rotary
-  positions);
-- any order of the heads, each with the query heads that read it.
+- an invertible map of a head's values, with its inverse in the output projection of the query heads that read it;
+- a map of a head's keys that commutes with the rotation of positions, with its inverse in the queries: one complex
+  number per rotated pair, and an invertible map of the dimensions that are not rotated (all dimensions in a layer
+  without rotary positions);
+- another order of the heads, where each head moves with the query heads that read it.
 
-So a group's values become the leading eigenspace of their second moment, weighed by what the output projection makes of
-them, and its keys, pair by pair, the leading complex direction over its heads, weighed by the energy of their queries.
-Heads that differ by those maps alone are merged without loss. What a norm between projection and rotation would not let
-through (q/k norms) is not attempted: there keys are averaged.
+So a group's common values span the leading eigenspace of their second moment, weighted by the output projection. Its
+common keys are, pair by pair, the leading complex direction over the group's heads, weighted by the energy of their
+queries. Heads that differ only by such maps are merged without loss. A norm between projection and rotation (q/k norms)
+does not allow such maps of keys: there keys are averaged.
 
-Source: rotary pairs as complex numbers, Su et al. 2021 (arXiv:2104.09864, section 3.2.1); the best common subspace is
-the Eckart-Young theorem; the groups are those of Ainslie et al. 2023 (arXiv:2305.13245, section 2.1).
+Source: rotary pairs as complex numbers, Su et al. 2021 (arXiv:2104.09864, section 3.2.1); the best common subspace, the
+Eckart-Young theorem; groups of heads, Ainslie et al. 2023 (arXiv:2305.13245, section 2.1).
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ from attention.spec import check_size
 Style = Literal["half", "interleaved"]
 
 PRIOR = 1e-4
-"""Share of the moments that the weights themselves stand for, as if inputs were white: with too little text the
-directions that it never showed are ranked by it."""
+"""Share of the moments that comes from the weights, as if the inputs were white noise. It ranks the directions that a
+short text never shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Which of a head's dimensions turn with the position, and with which other.
+    """Which dimensions of a head rotate with the position, and in which pairs.
 
     Attributes:
-        n_rotated: the first so many dimensions; 0 in a layer without rotary positions.
+        n_rotated: how many of the first dimensions rotate; 0 in a layer without rotary positions.
         style: "half" pairs dimension j with j + n_rotated / 2 (Llama), "interleaved" 2j with 2j + 1 (Cohere, GLM).
+
+    Raises:
+        ValueError: n_rotated is negative or odd.
     """
 
     n_rotated: int
@@ -53,7 +56,7 @@ class Rotation:
 
     @property
     def pairs(self) -> tuple[slice, slice]:
-        """Where the real and the imaginary parts lie."""
+        """The dimensions of the real and of the imaginary parts."""
         if self.style == "interleaved":
             return slice(0, self.n_rotated, 2), slice(1, self.n_rotated, 2)
         return slice(0, self.n_rotated // 2), slice(self.n_rotated // 2, self.n_rotated)
@@ -64,7 +67,9 @@ class Heads:
     """One layer's projections, head by head. A bias is one more column of its projection.
 
     Attributes:
-        q: [n_heads, head_dim, columns]; k, v: [n_kv_heads, head_dim, columns]; o: [hidden, n_heads, head_dim].
+        q: [n_heads, head_dim, columns].
+        k, v: [n_kv_heads, head_dim, columns].
+        o: [hidden, n_heads, head_dim].
     """
 
     q: Tensor
@@ -79,12 +84,12 @@ class Heads:
 
 @dataclass(frozen=True)
 class Moments:
-    """What a text makes of a layer: sums over its tokens.
+    """Second moments of a layer on a text: sums over its tokens.
 
     Attributes:
-        keys: [n_kv_heads * head_dim] squared, of the keys before rotation.
+        keys: square matrix of size n_kv_heads * head_dim, of the keys before rotation.
         queries: [n_heads, head_dim, head_dim], of the queries before rotation.
-        values: [n_kv_heads * head_dim] squared, of the values as the heads' attention averages them.
+        values: square matrix of size n_kv_heads * head_dim, of the values averaged by the heads' attention.
     """
 
     keys: Tensor
@@ -97,10 +102,10 @@ class Merged:
     """A merged layer.
 
     Attributes:
-        heads: its projections, in the new order of heads.
+        heads: the layer's projections, in the new order of heads.
         groups: the old K/V heads of each new one.
-        query_order: the old query head at each new place.
-        keys_kept, values_kept: shares of the weighted energy, 0 to 1; keys that were averaged have none.
+        query_order: for each new query head, the number of the old one.
+        keys_kept, values_kept: kept shares of the weighted energy, 0 to 1; None for keys that were averaged.
     """
 
     heads: Heads
@@ -112,14 +117,15 @@ class Merged:
 
 @dataclass(frozen=True)
 class Weighted:
-    """Second moments weighed by what the layer makes of them; any group's are blocks of them.
+    """Second moments of keys and values, weighted by how the layer uses them. A group's moments are blocks of these.
 
     Attributes:
-        pairs: complex [n_pairs, n_kv_heads, n_kv_heads], of the rotated pairs.
-        flat: [n_kv_heads * r] squared, of the r dimensions that are not rotated.
-        values: [n_kv_heads * head_dim] squared.
-        energy: of the queries, [n_kv_heads, n_pairs].
-        flat_root, values_root: Cholesky factors of the weights, [n_kv_heads, r or head_dim, the same].
+        pairs: complex [n_pairs, n_kv_heads, n_kv_heads], of the keys' rotated pairs.
+        flat: square matrix of size n_kv_heads * r, of the keys' r dimensions that are not rotated.
+        values: square matrix of size n_kv_heads * head_dim.
+        energy: [n_kv_heads, n_pairs], of the queries.
+        flat_root: [n_kv_heads, r, r], Cholesky factors of the weights of `flat`.
+        values_root: [n_kv_heads, head_dim, head_dim], Cholesky factors of the weights of `values`.
     """
 
     pairs: Tensor
@@ -131,7 +137,7 @@ class Weighted:
 
 
 def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
-    """The moments with the weights' own share added, weighed. Computed in float64.
+    """The weighted moments, with the share of the weights (PRIOR) added. All is computed in float64.
 
     Raises:
         ValueError: weights or moments are not finite.
@@ -159,7 +165,7 @@ def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
     gram = torch.complex(rr + ii, ir - ri).permute(2, 0, 1)  # k_g conj(k_h), pair by pair
     diagonal = torch.diagonal(queries, dim1=1, dim2=2)
     energy = (diagonal[:, real] + diagonal[:, imaginary]).clamp_min(0)
-    # queries that are all zero read any key alike
+    # if all queries are zero, all keys weigh the same
     energy = energy + 1e-12 * energy.mean() if float(energy.mean()) > 0 else torch.ones_like(energy)
     root = energy.sqrt().T
     flat_root = _root(queries[:, rest, rest])
@@ -177,7 +183,10 @@ def weigh(heads: Heads, moments: Moments, rotation: Rotation) -> Weighted:
 
 
 def lost(weighted: Weighted, groups: list[tuple[int, ...]]) -> Tensor:
-    """[len(groups), 2]: energy of keys and values that each group (all of one size) loses, as shares."""
+    """[len(groups), 2]: the energy of keys and of values that each group loses, as shares of the layer's energy.
+
+    All groups must be of one size.
+    """
     index = torch.tensor(groups, device=weighted.values.device)
     pairs = weighted.pairs[:, index[:, :, None], index[:, None, :]].transpose(0, 1)  # [group, pair, n, n]
     keys = torch.diagonal(pairs, dim1=-2, dim2=-1).real.sum((-1, -2)) - torch.linalg.eigvalsh(pairs)[..., -1].sum(-1)
@@ -195,9 +204,9 @@ def merge_heads(
     """The layer with one K/V head for each group.
 
     Args:
-        heads: the projections; moments: of the same layer; rotation: of its positions.
+        heads, moments, rotation: the layer's projections, moments and rotation.
         groups: a partition of the K/V heads into groups of one size.
-        normed: queries and keys pass a norm after the projection: keys become the group's mean.
+        normed: queries and keys pass through a norm after the projection; then a group's keys are averaged.
 
     Raises:
         ValueError: the groups are no partition of the heads, or weights, moments or the result are not finite.
@@ -235,7 +244,8 @@ Expansion = tuple[Tensor, Tensor]
 def _merge_group(
     heads: Heads, weighted: Weighted, rotation: Rotation, group: tuple[int, ...], normed: bool
 ) -> tuple[Tensor, Tensor, list[Expansion] | None, Tensor | None]:
-    """(key, value, how each head's queries absorb the difference, and its output columns). None: nothing to absorb."""
+    """(common key, common value, how each head's queries absorb the change of keys, how each head's output columns
+    absorb the change of values). None where there is nothing to absorb."""
     index = list(group)
     k, v = heads.k[index].double(), heads.v[index].double()
     to_query: list[Expansion] | None = None
@@ -252,7 +262,8 @@ def _merge_group(
         vector = torch.linalg.eigh(weighted.pairs[:, index][:, :, index])[1][..., -1].T  # [n, pair]
         root = weighted.energy[index].sqrt()
         share, common = vector / root, torch.einsum("np,npc->pc", vector.conj() * root, z)
-        # the pair's free factor: coefficients of modulus one on average, and real where the heads agree
+        # a pair's factor is free: with this one, coefficients have modulus one on average, and are real where the heads
+        # agree
         mean = share.mean(0)
         size = share.abs().square().mean(0).sqrt()
         phase = torch.where(mean.abs() > 1e-3 * size, mean / mean.abs().clamp_min(1e-300), torch.ones_like(mean))
@@ -269,7 +280,7 @@ def _merge_group(
 
 
 def _absorb(q: Tensor, expansion: Expansion, rotation: Rotation) -> Tensor:
-    """Queries [n, head_dim, columns] that read the common key as they read their own."""
+    """Queries [n, head_dim, columns] changed so that they read the common key as they read their own key."""
     factor, flat = expansion
     real, imaginary = rotation.pairs
     rest = slice(rotation.n_rotated, q.shape[1])
@@ -281,10 +292,13 @@ def _absorb(q: Tensor, expansion: Expansion, rotation: Rotation) -> Tensor:
 
 
 def _subspace(rows: Tensor, weighted: Tensor, roots: Tensor, index: list[int]) -> tuple[Tensor, Tensor]:
-    """The best common rows of a group and how each head is made from them.
+    """The best common rows of a group, and how each head's rows follow from them.
 
     Args:
-        rows: [n, r, columns]; weighted: [all * r] squared; roots: [all, r, r].
+        rows: [n, r, columns], of the group's n heads.
+        weighted: square matrix of size all * r, the weighted moment of all heads.
+        roots: [all, r, r], Cholesky factors of the weights.
+        index: the group's heads.
 
     Returns:
         common [r, columns] and expansion [n, r, r] with rows[i] ≈ expansion[i] @ common.
@@ -297,7 +311,7 @@ def _subspace(rows: Tensor, weighted: Tensor, roots: Tensor, index: list[int]) -
     basis = torch.linalg.eigh(weighted[places][:, places])[1][:, -r:].unflatten(0, (n, r))  # [n, r, new]
     common = torch.einsum("nrj,nrc->jc", root @ basis, rows)  # Uᵀ Lᵀ rows, where L Lᵀ is the weight
     expansion = torch.linalg.solve_triangular(root.transpose(1, 2), basis, upper=True)
-    # any rotation of the basis is as good: take the one in which the heads change least
+    # every rotation of the basis is equally good: this one changes the heads least
     left, _, right = torch.linalg.svd(expansion.sum(0))
     turn = left @ right
     scale = expansion.square().mean().sqrt() * r**0.5
@@ -313,8 +327,11 @@ def _with_prior(moment: Tensor, weight: Tensor) -> Tensor:
 
 
 def _root(weight: Tensor) -> Tensor:
-    """Cholesky factors of [n, r, r]; a weight that is zero in some direction is raised a little, and one that is zero
-    altogether, of a head that nothing reads, so far that its share of the common rows stays a number."""
+    """Cholesky factors of the weights [n, r, r].
+
+    A small multiple of the identity is added, because a weight may be zero in some direction. For a head that nothing
+    reads, whose weight is all zero, it is large enough that the head's share of the common rows stays finite.
+    """
     if weight.shape[-1] == 0:
         return weight
     own = torch.diagonal(weight, dim1=1, dim2=2).mean(-1)
@@ -325,14 +342,14 @@ def _root(weight: Tensor) -> Tensor:
 
 
 def _both_sides(moment: Tensor, root: Tensor) -> Tensor:
-    """Lᵀ M L of a moment [head, r, head, r] with one L per head, as a matrix."""
+    """Lᵀ M L of a moment M [head, r, head, r], with one L per head, as a square matrix."""
     n, r = root.shape[:2]
     rows = (root.transpose(1, 2) @ moment.reshape(n, r, n * r)).reshape(n * r, n, r).transpose(0, 1)
     return (rows @ root).transpose(0, 1).reshape(n * r, n * r)
 
 
 def _outside(weighted: Tensor, index: Tensor, r: int) -> Tensor:
-    """[groups]: trace of each group's block less its r largest eigenvalues."""
+    """[groups]: the trace of each group's block minus its r largest eigenvalues."""
     if r == 0:
         return torch.zeros(len(index), dtype=weighted.dtype, device=weighted.device)
     places = (index[:, :, None] * r + torch.arange(r, device=index.device)).flatten(1)
@@ -341,5 +358,5 @@ def _outside(weighted: Tensor, index: Tensor, r: int) -> Tensor:
 
 
 def trace_of(matrix: Tensor) -> Tensor:
-    """[..., n, n] -> [...]."""
+    """Traces of matrices: [..., n, n] -> [...]."""
     return torch.diagonal(matrix, dim1=-2, dim2=-1).sum(-1)

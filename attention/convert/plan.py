@@ -1,8 +1,8 @@
-"""Plan the conversion of a checkpoint to fewer K/V heads: what every tensor of the result is made of.
+"""Plans the conversion of a checkpoint to fewer K/V heads: how every tensor of the result is made.
 
-Every tensor of the result is a list of pieces, and a piece is either copied from the original or pooled from the
-slices of a group's heads (Ainslie et al. 2023, arXiv:2305.13245, section 2.1). The plan knows every size, so files
-can be written from their headers on, in one pass.
+Every tensor of the result is a list of pieces. A piece is either copied from the original, or pooled from the slices of
+a group's heads (Ainslie et al. 2023, arXiv:2305.13245, section 2.1). The plan has every size, so a file can be written
+in one pass, beginning with its header.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive elements of a result: one span is copied, several are a group of heads to merge."""
+    """Consecutive elements of a result: a single span is copied; several spans are a group of heads to merge."""
 
     heads: tuple[Span, ...]
     role: Role = "weight"
@@ -56,7 +56,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One tensor of the result."""
+    """One tensor of the result. `size` is in bytes."""
 
     name: str
     dtype: str
@@ -67,7 +67,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """A conversion, complete but for the bytes."""
+    """A conversion: everything about the result but its bytes.
+
+    Attributes:
+        config: the config of the result.
+        shards: each file of the original, and the tensors of the result's file.
+        std: standard deviation of random weights.
+        n_kv_heads, new_n_kv_heads: K/V heads before and after.
+    """
 
     source: Checkpoint
     config: dict[str, Any]
@@ -100,9 +107,10 @@ def plan_conversion(
 
     Args:
         source: the original.
-        new_n_kv_heads: a divisor of its K/V heads.
-        pool: one of ``pooling.POOLS``. seed: for "random".
-        dtype: fp32, bf16 or fp16 for every floating-point tensor; None keeps each one's own.
+        new_n_kv_heads: a divisor of the original's number of K/V heads.
+        pool: one of ``pooling.POOLS``.
+        seed: for the pooling "random".
+        dtype: fp32, bf16 or fp16 for every floating-point tensor; None keeps the dtype of each.
 
     Raises:
         ValueError: an unknown or impossible family, tensors that do not fit the config, or a bad argument.
@@ -174,7 +182,10 @@ def _attention_tensors(source: Checkpoint, layout: Layout, family: str) -> dict[
 
 
 def _n_layers(config: Mapping[str, Any], modules: Mapping[int, Any]) -> int:
-    """As stated; a checkpoint may hold more (layers that predict several tokens ahead), which are converted too."""
+    """The number of layers in the config, or of attention modules where it gives none.
+
+    A checkpoint may have more layers (to predict several tokens ahead), which are converted too.
+    """
     stated = config.get("num_hidden_layers", config.get("n_layers"))
     return check_size("num_hidden_layers", len(modules) if stated is None else stated)
 
@@ -182,7 +193,7 @@ def _n_layers(config: Mapping[str, Any], modules: Mapping[int, Any]) -> int:
 def _n_heads(config: Mapping[str, Any], layout: Layout, family: str) -> int:
     n_heads = get_field(config, layout.heads_field)
     if n_heads is None:
-        # a config that leaves the field out means its class's default
+        # a config without the field means the default of its class
         from transformers import AutoConfig
 
         defaults = AutoConfig.for_model(str(config.get("model_type", family)))
@@ -193,7 +204,7 @@ def _n_heads(config: Mapping[str, Any], layout: Layout, family: str) -> int:
 def _geometry(
     modules: Mapping[int, Mapping[str, TensorInfo]], layout: Layout, config: Mapping[str, Any], n_heads: int
 ) -> tuple[int, int]:
-    """(head_dim, n_kv_heads) as the tensors' shapes have them, the same in every layer."""
+    """(head_dim, n_kv_heads) from the tensors' shapes. They must be the same in every layer and fit the config."""
     found: set[tuple[int, int]] = set()
     for layer, tensors in modules.items():
         if layout.fused:
@@ -234,7 +245,7 @@ def _shape(tensors: Mapping[str, TensorInfo], inner: str, layer: int) -> tuple[i
 def _plan_attention(
     tensors: Mapping[str, TensorInfo], layout: Layout, n_heads: int, n_kv_heads: int, new_n_kv_heads: int, head_dim: int
 ) -> tuple[list[Planned], set[str]]:
-    """The changed tensors of one attention module, and the names that are no more."""
+    """The changed tensors of one attention module, and the names of tensors that the result does not have."""
     planned: list[Planned] = []
     dropped: set[str] = set()
     share = n_kv_heads // new_n_kv_heads
@@ -268,7 +279,7 @@ def _plan_attention(
             parts = _grouped(tensor, 0, head_dim, new_n_kv_heads, share, "bias" if last == "bias" else "norm")
             planned.append(_planned(tensor, (tensor.shape[0] // share, *tensor.shape[1:]), parts))
         elif layout.head_norms and module.startswith(f"{layout.head_norms}."):
-            # one tensor per head, perhaps in different shards: the group's first one takes the merged norm
+            # there is one tensor per head, perhaps in different shards: tensor j becomes the norm of new head j
             head = int(module.rpartition(".")[2])
             names = [f"{layout.head_norms}.{h}.{last}" for h in range(head * share, (head + 1) * share)]
             if head >= new_n_kv_heads:
@@ -282,7 +293,7 @@ def _plan_attention(
 
 
 def _grouped(tensor: TensorInfo, start: int, size: int, new_n_kv_heads: int, share: int, role: Role) -> list[Piece]:
-    """Heads of `size` elements from `start`, in groups of `share`."""
+    """One piece per group of `share` heads. Heads have `size` elements each and begin at element `start`."""
     return [
         Piece(tuple(Span(tensor, start + (group * share + i) * size, size) for i in range(share)), role)
         for group in range(new_n_kv_heads)
@@ -301,7 +312,7 @@ def _copied(tensor: TensorInfo) -> Planned:
 
 
 def _cast(planned: Planned, source: Checkpoint, dtype: str | None) -> Planned:
-    """The tensor as it will be stored under ``--dtype``; whole numbers keep their type."""
+    """The tensor in the dtype of ``--dtype``. Whole numbers keep their type."""
     if dtype is None or planned.dtype.startswith(("I", "U", "BOOL")):
         return planned
     before = source.tensors[planned.name].torch_dtype  # refuses fp8 and other quantised elements
@@ -322,5 +333,5 @@ def _new_config(config: dict[str, Any], layout: Layout, n_kv_heads: int, dtype: 
         for key in ("dtype", "torch_dtype"):
             if get_field(new, (*parent, key)) is not None:
                 new = with_field(new, (*parent, key), TORCH_NAMES[dtype])
-    # transformers has read both names for long, older releases only this one
+    # all releases of transformers read torch_dtype; older ones do not read dtype
     return new if {"dtype", "torch_dtype"} & new.keys() else with_field(new, ("torch_dtype",), TORCH_NAMES[dtype])

@@ -1,10 +1,10 @@
-"""Merge K/V heads: the pure tensor functions of the conversion.
+"""Pools K/V heads: the pure tensor functions of the conversion.
 
-Heads lie one after the other along the first dimension of a projection's weight ``[n_kv_heads * head_dim, hidden]``,
-of its bias ``[n_kv_heads * head_dim]`` and of a norm over all heads. Neighbouring heads form a group, because query
-head i reads K/V head ``i // group_size``: new head j is made from old heads ``j * share … (j + 1) * share - 1``.
+Along the first dimension one head follows the other, in a projection's weight ``[n_kv_heads * head_dim, hidden]``, in
+its bias ``[n_kv_heads * head_dim]`` and in a norm over all heads. Neighbouring heads form a group, because query head i
+reads K/V head ``i // group_size``: new head j is made from old heads ``j * share … (j + 1) * share - 1``.
 
-Source of the three ways: Ainslie et al. 2023, arXiv:2305.13245, section 2.1 (mean) and figure 4 (first, random).
+Source of the three poolings: Ainslie et al. 2023, arXiv:2305.13245, section 2.1 (mean) and figure 4 (first, random).
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ POOLS: tuple[Pool, ...] = get_args(Pool)
 _BLOCK = 2**15
 
 Role = Literal["weight", "bias", "norm"]
-"""What a pooled tensor is: a random head starts from a normal weight, a zero bias and a unit norm."""
+"""The role of a pooled tensor. A random head has normal weights, zeros as its bias and ones as its norm."""
 
 
 def check_pool(pool: str) -> Pool:
-    """`pool` if it is one of POOLS.
+    """`pool`, if it is one of POOLS.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is none of them.
     """
     return check_choice("pool", pool, POOLS)
 
 
 def check_kv_heads(n_heads: int, n_kv_heads: int, new_n_kv_heads: int) -> int:
-    """`new_n_kv_heads` if the model's `n_kv_heads` K/V heads can be merged into so many.
+    """`new_n_kv_heads`, if the model's `n_kv_heads` K/V heads can be merged into so many.
 
     Raises:
-        ValueError: naming the numbers that would be accepted.
+        ValueError: they cannot; the message names the accepted numbers.
     """
-    # what divides n_kv_heads divides n_heads too
+    # a divisor of n_kv_heads divides n_heads too
     accepted = [k for k in range(1, n_kv_heads + 1) if n_kv_heads % k == 0]
     if isinstance(new_n_kv_heads, bool) or new_n_kv_heads not in accepted:
         raise ValueError(
@@ -53,7 +53,7 @@ def check_kv_heads(n_heads: int, n_kv_heads: int, new_n_kv_heads: int) -> int:
 
 
 def generator_for(seed: int, name: str) -> torch.Generator:
-    """A generator that depends on the seed and the tensor's name alone, so the order of shards changes nothing."""
+    """A generator that depends only on the seed and the tensor's name, so the order of shards changes nothing."""
     digest = blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
@@ -65,16 +65,16 @@ def merge(
     generator: torch.Generator | None = None,
     std: float = 0.02,
 ) -> Tensor:
-    """One head out of a group.
+    """Pool a group of heads into one.
 
-    A group of one head is returned as it is, whatever the pooling: there is nothing to merge.
+    A group of one head does not change, whatever the pooling.
 
     Args:
         heads: [share, ...], or a list of [...]: the group's slices of one tensor.
-        pool: "mean" adds in float64 and rounds once to the tensor's dtype, so equal heads stay bit for bit what
-            they are; "first" takes the group's first head; "random" starts anew.
-        role: what the tensor is; only "random" asks.
-        generator: for "random"; None draws from torch's global one.
+        pool: "mean" adds in float64 and rounds once to the tensor's dtype, so equal heads stay bit for bit the same;
+            "first" takes the group's first head; "random" draws new weights.
+        role: the tensor's role; only "random" needs it.
+        generator: for "random"; None draws from torch's global generator.
         std: standard deviation of a random weight (the config's ``initializer_range``).
 
     Returns:
@@ -86,14 +86,15 @@ def merge(
         return _mean(heads)
     first = heads[0]
     if role == "weight":
-        # drawn in float32 whatever the checkpoint's dtype: the same seed means the same weights
+        # drawn in float32 whatever the checkpoint's dtype, so that the same seed gives the same weights
         drawn = torch.empty(first.shape, dtype=torch.float32, device=first.device)
         return drawn.normal_(0.0, std, generator=generator).to(first.dtype)
     return torch.full_like(first, 1.0 if role == "norm" else 0.0)
 
 
 def _mean(heads: Tensor | Sequence[Tensor]) -> Tensor:
-    """Their mean, a block at a time: sums that stay in the cache, and too short to be worth several threads."""
+    """The mean of the heads, block by block: a block's sums stay in the processor's cache, and are too few numbers for
+    several threads."""
     flat = [head.reshape(-1) for head in heads]
     mean = torch.empty_like(flat[0])
     for start in range(0, len(mean), _BLOCK):
@@ -114,11 +115,12 @@ def pool_heads(
     generator: torch.Generator | None = None,
     std: float = 0.02,
 ) -> Tensor:
-    """All heads of one tensor merged into `new_n_kv_heads`.
+    """Pool all heads of one tensor into `new_n_kv_heads` heads.
 
     Args:
         tensor: [n_kv_heads * rows, ...]: weight, bias, or norm over all heads of K or V.
-        n_kv_heads: heads it has; new_n_kv_heads: heads wanted, a divisor of n_kv_heads.
+        n_kv_heads: heads of the tensor.
+        new_n_kv_heads: heads of the result, a divisor of n_kv_heads.
         pool, role, generator, std: as for :func:`merge`.
 
     Returns:
@@ -144,7 +146,12 @@ def pool_projections(
     seed: int = 0,
     std: float = 0.02,
 ) -> dict[str, Tensor]:
-    """A model's tensors with those named in `roles` pooled, the rest the same objects: for a model held in memory.
+    """The tensors of a model in memory, with those named in `roles` pooled. All others are the same objects.
+
+    Args:
+        state: name -> tensor.
+        roles: name -> role of each tensor to pool.
+        seed: for "random"; other arguments as for :func:`pool_heads`.
 
     Raises:
         ValueError: a name of `roles` is not in `state`, or as :func:`pool_heads`.

@@ -1,6 +1,6 @@
-"""Fit one merged layer to what the original's attention writes, by a few hundred steps of least squares.
+"""Fits one merged layer to the output of the original's attention, by some steps of least squares.
 
-Windows kept apart from the fit decide whether the fitted layer is better; where it is not, the merged one stays.
+Windows that the fit does not see decide whether the fitted layer is better. If it is not, the merged layer stays.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from attention.convert.merging import Merged
 from attention.spec import check_size
 
 EXACT = 1e-9
-"""A merged layer that errs by less than this share of its output is not refined: nothing is left to fit."""
+"""A merged layer with at most this error is not refined, because nothing is left to fit. The unit is the share of its
+output's energy."""
 TEST_SHARE = 8
 """One window in so many judges the refinement."""
 
@@ -30,8 +31,12 @@ class Settings:
         grouping: "best" or "neighbours".
         refine_steps: steps of least squares per layer; 0 leaves the merge as it is.
         refine_lr: peak learning rate, as a share of each tensor's root mean square.
-        refine_batch: windows per step. batch: windows that run at once otherwise.
-        seed: of the order of windows.
+        refine_batch: windows per step.
+        batch: windows that run at once in all other passes.
+        seed: decides the order of the windows.
+
+    Raises:
+        ValueError: an unknown grouping, or a number out of range.
     """
 
     grouping: str = "best"
@@ -53,14 +58,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
-    """What became of one layer.
+    """How one layer was merged.
 
     Attributes:
+        layer: the layer's number, from 0.
         groups: the old K/V heads of each new one.
-        keys_kept, values_kept: shares of the energy kept by the merge; keys behind a norm have none.
-        error_merged, error: of the attention's output on windows that no fit saw, as shares of its energy: merged, and
-            as it stays. refined: whether the refinement was kept.
-        keys_kept_by_head, values_kept_by_head: the same shares for each old K/V head.
+        keys_kept, values_kept: shares of the energy that the merge keeps; None for keys behind a norm.
+        error_merged: error of the attention's output after the merge, as a share of its energy, on windows that the fit
+            did not see.
+        error: the same error of the final layer.
+        refined: whether the refined layer was kept.
+        keys_kept_by_head, values_kept_by_head: the kept shares of each old K/V head.
     """
 
     layer: int
@@ -78,7 +86,15 @@ def fit(
     new: nn.Module, inputs: Tensor, targets: Tensor, keywords: dict[str, Any], merged: Merged, index: int,
     settings: Settings,
 ) -> LayerReport:  # fmt: skip
-    """Refine the module in place, if that makes it better on windows that the fit does not see."""
+    """Refine the module in place, if that lowers its error on windows that the fit does not see.
+
+    Args:
+        new: the merged attention module.
+        inputs, targets: [windows, length, hidden], the attention's inputs and the outputs to fit.
+        keywords: the attention's other arguments.
+        merged: how the layer was merged, for the report.
+        index: the layer's number.
+    """
     n_test = max(1, len(inputs) // TEST_SHARE) if len(inputs) > 1 else 0
     train, test = slice(n_test, None), slice(0, n_test or None)
     before = _error(new, inputs[test], targets[test], keywords, settings.batch)

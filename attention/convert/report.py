@@ -1,4 +1,4 @@
-"""What a conversion saves: parameters, bytes on disk, bytes of cache."""
+"""The report of a conversion: parameters, bytes on disk and bytes of cache, before and after."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from attention.memory.footprint import sequence_bytes
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
 
 CACHE_DTYPE = "bf16"
-"""The cache format that a report's bytes per token are given in."""
+"""The cache format of a report's bytes per token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a conversion does. Sizes are in bytes; the cache's are per token of context in the format `cache_dtype`."""
+    """What a conversion does. Sizes are in bytes. The cache's sizes are per token, in the format `cache_dtype`."""
 
     source: str
     target: str
@@ -38,16 +38,17 @@ class Report:
     files_left_out: tuple[str, ...]
     dry_run: bool
     calibration: dict[str, Any] | None = None
-    """Of a calibrated conversion: text, tokens, grouping, loss before and after on held-out text (if asked for), and
-    for each layer its groups, the energy kept and the error of its attention."""
+    """For a calibrated conversion: text, tokens, grouping, the loss before and after on held-out text (if asked for),
+    and for each layer its groups, the kept energy and the error of its attention."""
     served: dict[str, Any] | None = None
-    """What transformers said in a fresh process that opened the result and generated from it, if that was asked for."""
+    """The result of ``served.check``, if that was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def report_of(plan: Plan, target: Path, copied: tuple[str, ...], left_out: tuple[str, ...], dry_run: bool) -> Report:
+    """The report of a planned conversion. `copied` and `left_out` are names of other files in the source's folder."""
     return Report(
         source=str(plan.source.folder),
         target=str(target),
@@ -74,7 +75,7 @@ def report_of(plan: Plan, target: Path, copied: tuple[str, ...], left_out: tuple
 def _cache_bytes_per_token(plan: Plan, n_kv_heads: int) -> int:
     """Bytes that one more token adds in all layers, while it is inside their windows.
 
-    From the tensors' own shapes: a config would have to be completed with its class's defaults first.
+    They follow from the tensors' shapes. A config would first need the defaults of its class.
     """
     state = PositionState(Role.KEY_VALUE, n_kv_heads, plan.head_dim, plan.head_dim)
     layer = Layer(Kind.FULL, (state,), plan.n_heads, plan.head_dim, plan.head_dim)

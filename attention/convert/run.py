@@ -1,11 +1,11 @@
-"""Convert a checkpoint to fewer K/V heads: multi-head to grouped-query or multi-query attention.
+"""Converts a checkpoint to fewer K/V heads: from multi-head to grouped-query or multi-query attention.
 
-The plan (``plan``) knows every size, so a file's header is written first and the bytes stream after it:
-what does not change goes from file to file inside the kernel, what is pooled or cast passes through memory a piece
-at a time. Memory does not depend on the size of the model or of its shards.
+The plan (``plan``) has every size, so a file's header is written first and its bytes follow. The kernel copies
+unchanged bytes from file to file. Pooled and cast tensors pass through memory, a piece at a time. So the memory that is
+needed does not depend on the size of the model or of its shards.
 
-The result is written to a hidden folder beside its place and renamed when it is whole and on the disk: an
-interrupted run leaves nothing that looks like a checkpoint, and the next one starts clean.
+The result is written to a hidden folder beside its place, and renamed when it is whole and on the disk. An interrupted
+run leaves nothing that looks like a checkpoint, and the next run starts from the beginning.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COPIED_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".md", ".tiktoken", ".b
 _COPIED_NAMES = ("LICENSE", "NOTICE", "USE_POLICY", "README")
 _COPIED_FOLDERS = ("additional_chat_templates",)
 _STALE = ("params.json",)
-"""Describes the weights in another tool's words, and would be wrong after the conversion."""
+"""Files that describe the weights for another tool. After the conversion they would be wrong, so they are left out."""
 
 Progress = Callable[[int, int], None]
 """Called with (bytes written, bytes in all)."""
@@ -61,26 +61,27 @@ def convert(
     """Write a copy of the checkpoint in `source` whose K/V heads are merged into `n_kv_heads`.
 
     Args:
-        source: folder with config.json and model.safetensors, or model.safetensors.index.json and its shards. It
-            is only ever read.
-        target: folder to make; an empty one is accepted.
-        n_kv_heads: a divisor of the K/V heads that the model has.
+        source: folder with config.json and model.safetensors, or model.safetensors.index.json and its shards. It is
+            only read.
+        target: the new folder; an empty one is accepted.
+        n_kv_heads: a divisor of the model's number of K/V heads.
         pool: "mean", "first", "random" (with `seed`), or "calibrated" (with `calibration`).
-        dtype: fp32, bf16 or fp16 for all floating-point tensors, or None to keep each one's own.
-        dry_run: check everything and report, write nothing.
-        progress: told of the bytes written.
-        calibration: text and settings of a calibrated conversion. layer_done: told of each of its layers.
+        dtype: fp32, bf16 or fp16 for all floating-point tensors; None keeps the dtype of each.
+        dry_run: check everything and report, but write nothing.
+        progress: called with the bytes written and the bytes in all.
+        calibration: text and settings of a calibrated conversion.
+        layer_done: called after each layer of a calibrated conversion.
 
     Raises:
-        ValueError: anything wrong with the arguments or the checkpoint, or no room on the disk.
-        OSError: the disk failed while it was written; nothing is left at `target`.
+        ValueError: anything wrong with the arguments or the checkpoint, or too little space on the disk.
+        OSError: the disk failed; nothing is left at `target`.
     """
     _check_places(source, target)
     if (pool == "calibrated") != (calibration is not None):
         raise ValueError(
             f"calibration belongs to pool calibrated, and pool calibrated to calibration; pool is {pool!r}"
         )
-    # every shape is the mean's
+    # a calibrated result has the same shapes as a mean
     plan = plan_conversion(ckpt.read_checkpoint(source), n_kv_heads, "mean" if calibration else pool, seed, dtype)
     if calibration:
         plan = replace(plan, pool="calibrated")
@@ -95,7 +96,7 @@ def convert(
             done = calibrate_plan(plan, calibration, target, layer_done)
             plan, report = done.plan, replace(report, calibration=done.report)
         _write_checkpoint(plan, others, folder, progress or (lambda done, total: None))
-        # a folder takes the place of an empty one in one step; of a full one it does not
+        # the rename replaces an empty folder in one step, and fails for a folder with files in it
         folder.replace(target)
         sync(target.parent)
         shutil.rmtree(scratch_of(target), ignore_errors=True)
@@ -113,10 +114,10 @@ def _check_places(source: Path, target: Path) -> None:
 
 
 def _check_room(plan: Plan, others: list[Path], target: Path, scratch: int = 0) -> None:
-    """Weights, their headers, the other files and the JSON, each in whole blocks of the file system.
+    """Check that the disk has space for weights, headers, other files and JSON, each in whole blocks, and `scratch`.
 
     Raises:
-        ValueError: the disk has less room than that.
+        ValueError: the disk has less space.
     """
     sizes = [path.stat().st_size for path in others]
     for shard, tensors in plan.shards:
@@ -134,9 +135,9 @@ def _check_room(plan: Plan, others: list[Path], target: Path, scratch: int = 0) 
 
 
 def _other_files(plan: Plan) -> tuple[list[Path], tuple[str, ...]]:
-    """Files that belong with the model (tokenizer, generation settings, licence), and names of those left out.
+    """Files that belong to the model (tokenizer, generation settings, licence), and the names of files left out.
 
-    Other weights, pickles and code are left out: they would not fit the new shapes, or are not ours to pass on.
+    Other weights, pickles and code are left out: they do not fit the new shapes, or we must not pass them on.
     """
     folder = plan.source.folder
     ours = {"config.json", ckpt.INDEX_NAME, *(shard.name for shard in plan.source.shards)}
@@ -163,10 +164,10 @@ def _other_files(plan: Plan) -> tuple[list[Path], tuple[str, ...]]:
 
 @contextmanager
 def _staging(target: Path) -> Iterator[Path]:
-    """A hidden, empty folder beside `target`, removed on the way out if it is still there.
+    """A hidden, empty folder beside `target`. At the end it is removed if it is still there.
 
-    What an earlier run left behind when it was killed is removed first; a lock tells it from a run at work, and
-    the kernel gives the lock back when its owner dies.
+    The folder of an earlier run that was killed is removed first. A lock tells whether such a run is still working; the
+    kernel releases the lock when its owner dies.
     """
     folder = target.parent / f".{target.name}.converting"
     lock_path = target.parent / f".{target.name}.converting.lock"
@@ -186,7 +187,7 @@ def _staging(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C meanwhile, so that the staging folder is removed."""
+    """Make SIGTERM raise an exception like Ctrl-C meanwhile, so that the staging folder is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -218,13 +219,13 @@ def _write_checkpoint(plan: Plan, others: list[Path], folder: Path, progress: Pr
         sync(copy)
     if plan.source.index is not None:
         _write_json(folder / ckpt.INDEX_NAME, new_index(plan))
-    # config.json comes last: without it no library takes the folder for a model
+    # config.json comes last: without it no library reads the folder as a model
     _write_json(folder / "config.json", plan.config)
     sync(folder)
 
 
 def new_index(plan: Plan) -> dict[str, Any]:
-    """The index of the result: where each tensor is, and the sums."""
+    """The index of the result: the file of each tensor, and the total size and parameters."""
     assert plan.source.index is not None
     metadata = plan.source.index.get("metadata")
     metadata = dict(metadata) if isinstance(metadata, dict) else {}

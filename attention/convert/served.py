@@ -1,6 +1,6 @@
-"""Whether a converted checkpoint can be served: transformers opens it in a fresh process and generates from it.
+"""Checks whether a converted checkpoint can be served: transformers opens it in a fresh process and generates from it.
 
-A process of its own has nothing but the folder: no module that was patched, no weights that were still in memory.
+The fresh process has only the folder: no patched modules, and no weights that are still in memory.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from typing import Any
 N_TOKENS = 8
 PROMPT = "The cache holds"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-"""Without any of them bytes are tokens."""
+"""Files of tokenizers. Without any of them bytes are tokens."""
 
 
 def check(folder: Path, timeout_s: float | None = None) -> dict[str, Any]:
-    """What the fresh process says: {"transformers": version, "class", "n_kv_heads", "prompt_tokens", "tokens": ids that
-    were generated greedily, "text": what they say, or None without a tokenizer}.
+    """Open the folder in a fresh process and generate N_TOKENS tokens greedily.
+
+    Returns:
+        {"transformers": its version, "class", "n_kv_heads", "prompt_tokens": their number, "tokens": the generated ids,
+        "text": their text, or None without a tokenizer}.
 
     Raises:
-        ValueError: it cannot open the folder, tensors are missing or left over, or logits are not finite.
+        ValueError: the folder cannot be opened, tensors are missing or left over, or logits are not finite.
+        subprocess.TimeoutExpired: it takes longer than `timeout_s`.
     """
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -41,7 +45,7 @@ def check(folder: Path, timeout_s: float | None = None) -> dict[str, Any]:
 
 
 def main(folder: Path) -> dict[str, Any]:
-    """The check itself, in the fresh process."""
+    """The check itself, which runs in the fresh process; see :func:`check`."""
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer

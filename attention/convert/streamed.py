@@ -1,9 +1,9 @@
-"""The calibrated conversion of a checkpoint: a layer at a time in memory, and every finished layer kept on the disk.
+"""The calibrated conversion of a checkpoint, with one layer at a time in memory and every finished layer on the disk.
 
-The model is built without weights; a layer's are read when it runs and dropped afterwards. A family whose code keeps
-several of a checkpoint's tensors in one (experts) cannot be filled so and is loaded whole; the report says which.
-What is computed lies in a hidden folder beside the target, one file a layer, until the conversion is done: a run that
-was killed goes on from there.
+The model is built without weights. A layer's weights are read when it runs and dropped afterwards. This is not possible
+for a family whose code joins several of a checkpoint's tensors in one (experts): such a model is loaded whole, and the
+report says so. Until the conversion is done, finished layers are in a hidden folder beside the target, one file a
+layer. If a run is killed, the next run continues from there.
 """
 
 from __future__ import annotations
@@ -35,17 +35,22 @@ from attention.convert.refine import LayerReport, Settings
 MIN_TOKENS = 32
 
 LayerDone = Callable[[LayerReport, int], None]
-"""Told of each finished layer, and of how many there are."""
+"""Called after each layer with its report and the number of layers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What to calibrate on and how.
+    """The text and the settings of a calibrated conversion.
 
     Attributes:
-        tokens: int64[windows, length]. text: where they come from, in words.
-        settings: how to merge. device: where the layers run.
-        held_out: int64[windows, length] on which to measure the loss before and after, or None.
+        tokens: int64[windows, length].
+        text: where the tokens come from, in words.
+        settings: how to merge.
+        device: where the layers run.
+        held_out: int64[windows, length], to measure the loss before and after; None measures no loss.
+
+    Raises:
+        ValueError: fewer than MIN_TOKENS tokens, or windows of different lengths.
     """
 
     tokens: Tensor
@@ -65,14 +70,14 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The outcome: the plan that reads the merged layers, and what to report."""
+    """The result: a plan that reads the merged layers, and the figures for the report."""
 
     plan: Plan
     report: dict[str, Any]
 
 
 def scratch_of(target: Path) -> Path:
-    """Where the finished layers of a conversion to `target` lie while it runs."""
+    """The folder of finished layers while a conversion to `target` runs."""
     return target.parent / f".{target.name}.calibrated"
 
 
@@ -85,8 +90,8 @@ def calibrate_plan(plan: Plan, calibration: Calibration, target: Path, layer_don
     """Merge every layer of the planned conversion on the calibration text.
 
     Raises:
-        ValueError: tokens outside the vocabulary, a layer that cannot be merged, or weights that transformers' own code
-            cannot be filled with.
+        ValueError: tokens outside the vocabulary, a layer that cannot be merged, or weights that do not fit
+            transformers' own code.
         OSError: the disk is full.
     """
     folder = scratch_of(target)
@@ -115,7 +120,7 @@ def calibrate_plan(plan: Plan, calibration: Calibration, target: Path, layer_don
 
 
 def _facts(plan: Plan, calibration: Calibration) -> dict[str, Any]:
-    """What a finished layer depends on: another source, text or setting starts anew."""
+    """What a finished layer depends on. With another source, text or setting a run starts from the beginning."""
     digest = hashlib.sha256(calibration.tokens.numpy().tobytes())
     files = [(s.name, s.path.stat().st_size, s.path.stat().st_mtime_ns) for s in plan.source.shards]
     return json.loads(
@@ -132,7 +137,7 @@ def _facts(plan: Plan, calibration: Calibration) -> dict[str, Any]:
 
 
 def _resumed(folder: Path, facts: dict[str, Any]) -> dict[int, LayerReport]:
-    """The layers that an earlier run of the same conversion finished; anything else there is removed."""
+    """The layers that an earlier run of the same conversion finished. Layers of another conversion are removed."""
     try:
         if json.loads((folder / "facts.json").read_text()) == facts:
             found: dict[int, LayerReport] = {}
@@ -178,7 +183,7 @@ def _all_layers(
         path = _layer_path(folder, report.layer)
         try:
             save_file({name: t.float().cpu().contiguous() for name, t in tensors.items()}, path)
-        except SafetensorError as error:  # its own word for a disk that is full
+        except SafetensorError as error:  # the library's own error for a full disk
             raise OSError(errno.EIO, str(error), str(path)) from error
         path.with_suffix(".json").write_text(json.dumps(asdict(report)))
         reports[report.layer] = report
@@ -197,7 +202,7 @@ def _all_layers(
 
 
 class _Streamed:
-    """A model without weights, and the checkpoint that they are read from when they are needed."""
+    """A model without weights, and the checkpoint from which weights are read when they are needed."""
 
     def __init__(self, model: Any, layers: nn.ModuleList, plan: Plan, device: torch.device) -> None:
         self._model, self._layers, self._tensors, self._device = model, layers, plan.source.tensors, device
@@ -213,13 +218,13 @@ class _Streamed:
 
     @contextmanager
     def around(self, head: bool = False) -> Iterator[None]:
-        """Everything but the layers; the head only if asked for."""
+        """Everything but the layers has its weights for as long as the context lasts; the head only with `head`."""
         outer = self._model if head else self._model.base_model
         with self._filled(outer, but=self._names[id(self._layers)]):
             yield
 
     def missing(self) -> list[str]:
-        """Parameters that the checkpoint does not hold under the model's own names."""
+        """Parameters that the checkpoint does not have under the model's own names."""
         tied = set(getattr(self._model, "_tied_weights_keys", None) or ())
         return [
             name
@@ -251,7 +256,7 @@ class _Streamed:
 
     def _read(self, name: str, like: Tensor) -> Tensor:
         info = self._tensors.get(name)
-        if info is None:  # the head that is the embedding
+        if info is None:  # the head is tied to the embedding
             owner = next(n for n, m in self._model.named_modules() if m is self._model.get_input_embeddings())
             info = self._tensors[f"{owner}.weight"]
         if tuple(info.shape) != tuple(like.shape):
@@ -268,7 +273,7 @@ class _Whole(InMemory):
 
 
 def _model_of(plan: Plan, device: torch.device) -> tuple[Any, nn.ModuleList, Any, bool]:
-    """(model, its layers, where their weights come from, whether it is whole in memory)."""
+    """(model, its layers, the source of their weights, whether the model is whole in memory)."""
     from accelerate import init_empty_weights
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -283,7 +288,7 @@ def _model_of(plan: Plan, device: torch.device) -> tuple[Any, nn.ModuleList, Any
         layers = modules.find_layers(model, layout)
         source = _Streamed(model, layers, plan, device)
         if not source.missing():
-            for part in model.modules():  # tables of positions are no weights
+            for part in model.modules():  # buffers such as tables of positions are not in the checkpoint
                 for name, buffer in part._buffers.items():
                     if buffer is not None and buffer.device.type != "meta":
                         part._buffers[name] = buffer.to(device)

@@ -1,4 +1,4 @@
-"""The text that a calibrated conversion is guided by, as windows of the checkpoint's own tokens."""
+"""The text of a calibrated conversion, as windows of the checkpoint's own tokens."""
 
 from __future__ import annotations
 
@@ -19,20 +19,26 @@ MIN_WINDOW = 16
 MAX_BYTES = 256 * 2**20
 HELD_OUT_TOKENS = 2**13
 HELD_OUT_SHARE = 4
-"""One topic in so many is held out of the default text."""
+"""Of the default text, one topic in so many is held out."""
 
 
 def windows(
     source: Path, file: Path | None, n_tokens: int, tokens_of: Callable[[str, int], np.ndarray[Any, Any]]
 ) -> tuple[Tensor, Tensor, str]:
-    """(windows to calibrate on, held-out windows, where they come from in words), int64[n, length] both.
+    """(windows to calibrate on, held-out windows, where they come from in words). Windows are int64[n, length].
 
-    `tokens_of` turns a text into the checkpoint's tokens, given how many its vocabulary has.
+    The default text is Python's topics. With a caller's file, the text after the first `n_tokens` tokens is held out;
+    if it is too short, Python's held-out topics are.
 
-    With a file of the caller's, held out is what follows in it, or, where too little follows, Python's topics.
+    Args:
+        source: the checkpoint's folder.
+        file: the text, or None for the default.
+        n_tokens: most tokens to calibrate on.
+        tokens_of: (text, size of the vocabulary) -> the checkpoint's tokens.
 
     Raises:
-        ValueError: n_tokens is too small; the text is empty, too short, too large or no text, or not the vocabulary's.
+        ValueError: n_tokens is too small; or the text is empty, too short, too large, no text, or does not fit the
+            vocabulary.
     """
     import torch
 
@@ -72,10 +78,10 @@ def topics() -> tuple[str, str]:
 
 
 def device(name: str) -> str:
-    """`name` if torch has such a device here.
+    """`name`, if torch has such a device here.
 
     Raises:
-        ValueError: it has not.
+        ValueError: torch has no such device.
     """
     import torch
 

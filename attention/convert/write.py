@@ -1,7 +1,6 @@
-"""Write one file of a planned conversion: its header first, then the bytes as they come.
+"""Writes one file of a planned conversion: first its header, then the tensors' bytes in order.
 
-What does not change goes from file to file inside the kernel; what is pooled or cast passes through memory a piece
-at a time.
+The kernel copies unchanged bytes from file to file. Pooled and cast tensors pass through memory, a piece at a time.
 """
 
 from __future__ import annotations
@@ -25,16 +24,21 @@ from attention.convert.pooling import generator_for, merge
 def write_shard(
     path: Path, tensors: tuple[Planned, ...], metadata: dict[str, str], plan: Plan, advance: Callable[[int], None]
 ) -> None:
-    """One file of the result, streamed.
+    """Write one file of the result to `path`, as a stream.
+
+    Args:
+        tensors: the file's tensors, in order.
+        metadata: strings that are stored in the file.
+        advance: called with the number of bytes after each write.
 
     Raises:
         OSError: the disk is full, or cannot be read or written.
-        ValueError: a source changed while it was read, or a value does not fit the dtype asked for.
+        ValueError: a source changed during the reading, or a value does not fit the new dtype.
     """
     with _Sources() as sources, open(path, "xb", buffering=0) as file:
         target = file.fileno()
         ckpt.write_all(target, ckpt.header_bytes([(t.name, t.dtype, t.shape, t.size) for t in tensors], metadata))
-        pending: tuple[int, int, int] | None = None  # (source, start, size) of bytes to copy as they are
+        pending: tuple[int, int, int] | None = None  # (source, start, size) of unchanged bytes to copy
         for tensor in tensors:
             generator = generator_for(plan.seed, tensor.name)
             for piece in tensor.pieces:
@@ -54,7 +58,7 @@ def write_shard(
 
 
 class _Sources:
-    """The original's files, opened when first needed."""
+    """The source files, each opened when it is first needed."""
 
     def __init__(self) -> None:
         self._open: dict[Path, int] = {}
@@ -73,7 +77,7 @@ class _Sources:
 
 
 def _as_bytes(tensor: Planned, piece: Piece, sources: _Sources) -> tuple[int, int, int] | None:
-    """(source, start, size) if the piece is bytes of the original as they are."""
+    """(source, start, size) if the piece is an unchanged part of a source file, else None."""
     head = piece.heads[0]
     if len(piece.heads) > 1 or head.tensor.dtype != tensor.dtype:
         return None
@@ -102,12 +106,12 @@ def _computed(
     # the slices of all heads of the group are in memory at once
     for start, count in ckpt.spans(first.count, first.tensor.element_bytes * len(piece.heads)):
         if plan.pool == "random" and len(piece.heads) > 1:
-            # only its shape and dtype are asked for
+            # only shape and dtype are needed
             slices = [torch.empty(count, dtype=first.tensor.torch_dtype)] * 2
         else:
             wanted = piece.heads if plan.pool in ("mean", "calibrated") else piece.heads[:1]
             slices = [_read(span, start, count, sources) for span in wanted]
-        # a calibrated layer was merged before: what is pooled here are layers that the model's code does not run
+        # calibrated layers are merged already: only layers that the model's code does not run are pooled here
         merged = merge(slices, "mean" if plan.pool == "calibrated" else plan.pool, piece.role, generator, plan.std)
         cast = merged.to(dtype)
         if dtype != merged.dtype and not torch.equal(merged.isfinite(), cast.isfinite()):

@@ -1,1 +1,1 @@
-"""What each page has its reader guess, what there is to learn from it, and three worked problems; all computed."""
+"""For each page a question to guess at, what it teaches, and three worked problems. All figures are computed."""

@@ -1,4 +1,4 @@
-"""Pages on what a cache is and how it is shared: With a cache, Why share, Heads, MHA–GQA–MQA, Latent and windows."""
+"""Guesses and problems of the pages With a cache, Why share, Heads, MHA–GQA–MQA, Latent and windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages on code, real and small models, and what was published."""
+"""Guesses and problems of the pages on the code, the real model, the small models, and published results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which page asks what."""
+"""The guess and the problems of each page."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PAGES: dict[str, Callable[[], FindOut]] = {
     "engines": serving.engines,
     "accuracy": serving.accuracy,
 }
-"""In the order of the path."""
+"""Page -> what it asks, in the order of the pages' path."""
 
 
 @cache
 def of_page(page: str) -> FindOut:
-    """What a page asks; made once.
+    """What a page asks. It is made once.
 
     Raises:
         KeyError: the page asks nothing.

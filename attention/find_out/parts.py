@@ -1,4 +1,4 @@
-"""A guess, a worked problem, and the few ways to make one."""
+"""What a guess and a worked problem are, and functions that make them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ H100 = "h100-sxm"
 
 
 class Guess(NamedTuple):
-    """A question with a few answers, asked before the reader tries it.
+    """A question with a few answers, asked before the reader tries the page.
 
     Attributes:
-        prompt, options: plain text; right: place of the right one.
-        why: what there is to learn, one or two sentences that stand by themselves.
+        prompt: the question, as plain text.
+        options: the answers, as plain text.
+        right: the index of the right answer.
+        why: what it teaches, in one or two sentences that need no others.
     """
 
     prompt: str
@@ -31,8 +33,11 @@ class Problem(NamedTuple):
     """A worked problem.
 
     Attributes:
-        asks: the question; working: how to get there, with the numbers put in; answer: as shown.
-        by_hand: the working's result; computed: the same from the program's own arithmetic. They are equal.
+        asks: the question.
+        working: the calculation with its numbers.
+        answer: the answer as shown.
+        by_hand: the result of the working.
+        computed: the result of the program's own arithmetic, equal to `by_hand`.
     """
 
     asks: str
@@ -43,21 +48,21 @@ class Problem(NamedTuple):
 
 
 class FindOut(NamedTuple):
-    """All that a page asks. Three problems each."""
+    """All that a page asks: a guess and three problems."""
 
     guess: Guess
     problems: tuple[Problem, Problem, Problem]
 
 
 def guess(prompt: str, right: float, wrong: Sequence[float], shown: Callable[[float], str], why: str) -> Guess:
-    """A guess among numbers, in rising order; a wrong one that reads like another is left out."""
+    """A guess among numbers, in rising order. Of numbers that look the same when shown, only one is an option."""
     values = sorted({shown(value): value for value in (*wrong, right)}.items(), key=lambda pair: pair[1])
     options = tuple(text for text, _ in values)
     return Guess(prompt, options, options.index(shown(right)), why)
 
 
 def chosen(prompt: str, options: Sequence[str], right: str, why: str) -> Guess:
-    """A guess among texts, in the order given."""
+    """A guess among texts, in the order of `options`."""
     return Guess(prompt, tuple(options), list(options).index(right), why)
 
 

@@ -1,4 +1,4 @@
-"""Pages that compute: KV cache, Compare, What fits, Engines, Accuracy."""
+"""Guesses and problems of the pages that compute: KV cache, Compare, What fits, Engines, Accuracy."""
 
 from __future__ import annotations
 

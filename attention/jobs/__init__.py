@@ -4,11 +4,12 @@ A job module has one function::
 
     def run(payload: dict, emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict
 
-* ``payload`` is what the caller sent: plain JSON values, checked here (``ValueError`` names the field).
-* ``emit(message)`` sends one JSON object to the reader at once; every result goes through it as soon as it is known.
-* ``should_stop()`` turns true when the reader pressed Stop or left; a job asks it at least every second and
+* ``payload`` is what the caller sent: plain JSON values, which the module checks (``ValueError`` names the field).
+* ``emit(message)`` sends one JSON object to the reader at once. Each result is sent as soon as it is known.
+* ``should_stop()`` becomes true when the reader presses Stop or leaves. A job asks at least every second, and then
   returns what it has.
-* ``prepare(tell)``, where a module has it, comes first of all: what a run needs and nobody has loaded yet;
-  ``tell(words, share)`` says what is waited for.
-* The returned dictionary closes the job: a summary, not the results again.
+* ``prepare(tell)``, where a module has it, is called first and loads what the run needs. ``tell(words, share)`` reports
+  what it is waiting for, and the share that is done, 0 to 1.
+* ``estimate_bytes(payload)``, where a module has it, is called next: the memory that the run needs, in bytes.
+* The returned dictionary ends the job: it is a summary and does not repeat the results.
 """

@@ -1,6 +1,7 @@
-"""Repeat rows of the accuracy file now, on this host.
+"""Worker job "accuracy": repeat rows of the accuracy file now, on this host.
 
-Payload: ``models``, a list of catalogue ids. Emits one ``accuracy.Check`` per model as an object.
+Payload: ``models``, a list of catalogue ids. Emits one ``accuracy.Check`` as an object per model whose configuration is
+published.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 def run(
     payload: dict[str, Any], emit: Callable[[dict[str, Any]], None], should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """See the module.
+    """See the module. Returns the number of models that were checked.
 
     Raises:
-        ValueError: `models` is not a list of catalogue names.
+        ValueError: `models` is not a list of 1 to 500 catalogue names.
     """
     from attention.catalog import published
     from attention.oracle import accuracy

@@ -1,4 +1,4 @@
-"""Worker job "bench": time the cases asked for, one result at a time."""
+"""Worker job "bench": time the cases of the payload, one result at a time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from attention.timing.payload import cases_of, options_of
 from attention.timing.steadiness import STILL_TIMED
 
 MOST = 500
-"""Cases of one run at most."""
+"""Most cases of one run."""
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """payload: {"cases": [Case fields …], "seconds_per_case": 0.6, "memory_bytes": null}; emits Results; of a
-    case the last one counts, those before it are what was known so far.
+    """payload: {"cases": [Case fields …], "seconds_per_case": 0.6, "memory_bytes": null}.
 
-    Returns the host and its calibration.
+    Emits Results. The last one of a case counts; those before it are provisional. Returns the host and its calibration.
 
     Raises:
-        ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
+        ValueError: a wrong payload, or a case that does not fit the memory; the message names it.
     """
     cases = cases_of(payload, Case.from_json, MOST)
     timed = benchmark.run_cases(cases, should_stop=should_stop, **options_of(payload, seconds=0.6))
@@ -44,5 +43,5 @@ def _progress(finished: int, begun: set[Case], cases: list[Case]) -> str:
 
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
-    """Memory the largest case needs, for the check before the run."""
+    """Bytes that the largest case needs, for the check before the run."""
     return max(inputs.memory_needed(case) for case in cases_of(payload, Case.from_json, MOST))

@@ -1,6 +1,7 @@
-"""Worker job "cache_formats": what each format of the cache does to the published model's words, on a reader's text.
+"""Worker job "cache_formats": how each format of the cache changes the published model's words, on a reader's text.
 
-Payload: "text"; "k_dtype" and "v_dtype", a pair to try first. Emits what ``attention.llm.cache_formats`` tells.
+Payload: "text"; "k_dtype" and "v_dtype", a pair to try first. Emits {"kind": "model", …}, then the messages of
+``attention.llm.cache_formats``. Returns the host and its calibration.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def run(
     """See the module.
 
     Raises:
-        ValueError: a field that is not accepted; no model here, or one that does not run.
+        ValueError: a field that is not accepted; there is no model here, or it does not run.
     """
     text, chosen = _fields(payload)
     from attention.llm import cache_formats as formats
@@ -35,14 +36,14 @@ def run(
 
 
 def prepare(tell: Callable[[str, float], None]) -> None:
-    """Load the model, telling what is waited for."""
+    """Load the model. ``tell(words, share)`` reports the progress."""
     from attention.llm import loaded
 
     loaded.get(tell)
 
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
-    """Memory that the run needs, for the check before it."""
+    """Bytes that the run needs, for the check before it."""
     _fields(payload)
     from attention.llm import cache_formats as formats
     from attention.llm import loaded

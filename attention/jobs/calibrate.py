@@ -1,4 +1,4 @@
-"""Worker job "calibrate": measure the machine, or tell what was measured before in this process."""
+"""Worker job "calibrate": measure the machine, or report the calibration that is known already."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     """payload: {"device": "auto"|"cpu"|"cuda", "again": false} -> {"host": …, "calibration": …}.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: there is no such device here.
     """
     device = resolve_device(str(payload.get("device", "auto")))
     calibration = speed.calibrate(device, again=bool(payload.get("again", False)))

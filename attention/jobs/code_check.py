@@ -1,4 +1,4 @@
-"""The code lesson's *Run it*: counts and equality checks of the shown classes at a chosen configuration."""
+"""Worker job "code_check", for the code lesson's *Run it*: counts and checks of the shown classes at chosen sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attention.lessons.code import Sizes
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict[str, Any]], None], should_stop: Callable[[], bool]) -> dict:
-    """Payload: the fields of ``lessons.code.Sizes``. Emits the rows of ``code_check``.
+    """Payload: the fields of ``lessons.code.Sizes``. Emits the rows of ``lessons.code_check``; returns their number.
 
     Raises:
         ValueError: a size out of range.

@@ -1,7 +1,7 @@
-"""Worker job "generate": the published model writes, in columns that differ in sharing alone.
+"""Worker job "generate": the published model writes, in columns that differ only in sharing.
 
-Payload: the fields of ``attention.llm.plan.Plan``. Emits what ``attention.llm.written`` reads, some ten times a
-second. Returns each column's figures, the host and its calibration. The model stays in this process for the next run.
+Payload: the fields of ``attention.llm.plan.Plan``. Emits messages that ``attention.llm.written`` reads, about ten times
+a second. Returns each column's figures, the host and its calibration. The model stays in this process for the next run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def run(
     """See the module.
 
     Raises:
-        ValueError: a field that is not accepted; no model here, or one that does not run.
+        ValueError: a field that is not accepted; there is no model here, or it does not run.
     """
     plan = Plan.from_json(payload)
     from attention.llm import generate, loaded
@@ -29,14 +29,14 @@ def run(
 
 
 def prepare(tell: Callable[[str, float], None]) -> None:
-    """Load the model, telling what is waited for."""
+    """Load the model. ``tell(words, share)`` reports the progress."""
     from attention.llm import loaded
 
     loaded.get(tell)
 
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
-    """Memory that the run needs, for the check before it; the model is here by then."""
+    """Bytes that the run needs, for the check before it. The model is loaded by then."""
     plan = Plan.from_json(payload)
     from attention.llm import generate, loaded
 

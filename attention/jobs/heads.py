@@ -1,7 +1,8 @@
 """Worker job "heads": what the published model's heads look at in a reader's text, layer by layer.
 
-Payload: "text", "first_layer" (0-based, told first). Emits {"kind": "model", …}, {"kind": "predictions", …} and
-{"kind": "layer", "layer": i, "maps": …} for each layer (``attention.llm.looked`` reads them).
+Payload: "text"; "first_layer", the layer to emit first, from 0. Emits {"kind": "model", …}, {"kind": "predictions", …}
+and {"kind": "layer", "layer": i, "maps": …} for each layer, which ``attention.llm.looked`` reads. Returns the seconds
+and the host.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def run(
     """See the module.
 
     Raises:
-        ValueError: a field that is not accepted; no model here, or one that does not run.
+        ValueError: a field that is not accepted; there is no model here, or it does not run.
     """
     text = check_prompt(payload.get("text"))
     first = check_size("first_layer", payload.get("first_layer", 0), 0, 1000)
@@ -31,7 +32,7 @@ def run(
 
 
 def prepare(tell: Callable[[str, float], None]) -> None:
-    """Load the model, telling what is waited for."""
+    """Load the model. ``tell(words, share)`` reports the progress."""
     from attention.llm import loaded
 
     loaded.get(tell)

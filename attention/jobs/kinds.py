@@ -1,4 +1,4 @@
-"""Worker job "kinds": time steps over kinds of cache in the same rounds, by all that suits each on this machine."""
+"""Worker job "kinds": time steps over kinds of cache in the same rounds, each by all implementations that suit it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from attention.timing.payload import cases_of, options_of
 from attention.timing.steadiness import STILL_TIMED
 
 MOST = 40
-"""Shapes of one run at most."""
+"""Most shapes of one run."""
 LEFT_OUT = ("flex",)
-"""It compiles for longer than a visitor waits."""
+"""Implementations that are not timed: they take longer to compile than a visitor waits."""
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """payload: {"cases": [KindCase fields …], "seconds_per_case": 0.3}; whatever implementation a case names, its shape
-    is timed by all that suit it. Emits KindResults; of a case the last one counts, those before it are what was known
-    so far.
+    """payload: {"cases": [KindCase fields …], "seconds_per_case": 0.3}.
 
-    Returns the host and its calibration.
+    A case's own implementation is ignored: its shape is timed by all implementations that suit it. Emits KindResults.
+    The last one of a case counts; those before it are provisional. Returns the host and its calibration.
 
     Raises:
-        ValueError: naming what is wrong with the payload, cases of several devices or dtypes, a case that does not fit
-            the memory, or one that nothing here can time.
+        ValueError: a wrong payload, cases of several devices or dtypes, a case that does not fit the memory, or one
+            that nothing here can time; the message names it.
     """
     cases = _cases(payload)
     seconds = options_of(payload, seconds=0.3)["seconds_per_case"]
@@ -45,7 +44,7 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
 
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
-    """Memory that the shapes need together, for the check before the run."""
+    """Bytes that the shapes need together, for the check before the run."""
     return kinds.set_memory(_cases(payload))
 
 

@@ -12,17 +12,17 @@ from attention.timing.payload import cases_of, options_of
 from attention.timing.step_cases import StepShape
 
 MOST = 200
-"""Cases of one run at most."""
+"""Most cases of one run."""
 
 
 def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """payload: {"cases": [StepCase fields …], "seconds_per_case": 1.5, "memory_bytes": null}; emits StepResults; of
-    a case the last one counts, those before it are what was known so far.
+    """payload: {"cases": [StepCase fields …], "seconds_per_case": 1.5, "memory_bytes": null}.
 
-    Returns the host and its calibration.
+    Emits StepResults. The last one of a case counts; those before it are provisional. Returns the host and its
+    calibration.
 
     Raises:
-        ValueError: naming what is wrong with the payload, or a case that does not fit the memory.
+        ValueError: a wrong payload, or a case that does not fit the memory; the message names it.
     """
     cases = cases_of(payload, model_step.StepCase.from_json, MOST)
     timed = model_step.run_steps(cases, should_stop=should_stop, **options_of(payload, seconds=1.5))
@@ -39,5 +39,5 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
 
 
 def estimate_bytes(payload: dict[str, Any]) -> int:
-    """Memory the largest case needs, for the check before the run."""
+    """Bytes that the largest case needs, for the check before the run."""
     return max(case.memory_bytes for case in cases_of(payload, model_step.StepCase.from_json, MOST))

@@ -1,6 +1,7 @@
-"""Count a configuration's parameters in the model's own code; see ``attention/oracle/parameters.py``.
+"""Worker job "parameters": count a configuration's parameters in the model's own code.
 
-Payload: ``config`` (an object). Returns the count as plain values (``Parameters.to_json``).
+``attention/oracle/parameters.py`` does it. Payload: ``config`` (an object). Returns the count as plain values
+(``Parameters.to_json``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ def run(
     """See the module.
 
     Raises:
-        ValueError: a refused configuration, or a model whose own code cannot be built.
+        ValueError: a refused configuration, or a model that its own code cannot build.
     """
     from attention.oracle.parameters import count
 

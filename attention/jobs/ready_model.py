@@ -1,6 +1,6 @@
-"""Worker job "ready_model": load the published model and compile its kernels before somebody asks for words.
+"""Worker job "ready_model": load the published model and compile its kernels before a reader needs them.
 
-The server submits it, in its turn, when a page that needs the model is opened (``worker.client.prepare``).
+The server submits it when a page that needs the model is opened (``worker.client.prepare``). Returns the model's name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def run(
     """See the module.
 
     Raises:
-        ValueError: no model here, or one that does not run.
+        ValueError: there is no model here, or it does not run.
     """
     from attention.llm import loaded
 

@@ -1,14 +1,15 @@
 """Worker job "uptrain_lab": convert the tiny MHA model, then train it on while the reader watches.
 
-Payload: the fields of ``uptraining.Plan``: ``n_kv_heads``, ``pool``, ``alpha``, ``seed``. Emits, as each is known:
+Payload: the fields of ``uptraining.Plan``: ``n_kv_heads``, ``pool``, ``alpha``, ``seed``. Emits, as soon as known:
 
-* ``{"kind": "layer", "report"}``: of a calibrated merge, what became of each layer (``convert/refine.LayerReport``),
-* ``{"kind": "loss", "step", "validation_loss"}`` at step 0 (just converted) and some twelve times on the way,
-* ``{"kind": "train", "steps": […], "losses": […]}``, the training losses since the last one,
+* ``{"kind": "layer", "report"}`` for each layer of a calibrated merge (``convert/refine.LayerReport``),
+* ``{"kind": "loss", "step", "validation_loss"}`` at step 0 (just converted) and about twelve times later,
+* ``{"kind": "train", "steps": […], "losses": […]}``, the training losses since the last such message,
 * ``{"kind": "reference", "name", "n_kv_heads", "validation_loss"}`` for MHA and the model trained from scratch,
 * ``{"kind": "maps", "when": "original" | "converted" | "uptrained", "data"}``, see ``results.pack_maps``.
 
-Returns ``weights`` (safetensors in float16, as base64, at most 2.5 MB) with ``steps`` done and the plan.
+Returns ``weights`` (safetensors in float16, as base64, at most 2.5 MB), ``config``, ``plan`` and ``steps``, the number
+of steps done.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from attention.errors import StoppedError
 
 TRAIN_EVERY_S = 0.4
-"""Training losses are sent in bundles so far apart."""
+"""Seconds between two messages with training losses."""
 
 
 Emit = Callable[[dict[str, Any]], None]
@@ -31,7 +32,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 @contextmanager
 def _threads(n: int) -> Iterator[None]:
-    """Torch's threads for this run; the worker's next run times attention and wants its own."""
+    """Set torch's threads for this run, then set them back: the worker's next run may time attention."""
     import torch
 
     before = torch.get_num_threads()
@@ -46,13 +47,13 @@ def run(payload: dict[str, Any], emit: Emit, should_stop: Callable[[], bool]) ->
     """See the module.
 
     Raises:
-        ValueError: naming what is wrong with the payload.
+        ValueError: a wrong payload; the message names the field.
     """
     from attention.tiny import uptraining as lab
 
     plan = lab.Plan(**{f.name: payload[f.name] for f in fields(lab.Plan) if f.name in payload})
-    # one thread, as the original was trained: the same sums as the recorded study, and on a busy server quicker than
-    # several that wait for each other
+    # as many threads as the original was trained with, which is one: the sums are those of the recorded study, and on a
+    # busy server one thread is quicker than several that wait for each other
     with _threads(lab.original().threads):
         return _run(plan, emit, should_stop)
 
@@ -96,7 +97,7 @@ def _run(plan: Any, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, An
 
 
 def _train(uptraining: Any, rows: Any, n_steps: int, emit: Emit, should_stop: Callable[[], bool]) -> int:
-    """Train on to `n_steps` or until stopped; returns the steps done."""
+    """Train up to step `n_steps` or until stopped. Returns the number of steps done."""
     from attention.tiny import uptraining as lab
     from attention.tiny.train import mean_loss
     from attention.units import duration
@@ -107,7 +108,7 @@ def _train(uptraining: Any, rows: Any, n_steps: int, emit: Emit, should_stop: Ca
     losses: list[float] = []
     while uptraining.step < n_steps and not should_stop():
         losses.append(uptraining.advance())
-        # the loss of a step is that of the weights before it
+        # a step's loss belongs to the weights before that step
         numbers.append(uptraining.step - 1)
         done = uptraining.step / n_steps
         now = time.monotonic()

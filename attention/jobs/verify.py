@@ -1,7 +1,7 @@
-"""Set a model's computed cache beside the one its own code keeps; see ``attention/oracle/verify.py``.
+"""Worker job "verify": compare a model's computed cache with the cache that its own code keeps.
 
-Payload: ``context``, and either ``model`` (a catalogue name) or ``config`` (an object) with ``name``. Emits one
-object per distinct outcome of a layer; returns the verification as a dictionary.
+``attention/oracle/verify.py`` does it. Payload: ``context``, and either ``model`` (a catalogue name) or ``config`` (an
+object) with ``name``. Emits the verification as one object, and returns the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def run(
     """See the module.
 
     Raises:
-        ValueError: bad payload, refused configuration, or a model whose own code cannot be asked.
+        ValueError: a wrong payload, a refused configuration, or a model that its own code cannot build.
     """
     from attention.catalog import published
     from attention.oracle.verify import verify

@@ -1,1 +1,1 @@
-"""Runs and jobs that are kept for their links: SQLite or PostgreSQL."""
+"""Runs and jobs that are kept under links, in SQLite or PostgreSQL."""

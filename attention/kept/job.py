@@ -1,7 +1,7 @@
-"""A job that has ended, as it is kept for its link: what it gave, and the machine it gave it on.
+"""A job that has ended, as it is kept under a link: its results and its machine.
 
-Only this program writes them, from what its own worker said; nothing of them comes from a visitor but the payload,
-which the worker has checked.
+Only this program writes kept jobs, from its own worker's messages. Only the payload comes from a visitor, and the
+worker has checked it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ NOT_KEPT = ("weights",)
 
 @dataclass(frozen=True, eq=False)
 class KeptJob:
-    """What a page shows of a job that has ended; its fields are those of ``worker.job.Job``.
+    """What a page shows of a job that has ended. The other fields are those of ``worker.job.Job``.
 
     Attributes:
-        label: the machine in a few words; created: when it ended, UTC, ISO 8601.
-        torch: version it was measured with.
+        label: the machine in a few words.
+        created: when the job was kept, UTC, ISO 8601.
+        torch: the version of torch.
     """
 
     kind: str
@@ -47,7 +48,7 @@ class KeptJob:
         return f"{self.kind}, {len(self.results)} results"
 
     def dumps(self) -> str:
-        """As JSON text that :func:`parse` reads, without what is too large to keep."""
+        """The job as JSON text that :func:`parse` reads, without NOT_KEPT."""
         values = asdict(self)
         if self.summary is not None:
             values["summary"] = {name: value for name, value in self.summary.items() if name not in NOT_KEPT}
@@ -55,7 +56,7 @@ class KeptJob:
 
 
 def of_job(job: Job) -> KeptJob:
-    """A job that has ended."""
+    """The kept form of a job that has ended."""
     assert job.done
     summary = job.summary or {}
     timed = [Result.from_json(row) for row in job.results] if job.kind == "bench" else []
@@ -68,7 +69,7 @@ def of_job(job: Job) -> KeptJob:
 
 
 def is_one(text: str) -> bool:
-    """Whether a kept text is a job's, not a run of timings."""
+    """Whether a kept text is a job and not a run of timings."""
     return text.startswith(f'{{"{_MARK}"')
 
 
@@ -76,7 +77,7 @@ def parse(text: str) -> KeptJob:
     """Read what :meth:`KeptJob.dumps` wrote.
 
     Raises:
-        ValueError: it was written by another version.
+        ValueError: another version wrote it.
     """
     values = json.loads(text)
     if not isinstance(values, dict) or values.pop(_MARK, None) != FORMAT:

@@ -1,7 +1,7 @@
-"""Where finished runs are kept, each under a token that nobody can guess: SQLite beside the program, or PostgreSQL
-where ``DATABASE_URL`` names one.
+"""Keeps finished runs, each under a token that nobody can guess: in SQLite in the data folder, or in PostgreSQL where
+``DATABASE_URL`` names a database.
 
-A run is one row, written in one transaction: it is there whole or not at all.
+A run is one row, written in one transaction: it is kept whole or not at all.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from attention.timing.runs import (
 log = logging.getLogger(__name__)
 
 SQLITE_WAITS_S = 20
-"""Savers take turns without a queue: on a crowded machine one of several may be passed over for some seconds."""
+"""Seconds that a writer waits for others. Writers have no queue, so on a busy machine one may wait long."""
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-"""What a run's token may look like: ours have 72 random bits; those of recorded runs are names."""
+"""What a run's token may look like. New tokens have 64 random bits; those of recorded runs are names."""
 
 _metadata = sa.MetaData()
 _runs = sa.Table(
     "runs",
     _metadata,
     sa.Column("id", sa.String(64), primary_key=True),
-    # the order of arrival; a clock that was set back does not change which runs are the oldest
+    # the order of arrival: the oldest runs stay the oldest even if the clock is set back
     sa.Column("number", sa.BigInteger, nullable=False, unique=True),
     sa.Column("created", sa.String(40), nullable=False),
     sa.Column("title", sa.String(300), nullable=False),
@@ -67,20 +67,20 @@ class Store:
         self._lock = Lock()
 
     def save(self, run: Run) -> Run:
-        """Keep a run; returns it with its token. The oldest runs make room when there are too many.
+        """Keep a run and return it with its token. If there are too many runs, the oldest are removed.
 
         Raises:
-            StoreError: it is too big, or the store can't be written.
+            StoreError: the run is too big, or the store can't be written.
         """
         kept = replace(run, id=_token())
         self._insert(kept.id, kept.created, kept.title, kept.label, kept.dumps())
         return kept
 
     def save_job(self, job: KeptJob) -> str:
-        """Keep a job that has ended; returns its token.
+        """Keep a job that has ended and return its token.
 
         Raises:
-            StoreError: it is too big, or the store can't be written.
+            StoreError: the job is too big, or the store can't be written.
         """
         token = _token()
         self._insert(token, job.created, job.title, job.label, job.dumps())
@@ -93,7 +93,7 @@ class Store:
         values = {"created": created, "title": title[:300], "label": label[:300], "body": body}
         with self._transaction() as connection:
             if connection.dialect.name == "postgresql":
-                # two savers would otherwise take the same number; SQLite has one writer at a time anyway
+                # without the lock two writers could take the same number; SQLite has one writer at a time anyway
                 connection.exec_driver_sql("LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE")
             connection.execute(_runs.insert().values(id=token, number=newest + 1, **values))
             connection.execute(_runs.delete().where(_runs.c.number <= newest - self._settings.max_stored_runs))
@@ -102,7 +102,7 @@ class Store:
         """The run with this token, kept here or shipped with the program.
 
         Raises:
-            StoreError: there is none, or the store can't be read.
+            StoreError: there is no such run, it is a job, another version kept it, or the store can't be read.
         """
         for run in recorded():
             if run.id == token:
@@ -120,7 +120,7 @@ class Store:
         """The job with this token.
 
         Raises:
-            StoreError: there is none, or the store can't be read.
+            StoreError: there is no such job, it is a run, another version kept it, or the store can't be read.
         """
         body = self._body(token)
         if not kept_job.is_one(body):
@@ -141,12 +141,12 @@ class Store:
         return str(body)
 
     def count(self) -> int:
-        """Runs kept, the shipped ones not counted. Raises StoreError."""
+        """Number of kept runs and jobs, without the shipped ones. Raises StoreError if the store can't be read."""
         with self._transaction() as connection:
             return int(connection.scalar(sa.select(sa.func.count()).select_from(_runs)) or 0)
 
     def close(self) -> None:
-        """Let go of the database; the next use opens it again."""
+        """Close the database. The next use opens it again."""
         with self._lock:
             if self._engine is not None:
                 self._engine.dispose()
@@ -158,7 +158,7 @@ class Store:
             with self._open().begin() as connection:
                 yield connection
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            # the driver's message may hold the address: into the log, not onto the page
+            # the driver's message may contain the database's address, so it goes to the log and not to the page
             log.exception("the store of runs failed")
             raise StoreError(
                 "the store of kept runs can't be reached at the moment; download the run as JSON to keep it"
@@ -173,15 +173,15 @@ class Store:
                 else:
                     folder = self._settings.data_path
                     folder.mkdir(parents=True, exist_ok=True)
-                    # who looks for the tables and then makes them is locked out at once, without a wait, where another
-                    # did so meanwhile; and the change to a write-ahead log waits for nobody either: they take turns
+                    # making tables, and the change to a write-ahead log, fail at once where another process does the
+                    # same: SQLite does not wait there. So processes take turns
                     with filelock.FileLock(folder / "runs.lock", timeout=SQLITE_WAITS_S):
                         self._engine = _with_tables(_sqlite(folder / "runs.sqlite3"))
             return self._engine
 
 
 def _token() -> str:
-    # hexadecimal: a token that begins with "-" would be read as an option on a command line
+    # hexadecimal, because a command line reads a token that begins with "-" as an option
     return secrets.token_hex(8)
 
 
@@ -189,7 +189,7 @@ def _with_tables(engine: sa.Engine) -> sa.Engine:
     try:
         _metadata.create_all(engine)
     except SQLAlchemyError:
-        # another process may have been first, between the look and the making
+        # another process may have made the tables after this one looked for them
         if not sa.inspect(engine).has_table(_runs.name):
             engine.dispose()
             raise
@@ -203,7 +203,7 @@ def _sqlite(file: Path) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
-        # the driver would begin a transaction late and only for some statements: SQLAlchemy's "begin" does it below
+        # the driver begins a transaction late and only for some statements: "begin" below replaces that
         connection.isolation_level = None
         connection.execute("PRAGMA synchronous=FULL")
 
@@ -218,7 +218,7 @@ def _postgresql(url: str) -> sa.Engine:
     try:
         address = sa.make_url(url)
     except (SQLAlchemyError, ValueError):
-        # SQLAlchemy's own message quotes the address, password and all
+        # SQLAlchemy's own message quotes the address with its password
         raise StoreError("DATABASE_URL must look like postgresql://user:password@host/name") from None
     if address.get_backend_name() not in ("postgres", "postgresql"):
         raise StoreError(f"DATABASE_URL must name a PostgreSQL database, got one of {address.get_backend_name()}")
@@ -239,7 +239,7 @@ _store_lock = Lock()
 
 
 def store() -> Store:
-    """This process's store, as the settings say at the first call."""
+    """This process's store. The first call makes it, from the settings of that moment."""
     global _store
     with _store_lock:
         if _store is None:
@@ -248,21 +248,21 @@ def store() -> Store:
 
 
 def link(run: Run) -> str:
-    """The address of a kept run, without the server's own part."""
+    """The path of a kept run's address, without the server's name."""
     return f"/timings?run={run.id}"
 
 
 def save_results(results: Sequence[Result]) -> str:
-    """Keep timings taken in this process, with its host and calibration; returns their link.
+    """Keep timings taken in this process, with its host and calibration, and return their link.
 
     Raises:
-        StoreError: the store can't be written.
+        StoreError: the run is too big, or the store can't be written.
         ValueError: there is nothing to keep.
     """
     from attention.timing.speed import calibrate
 
     if not results:
         raise ValueError("nothing was timed, so there is no run to keep")
-    # measured already while these were timed
+    # the timing has calibrated already, so this does not measure again
     calibration = calibrate(results[0].case.device).to_json()
     return link(store().save(new(results, calibration=calibration, source="command line")))

@@ -1,1 +1,1 @@
-"""Ways to compute attention over a cache. ``case`` and ``names`` are free of torch."""
+"""Implementations of attention over a cache. ``case`` and ``names`` are free of torch."""

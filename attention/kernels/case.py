@@ -1,4 +1,4 @@
-"""A timing that is asked for, and its result: plain values, so that pages need no torch to speak of them."""
+"""A timing that is asked for, and its result. Both are plain values, so that pages can show them without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DTYPES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DEVICES = ("auto", "cpu", "cuda")
 PHASES = ("decode", "prefill")
 MAX_TIMED_CONTEXT = 2**24
-"""Longest context accepted for a timing; what fits is decided by the free memory."""
+"""Longest context accepted for a timing. The free memory may allow less."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Case:
     Attributes:
         implementation: a name of ``attention.kernels.registry`` of the same phase.
         phase: "decode" (one new token per sequence) or "prefill" (all `context` tokens at once, causal).
+
+    Raises:
+        ValueError: a size out of range, n_kv_heads that does not divide n_heads, or an unknown choice.
     """
 
     implementation: str
@@ -63,12 +66,12 @@ class Case:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """Cases of one shape are timed on the same tensors: all fields but the implementation."""
+        """All fields but the implementation. Cases of one shape are timed on the same tensors."""
         return astuple(self)[1:]
 
     @property
     def compared_with(self) -> tuple[Any, ...]:
-        """Cases that are equal but for implementation and K/V heads are timed in the same rounds."""
+        """All fields but implementation and K/V heads. Cases that agree in them are timed in the same rounds."""
         n_heads, _, *rest = self.shape
         return (n_heads, *rest)
 
@@ -79,7 +82,7 @@ class Case:
 
     @property
     def query_bytes(self) -> int:
-        """Bytes of the queries; the result has as many."""
+        """Bytes of the queries. The result has the same size."""
         positions = 1 if self.phase == "decode" else self.context
         return self.batch * self.n_heads * positions * self.head_dim * DTYPES[self.dtype]
 
@@ -90,15 +93,18 @@ def case_bytes(case: Case) -> int:
 
 
 def case_flops(case: Case) -> int:
-    """Floating-point operations of the two products, a multiply-add counted as two; causal prefill does half."""
+    """Floating-point operations of the two products; a multiply-add counts as two.
+
+    A causal prefill counts only the pairs of a query and a position that it sees: about half of them.
+    """
     pairs = case.context if case.phase == "decode" else case.context * (case.context + 1) // 2
     return 4 * case.batch * case.n_heads * case.head_dim * pairs
 
 
 def check_bytes(n_heads: int, n_kv_heads: int, head_dim: int, context: int, query: int = 1) -> int:
-    """Bytes that ``reference.attention`` needs beside its inputs, at most.
+    """Most bytes that ``reference.attention`` needs beside its inputs.
 
-    One K/V head in float64, one head's scores, the mask.
+    They are one K/V head in float64, the scores of one query head, and the mask.
     """
     return 8 * (2 * context * head_dim + 3 * query * context) + 2 * query * context
 
@@ -109,18 +115,19 @@ class Result:
 
     Attributes:
         case: what was asked for, its device resolved.
-        median_s, iqr_s: median and interquartile range of `repeats` runs in seconds; None if it was not timed
+        median_s, iqr_s: median and interquartile range of `repeats` runs in seconds; None if the case was not timed
             (`note` says why).
-        bytes_per_s: the least traffic divided by the median.
-        error: largest deviation from the float64 reference, divided by the reference's root mean square;
-            tolerance: what dtype and context allow.
-        floor_s: max(bytes / bandwidth, flops / matmul rate), both measured in this run; times_floor: median / floor.
-        bound: what the floor is made of, "memory" or "arithmetic".
-        read_bytes_per_s, flops_per_s: the measured rates the floor was computed with.
+        bytes_per_s: the least traffic (``case_bytes``) divided by the median.
+        error: largest deviation from the float64 reference, divided by the reference's root mean square.
+        tolerance: the largest error that dtype and context allow.
+        floor_s: max(bytes / bandwidth, flops / matmul rate), both rates measured in this run.
+        times_floor: median / floor.
+        bound: which of the two is larger, "memory" or "arithmetic".
+        read_bytes_per_s, flops_per_s: the measured rates that give the floor.
         note: what a reader must know to understand the number; may be empty.
-        times_s: seconds of each counted round, in order; empty where an older version timed it.
-        together: results of one run with the same number were timed in the same rounds.
-        unsteady: why nothing may be concluded from it, in words; empty if it is steady.
+        times_s: seconds of each counted round, in order; empty in results of older versions.
+        together: a number; results of one run with the same number were timed in the same rounds.
+        unsteady: why nothing may be concluded from the timing, in words; empty if it is steady.
     """
 
     case: Case
@@ -168,7 +175,7 @@ class Result:
 
 
 def as_row(result: Any) -> dict[str, Any]:
-    """A result that holds its `case` as one flat row: the case's fields and its bytes of K and V, then its own."""
+    """A result and its `case` as one flat row: the case's fields, its bytes of K and V, the result's own fields."""
     own = asdict(result)
     return {**own.pop("case"), "cache_bytes": result.case.cache_bytes, **own}
 

@@ -1,8 +1,10 @@
-"""Decode attention compiled by torch.compile: the *split* context leaves the multiplying to the matrix
-library, chunk by chunk, and fuses everything between its products.
+"""Decode attention compiled by torch.compile.
 
-The number of K/V heads, sequences and chunks is left open when compiling, so that a new context, batch or number of
-layers needs no new compilation; a new group size, head size or dtype does (a few seconds, kept on disk by torch).
+The context is split into chunks. The matrix library multiplies chunk by chunk; everything between the two products is
+fused.
+
+The compiled code is for any number of K/V heads, sequences and chunks, so a new context or batch needs no new
+compilation. A new group size, head size or dtype needs one: a few seconds, and torch keeps the result on disk.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ def no_compiler() -> str | None:
 
 
 def split(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """`plain.split_matmul` with all between the two products fused, so that partial scores never leave a core."""
+    """`plain.split_matmul`, with everything between the two products fused: partial scores never leave a core.
+
+    Shapes as in ``attention.kernels.plain``.
+    """
     chunk = CHUNK if k.shape[2] >= CHUNK else k.shape[2]
     whole = k.shape[2] // chunk * chunk
     rows = fold(q, k.shape[1]).flatten(0, 1)
@@ -60,7 +65,10 @@ def _attend_chunks(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _combine(outs: Tensor, sums: Tensor, tops: Tensor) -> tuple[Tensor, Tensor]:
-    """Parts along dimension 1, not yet divided by their sums -> out [rows, group_size, head_dim], lse [.., 1]."""
+    """Put together parts along dimension 1 that are not yet divided by their sums.
+
+    Returns out [rows, group_size, head_dim] and lse [rows, group_size, 1].
+    """
     top = tops.amax(dim=1, keepdim=True)
     scale = (tops - top).exp()
     total = (sums * scale).sum(dim=1)
@@ -68,7 +76,7 @@ def _combine(outs: Tensor, sums: Tensor, tops: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _with_rest(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Adds the positions that fill no chunk: k, v [rows, positions, head_dim], q scaled, in float32."""
+    """Add the positions after the last whole chunk: k, v [rows, positions, head_dim]; q is scaled and float32."""
     if not k.shape[1]:
         return out
     scores = q @ k.float().mT
@@ -78,13 +86,13 @@ def _with_rest(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Ten
 
 @cache
 def _compiled(function: Parts) -> Parts:
-    # sizes of 1 are compiled apart from larger ones, so many shapes need more than torch's default of 8 variants
+    # torch compiles a size of 1 apart from larger ones, so many shapes need more than its default of 8 variants
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     return torch.compile(function, fullgraph=True)
 
 
 def _open_sizes(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ask the compiler to leave rows and chunks open, where they are not 1, which it always takes as fixed."""
+    """Ask the compiler for code that takes any number of rows and chunks. A size of 1 it always takes as fixed."""
     for x, dim in ((q, 0), (k, 0), (v, 0), (k, 1), (v, 1)):
         torch._dynamo.maybe_mark_dynamic(x, dim)
     return q, k, v

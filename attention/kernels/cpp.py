@@ -1,4 +1,4 @@
-"""Our C++ sources made into shared libraries for the processor at hand, once, and then kept."""
+"""Compiles our C++ sources to shared libraries for this processor, once, and keeps them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ COMPILE_SECONDS = 120
 
 
 def library(what: str, name: str, sources: Sequence[Path], flags: str) -> ctypes.CDLL:
-    """The library of the first of the sources, which includes the others; compiled unless it was, by this compiler, for
-    this processor.
+    """The library made from `sources`; compiled first if there is none from this compiler for this processor.
 
     Args:
-        what: as in messages. name: of its file in the data folder.
+        what: the library's name in messages.
+        name: the beginning of its file's name in the data folder.
+        sources: the first is compiled; it includes the others.
 
     Raises:
-        RuntimeError: the compiler failed, what it made can't be loaded, or the folder cannot be written or is not
-            ours alone.
+        RuntimeError: the compiler failed, its library can't be loaded, or the folder cannot be written or other users
+            may write to it.
     """
     from torch._inductor.cpp_builder import get_cpp_compiler
 
@@ -36,7 +37,7 @@ def library(what: str, name: str, sources: Sequence[Path], flags: str) -> ctypes
     key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:16]
 
     def compile_to(path: Path) -> None:
-        # linked apart from -fopenmp, so that no OpenMP of its own comes with it
+        # linking without -fopenmp keeps the compiler's own OpenMP library out
         _output(what, [*command, "-c", str(sources[0]), "-o", f"{path}.o"])
         try:
             _output(what, [compiler, "-shared", f"{path}.o", "-o", str(path)])
@@ -48,7 +49,7 @@ def library(what: str, name: str, sources: Sequence[Path], flags: str) -> ctypes
     except OSError as error:
         raise RuntimeError(f"the {what} cannot be stored in HEADSHARE_DATA_DIR: {error}") from None
     try:
-        # its threads are those of the OpenMP that torch has loaded: a second pool would fight the first for the cores
+        # it uses the OpenMP that torch has loaded: a second pool of threads would fight the first for the cores
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise RuntimeError(f"the compiled {what} cannot be loaded: {error}") from None

@@ -1,7 +1,7 @@
-"""The fused kernels that PyTorch ships, each by name: SDPA's CUDA back ends and FlexAttention.
+"""The fused kernels that PyTorch ships, each called by its name: SDPA's CUDA back ends and FlexAttention.
 
-Left alone, SDPA chooses a back end silently, and falls back to the slow one just as silently; named, it says when it
-cannot run.
+Without a name, SDPA chooses a back end silently, and falls back to the slow one silently too. A back end called by its
+name raises an error where it cannot run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from attention.kernels.plain import fold
 
 
 def cuda_only(device: str) -> str | None:
+    """Why a CUDA kernel cannot run on that type of device, or None."""
     return None if device == "cuda" else "a CUDA kernel"
 
 
 def half_only(case: Case) -> str | None:
+    """Why a kernel of 16-bit dtypes is not meant for the case, or None."""
     return "takes float16 and bfloat16 only" if case.dtype == "float32" else None
 
 
 def cudnn_unsuited(case: Case) -> str | None:
+    """Why cuDNN is not meant for the case, or None."""
     return half_only(case) or ("cuDNN takes contexts of 2 and more" if case.context < 2 else None)
 
 
@@ -43,13 +46,17 @@ efficient = partial(_named_sdpa, SDPBackend.EFFICIENT_ATTENTION)
 
 
 def flex_unavailable(device: str) -> str | None:
-    """FlexAttention is compiled: by Triton on CUDA, by a C++ compiler on a processor."""
+    """Why FlexAttention cannot run on that type of device, or None.
+
+    It is compiled: by Triton on CUDA, by a C++ compiler on a processor.
+    """
     if device == "cpu":
         return compiled.unavailable("cpu")
     return None if find_spec("triton") else "FlexAttention needs Triton on CUDA, and it is not installed"
 
 
 def flex_unsuited(case: Case) -> str | None:
+    """Why FlexAttention is not meant for the case, or None."""
     if case.context < 128:
         return "FlexAttention's decoding kernel splits contexts of 128 and more"
     if case.head_dim & (case.head_dim - 1):
@@ -58,7 +65,10 @@ def flex_unsuited(case: Case) -> str | None:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """FlexAttention with one query position: its decoding kernel, which splits the context."""
+    """FlexAttention with one query position runs its decoding kernel, which splits the context.
+
+    Shapes as in ``attention.kernels.plain``.
+    """
     return _compiled_flex()(q, k, v, enable_gqa=q.shape[1] != k.shape[1])
 
 

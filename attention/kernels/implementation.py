@@ -1,4 +1,4 @@
-"""What an implementation of attention is: a name, a line that says what it does, a line that says why, and the code."""
+"""What an implementation of attention is: a name, a label, one line on what it teaches, and the code."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Implementation:
     Attributes:
         name: as typed on the command line.
         label: as shown to the reader, a few words.
-        why: one line: what is to be learnt from it.
+        why: one line that says what a reader learns from it.
         compute: the computation, for at least one position and one sequence.
-        copies: bytes a step allocates for each byte of cache, given group_size.
+        copies: group_size -> bytes that a step allocates for each byte of cache.
         holds_scores: a step keeps all scores in memory at once.
-        unavailable: device type -> why it cannot run there, or None.
-        unsuited: case -> why it is not meant for it, or None.
+        unavailable: device type -> why the implementation cannot run there, or None.
+        unsuited: case -> why the implementation is not meant for this case, or None.
         phase: "decode" (one query position) or "prefill" (as many as the context, causal).
         compiled: the first call with a new group size, head size or dtype waits for a compiler.
     """
@@ -46,10 +46,10 @@ class Implementation:
     compiled: bool = False
 
     def run(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of q over k and v, see ``Attention``; of no sequences, the empty result.
+        """Attention of q over k and v; shapes as in ``Attention``. A batch of 0 gives an empty result.
 
         Raises:
-            ValueError: no position to attend to.
+            ValueError: a context of 0.
         """
         if not k.shape[2]:
             raise ValueError("context must be at least 1, got 0")

@@ -1,7 +1,7 @@
-// The two parts of a Llama-like decoder layer that lie before and after its attention, for a few sequences at a step.
+// The two parts of a Llama-like decoder layer before and after its attention, for one decode step of a few sequences.
 //
-// Included by matvec.cpp, whose products it calls: one call from Python in place of some fifteen, which take as long as
-// a small model's weights take to be read.
+// matvec.cpp includes this file, which calls its products. Each part is one call from Python. Without it a layer needs
+// about fifteen calls, and in a small model they take as long as reading the weights.
 #pragma once
 
 extern "C" struct Matrix {
@@ -13,7 +13,7 @@ namespace {
 
 using Times = void (*)(const void*, const void*, const void*, void*, int64_t, int64_t, int64_t, int, int);
 
-// y[vector] = m · x[vector]; the order of kinds is that of matvec.py.
+// y[vector] = m · x[vector]. The kinds are in the order of layer.py.
 inline void times(const Matrix& m, const float* x, float* y, int vectors, int threads) {
     constexpr Times kinds[] = {float32_float32, bfloat16_float32, float16_float32, q4_0_float32, q4_1_float32, q8_0_float32};
     kinds[m.kind](m.weights, nullptr, x, y, m.rows, m.columns, m.stride, vectors, threads);
@@ -27,7 +27,7 @@ inline void rms_norm(const float* x, const float* weights, float* out, int64_t n
     for (int64_t i = 0; i < n; i++) out[i] = x[i] * by * weights[i];
 }
 
-// Pairs (i, i + half) of a head turned by the position's angles (Su et al. 2021, arXiv:2104.09864).
+// Rotates the pairs (i, i + half) of a head by the position's angles (Su et al. 2021, arXiv:2104.09864).
 inline void rotate(float* head, const float* cos, const float* sin, int half) {
     for (int i = 0; i < half; i++) {
         const float a = head[i], b = head[i + half];
@@ -38,8 +38,8 @@ inline void rotate(float* head, const float* cos, const float* sin, int half) {
 
 }  // namespace
 
-// x [vectors, hidden] -> q [vectors, heads * head_dim], kv [vectors, 2 * kv_heads * head_dim], keys first; q and keys turned
-// unless `cos` is null.
+// x [vectors, hidden] -> q [vectors, heads * head_dim] and kv [vectors, 2 * kv_heads * head_dim], keys first. Queries
+// and keys are rotated unless `cos` is null.
 extern "C" void before_attention(const Matrix* of_q, const Matrix* of_kv, const float* norm, float epsilon, const float* x,
                                  const float* cos, const float* sin, int head_dim, int vectors, float* q, float* kv, int threads) {
     const int64_t hidden = of_q->columns;
@@ -54,8 +54,8 @@ extern "C" void before_attention(const Matrix* of_q, const Matrix* of_kv, const 
     }
 }
 
-// heads [vectors, heads * head_dim] and x [vectors, hidden] -> x + attention's result + MLP's, in place of x. The MLP is
-// down · (silu(gate · h) * (up · h)) (Shazeer 2020, arXiv:2002.05202); gate's rows come first.
+// Adds to x [vectors, hidden], in place, the output product of heads [vectors, heads * head_dim], then the MLP's
+// result. The MLP is down · (silu(gate · h) * (up · h)) (Shazeer 2020, arXiv:2002.05202); gate's rows come first.
 extern "C" void after_attention(const Matrix* of_o, const Matrix* of_gate_up, const Matrix* of_down, const float* norm,
                                 float epsilon, const float* heads, float* x, int vectors, int threads) {
     const int64_t hidden = of_o->rows, width = of_down->columns;

@@ -1,7 +1,7 @@
-"""What stands around a decoder layer's attention in a decode step, natively: two calls in place of some fifteen.
+"""A decoder layer's work before and after its attention in a decode step: two native calls in place of about fifteen.
 
-`layer.h` is part of the library of ``kernels.matvec``: norm, query, key and value products and rotation before the
-attention; output product, norm and MLP after it, both added to the residual stream.
+Before the attention come norm, products of queries, keys and values, and rotation. After it come output product, norm
+and MLP; both results are added to the residual stream. `layer.h` is part of the library of ``kernels.matvec``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attention.kernels import matvec
 from attention.kernels.weights import Q4Blocks, Q8Blocks
 
 KINDS = ("float32", "bfloat16", "float16", "q4_0", "q4_1", "q8_0")
-"""In the order of layer.h."""
+"""Kinds of weights in the order of layer.h."""
 
 
 class _Matrix(ctypes.Structure):
@@ -45,17 +45,20 @@ def _matrix(weight: Held) -> _Matrix:
 
 
 class NativeLayer:
-    """A layer's weights, held, and the two calls. Norms are float32, of pre-norm layers with SwiGLU and no biases.
+    """The weights of a pre-norm layer with SwiGLU and no biases, and the two calls.
 
     Args:
-        kv: rows of keys, then of values; gate_up: rows of gate, then of up.
-        norms: before the attention and before the MLP, [hidden] each.
+        q, o, down: the matrices of queries, of the output and of the MLP's second product.
+        kv: rows of keys, then of values.
+        gate_up: rows of gate, then of up.
+        norms: the weights before the attention and before the MLP, float32 [hidden] each.
+        epsilon: what the norms add to the mean square.
     """
 
     def __init__(
         self, q: Held, kv: Held, o: Held, gate_up: Held, down: Held, norms: tuple[Tensor, Tensor], epsilon: float
     ) -> None:
-        self._kept = q, kv, o, gate_up, down, *norms  # the pointers below are theirs
+        self._kept = q, kv, o, gate_up, down, *norms  # keeps alive what the pointers below point to
         self._q, self._kv, *after = (_matrix(one) for one in (q, kv, o, gate_up, down))
         self._before = ctypes.byref(self._q), ctypes.byref(self._kv), norms[0].data_ptr(), epsilon
         self._after = *(ctypes.byref(one) for one in after), norms[1].data_ptr(), epsilon
@@ -65,7 +68,7 @@ class NativeLayer:
 
         Args:
             x: float32 [batch, hidden], at most ``matvec.MOST`` sequences.
-            turn: cosine and sine [head_dim / 2] of the position; None: nothing is rotated.
+            turn: cosine and sine, float32 [head_dim / 2], of the position's angles; None rotates nothing.
 
         Returns:
             float32 [batch, n_heads * head_dim] and [batch, 2 * n_kv_heads * head_dim], keys first.
@@ -79,10 +82,11 @@ class NativeLayer:
         return q, kv
 
     def after(self, heads: Tensor, x: Tensor) -> None:
-        """Add attention's output product and the MLP to x, in place.
+        """Add the attention's output product and then the MLP's result to x, in place.
 
         Args:
-            heads: float32 [batch, n_heads * head_dim]; x: float32 [batch, hidden].
+            heads: the attention's result, float32 [batch, n_heads * head_dim].
+            x: the residual stream, float32 [batch, hidden].
         """
         _functions()[1](*self._after, heads.data_ptr(), x.data_ptr(), x.shape[0], torch.get_num_threads())
 

@@ -1,9 +1,9 @@
-"""Shared libraries compiled here, kept from one process to the next; nothing that somebody else wrote is loaded.
+"""Shared libraries compiled here, kept from one process to the next. A library that somebody else wrote is not loaded.
 
-A library is code that runs as this user. So the folder has to be ours alone, a file too, and its name tells its
-content: what does not hash to its name is not loaded. It is written aside, synced and renamed, so that a full disk or a
-lost machine leaves no half of one; and it is loaded in a process of its own before it is here, because a library
-that is damaged ends the process that maps it (SIGBUS), which no exception can catch.
+A library is code that runs as this user. So nobody else may own or write the folder or a file in it, and a file's name
+holds the hash of its content: another content is not loaded. A library is written aside, synced and renamed, so that a
+full disk or a lost machine leaves no half of one. It is first loaded in another process: a damaged library ends the
+process that maps it (SIGBUS), and no exception can catch that.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ dlopen = ctypes.CDLL(None).dlopen
 dlopen.restype, dlopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
 sys.exit(0 if dlopen(os.fsencode(sys.argv[1]), os.RTLD_LAZY) else 1)
 """
-"""Loads a library without looking for the functions it takes from others, as ctypes would: OpenMP's come with torch."""
+"""Loads a library lazily. ctypes would look up all functions of other libraries at once, and torch brings OpenMP's."""
 TRIAL_SECONDS = 60
 
 
 def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
-    """The library `name` of `folder`: the one that is there if it is whole and ours, else a new one.
+    """The path of the library `name` in `folder`: the stored one if it is whole and ours, else a new one.
 
     Args:
-        name: tells all that the library is made from.
-        compile_to: writes a new one to the path it is given.
+        name: identifies everything that the library is made from (sources, compiler, processor).
+        compile_to: compiles a new library to the path that it is given.
 
     Raises:
-        OSError: the folder is not ours alone, or cannot be written.
-        RuntimeError: what was compiled cannot be loaded.
+        OSError: the folder cannot be written, or other users may write to it.
+        RuntimeError: the compiled library cannot be loaded.
     """
     private_folder(folder)
     for path in sorted(folder.glob(f"{name}-*.so")):
@@ -79,7 +79,7 @@ def _why_unusable(path: Path) -> str | None:
 
 
 def _trial(path: Path) -> str | None:
-    """Load it in another process; None if that lives. Functions it takes from others are not looked for yet."""
+    """Load the library in another process: None if that succeeds, else why the library is unusable."""
     command = [sys.executable, "-I", "-S", "-c", TRIAL, str(path)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS, check=False)

@@ -1,11 +1,12 @@
-// Weights times a few vectors for a processor: each weight is read once, in the order it lies, at the memory's rate.
+// Weights times a few vectors for a processor: each weight is read once, in memory's order, at the memory's rate.
 //
-// Compiled by attention/kernels/matvec.py; called through C, so that no headers but these are needed.
+// attention/kernels/matvec.py compiles this file and calls it through C, so it needs no other headers.
 //
-// Every thread takes a run of rows, a few rows at a time; each weight is widened to float32 in a register and meets all
-// vectors there. Sums are float32. Blocks of four bits are ggml's Q4_0 and Q4_1: 32 columns, a scale (and a minimum) in
-// float16, then 16 bytes whose lower halves are the first 16 columns (ggml-common.h). Where the processor has the
-// instruction they multiply whole numbers: a block's 32 numbers of a vector rounded to 16 bits of the largest.
+// Every thread takes a range of rows, a few rows at a time. Each weight is widened to float32 in a register and
+// multiplied there with all vectors. Sums are float32. Blocks of four bits are ggml's Q4_0 and Q4_1: 32 columns are a
+// scale (and a minimum) in float16, then 16 bytes whose lower halves are the first 16 columns (ggml-common.h). Where
+// the processor has the instruction, blocks multiply whole numbers: the vector's 32 numbers are rounded to 16 bits,
+// scaled by the largest of them.
 
 #include <cmath>
 #include <cstdint>
@@ -18,7 +19,7 @@
 
 namespace {
 
-// Rows taken together: as many sums as find room in the registers.
+// Rows that are multiplied together: as many as the registers have room for sums.
 constexpr int rows_of(int vectors) {
     const int room = LANES == 16 ? 16 : 8;
     return vectors * 4 <= room ? 4 : vectors * 2 <= room ? 2 : 1;
@@ -37,7 +38,7 @@ template <class T> struct Dense {
             for (int i = 0; i < REGISTERS; i++) step<R, V>(w, stride, c + i * LANES, with, sums);
         }
         for (; c + LANES <= columns; c += LANES) step<R, V>(w, stride, c, with, sums);
-        if (c < columns) {  // the rest of each row, filled up with zeros
+        if (c < columns) {  // the rest of each row, padded with zeros
             T rest[R][LANES]{};
             for (int r = 0; r < R; r++) std::memcpy(rest[r], w + r * stride + c * sizeof(T), (columns - c) * sizeof(T));
             const char* from = (const char*)rest - c * (int64_t)sizeof(T);
@@ -56,11 +57,11 @@ template <class T> struct Dense {
     }
 };
 
-// ggml's Q8_0: 32 columns a block, a scale in float16, then 32 int8 (ggml-common.h, block_q8_0).
+// ggml's Q8_0: a block of 32 columns is a scale in float16, then 32 int8 (ggml-common.h, block_q8_0).
 struct Eights {
     static constexpr int BYTES = 2 + BLOCK;
     static int64_t row_bytes(int64_t columns) { return columns / BLOCK * BYTES; }
-    // The scales of a group of blocks, widened together.
+    // Widens the scales of a group of blocks together.
     static void scales(const char* row, int n, float* scale) {
         alignas(32) uint64_t d[GROUP / 4]{};
         const auto one = [&](int b) { return b < n ? (uint64_t)load<uint16_t>(row + b * BYTES) : 0; };
@@ -98,7 +99,7 @@ struct Eights {
 };
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)
-// Weights and vectors both bfloat16, where the processor multiplies pairs of them and adds up in float32.
+// Weights and vectors that are both bfloat16, where the processor multiplies pairs of them and adds up in float32.
 #define PAIRS 1
 struct Pairs {
     static int64_t row_bytes(int64_t columns) { return columns * 2; }
@@ -145,7 +146,7 @@ inline float widened(const bfloat16* x) {
 
 struct Sizes { int64_t rows, columns, stride; int vectors, threads; };
 
-// y[vector][row] = scales[row] * weights[row] · x[vector]; `stride` bytes lie between the beginnings of two rows.
+// y[vector][row] = scales[row] * weights[row] · x[vector]; rows begin `stride` bytes apart.
 template <class Kind, int V, class X>
 void multiply(const char* w, const float* scales, const Vectors& with, X* y, const Sizes& s) {
     constexpr int R = rows_of(V);
@@ -194,7 +195,7 @@ void in_registers(const void* w, const float* scales, const X* x, X* y, const Si
 
 }  // namespace
 
-// x [vectors, columns] and y [vectors, rows] lie row after row.
+// x [vectors, columns] and y [vectors, rows] are contiguous.
 #define MATVEC(name, Kind, X)                                                                                            \
     extern "C" void name(const void* w, const void* scales, const void* x, void* y, int64_t rows, int64_t columns,       \
                          int64_t stride, int vectors, int threads) {                                                     \
@@ -213,7 +214,7 @@ MATVEC(q4_0_float32, Blocks<false>, float)
 MATVEC(q4_1_float32, Blocks<true>, float)
 MATVEC(q8_0_float32, Eights, float)
 
-// Blocks widened to float32 [rows, columns], for what has many vectors and goes to a matrix library.
+// Widens blocks to float32 [rows, columns], for products with many vectors, which a matrix library computes.
 #define WIDEN(name, Kind)                                                                                                \
     extern "C" void name(const void* w, float* out, int64_t rows, int64_t columns, int64_t stride, int threads) {        \
         _Pragma("omp parallel for num_threads(threads)")                                                                 \

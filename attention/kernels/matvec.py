@@ -1,8 +1,8 @@
-"""Weights times one to eight vectors, as a decode step does: bound by the memory, so the weights are moved at its rate.
+"""Weights times one to eight vectors, as in a decode step. The memory is the limit: weights are read at its rate.
 
 `matvec.cpp` is compiled once and then kept. It reads each weight once, in order, on all cores, widens it in a register
-and adds up in float32; PyTorch's own products at batch 1 move bfloat16 at about half the memory's rate here. Where
-there is no compiler, PyTorch computes the same.
+and adds up in float32. PyTorch's own products at batch 1 read bfloat16 at about half the memory's rate here. Where
+there is no compiler, PyTorch computes the products.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Weight = Tensor | Int8Rows | Q4Blocks | Q8Blocks
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "nibbles.h", "registers.h", "layer.h"))
 FLAGS = cpp.FLAGS
 MOST = 8
-"""Vectors at once; with more a matrix library is at least as fast."""
+"""Most vectors at once. With more vectors a matrix library is at least as fast."""
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -40,11 +40,12 @@ def unavailable(device: str) -> str | None:
 def matvec(weight: Weight, x: Tensor) -> Tensor:
     """weight [rows, columns] times x [..., columns] of at most eight vectors -> [..., rows], in x's dtype.
 
-    Sums are float32. Four-bit blocks may meet x rounded to 16 bits of the largest of each 32 numbers. No gradient.
+    Sums are float32. For four-bit blocks, each 32 numbers of x may be rounded to 16 bits, scaled by the largest of
+    them. There is no gradient.
 
     Raises:
-        ValueError: naming what is not accepted: a device, dtype, shape, stride or number of vectors.
-        RuntimeError: the compiler failed, or what it made can't be loaded.
+        ValueError: a device, dtype, shape, stride or number of vectors that is not accepted; the message names it.
+        RuntimeError: the compiler failed, or its library can't be loaded.
     """
     stored, scale, kind = _parts(weight)
     rows, columns = weight.shape
@@ -63,7 +64,7 @@ def matvec(weight: Weight, x: Tensor) -> Tensor:
         return x.new_zeros((*x.shape[:-1], rows))
     if unavailable("cpu"):
         return plain(weight, x)
-    # pairs of bfloat16 are multiplied as they are; everything else meets float32
+    # bfloat16 weights multiply bfloat16 vectors directly; all other weights multiply float32 vectors
     taken = x.dtype if kind == "bfloat16" and x.dtype == torch.bfloat16 else torch.float32
     given = x.to(taken).contiguous()
     y = torch.empty((*x.shape[:-1], rows), dtype=taken)
@@ -82,7 +83,7 @@ def matvec(weight: Weight, x: Tensor) -> Tensor:
 
 
 def plain(weight: Weight, x: Tensor) -> Tensor:
-    """The same in plain PyTorch: weights of one or half a byte are widened first, every time."""
+    """The same product in plain PyTorch; shapes as in :func:`matvec`. int8 and blocks are widened at every call."""
     if isinstance(weight, Tensor) and weight.dtype == x.dtype:
         return torch.nn.functional.linear(x, weight)
     wide = weight.float() if isinstance(weight, Tensor) else weight.widened()
@@ -138,7 +139,7 @@ def _widening(kind: str, flags: str) -> Any:
 
 
 def native_library() -> ctypes.CDLL:
-    """The compiled products, for what calls them from C++ (``kernels.layer``)."""
+    """The library of the compiled products, which also holds the functions of ``kernels.layer``."""
     return _library(FLAGS)
 
 

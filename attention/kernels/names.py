@@ -1,4 +1,4 @@
-"""What the implementations are called and what is to be learnt from each: the one table of both, free of torch.
+"""Labels of the implementations, and one line on what each teaches: the one table of both, free of torch.
 
 ``attention.kernels.registry`` has their functions.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class KernelName(NamedTuple):
-    """An implementation as shown: a label of a few words, and one line that says why it is there."""
+    """An implementation as shown: a label of a few words, and one line on what it teaches."""
 
     label: str
     why: str
@@ -85,7 +85,8 @@ USUAL = {
     "decode": ("repeat_sdpa", "enable_gqa", "folded_sdpa", "folded_matmul", "split_compiled", "native"),
     "prefill": tuple(PREFILL),
 }
-"""Those that are timed unless others are chosen: the two that waste, the two that do not, the two at the limit."""
+"""Phase -> the implementations that are timed unless others are chosen. For decode these are two that read or copy too
+much, two that do not, and two near the memory's limit."""
 
 
 def table(phase: str) -> dict[str, KernelName]:
@@ -94,7 +95,7 @@ def table(phase: str) -> dict[str, KernelName]:
 
 
 def label(name: str) -> str:
-    """As shown; a run from another version may name one that is not known here."""
+    """The implementation's label. A run of another version may name an unknown one: then its name, with spaces."""
     for table in (DECODE, PREFILL):
         if name in table:
             return table[name].label

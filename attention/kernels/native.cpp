@@ -1,12 +1,13 @@
-// Decode attention for a processor: one pass over the cache, every core at work whatever the number of K/V heads.
+// Decode attention for a processor: one pass over the cache. Every core works, whatever the number of K/V heads.
 //
-// Compiled by attention/kernels/native.py with -DHEAD_DIM=...; called through C, so that no headers but these are needed.
+// attention/kernels/native.py compiles this file with -DHEAD_DIM=... and calls it through C, so it needs no other
+// headers.
 //
-// The flattened cache (sequence, K/V head, block of positions) is cut into one contiguous piece per thread. A piece keeps
-// a running softmax (Milakov and Gimelshein 2018) for each row of the cache it touches; rows that several threads share
-// are put together afterwards from each one's maximum, sum and output (flash-decoding, Dao et al. 2023).
-// A block's keys and values stay in the core's own cache while all query heads of the group use them, and meanwhile the
-// next block's are fetched, a few lines with every step of the arithmetic: memory and multipliers work at the same time.
+// The flattened cache (sequence, K/V head, block of positions) is cut into one contiguous piece per thread. A thread
+// keeps a running softmax (Milakov and Gimelshein 2018) for each row of its piece. Where several threads share a row,
+// their maxima, sums and outputs are combined at the end (flash-decoding, Dao et al. 2023). A block's keys and values
+// stay in the core's own cache while all query heads of the group use them. Meanwhile the next block is prefetched, a
+// few lines with each step of the arithmetic, so memory and multipliers work at the same time.
 
 #include <algorithm>
 #include <cfloat>
@@ -23,12 +24,12 @@ namespace {
 
 constexpr int D = HEAD_DIM;
 constexpr int STEPS = D / LANES;
-constexpr int BLOCK = 32;  // positions: 16 KiB of float32 keys at head_dim 128, so that the next block finds room beside it
+constexpr int BLOCK = 32;  // positions: 16 KiB of float32 keys at head_dim 128, which leave room for the next block
 static_assert(D % 16 == 0, "head_dim must be divisible by 16");
 
-// Asks for the memory behind a block while the block is worked on, spread evenly over the steps of that work. Rows that a
-// single head reads in the order they lie are followed by the processor itself, which fetches more at a time than it can
-// be asked for: then every fourth line is enough to have it begin early.
+// Prefetches the memory after a block while the block is multiplied, spread evenly over the steps of that work. A
+// single head reads rows in memory's order. There the processor prefetches by itself, more at a time than we can ask
+// for: every fourth line is enough to make it begin early.
 struct Ahead {
     const char* at;
     const int apart, requests, steps;
@@ -56,10 +57,10 @@ template <> struct Product<float> {
         store(to, w);
         return w;
     }
-    // a block as operands
-    template <class T> static const float* block(const T* from, float* room) {
-        for (int i = 0; i < BLOCK * D; i += LANES) store(room + i, floats(from + i));
-        return room;
+    // the block's numbers as operands
+    template <class T> static const float* block(const T* from, float* buffers) {
+        for (int i = 0; i < BLOCK * D; i += LANES) store(buffers + i, floats(from + i));
+        return buffers;
     }
     static const float* block(const float* from, float*) { return from; }
 };
@@ -77,10 +78,10 @@ template <> struct Product<bfloat16> {
         const Floats w = power_of_two(x, {5.51716668e-2f, 2.42611135e-1f, 6.93260987e-1f, 9.99928073e-1f});
         const Halves rounded = (Halves)_mm512_cvtneps_pbh((__m512)w);
         std::memcpy(to, &rounded, sizeof rounded);
-        return floats(to);  // the sum must be that of the weights in use
+        return floats(to);  // the rounded weights, for their sum
     }
     static const bfloat16* block(const bfloat16* from, bfloat16*) { return from; }
-    // the instruction adds up neighbours, so two rows of values are put together, element beside element
+    // the instruction adds up neighbours, so two rows of values are interleaved, element by element
     template <int N> static void values(const bfloat16* v, Floats* to) {
         alignas(64) uint16_t order[2][32];
         for (int i = 0; i < 32; i++)
@@ -125,11 +126,12 @@ template <class O, int H> inline void score_tile(const O* q, const O* k, float* 
     add_across(tile);
     for (int h = 0; h < H; h++) std::memcpy(scores + h * BLOCK, (const float*)tile + h * P, P * sizeof(float));
 }
-template <class O> constexpr int score_steps(int heads) {  // of H heads with a block
+template <class O> constexpr int score_steps(int heads) {  // steps of the scores of `heads` heads with a block
     return heads == 1 ? BLOCK : BLOCK * heads / LANES * (D / Product<O>::WIDTH);
 }
 
-// Registers of output per head that a tile of H heads keeps: as many as divide a head's and leave room for the values.
+// Registers of output per head in a tile of `heads` heads: they divide a head's registers and leave room for the
+// values.
 template <class O> constexpr int columns(int heads) {
     int c = LANES / heads;
     while (STEPS % c || c % Product<O>::ROWS) c--;
@@ -161,7 +163,7 @@ template <class O> constexpr int value_steps(int heads) {
     return STEPS / columns<O>(heads) * (BLOCK / Product<O>::ROWS);
 }
 
-// The running softmax of a group's query heads over the part of a row that one thread has seen; `sum` in LANES parts.
+// The running softmax of a group's query heads over the part of a row that one thread has seen. `sum` has LANES parts.
 struct State {
     Array<float> top, sum, out;
     int64_t row = -1;
@@ -171,7 +173,7 @@ struct State {
         sum.assign(heads * LANES, 0.f);
         out.assign(heads * D, 0.f);
     }
-    // A share too small for float32 stays above 0, so that an infinite value it weighs stays infinite.
+    // A share too small for float32 stays above 0: an infinite value times it must stay infinite.
     static float share(float top, float new_top) {
         return top == -INFINITY ? 0.f : std::max(std::exp2(top - new_top), FLT_MIN);
     }
@@ -184,7 +186,7 @@ struct State {
     void add(const State& other) {
         for (size_t h = 0; h < top.size(); h++) {
             if (other.top[h] > top[h]) rescale(h, other.top[h]);
-            // a part in which nothing weighs holds zeros, or the NaN of what it met: both are added as they are
+            // a part without any weight holds zeros, or NaN where it met one: both are added unchanged
             const float by = other.top[h] == -INFINITY ? 1.f : share(other.top[h], top[h]);
             for (int i = 0; i < LANES; i++) sum[h * LANES + i] += by * other.sum[h * LANES + i];
             for (int d = 0; d < D; d++) out[h * D + d] += by * other.out[h * D + d];
@@ -209,18 +211,18 @@ template <class T> inline void prepare_query(const T* from, float* to) {
 }
 inline void prepare_query(const float* from, float* to) { std::memcpy(to, from, D * sizeof *to); }
 
-// What a thread works in.
-template <class T> struct Room {
+// A thread's buffers.
+template <class T> struct Buffers {
     Array<Operand<T>> queries, weights, block;
     Array<float> scores;
     Array<T> rest;
-    explicit Room(int heads) : queries(heads * D), weights(heads * BLOCK), scores(heads * BLOCK) {
+    explicit Buffers(int heads) : queries(heads * D), weights(heads * BLOCK), scores(heads * BLOCK) {
         if (!std::is_same_v<T, Operand<T>>) block.resize(BLOCK * D);
     }
 };
 
-// The weights of one head's scores with a block's first `n` positions, where some are infinite or no number: NaN or +infinity make the head's
-// whole softmax NaN, -infinity weighs nothing at all.
+// The weights of one head's scores with a block's first `n` positions, where some scores are infinite or NaN: NaN or
+// +infinity makes the head's whole softmax NaN; -infinity gets the weight 0.
 template <class O> void weigh_unusual(float* row, int n, O* weights, int head, float scale, State& state) {
     float top = -INFINITY;
     bool weighs[BLOCK];
@@ -238,20 +240,20 @@ template <class O> void weigh_unusual(float* row, int n, O* weights, int head, f
 }
 
 // One block of one K/V head: k, v [BLOCK, D], of which the first `n` positions count.
-template <class T> void attend_block(const T* k, const T* v, int heads, int n, float scale, State& state, Room<T>& room) {
+template <class T> void attend_block(const T* k, const T* v, int heads, int n, float scale, State& state, Buffers<T>& buffers) {
     using O = Operand<T>;
     constexpr int64_t BYTES = BLOCK * D * sizeof(T);
     int steps = 0;
     in_tiles(heads, [&](int, auto size) { steps += score_steps<O>(size); });
     Ahead keys_ahead(k, BYTES, heads, steps);
-    const O* keys = Product<O>::block(k, room.block.data());
+    const O* keys = Product<O>::block(k, buffers.block.data());
     for (int p = 0; p < BLOCK; p += LANES)
         in_tiles(heads, [&](int h, auto size) {
             for (int i = 0; i < LANES; i += LANES / size)
-                score_tile<O, size>(&room.queries[h * D], keys + (p + i) * D, &room.scores[h * BLOCK + p + i], keys_ahead);
+                score_tile<O, size>(&buffers.queries[h * D], keys + (p + i) * D, &buffers.scores[h * BLOCK + p + i], keys_ahead);
         });
     for (int h = 0; h < heads; h++) {
-        float* row = &room.scores[h * BLOCK];
+        float* row = &buffers.scores[h * BLOCK];
         for (int p = n; p < BLOCK; p++) row[p] = -FLT_MAX;
         Floats tops = floats(row), zeros = tops * 0.f;  // infinity and NaN times 0 are NaN
         for (int p = LANES; p < BLOCK; p += LANES) {
@@ -259,29 +261,29 @@ template <class T> void attend_block(const T* k, const T* v, int heads, int n, f
             zeros += floats(row + p) * 0.f;
         }
         const Ints unusual = zeros != zeros;
-        // a top that has been larger so far serves as well
+        // a larger top of earlier blocks stays
         if (any((tops * scale > Floats{} + state.top[h]) | unusual)) {
             if (any(unusual)) {
-                weigh_unusual(row, n, &room.weights[h * BLOCK], h, scale, state);
+                weigh_unusual(row, n, &buffers.weights[h * BLOCK], h, scale, state);
                 continue;
             }
             state.rescale(h, largest(tops) * scale);
         }
         Floats total = floats(&state.sum[h * LANES]);
         for (int p = 0; p < BLOCK; p += LANES)
-            total += Product<O>::weights(floats(row + p) * scale - state.top[h], &room.weights[h * BLOCK + p]);
+            total += Product<O>::weights(floats(row + p) * scale - state.top[h], &buffers.weights[h * BLOCK + p]);
         store(&state.sum[h * LANES], total);
     }
     steps = 0;
     in_tiles(heads, [&](int, auto size) { steps += value_steps<O>(size); });
     Ahead values_ahead(v, BYTES, heads, steps);
-    const O* values = Product<O>::block(v, room.block.data());
+    const O* values = Product<O>::block(v, buffers.block.data());
     in_tiles(heads, [&](int h, auto size) {
-        value_tile<O, size>(&room.weights[h * BLOCK], values, &state.out[h * D], values_ahead);
+        value_tile<O, size>(&buffers.weights[h * BLOCK], values, &state.out[h * D], values_ahead);
     });
 }
 
-// How far the first elements of two sequences' and of two heads' rows lie apart.
+// Elements from one sequence to the next, and from one K/V head to the next.
 struct Strides { int64_t sequence, head; };
 
 // q, out [rows, heads, D] with rows = batch * kv_heads; keys and values [context, D] of each row.
@@ -302,7 +304,7 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
         const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
         const int64_t begin = units * t / n_threads, end = units * (t + 1) / n_threads;
         State whole;
-        Room<T> room(heads);
+        Buffers<T> buffers(heads);
         for (int64_t unit = begin; unit < end;) {
             const int64_t row = unit / blocks, first = unit % blocks;
             const int64_t last = std::min(blocks, first + end - unit);
@@ -311,17 +313,17 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
             const bool alone = first == 0 && last == blocks;
             State& state = alone ? whole : shared[2 * t + (unit != begin)];
             state.start(row, heads);
-            for (int h = 0; h < heads; h++) prepare_query(q + (row * heads + h) * D, &room.queries[h * D]);
+            for (int h = 0; h < heads; h++) prepare_query(q + (row * heads + h) * D, &buffers.queries[h * D]);
             for (int64_t block = first; block < last; block++) {
                 const T *k_block = keys + block * BLOCK * D, *v_block = values + block * BLOCK * D;
                 const int n = std::min<int64_t>(BLOCK, context - block * BLOCK);
-                if (n < BLOCK) {  // the last block, filled up with zeros
-                    room.rest.assign(2 * BLOCK * D, T{});
-                    std::memcpy(room.rest.data(), k_block, n * D * sizeof(T));
-                    std::memcpy(&room.rest[BLOCK * D], v_block, n * D * sizeof(T));
-                    k_block = room.rest.data(), v_block = k_block + BLOCK * D;
+                if (n < BLOCK) {  // the last block, padded with zeros
+                    buffers.rest.assign(2 * BLOCK * D, T{});
+                    std::memcpy(buffers.rest.data(), k_block, n * D * sizeof(T));
+                    std::memcpy(&buffers.rest[BLOCK * D], v_block, n * D * sizeof(T));
+                    k_block = buffers.rest.data(), v_block = k_block + BLOCK * D;
                 }
-                attend_block(k_block, v_block, heads, n, scale, state, room);
+                attend_block(k_block, v_block, heads, n, scale, state, buffers);
             }
             if (alone) finish(state);
             unit += last - first;
@@ -332,7 +334,7 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
 
 }  // namespace
 
-// `scale` times the binary logarithm of e: the softmax is taken to the base of 2.
+// `scale` is multiplied by the binary logarithm of e, because the softmax uses powers of 2.
 #define DECODE(name, T)                                                                                                     \
     extern "C" void name(const void* q, const void* k, const void* v, void* out, int64_t rows, int64_t kv_heads, int heads, \
                          int64_t context, int64_t k_sequence, int64_t k_head, int64_t v_sequence, int64_t v_head,           \

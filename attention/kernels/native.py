@@ -1,9 +1,8 @@
-"""Decode attention written for the processor itself: `native.cpp`, compiled once for each head size and then kept.
+"""Decode attention in C++ for the processor: `native.cpp`, compiled once for each head size and then kept.
 
-It does what plain PyTorch cannot say in one pass: read each key and value once, in the order they lie in memory, while
-all query heads of the group use them; fetch the next ones while these are multiplied; multiply bfloat16 pairs where the
-processor has the instruction; give every core an equal piece of the cache even where there is one K/V head and one
-sequence.
+It does in one pass what plain PyTorch cannot. It reads each key and value once, in memory's order, for all query heads
+of the group. It prefetches the next ones while these are multiplied. Where the processor has the instruction, it
+multiplies pairs of bfloat16. Every core gets an equal piece of the cache, even with one K/V head and one sequence.
 """
 
 from __future__ import annotations
@@ -21,18 +20,19 @@ from attention.kernels.case import Case
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.cpp", "registers.h"))
 HEAD_DIM_STEP = 16
-"""float32 numbers in the widest register, of which a head must fill some."""
+"""float32 numbers in the widest register. A head must fill whole registers."""
 FLAGS = cpp.FLAGS
 
 
 def unavailable(device: str) -> str | None:
-    """Why it can't run on that type of device, or None."""
+    """Why the kernel can't run on that type of device, or None."""
     if device != "cpu":
         return "made for processors; on CUDA the fused kernels do this"
     return compiled.no_compiler()
 
 
 def unsuited(case: Case) -> str | None:
+    """Why the kernel is not meant for the case, or None."""
     if case.head_dim % HEAD_DIM_STEP:
         return f"needs a head_dim divisible by {HEAD_DIM_STEP}, got {case.head_dim}"
     return None
@@ -41,11 +41,12 @@ def unsuited(case: Case) -> str | None:
 def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """One decode step: q [batch, n_heads, 1, head_dim]; k, v [batch, n_kv_heads, context, head_dim] -> like q.
 
-    Keys and values may be the front part of a longer cache: only one head's positions must lie side by side.
+    Keys and values may be the front part of a longer cache. They are copied only where the positions of one head are
+    not contiguous.
 
     Raises:
-        ValueError: no sequence or no position: nothing would be written to the result.
-        RuntimeError: the compiler failed, or what it made can't be loaded.
+        ValueError: a batch or context of 0.
+        RuntimeError: the compiler failed, or its library can't be loaded.
     """
     batch, n_kv_heads, context, head_dim = k.shape
     if not batch or not context:

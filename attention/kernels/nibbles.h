@@ -1,4 +1,4 @@
-// Blocks of four bits for matvec.cpp, and what all kinds of weights there share: the vectors, and asking ahead.
+// Blocks of four bits for matvec.cpp, and what all kinds of weights there share: the vectors, and the prefetching.
 #pragma once
 
 #include <algorithm>
@@ -10,14 +10,15 @@
 
 namespace {
 
-constexpr int AHEAD = 2048;   // bytes of a row that are asked for before they are needed
+constexpr int AHEAD = 2048;   // how many bytes before their use a row's weights are prefetched
 constexpr int BLOCK = 32;     // columns of a block of four bits
 constexpr int GROUP = 16;     // blocks whose scales are widened together
 
 typedef int8_t Bytes __attribute__((vector_size(LANES)));
 typedef uint8_t Nibbles __attribute__((vector_size(LANES)));
 
-// LANES bytes to as many whole numbers; what compilers make of a conversion across four sizes is ten times slower.
+// Widens LANES bytes to whole numbers of 32 bits. The code that compilers make of __builtin_convertvector from one byte
+// to four is ten times slower.
 inline Ints widened(const int8_t* x) {
 #if defined(__AVX512F__)
     return (Ints)_mm512_cvtepi8_epi32(load<__m128i>(x));
@@ -43,30 +44,31 @@ inline float sum(Floats x) {
     return all;
 }
 
-// The vectors, filled up with zeros to whole registers and to 1, 2, 4 or 8 of them.
+// The vectors, padded with zeros to whole groups of blocks. Vectors of zeros make them 1, 2, 4 or 8 vectors.
 struct Vectors {
     int64_t stride;              // elements from one vector to the next
     std::vector<float> x;
     std::vector<uint16_t> halves;  // the same as bfloat16
-    // for blocks of four bits; of each block: what a minimum and what a scale is multiplied by, and the words' unit
+    // for blocks of four bits, per block: the factor of a minimum, the factor of a scale, and the unit of `words`
     std::vector<float> for_minimum, for_scale, unit;
     std::vector<int16_t> words;
-    bool usual = true;  // no infinity, no NaN, no block of numbers too small to be rounded
+    bool usual = true;  // false with an infinity, a NaN or a block of numbers too small to be rounded
 };
 
-// What is asked for while `at` is worked on: the same row further on, then the beginning of the row that follows.
+// Prefetches while the byte `at` of a row is used: the row itself, AHEAD bytes further, or the beginning of the next
+// row.
 inline void ahead(const char* row, int64_t at, int64_t row_bytes, int64_t next) {
     const int64_t to = at + AHEAD;
     __builtin_prefetch(to < row_bytes ? row + to : row + next + to - row_bytes, 0, 2);
 }
 
-// Four bits each, in blocks; with MINIMUM a weight is scale * q + minimum, else scale * (q - 8).
+// Weights of four bits in blocks: with MINIMUM a weight is scale * q + minimum, else scale * (q - 8).
 template <bool MINIMUM> struct Blocks {
     static constexpr int HEAD = MINIMUM ? 4 : 2, BYTES = HEAD + BLOCK / 2;
     static int64_t row_bytes(int64_t columns) { return columns / BLOCK * BYTES; }
 
-    // The scales (and minima) of a group of blocks of one row, widened. Four are put together in whole registers: left to
-    // itself the compiler inserts each into a vector, which takes as long as all else that is done with a block.
+    // Widens the scales (and minima) of a group of blocks of one row. Four are packed into a whole number first: by
+    // itself the compiler inserts each into a vector, and that takes as long as all other work on a block.
     static void scales(const char* row, int n, float* scale, float* minimum) {
 #if defined(__AVX512F__)
         if (n == GROUP) {
@@ -133,8 +135,8 @@ template <bool MINIMUM> struct Blocks {
     }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
-    // Each quarter of the register picks one of a word's four numbers where it stands, so that it is 1, 16, 256 or 4096
-    // times as large; the uppermost is a number with a sign once its sign bit is turned: it lacks 8.
+    // Each quarter of the register picks one of a word's four numbers in its place, so the number is 1, 16, 256 or 4096
+    // times as large. The uppermost number has a sign: its sign bit is inverted, which subtracts 8 from it.
     static constexpr bool WORDS = true;
     static Floats parts() {
         return (Floats)_mm512_set_ps(1 / 4096.f, 1 / 4096.f, 1 / 4096.f, 1 / 4096.f, 1 / 256.f, 1 / 256.f, 1 / 256.f, 1 / 256.f,
@@ -178,7 +180,7 @@ template <bool MINIMUM> struct Blocks {
     }
 #endif
 
-    // What a vector's blocks are multiplied as.
+    // Prepares the vectors' blocks: their sums, and where WORDS their rounded numbers.
     static void prepare(Vectors& with) {
         const size_t blocks = with.x.size() / BLOCK;
         with.for_minimum.resize(blocks), with.for_scale.resize(blocks), with.unit.assign(blocks, 1.f);
@@ -208,10 +210,11 @@ template <bool MINIMUM> struct Blocks {
                     offset += word * (part < 3 ? MINIMUM ? 0 : -8 : MINIMUM ? 8 : 0);
                 }
             with.for_scale[b] = unit * offset;
-            with.for_minimum[b] = unit * total;  // of the rounded numbers, so that what rounding moves meets the weight, not q
+            // the sum of the rounded numbers: then the weight multiplies a rounding error, not q alone
+            with.for_minimum[b] = unit * total;
         }
     }
-    // Weights as they are stored, rounded once to float32.
+    // The stored weights as float32, rounded once.
     static void widen(const char* row, int64_t columns, float* out) {
         for (int64_t b = 0; b < columns / BLOCK; b++, row += BYTES, out += BLOCK) {
             const float d = (float)load<float16>(row), m = MINIMUM ? (float)load<float16>(row + 2) : 0.f;
@@ -224,7 +227,7 @@ template <bool MINIMUM> struct Blocks {
             }
         }
     }
-    // A row with infinity or NaN in it or in a vector: each weight meets its number by itself.
+    // For a row or a vector with infinity or NaN: multiplies number by number.
     static float one_by_one(const char* row, int64_t columns, const float* x) {
         float all = 0;
         for (int64_t c = 0; c < columns; c++) {

@@ -1,6 +1,7 @@
 """Causal prefill: q [batch, n_heads, context, head_dim]; k, v [batch, n_kv_heads, context, head_dim]; result like q.
 
-Here arithmetic decides, not traffic: sharing K/V heads saves the products nothing, so all variants take about as long.
+Here arithmetic is the limit, not traffic. Shared K/V heads leave as many products to compute, so all variants take
+about as long.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 def repeat_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Copy each K/V head once per query head, then attend."""
     group_size = q.shape[1] // k.shape[1]
     if group_size > 1:
         k, v = k.repeat_interleave(group_size, dim=1), v.repeat_interleave(group_size, dim=1)
@@ -17,6 +19,7 @@ def repeat_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def enable_gqa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """SDPA with PyTorch's own switch for shared K/V heads."""
     return scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
 

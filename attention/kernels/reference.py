@@ -1,5 +1,4 @@
-"""Attention, slowly and obviously, in float64: the specification that every faster way is tested against, and how far
-from it a faster way may be."""
+"""Attention in float64, slow and obvious: the specification of every faster implementation, and the error allowed."""
 
 from __future__ import annotations
 
@@ -15,11 +14,11 @@ def attention(
     k: Float[Tensor, "batch n_kv_heads context head_dim"],
     v: Float[Tensor, "batch n_kv_heads context v_head_dim"],
 ) -> Float[Tensor, "batch n_heads query v_head_dim"]:
-    """softmax(q kᵀ / √head_dim) v in float64, query head i reading K/V head i // group_size.
+    """softmax(q kᵀ / √head_dim) v in float64. Query head i reads K/V head i // group_size.
 
-    Causal: the queries are the newest tokens, so query r of `query` sees the first ``context - query + r + 1``
-    positions. One sequence and one K/V head at a time are widened to float64, so a check needs little memory beside
-    the cache itself.
+    Attention is causal: the queries are the newest tokens, so query r of `query` sees the first
+    ``context - query + r + 1`` positions. One sequence and one K/V head at a time are widened to float64, so a check
+    needs little memory beside the cache itself.
 
     Raises:
         ValueError: n_kv_heads does not divide n_heads, or more queries than positions.
@@ -43,25 +42,25 @@ def attention(
 
 
 def tolerance(dtype: str, context: int, head_dim: int = 128, n_values: int = 4096) -> float:
-    """Largest error allowed, as a share of the root mean square of the result at that position.
+    """Largest :func:`relative_error` allowed.
 
     Scores, weights and result are each rounded to `dtype` (unit roundoff u): about 4 u of a value. Sums over the head
-    size and over the context are kept in float32 and err like a random walk of as many steps. The largest of n normal
-    deviates is about √(2 ln n) times as large as one. Random inputs show half of this; a kernel that loses one chunk
-    of positions exceeds it many times.
+    size and over the context are float32, and their error grows like a random walk of as many steps. The largest of n
+    normal deviates is about √(2 ln n) times a typical one. Random inputs show half of this error; a kernel that loses
+    one chunk of positions exceeds it many times.
 
     Args:
-        n_values: of the result: batch · n_heads · head_dim.
+        n_values: numbers in the result: batch · n_heads · head_dim.
     """
     u, u32 = torch.finfo(getattr(torch, dtype)).eps / 2, torch.finfo(torch.float32).eps / 2
     return 2 * math.sqrt(2 * math.log(max(n_values, 4096))) * (4 * u + u32 * (context + head_dim) ** 0.5)
 
 
 def relative_error(out: Tensor, expected: Tensor) -> float:
-    """Largest deviation divided by the root mean square of what is expected; infinite if anything is not finite.
+    """Largest deviation divided by the root mean square of `expected`; infinite if `out` holds anything not finite.
 
-    Of a result [batch, n_heads, query, head_dim], each query position is held against its own: in a causal prefill
-    the first positions average over few values and are larger than the later ones.
+    In a result [batch, n_heads, query, head_dim], each query position has its own root mean square: in a causal prefill
+    the first positions average over few values, so their results are larger than the later ones.
     """
     if not bool(torch.isfinite(out).all()):
         return float("inf")

@@ -1,4 +1,4 @@
-// Registers of float32 numbers: as wide as the processor has them, and what the kernels for it have in common.
+// Registers of float32 numbers, as wide as the processor's, and other code that the processor's kernels share.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace {
 
-// Memory that begins at a cache line, so that no register is loaded from two.
+// Allocates memory that begins at a cache line, so that a register is never loaded from two lines.
 template <class T> struct Lines {
     typedef T value_type;
     T* allocate(size_t n) { return (T*)::operator new(n * sizeof(T), std::align_val_t(64)); }
@@ -55,7 +55,7 @@ inline Floats floats(const float16* x) {
     return __builtin_convertvector(load<Packed>(x), Floats);
 #endif
 }
-// Keeps what was loaded in its register: compilers like to load it anew for every use, which takes longer than the use.
+// Keeps a loaded number in its register. Compilers often load it again for every use, which takes longer than the use.
 inline Floats held(Floats x) {
 #if defined(__AVX2__)
     asm("" : "+v"(x));
@@ -78,8 +78,8 @@ inline float largest(Floats x) {
 }
 inline Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 
-// 2^x for x <= 0: a power of two times a polynomial of the rest, which lies between -1/2 and 1/2. The coefficients, highest
-// power first, are those of the smallest largest relative error: 8e-8 for six of them, 8e-5 for four.
+// 2^x for x <= 0: a power of two times a polynomial of the rest, which is between -1/2 and 1/2. The coefficients,
+// highest power first, minimise the largest relative error: it is 8e-8 with six of them and 8e-5 with four.
 template <int N> inline Floats power_of_two(Floats x, const float (&coefficients)[N]) {
     const Floats magic = Floats{} + 12582912.f;  // 1.5 * 2^23: adding it rounds to a whole number, in the lowest bits
     x = maximum(x, Floats{} - 126.f);
@@ -91,7 +91,8 @@ template <int N> inline Floats power_of_two(Floats x, const float (&coefficients
 
 template <int N> using Size = std::integral_constant<int, N>;
 
-// LANES registers -> the sum of each, in order, in x[0]: rounds of adding neighbours instead of one sum across for each.
+// Writes the sum of each of LANES registers, in order, to x[0]. Rounds of adding neighbours replace one sum per
+// register.
 template <int W = LANES / 2> inline void add_across(Floats* x) {
     Ints kept{}, crossed{};
     for (int i = 0; i < LANES; i++) {
@@ -104,7 +105,7 @@ template <int W = LANES / 2> inline void add_across(Floats* x) {
     if constexpr (W > 1) add_across<W / 2>(x);
 }
 
-// Rows are taken eight, four, two and one at a time.
+// Calls `tile` for all rows: eight, four, two or one at a time.
 template <class Tile> inline void in_tiles(int rows, const Tile& tile) {
     int r = 0;
     for (; r + 8 <= rows; r += 8) tile(r, Size<8>());
@@ -113,7 +114,7 @@ template <class Tile> inline void in_tiles(int rows, const Tile& tile) {
     for (; r < rows; r++) tile(r, Size<1>());
 }
 
-// What threads have seen of rows that they share, in order, is put together and finished; a place below 0 was not used.
+// Combines and finishes the parts of rows that several threads share. Parts are in order; a place below 0 is unused.
 template <class State, class Finish> void join(std::vector<State>& parts, int64_t State::*place, const Finish& finish) {
     State* row = nullptr;
     for (State& part : parts) {

@@ -1,4 +1,4 @@
-"""The ways to compute one step of attention, from naive to fast, one name each.
+"""The implementations of attention, from naive to fast, each with a name.
 
 ``IMPLEMENTATIONS[name].run(q, k, v)`` computes decode attention, ``PREFILL[name].run(q, k, v)`` a causal prefill.
 All are tested against ``attention.kernels.reference``.
@@ -16,7 +16,7 @@ __all__ = ["IMPLEMENTATIONS", "PREFILL", "Implementation", "implementation", "su
 
 
 def _named(name: str, compute: Attention, phase: str = "decode", **what: Any) -> Implementation:
-    """An implementation with the label and the line that ``names.py`` has for it."""
+    """An implementation with its label and its line from ``names.py``."""
     shown = names.table(phase)[name]
     return Implementation(name, shown.label, shown.why, compute, phase=phase, **what)
 
@@ -130,7 +130,7 @@ def implementation(name: str, phase: str = "decode") -> Implementation:
 def suited(case: Case) -> tuple[str, ...]:
     """Names of the implementations meant for the case's shape and device, from naive to fast.
 
-    ``case.device`` must be resolved ("cpu" or "cuda"); its implementation is not looked at.
+    ``case.device`` must be resolved ("cpu" or "cuda"); ``case.implementation`` is ignored.
     """
     known = IMPLEMENTATIONS if case.phase == "decode" else PREFILL
     return tuple(n for n, i in known.items() if not i.unavailable(case.device) and not i.unsuited(case))

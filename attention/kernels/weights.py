@@ -1,4 +1,4 @@
-"""Weights of one or half a byte each, for the matrix–vector products: int8 rows, and ggml's blocks of 32 columns."""
+"""Weights of one byte or half a byte for the matrix–vector products: int8 rows, and ggml's blocks of 32 columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attention.errors import check_choice
 BLOCK = 32
 """Columns of a block."""
 HEADS = {"q4_0": 2, "q4_1": 4}
-"""Kind of block -> bytes before its nibbles: a scale, or a scale and a minimum, in float16."""
+"""Kind of block -> bytes before its four-bit numbers: a scale, or a scale and a minimum, in float16."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Int8Rows:
 
     @classmethod
     def of(cls, weight: Tensor) -> Self:
-        """Rounded to 127 steps of each row's largest magnitude."""
+        """Round weight [rows, columns] to steps of 1/127 of each row's largest magnitude."""
         scale = weight.float().abs().amax(1) / 127
         steps = weight.float() / scale.where(scale > 0, 1)[:, None]
         return cls(steps.round().to(torch.int8), scale)
@@ -58,11 +58,11 @@ class Int8Rows:
 
 @dataclass(frozen=True)
 class Q4Blocks:
-    """A matrix [rows, columns] in ggml's blocks of 32 columns, as they lie in a GGUF file.
+    """A matrix [rows, columns] in ggml's blocks of 32 columns, as in a GGUF file.
 
-    A block is a scale (Q4_1: and a minimum) in float16, then 16 bytes: the lower halves are the first 16 columns, the
-    upper ones the last 16. A weight is scale * (q - 8), Q4_1: scale * q + minimum (ggml-common.h, block_q4_0 and
-    block_q4_1).
+    A block is a scale (in Q4_1 also a minimum) in float16, then 16 bytes: their lower halves are the first 16 columns,
+    their upper halves the last 16. A weight is scale * (q - 8); in Q4_1 it is scale * q + minimum (ggml-common.h,
+    block_q4_0 and block_q4_1).
 
     Attributes:
         data: uint8 [rows, bytes of a row]; kind: "q4_0" or "q4_1".
@@ -85,7 +85,7 @@ class Q4Blocks:
 
     @classmethod
     def of(cls, weight: Tensor, kind: str = "q4_0") -> Self:
-        """Rounded as ggml does it (ggml-quants.c, quantize_row_q4_0_ref and quantize_row_q4_1_ref).
+        """Round weight [rows, columns] as ggml does (ggml-quants.c, quantize_row_q4_0_ref, quantize_row_q4_1_ref).
 
         Raises:
             ValueError: columns that are not divisible by 32, or an unknown kind.
@@ -133,9 +133,9 @@ class Q4Blocks:
 
 @dataclass(frozen=True)
 class Q8Blocks:
-    """A matrix [rows, columns] in ggml's Q8_0 as it lies in a GGUF file: 32 columns are a scale in float16 and 32 int8.
+    """A matrix [rows, columns] in ggml's Q8_0, as in a GGUF file.
 
-    A weight is scale * q (ggml-common.h, block_q8_0).
+    A block of 32 columns is a scale in float16, then 32 int8. A weight is scale * q (ggml-common.h, block_q8_0).
 
     Attributes:
         data: uint8 [rows, bytes of a row].
@@ -155,7 +155,7 @@ class Q8Blocks:
 
     @classmethod
     def of(cls, weight: Tensor) -> Self:
-        """Rounded as ggml does it (ggml-quants.c, quantize_row_q8_0_ref).
+        """Round weight [rows, columns] as ggml does (ggml-quants.c, quantize_row_q8_0_ref).
 
         Raises:
             ValueError: columns that are not divisible by 32.

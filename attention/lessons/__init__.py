@@ -1,1 +1,1 @@
-"""The lesson's code, the check of a reader's code, and the quiz."""
+"""The code of the lesson, the check of that code at a reader's sizes, and the quiz."""

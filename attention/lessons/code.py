@@ -1,7 +1,7 @@
-"""The three attention classes as a lesson: their source as it runs, what differs, and the shapes of a configuration.
+"""The three attention classes as a lesson: their source, their differences, and the shapes of a configuration.
 
-The source is read from ``layers.py`` itself, by its syntax tree and without importing it, so what is shown is what
-runs and torch is not loaded.
+The source is read from ``layers.py`` by its syntax tree, without an import. So the shown code is the code that runs,
+and torch is not loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS: dict[str, tuple[str | None, str]] = {
     "MHA → MQA": (MHA, MQA),
     "MQA → GQA": (MQA, GQA),
 }
-"""The lesson's steps: (class we come from, class we show)."""
+"""The lesson's steps: (class to compare with, or None; class to show)."""
 
 NOTES = {
     "class MultiQueryAttention(nn.Module):": "The same skeleton: {n_changed} lines inside change.",
@@ -57,12 +57,16 @@ NOTES = {
         "[{batch}, {n_kv_heads}, {group_size}, {query}, {head_dim}]. K and V are not copied."
     ),
 }
-"""What each line that a step adds does. A line added to ``layers.py`` without a note fails a test."""
+"""A line that a step adds -> what it does. A test fails if a new line of ``layers.py`` has no note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """A layer's configuration and the tokens it works on: `query` new ones after `context - query` held ones."""
+    """A layer's configuration, and its tokens: `query` new ones after `context - query` held ones.
+
+    Raises:
+        ValueError: a size below 1, more new tokens than context, or n_kv_heads that does not divide n_heads.
+    """
 
     hidden_size: int
     n_heads: int
@@ -88,11 +92,11 @@ class Sizes:
         return 2 * self.hidden_size * self.head_dim * (self.n_heads + self.n_kv_heads)
 
     def cache_bytes(self, element_bytes: int = 2) -> int:
-        """K and V of all tokens held."""
+        """Bytes of K and V of all `context` tokens."""
         return 2 * self.batch * self.n_kv_heads * self.context * self.head_dim * element_bytes
 
     def values(self) -> dict[str, int]:
-        """Numbers for the notes."""
+        """The numbers that notes may name."""
         return {
             **{name: getattr(self, name) for name in self.__slots__},
             "group_size": self.group_size,
@@ -102,7 +106,7 @@ class Sizes:
 
 
 class Line(NamedTuple):
-    """A line of a shown class: change is " ", "-" or "+"; number is its line in layers.py; note explains a "+"."""
+    """A line of a shown class. `change`: " ", "-" or "+". `number`: its line in layers.py. `note`: explains a "+"."""
 
     change: str
     number: int
@@ -111,7 +115,7 @@ class Line(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A tensor of the forward pass: its name in the code, its shape as names and as numbers, what it is."""
+    """A tensor of the forward pass: its name in the code, its shape as names and as numbers, and its meaning."""
 
     name: str
     names: str
@@ -136,7 +140,7 @@ def _docstring_lines(node: ast.AST) -> set[int]:
 
 @cache
 def class_lines(name: str) -> tuple[tuple[int, str], ...]:
-    """(line number, line) of a class of layers.py as it stands there, without its docstrings.
+    """(line number, line) of each line of a class of layers.py, without its docstrings.
 
     Raises:
         ValueError: layers.py has no such class.
@@ -148,21 +152,21 @@ def class_lines(name: str) -> tuple[tuple[int, str], ...]:
             left_out = _docstring_lines(node)
             numbers = [n for n in range(node.lineno, (node.end_lineno or 0) + 1) if n not in left_out]
             kept = [(n, lines[n - 1]) for n in numbers]
-            # the docstring's blank line would stand alone under the class line
+            # the blank line after the class's docstring is left out too
             return tuple(p for i, p in enumerate(kept) if not (i == 1 and not p[1].strip()))
     raise ValueError(f"layers.py has no class {name}")
 
 
 def class_text(name: str) -> str:
-    """A class's source without docstrings, ready to copy."""
+    """The source of a class of layers.py without docstrings, to copy."""
     return "\n".join(text for _, text in class_lines(name)) + "\n"
 
 
 def step_lines(step: str, sizes: Sizes) -> tuple[Line, ...]:
-    """A step of the lesson as lines of a diff, notes filled with the configuration's numbers.
+    """A step of the lesson as lines of a diff. Notes have the configuration's numbers.
 
     Raises:
-        ValueError: no such step.
+        ValueError: an unknown step.
     """
     check_choice("step", step, STEPS)
     old_name, new_name = STEPS[step]
@@ -187,10 +191,10 @@ def step_lines(step: str, sizes: Sizes) -> tuple[Line, ...]:
 
 
 def sizes_at(step: str, sizes: Sizes) -> Sizes:
-    """The configuration as the class of a step has it: MHA keeps a K/V head per query head, MQA keeps one.
+    """The configuration for the class of a step: MHA has a K/V head per query head, MQA has one.
 
     Raises:
-        ValueError: no such step.
+        ValueError: an unknown step.
     """
     check_choice("step", step, STEPS)
     fixed = {MHA: sizes.n_heads, MQA: 1}
@@ -198,7 +202,7 @@ def sizes_at(step: str, sizes: Sizes) -> Sizes:
 
 
 def shapes(sizes: Sizes) -> tuple[Shape, ...]:
-    """Every tensor of one forward pass, in order, with the names the code gives it."""
+    """Every tensor of one forward pass, in order, with its name in the code."""
     b, t, s, d = sizes.batch, sizes.query, sizes.context, sizes.head_dim
     h, k, g = sizes.n_heads, sizes.n_kv_heads, sizes.group_size
     return (
@@ -251,10 +255,10 @@ SCRIPT_PARAMETERS, SCRIPT_HIDDEN, SCRIPT_CONTEXT, SCRIPT_BATCH = 10**8, 1024, 51
 
 
 def script(sizes: Sizes) -> str:
-    """layers.py and a main() for the configuration: one file that runs with torch alone.
+    """layers.py and a main() for the configuration: one file that needs only torch.
 
-    So that it ends within seconds and a gigabyte anywhere, context and batch are bounded, and so is the hidden size
-    of a layer of more than SCRIPT_PARAMETERS weights; the file says so.
+    Context and batch are bounded, and so is the hidden size of a layer of more than SCRIPT_PARAMETERS weights. So the
+    script needs some seconds and at most a gigabyte on any machine. The file names the sizes that were made smaller.
     """
     text, _ = _source()
     large = 4 * sizes.hidden_size * sizes.n_heads * sizes.head_dim > SCRIPT_PARAMETERS

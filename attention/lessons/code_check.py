@@ -1,4 +1,4 @@
-"""Run the lesson's classes: count, compare, and say what came out. Needs torch; pages start it in the worker."""
+"""Runs the lesson's classes, counts and compares, and reports the results. Needs torch; pages run it in the worker."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from attention.layers import GroupedQueryAttention, KVCache, MultiHeadAttention,
 from attention.lessons.code import Sizes
 
 CHECK_HIDDEN, CHECK_CONTEXT, CHECK_BATCH = 256, 96, 2
-"""The equality checks compute with real heads, but a small hidden size, context and batch: equality does not depend on
-them, waiting does."""
+"""Sizes of the equality checks. The heads are the reader's, but hidden size, context and batch are small: equality does
+not depend on them, and the reader waits less."""
 TOLERANCE = 1e-5
-"""Largest difference accepted in float32 between two orders of the same sums."""
+"""Largest accepted difference between the same float32 sums in two orders."""
 
 
 def counts(sizes: Sizes) -> Iterator[dict[str, Any]]:
-    """Parameters, cache bytes and output shape of the three classes at full size, asked of PyTorch itself.
+    """Parameters, cache bytes and output shape of the three classes at full size, as PyTorch counts them.
 
-    On the meta device, where tensors have shapes and dtypes but no memory, any published size is built at once.
+    They are built on the meta device, where tensors have shapes and dtypes but no memory: any size takes no time.
     """
     made = (
         ("MHA", MultiHeadAttention, ()),
@@ -49,7 +49,7 @@ def counts(sizes: Sizes) -> Iterator[dict[str, Any]]:
 
 @torch.no_grad()
 def equalities(sizes: Sizes, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """GQA with n_heads K/V heads against MHA, with 1 against MQA, and decoding token by token against all at once."""
+    """Compare GQA with n_heads K/V heads with MHA, GQA with one K/V head with MQA, and decoding with all at once."""
     torch.manual_seed(seed)
     small = (CHECK_HIDDEN, sizes.n_heads, sizes.head_dim)
     context = min(sizes.context, CHECK_CONTEXT)

@@ -1,6 +1,6 @@
-"""Questions a reader answers by moving a page's controls; the program's own arithmetic judges what they show.
+"""Questions that a reader answers by moving a page's controls. The program's own arithmetic judges the page's values.
 
-A question looks at what the page shows now. Nothing is stored, and no answer is written down here.
+A question looks at the page's current values. Nothing is stored, and no answer is written here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from attention.units import binary_bytes, counted, decimal, parameters, signific
 
 
 class Verdict(NamedTuple):
-    """Whether what is shown answers the question, and what it amounts to."""
+    """Whether the page's values answer the question, and a sentence on what they mean."""
 
     solved: bool
     says: str
@@ -36,7 +36,10 @@ class Question:
     """A question of one page.
 
     Attributes:
-        key: unique name; prompt: as read, Markdown; judge: takes the page's values by name.
+        page: the page's name.
+        key: a unique name.
+        prompt: the question as Markdown.
+        judge: takes the page's values by name, and gives the verdict.
     """
 
     page: str
@@ -51,11 +54,11 @@ def _half_the_traffic(*, spec: ModelSpec, load: Load, weight_dtype: str, **_: An
 
 
 REFERENCE_BYTES_PER_TOKEN, REFERENCE_PARAMETERS = 131_072, 8_030_261_248
-"""Llama 3.1 8B with a 16-bit cache; a test holds them to the catalogue."""
+"""Of Llama 3.1 8B with a 16-bit cache. A test compares them with the catalogue."""
 
 
 def _more_with_less(*, spec: ModelSpec, **_: Any) -> Verdict:
-    # growth far out, where windows are full
+    # the growth at a long context, where windows are full
     growth = sequence_bytes(spec, 2**20 + 64, "bf16") - sequence_bytes(spec, 2**20, "bf16")
     per_token, n = growth / 64, spec.n_parameters or 0
     says = f"{binary_bytes(per_token)} per token at 16 bit, {parameters(n)} parameters"
@@ -66,7 +69,7 @@ TWICE_BYTES = 80 * 10**9
 
 
 def twice_into_80_gb(spec: ModelSpec, n_kv_heads: int) -> int:
-    """Bytes of two sequences of 131,072 tokens at 16 bit with so many K/V heads."""
+    """Bytes of two sequences of 131,072 tokens at 16 bit with `n_kv_heads`."""
     return 2 * shared_bytes(spec, n_kv_heads, 131_072, cache_format("bf16"))
 
 
@@ -105,7 +108,7 @@ def _eighth_of_mha(*, sizes: Any, **_: Any) -> Verdict:
 
 def _best_head(role: str) -> Callable[..., Verdict]:
     def judge(*, roles: dict[str, Any], model: str, layer: int, **_: Any) -> Verdict:
-        """roles: the models of roles.json; layer is 0-based."""
+        """`roles` are the models of roles.json; `layer` is counted from 0."""
 
         def best(scores: list[list[float]]) -> float:
             return max(max(row) for row in scores)
@@ -119,7 +122,7 @@ def _best_head(role: str) -> Callable[..., Verdict]:
 
 
 def _cheapest_close(*, rows: Any, picked: str, **_: Any) -> Verdict:
-    """rows: label -> (seconds, average), as printed."""
+    """`rows`: label -> (seconds, average), as printed in the paper."""
     reference = rows["MHA-XXL"][1]
     close = {name: t for name, (t, average) in rows.items() if round(reference - average, 3) <= 0.2}
     seconds, average = rows[picked]
@@ -159,7 +162,7 @@ def _sixteen_share(*, layer: Layer, **_: Any) -> Verdict:
 
 
 SMOLLM_BYTES_PER_TOKEN, SMOLLM_PARAMETERS = 23_040, 134_515_008
-"""SmolLM2 135M with a 16-bit cache; a test holds them to the catalogue."""
+"""Of SmolLM2 135M with a 16-bit cache. A test compares them with the catalogue."""
 
 
 def _outgrows_smollm(*, context: int, batch: int, **_: Any) -> Verdict:
@@ -206,7 +209,7 @@ def _copied(*, spec: ModelSpec, n_ranks: int, **_: Any) -> Verdict:
 
 
 def _costliest_family(*, results: Results, family: str | None, **_: Any) -> Verdict:
-    """family: that is shown, None for every one."""
+    """`family` is the family that is shown, None for all families."""
 
     def worst(of: str | None) -> float:
         return max((r.rule_bytes / r.exact_bytes for r in results.rules if of in (None, r.family)), default=0.0)
@@ -322,4 +325,5 @@ QUESTIONS: tuple[Question, ...] = (
 
 
 def questions(page: str) -> tuple[Question, ...]:
+    """The questions of a page, in order."""
     return tuple(q for q in QUESTIONS if q.page == page)

@@ -1,1 +1,1 @@
-"""A published language model of the Llama kind: loading, decoding on our own attention, what its heads do."""
+"""A published, Llama-like language model: loading it, decoding with our own attention, and what its heads do."""

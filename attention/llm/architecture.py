@@ -1,7 +1,7 @@
-"""What sets one Llama-like model apart from another, read from a config.json or a GGUF file's pairs.
+"""The sizes and switches of a Llama-like model, read from a config.json or a GGUF file's pairs.
 
 Llama, Mistral, Qwen2, Qwen3, SmolLM3 and Gemma 3 (text) are one decoder with switches: biases of the projections, norms
-of queries and keys, layers without rotation, windows, norms after the blocks. What is none of these is refused by name.
+of queries and keys, layers without rotation, windows, norms after the blocks. Any other model is refused by name.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from attention.spec import check_size
 
 TYPES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text")
 GGUF_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-"""Architecture of a GGUF file -> model type. Of a "llama" file the rows of queries and keys lie in another order."""
+"""Architecture of a GGUF file -> model type. In a "llama" file the rows of queries and keys have another order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Rotary embedding of some layers: base, and how it is stretched to longer contexts.
+    """Rotary embedding of some layers: its base, and how it is stretched to longer contexts.
 
     Attributes:
-        scaling: "default", "linear" (positions divided by `factor`) or "llama3" (low frequencies alone, with the two
-            factors and `original` context of Llama 3.1's configuration).
+        theta: the base.
+        scaling: "default", "linear" (all frequencies are divided by `factor`) or "llama3" (only low frequencies are,
+            by the rule of Llama 3.1's configuration).
+        factor: how many times the context is stretched.
+        low, high, original: of "llama3", `low_freq_factor`, `high_freq_factor` and the original context.
     """
 
     theta: float
@@ -36,7 +39,7 @@ class Rotation:
     original: int = 8192
 
     def frequencies(self, head_dim: int) -> list[float]:
-        """Radians per position of each pair, head_dim / 2 of them."""
+        """Radians per position of each of the head_dim / 2 pairs."""
         plain = [self.theta ** (-2 * pair / head_dim) for pair in range(head_dim // 2)]
         if self.scaling == "linear":
             return [one / self.factor for one in plain]
@@ -53,15 +56,19 @@ class Architecture:
     """Sizes and switches of a model.
 
     Attributes:
-        context: most positions it was made for.
-        windows: per layer how many of the newest tokens it sees, 0 for all.
-        rotations: per layer, None for a layer without rotation.
+        context: most positions that the model was made for.
+        epsilon: what norms add to the mean square.
+        windows: per layer, how many of the newest tokens it sees; 0 for all.
+        rotations: per layer, its rotary embedding; None for a layer without rotation.
         qk_norm: queries and keys are normed head by head.
-        norm_offset: added to a norm's weights (Gemma: 1).
+        norm_offset: what is added to a norm's weights (Gemma: 1).
         post_norms: the blocks' results are normed before they are added (Gemma).
-        embedding_scale: the embedding is multiplied by it.
-        query_scale: scores are multiplied by it.
+        embedding_scale: the factor of the embedding.
+        query_scale: the factor of the scores.
         activation: "silu" or "gelu_tanh".
+
+    Raises:
+        ValueError: n_kv_heads does not divide n_heads, or head_dim is odd.
     """
 
     model_type: str
@@ -100,7 +107,7 @@ def of_config(config: Mapping[str, Any]) -> Architecture:
     """Read a config.json.
 
     Raises:
-        ValueError: no model of TYPES, or a field that is missing, out of range or asks for what is not done here.
+        ValueError: a model that is none of TYPES, or a field that is missing, out of range or not supported here.
     """
     kind = config.get("model_type")
     if kind not in TYPES:
@@ -138,7 +145,7 @@ def of_config(config: Mapping[str, Any]) -> Architecture:
 
 
 def _unrotated(config: Mapping[str, Any], n_layers: int) -> set[int]:
-    """Layers without rotation: those with a 0 in SmolLM3's list, or every so many."""
+    """Layers without rotation: those with a 0 in SmolLM3's list, or every `no_rope_layer_interval`-th layer."""
     listed = config.get("no_rope_layers")
     if listed is None:
         every = check_size("no_rope_layer_interval", config.get("no_rope_layer_interval", 4))
@@ -178,7 +185,8 @@ def _number(config: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def _rotation(config: Mapping[str, Any], layer_type: str, gemma: bool) -> Rotation:
-    """From ``rope_parameters`` (for all layers, or by layer type), or the older ``rope_theta`` and ``rope_scaling``."""
+    """A layer's rotation, from ``rope_parameters`` (for all layers, or by layer type) or the older ``rope_theta`` and
+    ``rope_scaling``."""
     stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if isinstance(stated, Mapping) and isinstance(stated.get(layer_type), Mapping):
         stated = stated[layer_type]

@@ -1,7 +1,8 @@
-"""What a cache format costs in words: one text read with the cache in every format, and steps timed over each.
+"""What a cache format costs: a text is read with the cache in every format, and steps are timed over each.
 
-A text is read as it would be decoded: each token attends to rounded keys and values, its own among them. Steps are
-timed over caches that hold the text's own rows again and again up to a context, in rounds, all formats in turn.
+The text is read as it would be decoded: each token attends to rounded keys and values, its own included. For the
+timing, caches are filled up to a context with repetitions of the text's rows. Steps are timed in rounds, all formats in
+turn.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ ShouldStop = Callable[[], bool]
 
 
 def pairs(chosen: Pair | None = None) -> list[Pair]:
-    """Each format for both, then for the keys alone and for the values alone; `chosen` first, if it is none of them."""
+    """The pairs to try: each format for both, then for only the keys and only the values. `chosen` comes first if it is
+    another pair."""
     both = [(name, name) for name in SHOWN]
     one = [pair for name in SHOWN[1:] for pair in ((name, "bf16"), ("bf16", name))]
     out = both + one
@@ -40,7 +42,7 @@ def pairs(chosen: Pair | None = None) -> list[Pair]:
 
 
 class Reference(NamedTuple):
-    """What the model says with a cache in float32: logits of each piece [1, n, vocab_size], and its loss."""
+    """The model's results with a cache in float32: the logits of each piece, [1, n, vocab_size], and its loss."""
 
     logits: list[Tensor]
     losses: list[float]
@@ -50,10 +52,12 @@ def run(
     model: Model, pieces: Sequence[Sequence[int]], tried: Sequence[Pair], timed: Sequence[Pair], emit: Emit,
     should_stop: ShouldStop,
 ) -> None:  # fmt: skip
-    """Measure; emits "reference", then a "row" for each pair, then "times".
+    """Measure, and emit "reference", then a "row" for each pair, then "times" (read by ``format_costs.of_results``).
 
     Args:
-        pieces: tokens of texts, at least 2 each. tried: pairs to read them with. timed: those to time steps of.
+        pieces: the tokens of each text, at least 2.
+        tried: pairs to read the texts with.
+        timed: pairs whose steps are timed.
     """
     emit({"progress": 0.0, "message": "Reading the text with a cache in float32"})
     logits = [_read(model, ids, (REFERENCE, REFERENCE))[0] for ids in pieces]
@@ -69,7 +73,7 @@ def run(
 
 
 def words(pair: Pair) -> str:
-    """A pair as people read it."""
+    """A pair of formats in words."""
     return f"keys and values in {pair[0]}" if pair[0] == pair[1] else f"keys in {pair[0]}, values in {pair[1]}"
 
 
@@ -84,7 +88,7 @@ def _read(model: Model, ids: Sequence[int], pair: Pair) -> tuple[Tensor, list[Ro
 
 
 def _loss(logits: Tensor, ids: Sequence[int]) -> float:
-    """Mean nats per token, each predicted from what stands before it."""
+    """Mean loss in nats per token. Each token is predicted from those before it."""
     return float(cross_entropy(logits[0, :-1], torch.tensor(list(ids))[1:]))
 
 
@@ -101,7 +105,7 @@ def _row(model: Model, pieces: Sequence[Sequence[int]], pair: Pair, known: Refer
     for ids, expected in zip(pieces, known.logits, strict=True):
         found, caches = _read(model, ids, pair)
         losses.append(_loss(found, ids))
-        # what is added to all logits of a position changes no word
+        # a number added to all logits of a position changes no probability
         off = (found - expected) - (found - expected).mean(-1, keepdim=True)
         wrong += float(off.square().sum(dtype=torch.float64))
         whole += float((expected - expected.mean(-1, keepdim=True)).square().sum(dtype=torch.float64))
@@ -150,7 +154,7 @@ def _time(model: Model, ids: Sequence[int], timed: Sequence[Pair], emit: Emit, s
             began = time.perf_counter()
             for _ in range(STEPS):
                 model.forward(token, filled[pair])
-            if round_:  # the first one warms up
+            if round_:  # round 0 warms up
                 times[pair].append((time.perf_counter() - began) / STEPS)
         emit({"progress": 0.9 + 0.1 * round_ / ROUNDS, "message": f"Timing steps at {context:,} tokens"})
     rows = []
@@ -165,7 +169,7 @@ def _time(model: Model, ids: Sequence[int], timed: Sequence[Pair], emit: Emit, s
 
 
 def memory_needed(model: Model, n_timed: int) -> int:
-    """Bytes that a run takes at most: the weights, logits, and the timed caches, counted as in bfloat16."""
+    """Most bytes that a run takes: weights, logits, and `n_timed` timed caches, each counted as bfloat16."""
     a = model.architecture
     held = 2 * a.n_layers * a.n_kv_heads * a.head_dim * TIMED_CONTEXT * 2
     return int(1.3 * model.step_bytes) + 4 * 256 * a.vocab_size * 4 + n_timed * held

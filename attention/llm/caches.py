@@ -1,9 +1,9 @@
-"""A layer's keys and values rounded to fewer bits as they come, in memory set aside once.
+"""A layer's cache of keys and values that are rounded to fewer bits when they are added. Its memory is allocated once.
 
-How rows lie and are rounded is ``kernels.kinds.stored``; ``kernels.kinds.rounding`` does it natively, and
-``kernels.kinds.native`` reads them as they lie. Keys are stored rotated, as engines store them. fp8 is e4m3 with a
-scale of 1, as engines have it that were given no calibrated scales; int8-token has a float32 scale of each position and
-head; the others are ``attention.formats``'.
+``kernels.kinds.stored`` specifies the formats and the rounding. ``kernels.kinds.rounding`` rounds natively, and
+``kernels.kinds.native`` reads rows in their format. Keys are stored rotated, as in engines. fp8 is e4m3 with a scale of
+1, as in engines without calibrated scales. int8-token has a float32 scale per position and head. The other formats are
+those of ``attention.formats``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from attention.layers import KVCache
 
 FLOATS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 ROUNDED = {"fp8": "fp8-head", "int8-token": "int8-token", "int4-g32": "int4-g32", "q8_0": "q8_0", "q4_0": "q4_0"}
-"""Name of a format here -> how ``stored`` calls it."""
+"""Name of a format here -> its name in ``stored``."""
 
 
 class RoundedCache:
-    """Keys and values of the tokens seen, each in a format of its own.
+    """Keys and values of the tokens so far. Keys and values may have different formats.
 
     Attributes:
-        k, v: planes of [batch, n_kv_heads, capacity] rows; those from `length` on are not yet written.
+        k, v: planes of [batch, n_kv_heads, capacity] rows; rows from `length` on are not yet written.
         length: tokens held.
-        widened_bytes: the most that was widened beside the cache, for one reading.
+        widened_bytes: the most bytes that one reading widened beside the cache.
     """
 
     def __init__(self, batch: int, n_kv_heads: int, capacity: int, head_dim: int, k_dtype: str, v_dtype: str) -> None:
@@ -36,14 +36,14 @@ class RoundedCache:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the rows held, scales among them."""
+        """Bytes of the rows held, scales included."""
         return sum(_held(plane, self.length) for plane in (self.k, self.v))
 
     def append(self, k: Tensor, v: Tensor) -> None:
         """Round and store the newest tokens, [batch, n_kv_heads, new, head_dim] each.
 
         Raises:
-            ValueError: more tokens than were set aside for.
+            ValueError: more tokens than the capacity.
         """
         end = self.length + k.shape[2]
         if end > self.k.positions:
@@ -56,10 +56,14 @@ class RoundedCache:
         self.length = end
 
     def attend(self, q: Tensor, window: int) -> Tensor:
-        """The newest token's step: q [batch, n_heads, 1, head_dim] -> the same, over all that is held."""
+        """The newest token's step over all tokens held: q [batch, n_heads, 1, head_dim] -> the same shape.
+
+        Args:
+            window: tokens that the newest one sees, itself included; 0 for all.
+        """
         k, v = _front(self.k, self.length), _front(self.v, self.length)
         cache = stored.Cache(k, v, q.shape[-1], q.shape[-1] ** -0.5, self.length, window)
-        # the kernel reads numbers that are not rounded in the queries' own dtype
+        # of a plane that is not rounded, the kernel reads the queries' dtype only
         floats = [plane.data.dtype for plane in (k, v) if plane.format == "dtype"] or [q.dtype]
         if len({*floats}) == 1 and native.unavailable(q.device.type) is None:
             return native.attend(q.to(floats[0]), cache).to(q.dtype)
@@ -67,7 +71,7 @@ class RoundedCache:
         return plain.attend(q, cache)
 
     def widened(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """All keys and values held, [batch, n_kv_heads, context, head_dim], for many queries at once."""
+        """All keys and values held, each [batch, n_kv_heads, length, head_dim], for many queries at once."""
         k, v = (stored.read(_front(plane, self.length), dtype) for plane in (self.k, self.v))
         self._note(sum(x.nbytes for x, plane in ((k, self.k), (v, self.v)) if x.data_ptr() != plane.data.data_ptr()))
         return k, v
@@ -80,10 +84,10 @@ Cache = KVCache | RoundedCache
 
 
 def empty(batch: int, n_kv_heads: int, capacity: int, head_dim: int, k_dtype: str, v_dtype: str) -> Cache:
-    """A cache that holds keys and values in these formats, of ``plan.CACHE_DTYPES``.
+    """An empty cache with keys and values in these formats, of ``plan.CACHE_DTYPES``.
 
     Raises:
-        ValueError: head_dim is no multiple of a format's groups.
+        ValueError: head_dim is not a multiple of a format's group.
     """
     if k_dtype == v_dtype and k_dtype in FLOATS:
         return KVCache(batch, n_kv_heads, capacity, head_dim, FLOATS[k_dtype])
@@ -91,7 +95,7 @@ def empty(batch: int, n_kv_heads: int, capacity: int, head_dim: int, k_dtype: st
 
 
 def held_bytes(cache: Cache) -> int:
-    """Bytes of keys and values held, measured from the tensors, without what is set aside and not yet written."""
+    """Bytes of keys and values held, measured from the tensors. Memory that is not yet written does not count."""
     if isinstance(cache, RoundedCache):
         return cache.held_bytes
     return sum(part[:, :, : cache.length].nbytes for part in (cache.k, cache.v))
@@ -116,7 +120,7 @@ def _empty(batch: int, n_kv_heads: int, capacity: int, dim: int, name: str) -> P
 
 def _rounded(plane: Plane, x: Tensor) -> Plane:
     if plane.format == "fp8-head":
-        # what is larger than the largest number becomes NaN, where engines saturate
+        # without the clamp, numbers above the largest would become NaN; engines saturate
         return Plane(plane.format, plane.dim, x.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn))
     return stored.store(x, plane.format)
 
@@ -142,6 +146,6 @@ def _front(plane: Plane, n: int) -> Plane:
 
 def _held(plane: Plane, n: int) -> int:
     front = _front(plane, n)
-    # fp8's scale is 1 and none of it grows
+    # fp8's scales are all 1 and do not grow with the context
     parts = (front.data, None if plane.format == "fp8-head" else front.scale, front.zero)
     return sum(part.nbytes for part in parts if part is not None)

@@ -1,4 +1,4 @@
-"""English that is present wherever Python is: the language reference in ``pydoc_data.topics``."""
+"""English text that every Python installation has: the language reference in ``pydoc_data.topics``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from attention.llm.tokens import Tokens
 
 @cache
 def text() -> str:
-    """The reference's topics in alphabetic order, a blank line between two."""
+    """The reference's topics in alphabetic order, with a blank line between two."""
     from pydoc_data import topics
 
     return "\n\n".join(topics.topics[name].strip() for name in sorted(topics.topics))
 
 
 def fill(tokens: Tokens, n: int) -> list[int]:
-    """The first `n` tokens of it, begun again where it ends."""
+    """The first `n` tokens of :func:`text`, which is repeated if it is too short."""
     if not n:
         return []
-    # a token has at least one character; of English about four
+    # a token of English has about four characters
     found = tokens.encode(text()[: 8 * n])
     if len(found) < n:
         found = tokens.encode(text())
@@ -35,7 +35,7 @@ def windows(tokens: Tokens, length: int, n: int) -> list[list[int]]:
     """`n` pieces of `length` tokens, spread evenly over the whole text.
 
     Raises:
-        ValueError: the text is shorter than one.
+        ValueError: the text is shorter than one piece, or n is below 1.
     """
     ids: Sequence[int] = tokens.encode(text())
     last = len(ids) - length
@@ -50,10 +50,10 @@ _MIN_DOCSTRING = 200
 
 
 def calibration(tokens: Tokens) -> list[list[int]]:
-    """Text to merge heads on, no part of :func:`text`: the longer docstrings of the standard library, in windows.
+    """Windows of a text to calibrate a merge on. It is no part of :func:`text`: the longer docstrings of the library.
 
     Raises:
-        ValueError: this Python has too few of them.
+        ValueError: this Python's standard library has too few docstrings.
     """
     wanted = CALIBRATION_WINDOWS * CALIBRATION_LENGTH
     ids: list[int] = []

@@ -1,4 +1,4 @@
-"""What a run of ``attention.llm.cache_formats`` has told, for pages: free of torch."""
+"""The results of a run of ``attention.llm.cache_formats``, for pages. Free of torch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Any
 
 @dataclass
 class Cost:
-    """A pair of formats.
+    """A pair of formats and its costs.
 
     Attributes:
         k, v: formats of keys and of values.
-        bytes_per_token: of the cache, all layers. scratch_step, scratch_reading: what is widened beside it, one layer.
-        logit_error: root mean square beside that of the logits with a float32 cache. same_word: share of positions
-            with the same likeliest token.
-        loss: nats per token; loss_more: than with a float32 cache, loss_more_error: its standard error over texts.
-        step_s, floor_s: of a timed step, where it was timed.
+        bytes_per_token: bytes of the cache per token, over all layers.
+        scratch_step, scratch_reading: bytes that are widened beside one layer's cache, in a step and in reading a text.
+        logit_error: root mean square of the logits' error, as a share of that of the logits with a float32 cache.
+        same_word: share of positions where the likeliest token is the same as with a float32 cache.
+        loss: nats per token.
+        loss_more: loss minus the loss with a float32 cache.
+        loss_more_error: the standard error of `loss_more` over texts, None with one text.
+        step_s, floor_s: seconds of a step and of its floor, None where no step was timed.
     """
 
     k: str
@@ -35,7 +38,7 @@ class Cost:
 
     @property
     def which(self) -> str:
-        """What is rounded below bf16: "both", "keys" or "values"."""
+        """Which are not bf16: "both", "keys" or "values". Two in bf16 are "both" too."""
         if self.k != "bf16" and self.v == "bf16":
             return "keys"
         return "values" if self.k == "bf16" and self.v != "bf16" else "both"
@@ -47,11 +50,14 @@ class Cost:
 
 @dataclass
 class Costs:
-    """A run so far.
+    """The results of a run so far.
 
     Attributes:
-        reference_loss: with a cache in float32. tokens: read. timed_context: tokens held by the timed steps, 0 before.
+        reference_loss: loss with a cache in float32, in nats per token.
+        tokens: number of tokens read.
+        timed_context: tokens in the cache during the timed steps, 0 before these are timed.
         others: the share of the processor that other processes took while steps were timed.
+        rows: the costs of each pair.
     """
 
     reference_loss: float = 0.0
@@ -65,7 +71,7 @@ _NAMES = {one.name for one in fields(Cost)}
 
 
 def of_results(results: Sequence[dict[str, Any]]) -> Costs:
-    """What was told so far."""
+    """The costs from a run's messages so far."""
     out = Costs()
     for item in results:
         match item["kind"]:
@@ -83,7 +89,7 @@ def of_results(results: Sequence[dict[str, Any]]) -> Costs:
 
 
 def finding(costs: Costs) -> str:
-    """Whether keys suffer more than values, in a sentence of the run's own figures; "" before it is known."""
+    """Sentences that compare the errors from rounded keys with those from rounded values; "" before they are known."""
     by_pair = {(row.k, row.v): row for row in costs.rows}
     parts = []
     for name in ("q4_0", "int4-g32"):

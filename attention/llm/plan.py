@@ -1,4 +1,4 @@
-"""What a reader asks of the model: checked here, free of torch, so that a page can refuse it before anything runs."""
+"""What a reader asks of the model. It is checked without torch, so that a page can refuse it before anything runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from attention.spec import check_size
 SHARINGS = ("mha", "gqa", "mqa")
 """mha: each K/V head copied to its query heads. gqa: as published. mqa: all K/V heads merged into one."""
 MERGES = ("mean", "calibrated")
-"""How mqa's heads become one: their mean, or what loses least on a text (``attention.llm.merged``)."""
+"""How mqa's K/V heads are merged: by their mean, or calibrated on a text (``attention.llm.merged``)."""
 CACHE_DTYPES = ("bf16", "fp16", "fp32", "fp8", "int8-token", "int4-g32", "q8_0", "q4_0")
-"""fp8 is e4m3; int8-token has a scale of each position and head; the last three are in groups of 32."""
+"""Formats of the cache. fp8 is e4m3; int8-token has a scale per position and head; the last three have groups of 32."""
 FIRST_TEXT = (
     "The old lighthouse keeper polished the brass lamp every evening. Nobody came to see it, and still, every evening, "
     "the old lighthouse keeper polished"
 )
-"""A text with a phrase that comes again, for an induction head to be seen at."""
+"""A text that repeats a phrase, so that an induction head shows."""
 MAX_CHARACTERS = 20_000
 MAX_TOKENS = 512
 MAX_BATCH = 16
@@ -28,10 +28,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def check_prompt(text: Any) -> str:
-    """A text that the model can be asked.
+    """`text`, if the model can read it as a prompt.
 
     Raises:
-        ValueError: no text, only blanks, too long, or with characters that are no text.
+        ValueError: no text, only blanks, more than MAX_CHARACTERS, or control characters.
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError("prompt must be a text with at least one character that is no blank, got none")
@@ -47,17 +47,22 @@ def check_prompt(text: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run.
+    """A run of the job "generate".
 
     Attributes:
-        sharings: the columns, of SHARINGS.
-        tokens: most tokens written.
-        temperature: 0 takes the likeliest token each time; else tokens are drawn, from `seed` on.
-        context_fill: tokens of a long text that stand in the cache before the prompt.
-        kv_dtype: of the cache; v_dtype: of its values, "" for the same.
-        merge: how mqa's heads become one, of MERGES.
+        sharings: the columns, some of SHARINGS.
+        tokens: most tokens to write.
+        temperature: 0 always takes the likeliest token; else tokens are drawn.
+        seed: decides the draws.
+        context_fill: tokens of a long text that are in the cache before the prompt.
+        kv_dtype: format of the cache.
+        v_dtype: format of its values; "" takes `kv_dtype`.
+        merge: how mqa's K/V heads are merged, one of MERGES.
         batch: sequences decoded at once, all from the same prompt; the first is shown.
-        chat: the prompt is a question in a conversation, not a text to go on with.
+        chat: the prompt is a question in a conversation, not a text to continue.
+
+    Raises:
+        ValueError: a field that is not accepted.
     """
 
     prompt: str
@@ -99,7 +104,7 @@ class Plan:
 
     @property
     def cache_words(self) -> str:
-        """The cache's formats as people read them."""
+        """The cache's formats in words."""
         if self.values_dtype == self.kv_dtype:
             return self.kv_dtype
         return f"{self.kv_dtype} (keys) and {self.values_dtype} (values)"
@@ -109,7 +114,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """A plan of a job's payload; what else stands there is not looked at.
+        """The plan in a job's payload. Other fields of the payload are ignored.
 
         Raises:
             ValueError: a field that is not accepted.

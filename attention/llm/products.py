@@ -1,7 +1,7 @@
-"""Matrix times token: what a decode step spends most of its time on, behind one small interface.
+"""Products of a matrix and a few tokens, which take most of a decode step's time, behind one small interface.
 
-A product takes x [..., n_in] to [..., n_out]. Another way to hold the weights is another class
-here with the same members.
+A product maps x [..., n_in] to [..., n_out]. Each form of stored weights is a class with the members of
+:class:`Product`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from attention.kernels.layer import Held
 from attention.kernels.weights import Q4Blocks, Q8Blocks
 
 WIDENED = 2**20
-"""Weights that are float32 at once while blocks meet many vectors: 4 MB, as fast as 16."""
+"""Most weights that are float32 at once while blocks are multiplied with many vectors: 4 MB, as fast as 16 MB."""
 GGML_KINDS = {2: "q4_0", 3: "q4_1", 8: "q8_0"}
-"""ggml's number of a type -> its name here, for the types that are multiplied as they lie."""
+"""ggml's number of a type -> its name here, for the types that are multiplied without unpacking them first."""
 
 
 class Product(Protocol):
-    """Weights that multiply.
+    """A matrix of weights, with an optional bias, that multiplies vectors: x [..., n_in] -> [..., n_out].
 
     Attributes:
-        nbytes: what one use reads.
-        kind: how the weights are held, as people read it.
+        nbytes: bytes that one use reads.
+        kind: the form of the stored weights, in words.
     """
 
     @property
@@ -40,7 +40,7 @@ class Product(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def rows(self, at: Tensor) -> Tensor:
-        """Rows of the weights, as an embedding takes them: int64 [...] -> [..., n_in]."""
+        """The rows `at` of the weights, as in an embedding: int64 [...] -> [..., n_in]."""
         ...
 
     def picked(self, at: Tensor) -> Self:
@@ -52,12 +52,12 @@ class Product(Protocol):
         ...
 
     def stored(self) -> Held | None:
-        """The weights as a native layer takes them; None if it cannot, for a bias or for want of native products."""
+        """The weights for a native layer; None if there is a bias, or if native products cannot multiply them."""
         ...
 
 
 class Dense:
-    """Weights as a torch matrix; a few vectors meet it in the native product where there is one."""
+    """Weights as a torch matrix. The native product multiplies a few vectors, where it can run."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self._weight, self._bias = weight.contiguous(), bias
@@ -90,9 +90,10 @@ class Dense:
 
 
 class Blocks:
-    """Weights in a GGUF file's blocks, as they lie there: a few vectors meet them natively, with no wider copy.
+    """Weights in a GGUF file's blocks. x must be float32.
 
-    Many vectors, as a prompt has, meet float32 rows that are unpacked a few at a time and forgotten. x is float32.
+    The native product multiplies a few vectors without a wider copy of the weights. For many vectors, as in a prompt,
+    rows are unpacked to float32, a few at a time, and dropped after their use.
     """
 
     def __init__(self, weight: Q4Blocks | Q8Blocks, bias: Tensor | None = None) -> None:
@@ -109,7 +110,7 @@ class Blocks:
     def __call__(self, x: Tensor) -> Tensor:
         n_out, n_in = self._weight.shape
         vectors = x.reshape(-1, n_in)
-        # a second pass over blocks is cheaper than to unpack them
+        # a second pass over the blocks is cheaper than unpacking them
         if len(vectors) <= 2 * matvec.MOST:
             parts = [matvec.matvec(self._weight, part) for part in vectors.split(matvec.MOST)]
             return _moved(torch.cat(parts).unflatten(0, x.shape[:-1]), self._bias)
@@ -133,15 +134,18 @@ class Blocks:
 
 
 def blocks(data: Tensor, ggml_type: int) -> Q4Blocks | Q8Blocks:
-    """A tensor of a GGUF file, uint8 [rows, bytes of a row], of a type of GGML_KINDS."""
+    """The blocks of a GGUF file's tensor, uint8 [rows, bytes of a row], of a type of GGML_KINDS."""
     kind = GGML_KINDS[ggml_type]
     return Q8Blocks(data) if kind == "q8_0" else Q4Blocks(data, kind)
 
 
 def stacked(parts: Sequence[tuple[Tensor | Q4Blocks | Q8Blocks, Tensor | None]]) -> Dense | Blocks:
-    """One product for several of the same input, their results side by side: fewer calls a step.
+    """One product in place of several with the same input, which saves calls. Its result has theirs side by side.
 
     Blocks stay blocks if all are of one kind.
+
+    Args:
+        parts: (weights, bias or None) of each product. All or none must have a bias.
     """
     biases = [bias for _, bias in parts if bias is not None]
     assert len(biases) in (0, len(parts))
@@ -149,7 +153,7 @@ def stacked(parts: Sequence[tuple[Tensor | Q4Blocks | Q8Blocks, Tensor | None]])
     weights = [weight for weight, _ in parts]
     kinds = {None if isinstance(one, Tensor) else one.kind for one in weights}
     first = weights[0]
-    if len(weights) == 1:  # a lone one is not copied
+    if len(weights) == 1:  # a single matrix is not copied
         return Dense(first, bias) if isinstance(first, Tensor) else Blocks(first, bias)
     if len(kinds) == 1 and not isinstance(first, Tensor):
         data = torch.cat([one.data for one in weights if not isinstance(one, Tensor)])

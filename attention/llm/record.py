@@ -1,7 +1,7 @@
-"""What is recorded of the model, made by ``python -m attention llm record``: losses, roles, likeness,
-formats of the cache, a text with its heads' attention, and runs of three sharings.
+"""Makes the record of the model for ``python -m attention llm record``: losses, roles, similarity of heads, formats of
+the cache, a text with its heads' attention, and runs of three sharings.
 
-Everything is measured over held-out English (``corpus``), with the sharings that the page shows.
+Everything is measured on held-out English (``corpus``), with the sharings that the page shows.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from attention.timing.runs import versions
 
 PROMPT = "Why is the sky blue? Answer in two sentences."
 LENGTH = 256
-"""Tokens of a piece of text; the first of them has nothing to be predicted from."""
+"""Tokens of a piece of text. The first token is not predicted."""
 Report = Callable[[str], None]
 
 
 def loss(model: Model, pieces: Sequence[Sequence[int]]) -> float:
-    """Mean nats per token over texts, each predicted from what stands before it in its piece."""
+    """Mean loss over pieces of text, in nats per token. Each token is predicted from those before it in its piece."""
     import torch
 
     total, n = 0.0, 0
@@ -42,11 +42,13 @@ def loss(model: Model, pieces: Sequence[Sequence[int]]) -> float:
 
 
 def make(loaded: Loaded, plan: Plan, n_texts: int, n_looked_at: int, n_formats: int, report: Report) -> dict[str, Any]:
-    """Measure everything.
+    """Measure everything, and return the record.
 
     Args:
+        plan: the run to record, once per merge.
         n_texts: pieces of held-out text for the losses.
-        n_looked_at: so many of them, spread evenly too, for heads. n_formats: so many for the cache's formats.
+        n_looked_at, n_formats: how many of these, spread evenly, for the heads and for the cache's formats.
+        report: called with words about the progress.
     """
     pieces = corpus.windows(loaded.tokens, LENGTH, n_texts)
     a = loaded.model.architecture
@@ -92,7 +94,7 @@ def make(loaded: Loaded, plan: Plan, n_texts: int, n_looked_at: int, n_formats: 
 
 
 def look(loaded: Loaded, text: str) -> list[dict[str, Any]]:
-    """A text with all heads' attention, as the job "heads" tells it."""
+    """A text with all heads' attention: the messages of the job "heads"."""
     told: list[dict[str, Any]] = []
     heads.tell_of(loaded, text, 0, lambda item: None if "progress" in item else told.append(item), lambda: False)
     return told
@@ -109,7 +111,7 @@ def _run(loaded: Loaded, plan: Plan) -> list[dict[str, Any]]:
 
 
 def write(record: dict[str, Any] | list[dict[str, Any]], path: Path) -> None:
-    """Store a record as JSON, figures to five digits."""
+    """Write a record as JSON, with figures of five digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_rounded(record), ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The results that ship with the program: read here, free of torch; made by ``attention.llm.record``."""
+"""The recorded results of the model that ship with this project, made by ``attention.llm.record``. Free of torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from attention.llm.written import Written
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "llm" / "SmolLM2-135M-Instruct.Q4_1.json"
 HEADS = "heads.json"
-"""Ends the name of the file beside it that has a text with all heads' attention."""
+"""The end of the name of a second file, which has a text with all heads' attention."""
 
 
 def heads_file(path: Path = FILE) -> Path:
-    """Where a record's text with its heads' attention is."""
+    """The file of a record's text with all heads' attention."""
     return path.with_suffix(f".{HEADS}")
 
 
@@ -30,18 +30,18 @@ def load() -> dict[str, Any]:
 
 @cache
 def run(merge: str = "mean") -> Written:
-    """The recorded run, its merged column made as ``plan.MERGES`` says."""
+    """The recorded run, with mqa merged by `merge`, one of ``plan.MERGES``."""
     return Written().take_in(load()["runs"][merge])
 
 
 @cache
 def looked() -> Looked:
-    """The recorded text and what all heads look at in it."""
+    """The recorded text, and what all heads look at in it."""
     return Looked().take_in(json.loads(heads_file().read_text(encoding="utf-8")))
 
 
 def losses(model: str, merge: str = "mean") -> dict[str, float]:
-    """Held-out loss of each sharing, nats per token; empty for a model that none were recorded of."""
+    """Sharing -> its held-out loss in nats per token; empty if `model` is not the recorded one."""
     record = load()
     if record["model"] != model:
         return {}
@@ -51,7 +51,7 @@ def losses(model: str, merge: str = "mean") -> dict[str, float]:
 
 
 def roles(model: str) -> dict[str, Any]:
-    """What each head does on held-out text; empty for a model that none were recorded of."""
+    """The heads' role scores on held-out text, see ``heads.score_roles``; empty if `model` is not the recorded one."""
     record = load()
     found: dict[str, Any] = record["roles"] if record["model"] == model else {}
     return found
@@ -59,5 +59,5 @@ def roles(model: str) -> dict[str, Any]:
 
 @cache
 def format_costs() -> costs.Costs:
-    """What each format of the cache costs on held-out text."""
+    """The costs of each format of the cache on held-out text."""
     return costs.of_results(load()["formats"]["results"])

@@ -1,4 +1,4 @@
-"""The same model with another number of K/V heads: more by copying, fewer by a merge of their rows."""
+"""The same model with another number of K/V heads: with more by copying heads, with fewer by merging their rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attention.llm.model import Model
 from attention.llm.products import Dense, Product
 
 Merge = Callable[[Tensor], Tensor]
-"""Rows of the K/V heads that become one, [heads, head_dim, ...] -> [head_dim, ...]."""
+"""Merges the rows of some K/V heads into one head's: [heads, head_dim, ...] -> [head_dim, ...]."""
 
 
 def mean(heads: Tensor) -> Tensor:
@@ -21,10 +21,12 @@ def mean(heads: Tensor) -> Tensor:
 
 
 def with_n_kv_heads(model: Model, n_kv_heads: int, merge: Merge = mean) -> Model:
-    """The same model with another number of K/V heads: more by copying each, which changes no result; fewer by `merge`.
+    """The same model with another number of K/V heads.
+
+    For more heads each head is copied, which changes no result. For fewer heads neighbours are merged by `merge`.
 
     Raises:
-        ValueError: heads that cannot be shared like that.
+        ValueError: n_kv_heads does not divide n_heads, or is neither a multiple nor a divisor of the model's own.
     """
     a = model.architecture
     have = a.n_kv_heads
@@ -37,7 +39,7 @@ def with_n_kv_heads(model: Model, n_kv_heads: int, merge: Merge = mean) -> Model
         return model
 
     if n_kv_heads > have:
-        # of keys and of values each head's rows, again for every copy: blocks stay blocks
+        # the rows of each head of keys and of values are repeated; blocks stay blocks
         copied = torch.arange(2 * have * a.head_dim).unflatten(0, (2 * have, a.head_dim))
         at = copied.repeat_interleave(n_kv_heads // have, dim=0).flatten()
         layers = [replace(layer, kv=layer.kv.picked(at)) for layer in model.layers]

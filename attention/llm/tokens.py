@@ -1,4 +1,4 @@
-"""Text to tokens and back: the model's own byte-level BPE, from ``tokenizer.json`` or a GGUF file's pairs."""
+"""From text to tokens and back: the model's own byte-level BPE, from ``tokenizer.json`` or a GGUF file's pairs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from attention.errors import shown
 from attention.llm.weights import GgufFile, Source, read_json
 
 _CONTROL, _USER = 3, 4
-"""GGUF's types of tokens that stand for themselves and are never made from a reader's text."""
+"""GGUF's types of special tokens, which a reader's text never gives."""
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
 _OPEN, _CLOSE = "<|im_start|>", "<|im_end|>"
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-"""What SmolLM2's own chat template puts first."""
+"""The first message of SmolLM2's own chat template."""
 
 
 def _split(numbers: str) -> Any:
@@ -30,7 +30,11 @@ def _split(numbers: str) -> Any:
 
 
 def _pre_tokenizer(name: str) -> Any:
-    """How a text is cut before its pieces are merged, by the name GGUF files have for it."""
+    """How a text is split before pieces are merged, by its name in GGUF files.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     kinds: dict[str, Callable[[], list[Any]]] = {
         "default": lambda: [pre_tokenizers.ByteLevel(add_prefix_space=False)],
         "gpt-2": lambda: [pre_tokenizers.ByteLevel(add_prefix_space=False)],
@@ -54,13 +58,13 @@ class Tokens:
     """A model's vocabulary.
 
     Attributes:
-        ends: tokens after which an answer is over.
-        begin: put before every text, None for nothing.
-        chats: whether the model knows the marks of a conversation (ChatML).
+        ends: tokens that end an answer.
+        begin: the token before every text, or None.
+        chats: whether the vocabulary has the marks of a conversation (ChatML).
     """
 
     def __init__(self, tokenizer: Tokenizer, ends: Sequence[int], begin: int | None = None) -> None:
-        # a reader's "<|im_end|>" is text like any other
+        # "<|im_end|>" in a reader's text is ordinary text, not a special token
         tokenizer.encode_special_tokens = True
         self._tokenizer, self.begin = tokenizer, begin
         self.chats = all(tokenizer.token_to_id(mark) is not None for mark in (_OPEN, _CLOSE))
@@ -72,12 +76,13 @@ class Tokens:
         return int(found)
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text, none of them special."""
+        """The tokens of a text, without special tokens."""
         found: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return found
 
     def prompt(self, text: str, chat: bool) -> list[int]:
-        """Tokens of a prompt: a question in a conversation, where the model knows any, or a text to go on with."""
+        """The tokens of a prompt: with `chat`, where the model has marks for it, a question in a conversation; else a
+        text to continue."""
         if not (chat and self.chats):
             return [*([] if self.begin is None else [self.begin]), *self.encode(text)]
         opened, closed = self._mark(_OPEN), self._mark(_CLOSE)
@@ -88,26 +93,26 @@ class Tokens:
         return [*turn("system", SYSTEM), *turn("user", text), opened, *self.encode("assistant\n")]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of tokens, special ones left out; a cut character is U+FFFD."""
+        """The text of tokens, without special ones. An incomplete character is U+FFFD."""
         found: str = self._tokenizer.decode([*ids], skip_special_tokens=True)
         return found
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Each token's text by itself, special ones by name, for showing them one by one."""
+        """The text of each token by itself, to show them one by one. A special token's text is its name."""
         return [self._tokenizer.decode([one], skip_special_tokens=False) for one in ids]
 
 
 class Writer:
-    """Text that grows token by token; a character whose bytes are not all there yet is held back."""
+    """Text that grows token by token. Tokens of an incomplete character are held back."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens, self._held = tokens, list[int]()
 
     def add(self, token: int) -> str:
-        """Take in a token; returns the text that it completes."""
+        """Add a token, and return the text that it completes."""
         self._held.append(token)
         text = self._tokens.decode(self._held)
-        # no character has more than four bytes, so a longer wait is for bytes that never will be one
+        # a character has at most four bytes: more bytes that are no character will never be one
         if text.endswith("\N{REPLACEMENT CHARACTER}") and len(self._held) < 4:
             return ""
         self._held.clear()
@@ -117,8 +122,12 @@ class Writer:
 def tokens_of(path: Path, source: Source) -> Tokens:
     """The vocabulary of a model.
 
+    Args:
+        path: the model's folder or GGUF file.
+        source: the model's tensors.
+
     Raises:
-        ValueError: there is none, it is damaged, or of a kind that is not read here.
+        ValueError: there is no vocabulary, it is damaged, or its kind is not supported.
     """
     folder = path if path.is_dir() else path.parent
     own = folder / "tokenizer.json"

@@ -1,4 +1,4 @@
-"""The recorded uptraining of a published model whose K/V heads were merged, without torch.
+"""The recorded uptraining of a published model with merged K/V heads. Free of torch.
 
 ``python -m bench.real_uptraining`` makes the record.
 """
@@ -17,12 +17,13 @@ MERGE_ALONE = "calibrated, merge alone"
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """One converted model that was trained on. Losses in nats per token.
+    """The uptraining of one converted model. Losses are in nats per token.
 
     Attributes:
-        start: how its heads were merged, "calibrated" or "mean". distilled: taught by the original's logits.
-        tokens, losses: the curve, on the record's few held-out windows.
-        before, after: on all held-out windows.
+        start: how its heads were merged, "calibrated" or "mean".
+        distilled: whether it learned from the original's logits too.
+        tokens, losses: the curve: tokens trained on, and the loss on a few held-out windows.
+        before, after: the loss on all held-out windows.
     """
 
     start: str
@@ -42,11 +43,14 @@ class Record:
     """The whole record.
 
     Attributes:
-        about: device, versions and command. text: what was trained on and held out.
-        n_kv_heads: after conversion. created: the date.
-        original: loss of the model as published, on all held-out windows; original_curve: on those of the curves.
-        converted: loss just after each conversion, on all held-out windows, by its name.
-        courses: in the order of the record.
+        about: device, versions and command.
+        text: the text to train on, and the held-out text.
+        created: the date.
+        n_kv_heads: K/V heads after the conversion.
+        original: loss of the published model on all held-out windows.
+        original_curve: its loss on the windows of the curves.
+        converted: name of a conversion -> the loss just after it, on all held-out windows.
+        courses: the trained models, in the order of the record.
     """
 
     about: Mapping[str, Any]
@@ -59,6 +63,7 @@ class Record:
     courses: tuple[Course, ...]
 
     def course(self, start: str, distilled: bool) -> Course:
+        """The course with this start. Raises StopIteration if there is none."""
         return next(c for c in self.courses if (c.start, c.distilled) == (start, distilled))
 
 

@@ -1,6 +1,6 @@
-"""A model's tensors by the names of its safetensors files, whether they lie in such files or in a GGUF file.
+"""A model's tensors by their names in safetensors, from safetensors files or from a GGUF file.
 
-Only these two are read, for neither can hold code. Every shape is checked before it is used.
+Only these two formats are read, because neither can contain code. Every shape is checked before it is used.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ _GGUF_NAMES = {
 
 
 class Source(Protocol):
-    """Where a model's tensors come from."""
+    """The source of a model's tensors."""
 
     architecture: Architecture
 
     def __contains__(self, name: str) -> bool: ...
 
     def tensor(self, name: str, dtype: torch.dtype) -> Tensor:
-        """A tensor by the name it has in safetensors files; ValueError if it is missing or damaged."""
+        """A tensor by its name in safetensors. Raises ValueError if it is missing or damaged."""
         ...
 
     def blocks(self, name: str) -> tuple[np.ndarray, int] | None:
-        """Its bytes [rows, bytes of a row] and ggml's number of their type; None where files have no such blocks."""
+        """A tensor's bytes [rows, bytes of a row] and ggml's number of their type; None for safetensors."""
         ...
 
 
 def source(path: Path) -> Source:
-    """What is at `path`: a GGUF file, or a folder with config.json and safetensors.
+    """The source at `path`, which is a GGUF file or a folder with config.json and safetensors.
 
     Raises:
-        ValueError: neither; damaged; not Llama-like.
+        ValueError: it is neither, it is damaged, or the model is not Llama-like.
     """
     if path.is_dir():
         return SafetensorsFolder(path)
@@ -61,7 +61,11 @@ def source(path: Path) -> Source:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object of a JSON file of bounded length; ValueError if it is none."""
+    """The object in a JSON file of at most MAX_JSON_BYTES bytes.
+
+    Raises:
+        ValueError: the file is too long, cannot be read, or holds no JSON object.
+    """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError(f"{path.name} is longer than {MAX_JSON_BYTES:,} bytes")
@@ -76,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class SafetensorsFolder:
-    """A folder as ``save_pretrained`` writes it."""
+    """A folder that ``save_pretrained`` wrote: config.json and safetensors."""
 
     def __init__(self, folder: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -107,14 +111,14 @@ class SafetensorsFolder:
 
 
 class GgufFile:
-    """A GGUF file; blocks are unpacked when a tensor is asked for."""
+    """A GGUF file. Blocks are unpacked when a tensor is needed."""
 
     def __init__(self, path: Path) -> None:
         self.keys, table = gguf_header.read_whole(path)
         self.architecture = of_gguf(self.keys)
         self._table = {info.name: info for info in table}
         self._data = np.memmap(path, mode="r", dtype=np.uint8)
-        # llama.cpp turns neighbours, the published weights halves: such files have rows in llama.cpp's order
+        # llama.cpp rotates neighbouring dimensions, the published weights halves: "llama" files have llama.cpp's order
         self._permuted = self.keys["general.architecture"] == "llama"
         for unread in ("rope_freqs.weight", *(["blk.0.attn_q.bias"] if self._permuted else [])):
             if unread in self._table:
@@ -132,10 +136,12 @@ class GgufFile:
         return self._own_name(name) in self._table
 
     def blocks(self, name: str) -> tuple[np.ndarray, int]:
-        """A tensor's bytes as they lie in the file, a row of weights each, and ggml's number of their type.
+        """A tensor's bytes in the file, uint8 [rows, bytes of a row], and ggml's number of their type.
+
+        Rows of queries and keys are in the published order.
 
         Raises:
-            ValueError: it is missing, of a type nobody knows, or the file ends before it.
+            ValueError: the tensor is missing, its type is unknown, or the file ends before it.
         """
         import gguf
 
@@ -161,7 +167,7 @@ class GgufFile:
         return (out[self._order(name, rows)] if self._permuted and name.endswith("weight") else out), info.type
 
     def _order(self, name: str, rows: int) -> Any:
-        """Rows of queries and keys in the published order: halves of a head, not neighbours."""
+        """The published order of the rows of queries and keys, which pairs halves of a head, not neighbours."""
         if not name.endswith(("self_attn.q_proj.weight", "self_attn.k_proj.weight")):
             return slice(None)
         head_dim = self.architecture.head_dim
@@ -181,7 +187,7 @@ class GgufFile:
 
 
 class Shaped(Protocol):
-    """A tensor, or blocks that stand for one."""
+    """A tensor, or blocks of one."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -191,7 +197,7 @@ Of = TypeVar("Of", bound=Shaped)
 
 
 def check_shape(name: str, found: Of, expected: Iterable[int]) -> Of:
-    """`found`, if it has the expected shape; else a ValueError that says so."""
+    """`found`, if it has the expected shape. Raises ValueError if not."""
     if tuple(found.shape) != tuple(expected):
         raise ValueError(f"{name} must have the shape {[*expected]}, got {[*found.shape]}")
     return found

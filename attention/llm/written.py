@@ -1,4 +1,4 @@
-"""What a run of ``attention.llm.generate`` has told so far, added up per column: free of torch."""
+"""The results of a run of ``attention.llm.generate`` so far, collected per column. Free of torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Column:
     """One sharing's words and figures so far.
 
     Attributes:
-        weight_bytes: what a step reads of the weights.
-        cache_bytes, context: of the last step.
-        prefill_s: seconds to the first token; times_s: of each further one.
-        ended: why it writes no more, "" while it does.
+        weight_bytes: bytes of weights that a step reads.
+        cache_bytes, context: bytes of the cache, and tokens in it, after the last step.
+        prefill_s: seconds to the first token, None before it.
+        times_s: seconds of each further token.
+        ended: why the column is finished, see ENDS; "" while it writes.
     """
 
     sharing: str
@@ -40,17 +41,19 @@ class Column:
         return median(self.times_s) if self.times_s else None
 
     def floor_s(self, read_bytes_per_s: float | None) -> float | None:
-        """The least a step can take: weights and cache over the measured bandwidth."""
+        """The least time of a step: the bytes of weights and cache divided by the measured bandwidth."""
         return (self.weight_bytes + self.cache_bytes) / read_bytes_per_s if read_bytes_per_s else None
 
 
 @dataclass
 class Written:
-    """A run so far.
+    """The results of a run so far.
 
     Attributes:
-        about: what it told of the model, empty before that.
-        others: the share of the processor that other processes took while it wrote, known at its end.
+        about: facts about the model and the run, empty before they come.
+        columns: sharing -> its column.
+        read_bytes_per_s: the measured bandwidth, None before it comes.
+        others: the share of the processor that other processes took during the writing, known at the end.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +63,7 @@ class Written:
     _seen: int = 0
 
     def take_in(self, results: Sequence[dict[str, Any]]) -> Written:
-        """Add what has come since the last call; `results` only ever grows at its end."""
+        """Add the results since the last call. `results` only grows at its end."""
         for item in results[self._seen : len(results)]:
             self._one(item)
             self._seen += 1
@@ -94,6 +97,6 @@ class Written:
         column.context, column.cache_bytes = context, cache_bytes
 
     def title(self, name: str) -> str:
-        """A column's name, as "GQA-3"."""
+        """A column's title, for example "GQA-3"."""
         kind = sharing.name(self.about["n_heads"], self.columns[name].n_kv_heads)
         return kind if "-" in kind else f"{kind}-{self.columns[name].n_kv_heads}"

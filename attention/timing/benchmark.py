@@ -1,13 +1,15 @@
-"""Timing attention: warmed up, checked against float64, interleaved, and set beside what the machine could do.
+"""Times attention: warmed up, checked against float64, in turn, and compared with what the machine can do.
 
-A case is timed like this. All implementations of a shape get the same fresh random tensors; each is run once and
-checked against the float64 reference. Then all that may be compared, every implementation and every number of K/V
-heads, take turns, so that whatever else the machine does meets all of them, and a ratio is taken round by round
-(``attention/timing/rounds.py``, ``attention/timing/steadiness.py``). Before every timed run a buffer larger than the
-caches is read: that leaves the K/V cache in memory, where a decode step of a real model finds it, and its time is the
-bandwidth of that very moment, from which the floor is computed. It also drives the program's own code out of the
-caches, which in a model the layer before has just used. So where a layer's K/V is small enough for that to count, the
-implementation first attends to another layer's, untimed.
+A case is timed like this. All implementations of a shape get the same fresh random tensors; each runs once and is
+checked against the float64 reference. Then all cases that may be compared, every implementation and every number of
+K/V heads, take turns. So whatever else the machine does disturbs all of them, and each round gives a ratio
+(``attention/timing/rounds.py``, ``attention/timing/steadiness.py``).
+
+Before every timed run a buffer larger than the processor's caches is read. After it the K/V cache is in memory only,
+where a decode step of a real model finds it. The time of that reading gives the bandwidth of this moment, and the
+bandwidth gives the floor. The reading also drives the program's own code out of the processor's caches; in a model the
+layer before has just used that code. Where a layer's K/V is so small that this counts, the implementation first attends
+to the K/V of another layer, untimed.
 """
 
 from __future__ import annotations
@@ -33,12 +35,13 @@ from attention.timing.steadiness import STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
 
 SHOWN_AFTER_S = 1.0
-"""How often results so far are given."""
+"""Seconds between provisional results."""
 FASTER = 1.05
-"""A step may read so many times faster than the reading beside it before that is said."""
+"""A note is made when a step reads more than so many times faster than the buffer was read."""
 
 
 def never() -> bool:
+    """A `should_stop` that never stops."""
     return False
 
 
@@ -51,16 +54,16 @@ def run_cases(
     extra: Mapping[str, Implementation] | None = None,
     provisional: bool = False,
 ) -> Iterator[Result]:
-    """Time cases and yield each result as soon as it is known; what may be compared is timed in the same rounds.
+    """Time cases and yield each result as soon as it is known. Cases that may be compared are timed in the same rounds.
 
     Args:
-        should_stop: asked between any two runs; once true, no further result comes.
-        seconds_per_case: time to spend on a case's repeats; at least MIN_REPEATS are made, and up to PATIENCE times
+        should_stop: asked between any two runs; once it is true, no further result comes.
+        seconds_per_case: time to spend on a case's repeats. At least MIN_REPEATS are made, and up to PATIENCE times
             as long is spent while something disturbs them.
-        memory_bytes: limit instead of the free memory.
-        extra: implementations beside the registered ones, by name (peers to compare with).
-        provisional: also yield what is known so far, marked as unsteady (STILL_TIMED): each implementation after its
-            first run, then every SHOWN_AFTER_S seconds.
+        memory_bytes: a limit in place of the free memory.
+        extra: further implementations by name, to compare with the registered ones.
+        provisional: also yield results so far, marked as unsteady (STILL_TIMED): of each implementation after its first
+            run, then of all every SHOWN_AFTER_S seconds.
 
     Raises:
         ValueError: before anything is timed: an unknown implementation, no such device, or a case that needs more
@@ -116,7 +119,8 @@ class _Entry:
 
 
 def _sets(cases: Mapping[Case, Implementation], limit: Callable[[str], int]) -> Iterator[list[Case]]:
-    """Cases that are timed in the same rounds: all that may be compared, as far as their memory is enough."""
+    """Sets of cases to time in the same rounds: all that may be compared. Where the memory is too small for all, a set
+    is the cases of one number of K/V heads."""
     found: dict[tuple, list[Case]] = {}
     for case in cases:
         found.setdefault(case.compared_with, []).append(case)
@@ -144,7 +148,7 @@ def _check_memory(case: Case, impl: Implementation, limit: int) -> None:
 
 @torch.inference_mode()
 def _prepare(entry: _Entry, before: Inputs | None, expected: Tensor, clock: Clock) -> None:
-    """Warm up and check one implementation; a wrong or impossible one is noted and not timed."""
+    """Warm up and check one implementation. One that is wrong or cannot run gets a note and is not timed."""
     impl, case, inputs = entry.impl, entry.case, entry.inputs
     reason = impl.unavailable(case.device) or impl.unsuited(case)
     if reason:
@@ -172,7 +176,7 @@ def _prepare(entry: _Entry, before: Inputs | None, expected: Tensor, clock: Cloc
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Tensors of one shape: of the layer that is timed, of the layer before it, and what the first must give."""
+    """Tensors of one shape: of the timed layer, of the layer before it, and the timed layer's expected result."""
 
     own: Inputs
     before: Inputs | None
@@ -193,7 +197,7 @@ def _time_set(
     rounds = Rounds(device, cases[0].dtype, calibration)
     drawn: dict[int, _Inputs] = {}
     entries: list[_Entry] = []
-    # what waits for a compiler comes last and the smallest cache first, so that the first result is soon there
+    # compiled implementations come last and small caches first, so that the first result comes soon
     for case in sorted(cases, key=lambda case: (impls[case].compiled, case.cache_bytes)):
         if should_stop():
             return
@@ -245,7 +249,7 @@ def _result(
     least = floor(case_bytes(case), case_flops(case), bandwidth, flops_per_s)
     floor_s = least.time_s
     if median_s is not None and median_s < floor_s:
-        floor_s = median_s  # its single run so far, or the rounding of its times
+        floor_s = median_s  # a single run so far, or rounded times, can be below the floor
     if bandwidth > FASTER * rounds.pace.bytes_per_s:
         notes.append("a step read faster than the reading beside it: the floor is what the fastest step reached")
     if median_s is not None and cache and case.cache_bytes < cache:

@@ -1,9 +1,9 @@
-"""The decoder layer that is timed: norm, attention, norm, MLP or experts, each added to its input.
+"""The decoder layer that is timed: norm, attention, norm, then MLP, experts or both. Each result is added to its input.
 
-As in plain PyTorch, or with what is fastest on this machine: the native attention of ``kernels.native`` and the
-matrix–vector products of ``kernels.matvec`` where a trial finds them faster. Ordinary attention is
-:class:`attention.layers.GroupedQueryAttention`; MLA attends in absorbed form (DeepSeek-V2, arXiv:2405.04434, section
-2.1.2): the queries are taken into the latent space, so that all heads read one vector.
+The layer is plain PyTorch, or it uses what is fastest on this machine: the native attention of ``kernels.native``, and
+the matrix–vector products of ``kernels.matvec`` where a trial finds them faster. Ordinary attention is
+:class:`attention.layers.GroupedQueryAttention`. MLA attends in absorbed form (DeepSeek-V2, arXiv:2405.04434, section
+2.1.2): the queries are projected into the latent space, so that all heads read one vector.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attention.timing.step_cases import StepCase
 
 
 class MLP(nn.Module):
-    """Three matrices, as in Llama (arXiv:2002.05202)."""
+    """An MLP of three matrices, as in Llama (SwiGLU, arXiv:2002.05202)."""
 
     def __init__(self, hidden_size: int, width: int) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class MLP(nn.Module):
 
 
 class Experts(nn.Module):
-    """`experts` MLPs, of which each sequence passes through `n_chosen`, in turn so that all are met equally often.
+    """`experts` MLPs. Each sequence passes through `n_chosen` of them, in turn, so that all are used equally often.
 
-    A router chooses by the token; how often one expert is met decides nothing here but how much is read.
+    There is no router. In a model it chooses by the token; here only the number of experts that are read matters.
     """
 
     def __init__(self, case: StepCase) -> None:
@@ -60,7 +60,7 @@ class Experts(nn.Module):
 
 
 class LatentAttention(nn.Module):
-    """MLA over a latent cache, absorbed; one query position a step."""
+    """MLA over a latent cache, in absorbed form, with one query position a step."""
 
     def __init__(self, case: StepCase) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class LatentAttention(nn.Module):
         self.q_a = nn.Linear(hidden, case.q_rank, bias=False) if case.q_rank else nn.Identity()
         self.q_b = nn.Linear(case.q_rank or hidden, queries, bias=False)
         self.kv_a = nn.Linear(hidden, case.latent + case.rope_dim, bias=False)
-        # what would make keys and values of the latent vector, head by head
+        # these would expand the latent vector to keys and values, head by head
         self.k_up = nn.Parameter(torch.empty(case.n_heads, nope, case.latent))
         self.v_up = nn.Parameter(torch.empty(case.n_heads, case.latent, case.v_head_dim))
         self.o_proj = nn.Linear(case.n_heads * case.v_head_dim, hidden, bias=False)
 
     def forward(self, x: Tensor, cache: KVCache) -> Tensor:
-        """x [batch, 1, hidden_size] -> the same; cache.k [batch, 1, held, latent + rope_dim]: the latent vectors."""
+        """x [batch, 1, hidden_size] -> the same shape. cache.k [batch, 1, held, latent + rope_dim] has the latents."""
         start, rope = cache.length, self.rope_dim
         q = split_heads(self.q_b(self.q_a(x)), self.n_heads)
         new = self.kv_a(x).unsqueeze(1)
@@ -94,14 +94,16 @@ class LatentAttention(nn.Module):
 
 
 def attend_latent(q: Tensor, held: Tensor, rank: int, head_dim: int) -> Tensor:
-    """q [batch, n_heads, latent + rope_dim], held [batch, positions, latent + rope_dim] -> [batch, n_heads, latent]:
-    the vectors are keys, and their first `rank` elements values."""
+    """q [batch, n_heads, latent + rope_dim], held [batch, positions, latent + rope_dim] -> [batch, n_heads, rank].
+
+    The held vectors are the keys; their first `rank` elements are the values. Scores are divided by √head_dim.
+    """
     scores = q @ held.mT * head_dim**-0.5
     return scores.softmax(-1) @ held[..., :rank]
 
 
 class DecoderLayer(nn.Module):
-    """Norm, attention, norm, MLP, each added to the residual stream."""
+    """Norm, attention, norm, then MLP, experts or both. Each result is added to the residual stream."""
 
     def __init__(self, case: StepCase) -> None:
         super().__init__()
@@ -124,7 +126,7 @@ class DecoderLayer(nn.Module):
 
 
 class OnePassAttention(GroupedQueryAttention):
-    """One decode step with the native kernel; the same weights."""
+    """:class:`GroupedQueryAttention` with the native kernel, for one decode step."""
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """x [batch, 1, hidden_size] -> the same shape."""
@@ -150,9 +152,9 @@ class Product(nn.Module):
 
 
 def fastest(layer: DecoderLayer, case: StepCase) -> tuple[DecoderLayer, tuple[str, ...]]:
-    """The same layer, on the same weights, for one decode step with what is fastest here; and what was taken, in words.
+    """The layer with the parts that are fastest here, for one decode step, and the names of these parts.
 
-    Nothing is taken on another device than a processor, or without a compiler: then it is the layer itself.
+    The weights are shared with `layer`. On CUDA, or without a compiler, the result is `layer` itself and no names.
     """
     taken: list[str] = []
     shape = Case("native", case.n_heads, case.n_kv_heads, case.head_dim, case.held, case.batch, case.dtype, case.device)
@@ -178,7 +180,7 @@ def fastest(layer: DecoderLayer, case: StepCase) -> tuple[DecoderLayer, tuple[st
 
 
 def _products_are_quicker(linears: dict[str, nn.Linear], case: StepCase) -> bool:
-    """Whether the native product takes less time than the library's, tried on the largest matrix, in turn."""
+    """Whether the native product takes less time than the library's. Both are tried in turn on the largest matrix."""
     largest = max(linears.values(), key=lambda part: part.weight.numel())
     x = torch.ones(case.batch, largest.in_features, dtype=largest.weight.dtype)
     ways: tuple[Callable[[], Tensor], ...] = (lambda: matvec.matvec(largest.weight, x), lambda: largest(x))

@@ -1,8 +1,8 @@
-"""Whose turn it is on a device of this host: one run at a time, clients in turn, over all app processes.
+"""The queue of a device of this host, over all app processes: one run at a time, and clients take turns.
 
-Each waiting run holds a ticket, an empty file whose name says when it came and who waits; the first ticket whose owner
-is alive may take the device's lock. Both are the kernel's to clear up: a killed owner's lock is freed and its tickets
-are recognised as dead.
+Each waiting run holds a ticket: an empty file whose name says when the run came and who waits. The first ticket whose
+owner is alive may take the device's lock. A killed process blocks nobody: the operating system frees its lock, and its
+tickets are recognised as dead.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ import psutil
 from attention.private_folder import private_folder
 
 MEMORY_S = 3600
-"""A client's last run is forgotten after so long."""
+"""Seconds after which a client's last run is forgotten."""
 
 
 def lock_folder(directory: str = "") -> Path:
-    """The folder all app processes of this user share on this host, made if missing.
+    """The folder that all app processes of this user share on this host, made if missing: `directory`, or a folder in
+    the temporary one.
 
     Raises:
-        OSError: it can't be made, or it belongs to somebody else.
+        OSError: the folder can't be made, belongs to somebody else, or can be written by everyone.
     """
     user = getattr(os, "getuid", lambda: "user")()
     folder = Path(directory) if directory else Path(tempfile.gettempdir()) / f"headshare-{user}"
     if not directory:
-        # in a shared temporary folder somebody else could have made it first, to hold everyone up
+        # the temporary folder is shared: somebody else could have made this folder first, to block the queue
         return private_folder(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # one that the operator names may be a link, and shared with a group
+    # a folder that the operator names may be a link, and shared with a group
     if hasattr(os, "getuid") and folder.stat().st_uid != user:
         raise PermissionError(f"{folder.name} belongs to another user")
     if folder.stat().st_mode & stat.S_IWOTH:
@@ -51,24 +52,25 @@ def lock_folder(directory: str = "") -> Path:
 
 
 def _start_of(pid: int) -> int:
-    """When a process started, in clock ticks: with the pid it names one process for good. 0 if there is none."""
+    """When a process started, in clock ticks since boot (1 without /proc); 0 if there is no such process. Pids are used
+    again, but a pid and its start name one process."""
     try:
-        # the time since boot does not move with the wall clock, unlike psutil's create_time
+        # unlike psutil's create_time, the time since boot does not move with the wall clock
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return int(psutil.pid_exists(pid)) if not Path("/proc/self/stat").exists() else 0
 
 
 class Ticket(NamedTuple):
-    """What the name of a waiting run's file says.
+    """A run in the queue, as the name of its file says it.
 
     Attributes:
-        arrived_ns: on the host's monotonic clock.
+        arrived_ns: when the run came, in nanoseconds of the host's monotonic clock.
         pid, start: of the process that waits.
         token: makes the name unique.
         client: who waits, as :func:`tag` writes it.
-        expected_s: how long such runs took lately, 0 if none has ended yet; limit_s: the longest it may take.
-        running: whether it has the device.
+        expected_s, limit_s: seconds that such runs took lately (0 if none has ended yet), and the most it may take.
+        running: whether the run has the device.
     """
 
     arrived_ns: int
@@ -95,7 +97,7 @@ class Ticket(NamedTuple):
 
     @staticmethod
     def read(name: str) -> Ticket | None:
-        """The ticket of a file's name, None if it is none."""
+        """The ticket of a file's name, None if the name is not a ticket's."""
         parts = name.split("-")
         if not 7 <= len(parts) <= 8 or not all(parts[i].isdigit() for i in (0, 1, 2, 5, 6)):
             return None
@@ -104,15 +106,16 @@ class Ticket(NamedTuple):
 
 
 def tag(client: str) -> str:
-    """A client's name for files: the same for the same client, and not its address."""
+    """A client's name in files: a hash, so that the client's address does not show."""
     return hashlib.sha256(client.encode()).hexdigest()[:12]
 
 
 def in_turn(tickets: Iterable[Ticket], served_ns: Mapping[str, int]) -> list[Ticket]:
-    """Tickets as they will be served: clients take turns, and the longest unserved comes first.
+    """Tickets in the order in which they will be served: clients take turns, and the longest unserved comes first.
 
-    A client's place counts from the end of its last run (`served_ns`), or from its arrival if that is later: who waits
-    with one run waits for the running one and for one of each client that came before, however many those have.
+    A client counts as unserved since the end of its last run (`served_ns`, monotonic clock), or since its arrival if
+    that is later. So a client with one run waits for the running one and for at most one run of each client before it,
+    however many runs those have.
     """
     tickets = sorted(tickets)
     done = [ticket for ticket in tickets if ticket.running]
@@ -137,14 +140,15 @@ def in_turn(tickets: Iterable[Ticket], served_ns: Mapping[str, int]) -> list[Tic
 
 
 class Turn:
-    """One run's place in the queue of a device."""
+    """One run in the queue of a device: it holds a ticket, and the device once it is its turn."""
 
     def __init__(
         self, device: str, directory: str = "", client: str = "", expected_s: float = 0, limit_s: float = 0
     ) -> None:
-        """Raises OSError where the queue's folder can't be written.
+        """Join the queue of a device, "cpu" or "cuda". Raises OSError if the queue's folder can't be written.
 
         Args:
+            directory: see :func:`lock_folder`.
             client: who asks; clients take turns. Without one, this process is a client of its own.
             expected_s, limit_s: see :class:`Ticket`.
         """
@@ -167,7 +171,7 @@ class Turn:
 
     @staticmethod
     def waiting(device: str, directory: str = "") -> list[Ticket]:
-        """Tickets of living owners in the order in which they are served; dead ones are removed on the way."""
+        """Tickets of living owners in the order in which they are served. Tickets of dead owners are removed."""
         folder = lock_folder(directory)
         queue = folder / f"{device}.queue"
         alive: dict[tuple[int, int], bool] = {}
@@ -199,8 +203,9 @@ class Turn:
         return len(self._ahead())
 
     def wait_s(self) -> tuple[float | None, float]:
-        """Seconds until it is this run's turn: expected from how long such runs took lately, None if that is not
-        known of all; and the longest that it can be, from their limits."""
+        """Seconds until it is this run's turn: the expected time, and the longest possible one.
+
+        They add up what is left of `expected_s` (None if one is not known) and of the limits of the runs ahead."""
         expected: float | None = 0.0
         most = 0.0
         for ticket in self._ahead():
@@ -211,7 +216,7 @@ class Turn:
         return expected, most
 
     def take(self) -> bool:
-        """Take the device if it is this run's turn; never waits."""
+        """Take the device if it is this run's turn, and say whether that succeeded. It never waits."""
         if self.position:
             return False
         with self._guard:
@@ -229,7 +234,7 @@ class Turn:
             return True
 
     def leave(self) -> None:
-        """Give back the ticket and the device; may be called again, and from any thread."""
+        """Give back the ticket and the device. It may be called again, and from any thread."""
         with self._guard:
             self._left = True
             with contextlib.suppress(OSError):
@@ -246,7 +251,7 @@ class Turn:
 
 
 def _stamp(path: Path) -> None:
-    """Note this moment of the monotonic clock as the file's time."""
+    """Write this moment of the monotonic clock as the file's time."""
     now = time.monotonic_ns()
     os.utime(path, ns=(now, now))
 
@@ -259,7 +264,7 @@ def _running_for(path: Path) -> float:
 
 
 def _served(folder: Path) -> dict[str, int]:
-    """Client -> when its last run ended; what is long past, or from before the machine's last start, is removed."""
+    """Client -> when its last run ended. Entries older than MEMORY_S, or from before the last boot, are removed."""
     found = {}
     now = time.monotonic_ns()
     for name in os.listdir(folder) if folder.is_dir() else ():
@@ -276,13 +281,13 @@ def _served(folder: Path) -> dict[str, int]:
 def turn(
     device: str, directory: str = "", poll_s: float = 0.1, waiting: Callable[[int], None] = lambda position: None
 ) -> Iterator[None]:
-    """Wait for the device and hold it: for a command line that measures beside a running server.
+    """Wait for the device and hold it. A command that measures beside a running server uses this.
 
     Args:
         device: "cpu" or "cuda".
-        directory: the queue's folder, the host's own by default.
-        poll_s: how often to look, in seconds.
-        waiting: told once, with the number of runs that come first, if any do.
+        directory: the queue's folder; empty takes the host's own.
+        poll_s: seconds between two looks.
+        waiting: called once with the number of runs ahead, if the device is not free at once.
     """
     mine = Turn(device, directory)
     try:

@@ -1,4 +1,4 @@
-"""The machine that measures: what it is, and what of it is free."""
+"""The machine that measures: its processor, its GPUs, and its free memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Host:
-    """What a measurement must say about its machine. Sizes in bytes; caches are one core's L1d and L2, and the L3."""
+    """What a measurement must say about its machine. Sizes are in bytes: one core's L1d and L2, the L3, the memory."""
 
     cpu: str
     cores: int
@@ -58,12 +58,13 @@ class Host:
 
 
 def describe() -> Host:
-    """This machine. Clocks are those of this moment."""
+    """This machine, with the GPUs' clocks of this moment."""
     return replace(hardware(), gpus=_gpus())
 
 
 @cache
 def hardware() -> Host:
+    """This machine without its GPUs. It is read once per process."""
     info = _cpuinfo()
     return Host(
         cpu=info.get("model name") or platform.processor() or platform.machine(),
@@ -82,7 +83,7 @@ def hardware() -> Host:
 
 
 def worker_threads() -> int:
-    """Threads to compute with: physical cores this process may use (hyper-threads share a core's multipliers)."""
+    """Threads to compute with: the physical cores that this process may use, since hyper-threads share multipliers."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = control_group("cpu.max").split()
     if len(quota) == 2 and quota[0] != "max":
@@ -91,11 +92,14 @@ def worker_threads() -> int:
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes that can be allocated without swapping: the system's, and the control group's where it is smaller."""
+    """Bytes that can be allocated without swapping: the system's free memory, or the control group's if it is smaller.
+
+    On CUDA they are the bytes of the GPU that torch can still use.
+    """
     if device == "cuda":
         import torch
 
-        # what torch's allocator holds and does not use is free to us as well
+        # memory that torch's allocator holds and does not use is free to us too
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0]) + unused
     free = psutil.virtual_memory().available

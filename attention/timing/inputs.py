@@ -18,10 +18,10 @@ RESERVE = 0.9
 
 
 def resolve_device(device: str) -> str:
-    """ "auto" is CUDA where there is one.
+    """The device to use, "cpu" or "cuda": "auto" is CUDA where torch has a CUDA device.
 
     Raises:
-        ValueError: CUDA is asked for and there is none.
+        ValueError: `device` is "cuda", and there is none.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,8 +31,8 @@ def resolve_device(device: str) -> str:
 
 
 def memory_needed(case: Case, impl: Implementation | None = None) -> int:
-    """Bytes a case allocates at most: the cache, that of the layer before, the implementation's copies, the flush
-    buffers, the float64 check."""
+    """Most bytes that a case allocates: its cache, the cache of the layer before, the implementation's copies and
+    scores, the flush buffers, the float64 check."""
     impl = impl or implementation(case.implementation, case.phase)
     query = 1 if case.phase == "decode" else case.context
     copies = impl.copies(case.group_size)
@@ -45,16 +45,16 @@ def memory_needed(case: Case, impl: Implementation | None = None) -> int:
 
 
 def has_layer_before(case: Case) -> bool:
-    """Whether another layer is attended to, untimed, before each timed run; reading a larger K/V takes so long that it
-    makes no difference. ``case.device`` must be resolved."""
+    """Whether each timed run follows an untimed run on another layer. With a large K/V cache it would change nothing,
+    because reading the cache takes so long. ``case.device`` must be resolved."""
     return case.cache_bytes < speed.flush_bytes(case.device)
 
 
 def random_tensor(shape: Sequence[int], dtype: torch.dtype, device: str) -> Tensor:
     """Normal random numbers, freshly drawn and repeated with a prime period.
 
-    The period divides no head size, so no two rows of a head are alike and a misplaced row shows; drawing every
-    element of a 4 GiB cache would take longer than timing it.
+    The period is no multiple of a head size, so the rows of a head differ and a misplaced row shows. To draw every
+    element of a 4 GiB cache would take longer than to time it.
     """
     block = torch.randn(1_048_573, device=device).to(dtype)
     out = torch.empty(tuple(shape), dtype=dtype, device=device)
@@ -70,7 +70,10 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def make_inputs(case: Case) -> Inputs:
-    """Fresh random q, k, v of a case."""
+    """Fresh random q, k, v of a case: q [batch, n_heads, query, head_dim], k, v [batch, n_kv_heads, context, head_dim].
+
+    `query` is 1 for decode and `context` for prefill. ``case.device`` must be resolved.
+    """
     dtype = getattr(torch, case.dtype)
     query = 1 if case.phase == "decode" else case.context
     kv_shape = (case.batch, case.n_kv_heads, case.context, case.head_dim)

@@ -1,6 +1,6 @@
-"""Finished timings of kinds of cache with the machine they were taken on: one JSON document, read on trust of nothing.
+"""Finished timings of kinds of cache and their machine: one JSON document, checked field by field when it is read.
 
-Free of torch, so that pages can show what was recorded.
+Free of torch, so that pages can show recorded timings.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class KindRun:
     """Timings of kinds of cache taken together on one machine.
 
     Attributes:
-        results: in the order they were taken; those with the same `together` in the same rounds.
+        results: in the order they were taken; results with the same `together` were timed in the same rounds.
         host, calibration, created, versions: as in ``attention.timing.runs.Run``.
-        id: name of the recorded document, or empty.
+        id: the recorded document's name, or empty.
     """
 
     results: tuple[KindResult, ...]
@@ -63,7 +63,7 @@ def dumps(
     versions: Mapping[str, str],
     created: str,
 ) -> str:
-    """The document that :func:`parse` reads: each timing on a line, without what is at its default."""
+    """The document that :func:`parse` reads: one line per timing, without the fields at their defaults."""
     values = {
         "headshare_kinds": FORMAT,
         "created": created,
@@ -86,7 +86,7 @@ def _short(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(text: str | bytes, name: str = "") -> KindRun:
-    """Read a document.
+    """Read a document of at most MAX_BYTES bytes.
 
     Raises:
         ValueError: too long, not JSON, or a field that is missing, unknown, of the wrong type, out of range, or at
@@ -146,6 +146,6 @@ def _result(row: Any, number: int) -> KindResult:
 
 @cache
 def recorded() -> tuple[KindRun, ...]:
-    """Timings that ship, each measured on the machine it names, newest first."""
+    """The runs that ship with this project, each measured on the machine that it names, newest first."""
     found = [parse(path.read_bytes(), path.stem) for path in sorted(Path(RECORDED).glob("*.json"))]
     return tuple(sorted(found, key=lambda run: run.created, reverse=True))

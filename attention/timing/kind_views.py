@@ -1,4 +1,4 @@
-"""Timings of kinds of cache arranged for figures and tables: what stands beside what. Free of torch."""
+"""Timings of kinds of cache arranged for figures and tables: which are compared with which. Free of torch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Shapes = Callable[..., list[KindCase]]
 
 
 class Topic(NamedTuple):
-    """Shapes that teach something beside each other.
+    """Shapes whose comparison teaches something.
 
     Attributes:
-        label: of the control.
-        shapes: fields of a case -> the shapes, the one that the others are compared with first; of new tokens the first
-            of each kind.
+        label: the topic's name in the control.
+        shapes: fields of a case -> the shapes. The others are compared with the first; in "tokens" with the first of
+            their kind.
     """
 
     label: str
@@ -35,7 +35,7 @@ class Topic(NamedTuple):
 
 
 def _picked(context: int = 0, **other: object) -> KindCase:
-    """A sparse step that leaves three quarters of a short context out, and takes DeepSeek's 2,048 of a long one."""
+    """A sparse step. It picks a quarter of a short context, and DeepSeek's 2,048 positions of a long one."""
     return sparse(max(1, min(2048, context // 4)), context=context, **other)
 
 
@@ -61,7 +61,7 @@ TOPICS: dict[str, Topic] = {
 
 
 class Place(NamedTuple):
-    """What the rows of a figure have in common."""
+    """Context, batch and dtype that the rows of a figure have in common."""
 
     context: int
     batch: int
@@ -77,12 +77,12 @@ class Row(NamedTuple):
     """One shape.
 
     Attributes:
-        label: what tells it from the other shapes of its topic.
-        results: its timings, by implementation in the order of ``names.IMPLEMENTATIONS``.
+        label: distinguishes the shape from the others of its topic.
+        results: the shape's timings, in the order of ``names.IMPLEMENTATIONS``.
         best: the fastest of them, a steady one where there is any.
-        faster: how many times faster `best` is than that of the shape it is compared with; None where nothing may be
-            concluded: they were not timed in the same rounds, or not steadily.
-        refused: implementations that were asked and did not take the shape.
+        faster: how many times faster `best` is than the best of the shape it is compared with; None where nothing may
+            be concluded, because they were not timed in the same rounds or are not steady.
+        refused: implementations that were tried and cannot run the shape.
     """
 
     label: str
@@ -93,18 +93,20 @@ class Row(NamedTuple):
 
     @property
     def state(self) -> str:
-        """How far it is from its floor, or why that says nothing yet."""
+        """How many times its floor the best timing takes, or why that says nothing yet; in words."""
         if self.best.unsteady:
             return "so far" if self.best.unsteady == STILL_TIMED else "not steady"
         return f"{ratio(self.best.times_floor or 0)} floor"
 
 
 class Shown(NamedTuple):
-    """Timings that can be shown: of a run, at a place.
+    """The timings of one run at one context, batch and dtype.
 
     Attributes:
-        source: the machine, in a few words. when: of the run, in words.
-        rows: of the topic that was asked for.
+        source: the machine, in a few words.
+        when: when the run was taken, in words.
+        place: the context, batch and dtype.
+        rows: the shapes of the topic.
     """
 
     source: str
@@ -114,17 +116,17 @@ class Shown(NamedTuple):
 
 
 def shapes(topic: str, context: int, dtype: str) -> list[KindCase]:
-    """What a run of the topic times, on the device that the machine has.
+    """The cases that a run of the topic times.
 
     Raises:
-        ValueError: unknown topic, or a size out of range.
+        ValueError: an unknown topic, or a size out of range.
     """
     check_choice("topic", topic, TOPICS)
     return TOPICS[topic].shapes(context=context, dtype=dtype)
 
 
 def latest(results: Iterable[KindResult]) -> tuple[KindResult, ...]:
-    """Of each case the last result, in the order in which the cases came first."""
+    """The last result of each case, in the order in which the cases first came."""
     last: dict[KindCase, KindResult] = {}
     for result in results:
         last[result.case] = result
@@ -132,15 +134,17 @@ def latest(results: Iterable[KindResult]) -> tuple[KindResult, ...]:
 
 
 def _same(case: KindCase) -> KindCase:
-    """A shape as topics tell them apart: how many positions are picked or seen follows from the context."""
+    """A shape as topics compare it: whether positions are picked or windowed counts, how many follows from the
+    context."""
     picks, seen = min(case.top_k, 1), min(case.window, 1)
     return replace(case, implementation="", device="cpu", top_k=picks, window=seen)
 
 
 def rows(results: Iterable[KindResult], topic: str, place: Place) -> tuple[Row, ...]:
-    """The topic's shapes at a place, in its order, from results of that place and of others.
+    """The topic's shapes at one context, batch and dtype, in the topic's order. Results of other places are left out.
 
-    Of a shape that several sets have, the set with most of the shapes counts: a ratio is one of the same rounds.
+    A set is all results of the same rounds. Where several sets have a shape, the set with most of the topic's shapes
+    counts, so that ratios are taken within the same rounds.
     """
     size = {"context": place.context, "batch": place.batch, "dtype": place.dtype}
     wanted = [_same(case) for case in TOPICS[topic].shapes(**size)]
@@ -178,12 +182,12 @@ def _is_base(first: KindCase, other: KindCase, topic: str) -> bool:
 
 
 def fastest(results: Iterable[KindResult]) -> KindResult:
-    """The shortest median of what was timed; of a steady one before an unsteady one."""
+    """The result with the shortest median; a steady result comes before any unsteady one."""
     return min(results, key=lambda r: (bool(r.unsteady), r.median_s or 0.0))
 
 
 def label(case: KindCase, topic: str) -> str:
-    """What tells a shape from the others of its topic."""
+    """The words that distinguish a shape from the others of its topic."""
     if topic == "formats":
         return format_name(case)
     if topic == "sizes":
@@ -195,31 +199,33 @@ def label(case: KindCase, topic: str) -> str:
 
 
 def format_name(case: KindCase) -> str:
-    """How K and V lie: "bfloat16", "int8-token", "int8-token/int4-g32"."""
+    """The format of K and V in words: "bfloat16", "int8-token", "int8-token/int4-g32"."""
     k, v = (case.dtype if name == "dtype" else name for name in (case.k_format, case.v_format))
     return k if case.kind in ONE_PLANE or k == v else f"{k}/{v}"
 
 
 def heads(case: KindCase) -> str:
-    """Heads and their sizes: "32 query heads, 8 K/V heads of 128"."""
+    """Heads and their sizes: "32 query heads, 8 K/V of 128"."""
     size = f"{case.head_dim}" + (f"/{case.value_dim}" if case.value_dim != case.head_dim else "")
     return f"{case.n_heads} query heads, {case.n_kv_heads} K/V of {size}"
 
 
 @cache
 def recorded(topic: str) -> tuple[Shown, ...]:
-    """Of the runs that ship, what they hold of a topic."""
+    """The topic's timings in the runs that ship with this project."""
     return tuple(shown for run in kind_runs.recorded() for shown in of_run(run, topic))
 
 
 def of_run(run: KindRun, topic: str) -> list[Shown]:
-    """A recorded run at each place where it has the topic."""
+    """The topic's timings of a recorded run, at each context, batch and dtype that has them."""
     return of_results(run.results, topic, run.label, f"recorded {run.created[:10]}")
 
 
 def of_results(results: Iterable[KindResult], topic: str, source: str, when: str) -> list[Shown]:
-    """Timings of one machine at each place where they have at least two of the topic's shapes: those with the most of
-    them first, then as timed."""
+    """Timings of one machine, at each context, batch and dtype that has at least two of the topic's shapes.
+
+    Places with the most shapes come first, then in the order of their timing.
+    """
     by_place: dict[Place, list[KindResult]] = {}
     for result in results:
         place = Place(result.case.context, result.case.batch, result.case.dtype)

@@ -1,7 +1,7 @@
-"""Timing steps over kinds of cache: checked against float64, in turn, beside what the machine could do.
+"""Times steps over kinds of cache: checked against float64, in turn, and compared with what the machine can do.
 
-What ``attention/timing/benchmark.py`` does for ordinary attention, for cases that are named to be compared: the cases
-of one set are timed in the same rounds, so that a ratio of any two of them is one of the same moments.
+``attention/timing/benchmark.py`` does this for ordinary attention. Here the caller names the cases that are compared:
+the cases of one set are timed in the same rounds, so that the two times of a ratio are of the same moments.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ from attention.timing.steadiness import STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
 
 CHECKED_BYTES = 2**30
-"""A cache larger than this is held against float64 in its first and last sequence alone."""
+"""Of a cache of more bytes, only the first and the last sequence are checked against float64."""
 ROUNDED = 1.5
-"""Widening a group in registers rounds once more."""
+"""Factor of the tolerance of quantised caches: widening in registers rounds once more."""
 INDEX_ERROR = 0.03
-"""How far from an exact choice an indexer's may be: its products are rounded to the dtype of its queries."""
+"""Largest ``reference.choice_error`` of an indexer: its products are rounded to the dtype of its queries."""
 
 
 def never() -> bool:
+    """A `should_stop` that never stops."""
     return False
 
 
@@ -58,8 +59,8 @@ def check(case: KindCase) -> KindCase:
 
 
 def memory_needed(case: KindCase) -> int:
-    """Bytes that a case takes at most: its cache, that of the layer before, scores and a widened cache where the
-    implementation makes them, the float64 check of one K/V head, the buffers that are read."""
+    """Most bytes that a case takes: its cache, the cache of the layer before, scores and a widened cache where the
+    implementation makes them, the float64 check of one K/V head, the flush buffers."""
     impl = implementation(case.implementation)
     layers = 2 if _has_layer_before(case) else 1
     pairs = case.batch * case.n_heads * case.q_len * case.slots
@@ -75,8 +76,8 @@ def memory_needed(case: KindCase) -> int:
 
 
 def set_memory(cases: Sequence[KindCase]) -> int:
-    """Bytes that cases timed in the same rounds take at most: the tensors of every shape, and what the largest case
-    needs beside its own."""
+    """Most bytes that cases of the same rounds take: the caches of every shape, and the most that a case needs beside
+    its own cache."""
     shapes = {case.shape: case for case in cases}
     held = {shape: case.cache_bytes * (2 if _has_layer_before(case) else 1) for shape, case in shapes.items()}
     return sum(held.values()) + max(memory_needed(case) - held[case.shape] for case in cases)
@@ -94,14 +95,15 @@ def run_set(
     should_stop: Callable[[], bool] = never,
     provisional: bool = False,
 ) -> Iterator[KindResult]:
-    """Time cases in the same rounds; results in their order, once all are known.
+    """Time cases in the same rounds. Results come in the order of the cases, once all are known.
 
     Args:
-        cases: of one device and dtype; those of one shape get the same tensors.
-        number: what the results call their rounds.
-        should_stop: asked between any two runs; once true, nothing more is timed.
-        provisional: also yield what is known so far, marked as unsteady (STILL_TIMED): each case after one run, and all
-            of them now and then.
+        cases: of one device and dtype; cases of one shape get the same tensors.
+        number: the results' `together`, which names their rounds.
+        seconds_per_case: time to spend on a case's repeats.
+        should_stop: asked between any two runs; once it is true, nothing more is timed.
+        provisional: also yield results so far, marked as unsteady (STILL_TIMED): of each case after its first run, then
+            of all every SHOWN_AFTER_S seconds.
 
     Raises:
         ValueError: see :func:`check`; or cases of several devices or dtypes.
@@ -147,7 +149,7 @@ def _run(
     things = _things(entries)
     rounds.pace.forget()
     shown = time.perf_counter()
-    # told to stop, it keeps the rounds so far: too few of them are called so
+    # when told to stop, the rounds so far are kept; `unsteady` says where they are too few
     for _ in rounds.take(things, seconds * len(things), should_stop) if things else ():
         if provisional and time.perf_counter() - shown > SHOWN_AFTER_S:
             for entry in entries:
@@ -155,7 +157,7 @@ def _run(
                     yield _result(entry, rounds, things, number, rounds.counted(entry.timed))
             shown = time.perf_counter()
     for entry in entries:
-        # stopped before its first round, what it took once is all that is known
+        # a case that was stopped before its first round has its provisional result only
         if not provisional or not entry.timed or rounds.counted(entry.timed):
             yield _result(entry, rounds, things, number)
 
@@ -165,7 +167,7 @@ def _things(entries: Iterable[_Entry]) -> list[Timed]:
 
 
 def _prepare(entry: _Entry, own: tuple[Tensor, Cache], before: tuple[Tensor, Cache] | None, rounds: Rounds) -> None:
-    """Warm up and check one; a wrong or impossible one is noted and not timed."""
+    """Warm up and check one case. One that is wrong or cannot run gets a note and is not timed."""
     case, impl = entry.case, entry.impl
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -175,7 +177,7 @@ def _prepare(entry: _Entry, own: tuple[Tensor, Cache], before: tuple[Tensor, Cac
         except Exception as error:  # other libraries' errors, and Triton's, have no common class
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
-            # PyTorch warns of the reasons why a back end does not take a shape
+            # PyTorch's warnings say why a back end does not take a shape
             words = [*(str(warning.message) for warning in said), str(error) or type(error).__name__]
             entry.notes.append(f"not run: {_line('; '.join(words))}")
             return
@@ -193,13 +195,16 @@ def _prepare(entry: _Entry, own: tuple[Tensor, Cache], before: tuple[Tensor, Cac
 
 
 def _line(text: str) -> str:
-    """The text on one line that a run's file takes."""
+    """The text as one line that a run's file accepts."""
     return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
 
 
 def measured_error(case: KindCase, q: Tensor, cache: Cache, out: Tensor | tuple[Tensor, Tensor]) -> float:
-    """Largest deviation from float64 as a share of its root mean square; of a sparse cache, over what was picked, and
-    infinite where the picked are not the best."""
+    """Largest deviation from float64, divided by the root mean square of the float64 result.
+
+    For a sparse cache the float64 result is over the picked positions, and the error is infinite if these are not the
+    best (INDEX_ERROR).
+    """
     sequences = (0, case.batch - 1) if case.batch > 2 and case.cache_bytes > CHECKED_BYTES else ()
     chosen = None
     if isinstance(out, tuple):
@@ -211,7 +216,7 @@ def measured_error(case: KindCase, q: Tensor, cache: Cache, out: Tensor | tuple[
 
 
 def index_error(cache: Cache, chosen: Tensor, sequences: tuple[int, ...] = ()) -> float:
-    """``reference.choice_error`` of a cache, one sequence at a time."""
+    """The largest ``reference.choice_error`` of a cache's sequences, computed one sequence at a time."""
     assert cache.index_k is not None
     assert cache.index_q is not None
     assert cache.index_weights is not None
@@ -226,7 +231,7 @@ def index_error(cache: Cache, chosen: Tensor, sequences: tuple[int, ...] = ()) -
 
 
 def allowed(case: KindCase) -> float:
-    """Largest error allowed, see ``kernels.reference.tolerance``."""
+    """Largest error allowed (``kernels.reference.tolerance``), times ROUNDED for a quantised cache."""
     least = tolerance(case.dtype, case.context, case.head_dim, case.batch * case.n_heads * case.q_len * case.value_dim)
     return least if (case.k_format, case.v_format) == ("dtype", "dtype") else ROUNDED * least
 

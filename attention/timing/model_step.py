@@ -1,8 +1,8 @@
-"""What a decode step of a whole model costs: one decoder layer with the model's real sizes, timed, times its layers.
+"""The time of a whole model's decode step: the time of one decoder layer of the model's real sizes, times its layers.
 
-The layer stands in ``decoder_layer.py``; its step is timed with what is fastest here and, in the same rounds, as in
-plain PyTorch. Prefill is plain PyTorch's. The embedding and the output head are left out. Decoding a token reads all
-weights and the whole cache: their shares say which of the two is worth shrinking, and when.
+The layer is in ``decoder_layer.py``. Its step is timed with what is fastest here and, in the same rounds, as in plain
+PyTorch. Prefill is timed in plain PyTorch. The embedding and the output head are left out. Decoding a token reads all
+weights and the whole cache: the larger of the two is worth shrinking.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from attention.units import binary_bytes, duration
 __all__ = ["DecoderLayer", "StepCase", "StepResult", "run_steps", "variants"]
 
 PREFILL_SECONDS = 30.0
-"""A prefill whose repeats would take one layer longer than this is not timed, and said so."""
+"""A prefill is not timed if its repeats on one layer would take more seconds; a note says so."""
 
 
 def run_steps(
@@ -42,15 +42,17 @@ def run_steps(
     memory_bytes: int | None = None,
     provisional: bool = False,
 ) -> Iterator[StepResult]:
-    """Time layers, each result as soon as it is known; layers that differ in sharing alone take turns.
+    """Time layers and yield each result as soon as it is known. Layers of one ``compared_with`` take turns.
 
     Args:
-        should_stop: asked between any two runs; once true, no further result comes.
-        provisional: also yield what is known so far, marked as unsteady (STILL_TIMED).
+        should_stop: asked between any two runs; once it is true, no further result comes.
+        seconds_per_case: time to spend on the repeats of a decode step.
+        memory_bytes: a limit in place of the free memory.
+        provisional: also yield results so far, marked as unsteady (STILL_TIMED).
 
     Raises:
-        ValueError: before anything is timed: no such device, or more memory needed than is free (`memory_bytes`
-            sets a limit instead).
+        ValueError: before anything is timed: no such device, or a case that needs more memory than is free.
+        RuntimeError: the attention of a layer is wrong beyond the tolerance.
     """
     resolved = [replace(case, device=resolve_device(case.device)) for case in cases]
 
@@ -77,7 +79,7 @@ def run_steps(
 
 @dataclass
 class _Entry:
-    """A layer being timed; plain: its step as in plain PyTorch, where that is timed apart."""
+    """A layer being timed. `plain` is its step in plain PyTorch, None where that is not timed apart."""
 
     case: StepCase
     error: float
@@ -129,7 +131,7 @@ def _time_set(
 
 
 def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
-    """A layer with random weights and a filled cache, its attention checked, ready to be timed."""
+    """A layer with random weights, a filled cache and checked attention, ready to be timed."""
     device = case.device
     layer = random_layer(case, device)
     notes = [f"one layer timed, times {case.n_layers}; embedding and output head left out"]
@@ -146,7 +148,7 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
                 kept.length = 0
                 return layer(prompt, kept)
 
-            # few tokens warm it up
+            # a pass over a few tokens warms up
             layer(prompt[:, :16], layer_cache(case, device))
             prefill = Timed(pass_all, case.weight_bytes + case.cache_bytes, case.prefill_flops)
         else:
@@ -172,7 +174,7 @@ def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
 
 
 def _prefill(times: Sequence[float], rounds: Rounds) -> dict[str, Any]:
-    """The fields of a result that speak of its prefill."""
+    """The fields of a result that describe its prefill."""
     if not times:
         return {}
     return {
@@ -207,7 +209,7 @@ def _result(
 
 
 def random_layer(case: StepCase, device: str) -> DecoderLayer:
-    """Weights of unit gain: matrices drawn with a variance of 1 / inputs, norms 1."""
+    """A layer with random weights of unit gain: matrices have a variance of 1 / inputs, norms are 1."""
     with torch.device("meta"):
         layer = DecoderLayer(case)
     layer = layer.to(getattr(torch, case.dtype)).to_empty(device=device)
@@ -220,6 +222,7 @@ def random_layer(case: StepCase, device: str) -> DecoderLayer:
 
 
 def layer_cache(case: StepCase, device: str) -> KVCache:
+    """An empty cache for the layer's held tokens. A latent layer's v is a view of the first part of k."""
     dtype = getattr(torch, case.dtype)
     if not case.latent:
         return KVCache(case.batch, case.n_kv_heads, case.held, case.head_dim, dtype, device)
@@ -229,15 +232,15 @@ def layer_cache(case: StepCase, device: str) -> KVCache:
 
 
 def _check(case: StepCase, cache: KVCache, one_pass: bool) -> float:
-    """Error of the attention that is timed, on this cache; `one_pass`: with the native kernel.
+    """The error of the timed attention on this cache. `one_pass` means the native kernel.
 
     Raises:
-        RuntimeError: it is wrong beyond the tolerance.
+        RuntimeError: the error is above the tolerance.
     """
     k, v = cache.k, cache.v
     q = random_tensor((case.batch, case.n_heads, 1, k.shape[-1]), k.dtype, str(k.device.type))
     if case.latent:
-        # the reference divides by the root of what it is given, which is not the size the layer divides by
+        # the reference divides by the root of q's last size, so this call must too; the layer divides by another root
         out = attend_latent(q.squeeze(2), k[:, 0], case.latent, q.shape[-1]).unsqueeze(2)
     elif one_pass:
         out = native.decode(q, k, v)

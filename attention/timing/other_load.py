@@ -1,4 +1,4 @@
-"""What other processes of this host do while something is timed."""
+"""How busy other processes of this host are while something is timed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from attention.timing.steadiness import QUIET, Load
 
 
 class OtherLoad:
-    """How busy other processes (and other guests of the same machine) kept the processor since this was made."""
+    """How busy other processes, and other virtual machines of the same host, kept the processor since the object was
+    made."""
 
     def __init__(self) -> None:
         self._start = self._now()
@@ -17,12 +18,12 @@ class OtherLoad:
     def _now() -> tuple[float, float, float, float]:
         system, own = psutil.cpu_times(), psutil.Process().cpu_times()
         idle = system.idle + getattr(system, "iowait", 0.0)
-        # guest time is contained in user time
+        # user time contains guest time
         total = sum(system) - getattr(system, "guest", 0.0) - getattr(system, "guest_nice", 0.0)
         return total, total - idle, own.user + own.system, getattr(system, "steal", 0.0)
 
     def taken(self) -> Load:
-        """Shares of the processor from 0 to 1; 0 where the clock has not ticked."""
+        """Shares of the processor from 0 to 1; 0 where the clock has not ticked yet."""
         total, busy, own, steal = (now - before for now, before in zip(self._now(), self._start, strict=True))
         if total <= 0:
             return QUIET

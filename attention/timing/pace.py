@@ -12,11 +12,11 @@ import torch
 from attention.timing import host, speed
 
 SLEEP_CYCLES = 1_000_000
-"""About half a millisecond of a GPU's clock: more than it takes a host to launch a handful of kernels."""
+"""About half a millisecond of a GPU's clock: longer than a host takes to launch a handful of kernels."""
 
 
 class Clock:
-    """Times one call on a device: wall time on the CPU, time between events of the device's own on a CUDA stream."""
+    """Times one call on a device: wall time on the CPU, the time between two of the device's events on CUDA."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device == "cuda"
@@ -31,7 +31,7 @@ class Clock:
             return time.perf_counter() - start
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
-        # the device is kept busy while the host asks for what is timed: launching is not part of the device's time
+        # the sleep keeps the device busy while the host launches, so that launching is not part of the device's time
         torch.cuda._sleep(SLEEP_CYCLES)
         begin.record()
         run()
@@ -40,9 +40,9 @@ class Clock:
         return float(begin.elapsed_time(end)) / 1000
 
     def recorded(self, run: Callable[[], object]) -> Callable[[], object]:
-        """The same work as a CUDA graph, as engines launch it: one launch in place of one per kernel.
+        """The work as a CUDA graph, as engines launch it: one launch replaces a launch per kernel.
 
-        On a processor, and where the work cannot be recorded, it is the work itself.
+        On a processor, and where the work cannot be recorded, the result is `run` itself.
         """
         if not self.cuda:
             return run
@@ -65,7 +65,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Work as a CUDA graph. It keeps `run`, and with it the tensors whose places in memory the graph has by heart."""
+    """Work as a CUDA graph. It keeps `run` too, and so keeps alive the tensors whose addresses the graph uses."""
 
     run: Callable[[], object]
     graph: torch.cuda.CUDAGraph
@@ -75,16 +75,19 @@ class Recorded:
 
 
 class Pace:
-    """What the machine can do while a case is timed: it reads and multiplies in between, so that a floor and the times
-    set against it saw the same machine, and the K/V cache is read from memory each time."""
+    """What the machine can do while a case is timed. Between the timed runs it reads memory and multiplies matrices.
+
+    So the floor and the times that are compared with it are of the same moments. The reading also leaves the K/V cache
+    in memory only.
+    """
 
     def __init__(self, device: str, dtype: str, calibration: speed.Calibration) -> None:
-        # read in turn, so that of neither any is left in the caches when it is read again
+        # they are read in turn, so that nothing of a buffer is in the processor's caches when it is read again
         self.buffers = [torch.ones(speed.flush_bytes(device) // 4, device=device) for _ in range(2)]
-        # what a processor has no multiplier for it can still widen to float32
+        # a dtype without multipliers of its own can be widened to float32
         multiplied = max((dtype, "float32"), key=calibration.flops_per_s.__getitem__)
         rate = calibration.flops_per_s[multiplied]
-        # about ten milliseconds' worth on a processor, and large enough to reach the rate
+        # on a processor the product takes about ten milliseconds, and is large enough to reach the rate
         n = 4096 if device == "cuda" else min(1024, max(128, int((rate * 0.005) ** (1 / 3)) // 64 * 64))
         self.a = torch.randn(n, n, device=device).to(getattr(torch, multiplied))
         self.out = torch.empty_like(self.a)
@@ -93,21 +96,24 @@ class Pace:
         self.calibration, self.rate = calibration, rate
 
     def read(self, clock: Clock) -> None:
+        """Read a buffer larger than the caches, and note its time."""
         buffer = self.buffers[len(self.reads) % 2]
         self.reads.append(clock.time(lambda: speed.read_once(buffer, self.calibration.read_with)))
 
     def multiply(self, clock: Clock) -> None:
+        """Multiply two matrices, and note the time."""
         self.products.append(clock.time(lambda: torch.matmul(self.a, self.a, out=self.out)))
 
     def forget(self) -> None:
-        """Drop what was read and multiplied so far: it warmed up."""
+        """Drop the readings and products so far, which were for warming up; the last reading and first product stay."""
         self.reads, self.products = self.reads[-1:], self.products[:1]
 
     @property
     def bytes_per_s(self) -> float:
+        """The median rate of the readings so far; before any, the calibration's rate."""
         return self.buffers[0].nbytes / median(self.reads) if self.reads else self.calibration.read_bytes_per_s
 
     @property
     def flops_per_s(self) -> float:
-        """The first product warms up."""
+        """The median rate of the products after the first, which warms up."""
         return 2 * self.a.shape[0] ** 3 / median(self.products[1:]) if len(self.products) > 1 else self.rate

@@ -1,4 +1,4 @@
-"""What jobs that time something are asked for: a list of cases and the seconds to spend on each."""
+"""Reads the payload of jobs that time something: a list of cases, and the seconds to spend on each."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ C = TypeVar("C")
 
 
 def cases_of(payload: dict[str, Any], read: Callable[[Any], C], most: int) -> list[C]:
-    """The payload's "cases".
+    """The payload's "cases", each read by `read`.
 
     Raises:
-        ValueError: not a list of 1 to `most`, or as `read` raises.
+        ValueError: not a list of 1 to `most` cases, or a case that `read` refuses.
     """
     raw = payload.get("cases")
     if not isinstance(raw, list) or not 1 <= len(raw) <= most:
@@ -21,8 +21,10 @@ def cases_of(payload: dict[str, Any], read: Callable[[Any], C], most: int) -> li
 
 
 def options_of(payload: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Keyword arguments of ``run_cases`` and ``run_steps``: "seconds_per_case" (`seconds` where it is not given) and
-    "memory_bytes"; what is known so far is given as well.
+    """Keyword arguments of ``run_cases`` and ``run_steps``: "seconds_per_case", "memory_bytes", and "provisional" True.
+
+    Args:
+        seconds: "seconds_per_case" where the payload does not give it.
 
     Raises:
         ValueError: seconds_per_case is not above 0 and at most 60.

@@ -1,4 +1,4 @@
-"""Things timed in turn, round after round, until what they take is known or the time is up."""
+"""Times several things in turn, round after round, until their medians are known or the time is up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attention.timing.steadiness import (
 
 MAX_REPEATS = 60
 PATIENCE = 2.0
-"""A disturbed measurement may take so many times as long before it is given up as unsteady."""
+"""A disturbed measurement may take so many times as long, then it ends as unsteady."""
 ENOUGH = 0.03
 """A median known to this share of itself is not measured further."""
 
@@ -31,9 +31,10 @@ class Timed:
     """One thing to time.
 
     Attributes:
-        run: the work; before: other work done untimed just before it, or None.
-        n_bytes, n_flops: the least it must move and compute, for its floor.
-        times: seconds, one of each round.
+        run: the work.
+        n_bytes, n_flops: the least that the work must move and compute, for its floor.
+        before: other work, done untimed just before `run`, or None.
+        times: the seconds of each round.
     """
 
     run: Callable[[], object]
@@ -44,9 +45,9 @@ class Timed:
 
 
 class Rounds:
-    """Takes all things in turn, forth and back, with the memory read and the multipliers tried in between.
+    """Times all things in turn, in alternating order. Between them it reads memory and multiplies (:class:`Pace`).
 
-    What other processes did is noted for each round; once enough rounds were quiet, only those count.
+    Each round notes how busy other processes were. Once enough rounds were quiet, only these count.
     """
 
     def __init__(self, device: str, dtype: str, calibration: speed.Calibration) -> None:
@@ -56,17 +57,17 @@ class Rounds:
         self.loads: list[Load] = []
 
     def once(self, timed: Timed) -> float:
-        """Time one thing once: after reading the memory, and after the work that comes before it."""
+        """Time one thing once, after reading the memory and after its untimed work; in seconds."""
         self.pace.read(self.clock)
         if timed.before:
             timed.before()
         return self.clock.time(timed.run)
 
     def take(self, things: Sequence[Timed], seconds: float, should_stop: Callable[[], bool]) -> Iterator[int]:
-        """Rounds over all things; gives the number of rounds so far after each.
+        """Make rounds over all things and yield the number of rounds after each.
 
-        Ends after `seconds` once MIN_REPEATS rounds were made, sooner when every median is known well, and later, up
-        to PATIENCE times as late, while something is not steady; at once, without another word, when told to stop.
+        It ends after `seconds` once MIN_REPEATS rounds are made. It ends sooner when every median is known well, and
+        later, up to PATIENCE times as late, while something is unsteady. When told to stop it ends at once.
         """
         start = time.perf_counter()
         while len(self.loads) < MAX_REPEATS:
@@ -79,7 +80,7 @@ class Rounds:
                 if should_stop():
                     return
                 thing.times.append(self.once(thing))
-            # a GPU's work is not slowed by what the processor does meanwhile
+            # other work of the processor does not slow a GPU
             self.loads.append(load.taken() if self.device == "cpu" else QUIET)
             yield len(self.loads)
 
@@ -92,13 +93,16 @@ class Rounds:
         return spent >= 1 or all(interval(times).half_width <= ENOUGH for times in counted)
 
     def counted(self, thing: Timed) -> list[float]:
-        """Seconds of the rounds that count; those of things timed together belong to the same rounds."""
+        """Seconds of the rounds that count. They are the same rounds for all things."""
         whole = min(len(self.loads), len(thing.times))
         return [thing.times[n] for n in quiet_rounds(self.loads[:whole])]
 
     def rates(self, things: Sequence[Timed]) -> tuple[float, float]:
-        """(bytes per second, operations per second) that the machine can do: as tried between the rounds, or as one
-        of the things itself reached, where that is more. Nothing is faster than the machine can be."""
+        """(bytes per second, operations per second) that the machine can do.
+
+        Each is the rate tried between the rounds, or the rate of the fastest thing if that is higher: nothing is faster
+        than its machine.
+        """
         known = [(thing, median(times)) for thing in things if (times := self.counted(thing))]
         moved = max((thing.n_bytes / seconds for thing, seconds in known), default=0.0)
         computed = max((thing.n_flops / seconds for thing, seconds in known), default=0.0)

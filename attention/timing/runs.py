@@ -1,10 +1,10 @@
-"""A finished set of timings with the machine it was taken on: what is kept, shared, downloaded and uploaded.
+"""A run: a finished set of timings and their machine. It is kept, shared, downloaded and uploaded.
 
-A run is one JSON document of at most 1 MB. Whatever comes from outside is read by :func:`parse`, which takes
-nothing on trust: every figure that follows from others must agree with them.
+A run is one JSON document of at most 1 MB. :func:`parse` reads every document from outside and trusts nothing in it:
+every figure that follows from others must agree with them.
 
-Checked by hand on purpose: msgspec's messages leave out the value ("Expected `float` >= 0.0") or what is accepted
-("Invalid enum value 'god'"), and pydantic would load for 54 ms before the first page with timings.
+The checks are written by hand on purpose. msgspec's messages leave out the value ("Expected `float` >= 0.0") or what is
+accepted ("Invalid enum value 'god'"), and pydantic would take 54 ms to load before the first page with timings.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NUMBERS = (
     *("median_s", "iqr_s", "bytes_per_s", "error", "floor_s", "times_floor", "tolerance"),
     *("read_bytes_per_s", "flops_per_s"),
 )
-"""Of a timing: each is at least 0, or null where it was not measured."""
+"""A timing's numbers. Each is at least 0, or null where it was not measured."""
 RECORDED = Path(__file__).parents[1] / "data" / "runs"
 
 
@@ -50,12 +50,12 @@ class Run:
     Attributes:
         results: in the order they were taken.
         host: the machine, as ``attention.timing.host.describe().to_json()`` says it.
-        calibration: what its device reached, as ``Calibration.to_json()``; empty if not measured.
+        calibration: the rates of its device, as ``Calibration.to_json()``; empty if not measured.
         created: time of the run, UTC, ISO 8601.
-        versions: of the programs that decide the timing.
-        source: where it comes from, one of SOURCES; says what a reader may believe of it.
+        versions: versions of the programs that decide the timing.
+        source: where the run comes from, one of SOURCES; it says how far a reader may trust the run.
         title: what was timed, in a few words.
-        id: the link's token, empty until kept.
+        id: the token of the run's link, empty until the run is kept.
     """
 
     results: tuple[Result, ...]
@@ -82,14 +82,14 @@ class Run:
     @property
     def label(self) -> str:
         """The machine in a few words, for a legend."""
-        # makers' marks and clock rates only lengthen it
+        # trade marks and clock rates only make the name longer
         name = re.sub(r"\((R|TM)\)|\bCPU\b|\bProcessor\b|@.*$", "", self.processor)
         threads = self.calibration.get("threads") or self.host.get("threads")
         cores = f", {threads} threads" if self.device == "cpu" and threads else ""
         return f"{' '.join(name.split())}{cores}"
 
     def to_json(self) -> dict[str, Any]:
-        """The document, of which nothing is shared with this run: recorded runs are read once a process."""
+        """The document. It shares no object with this run, since a process reads recorded runs once and keeps them."""
         return {
             "headshare_run": FORMAT,
             "title": self.title,
@@ -125,7 +125,7 @@ def new(
     calibration: Mapping[str, Any] | None = None,
     source: str = "server",
 ) -> Run:
-    """A run of this moment on this machine (or on `host`)."""
+    """A run with the time of now, on this machine or on `host`."""
     from attention.timing.host import describe
 
     results = tuple(results)
@@ -141,7 +141,7 @@ def new(
 
 
 def versions() -> dict[str, str]:
-    """Versions of the programs that decide a timing; what is not installed is left out."""
+    """Versions of the programs that decide a timing. A program that is not installed is left out."""
     found = {"headshare": _own_version()}
     for name in ("torch", "numpy"):
         try:
@@ -210,15 +210,16 @@ def parse(text: str | bytes) -> Run:
 
 
 def uploaded(text: str | bytes) -> Run:
-    """Read a run a visitor brings: like :func:`parse`, and whatever it says of itself, it is marked as uploaded."""
+    """Read a visitor's run, like :func:`parse`. Its source becomes "uploaded", whatever the document says."""
     return replace(parse(text), source="uploaded")
 
 
 def strict_json(text: str | bytes, otherwise: str) -> Any:
-    """What a JSON document from outside holds.
+    """The values of a JSON document from outside.
 
     Raises:
-        NotFiniteError: NaN or an infinity. ValueError: no JSON, in the words of `otherwise`.
+        NotFiniteError: a NaN or an infinity.
+        ValueError: the text is no JSON; the message is `otherwise`.
     """
     try:
         return json.loads(text, parse_constant=_no_constant)
@@ -233,7 +234,7 @@ def _no_constant(name: str) -> float:
 
 
 def _result(row: Any, number: int) -> Result:
-    """One timing, checked against the arithmetic of its own shape."""
+    """Read one timing and check that its figures agree with each other and with its shape."""
     try:
         result = Result.from_json(row)
         case = result.case
@@ -259,7 +260,7 @@ def _result(row: Any, number: int) -> Result:
 
 
 def _repeats(result: Result) -> None:
-    """The times of the rounds agree with their median and their number."""
+    """Check that the times of the rounds agree with their median and their number."""
     check_size("together", result.together, minimum=0, maximum=10**6)
     if not isinstance(result.times_s, tuple) or len(result.times_s) > MAX_ROUNDS:
         raise ValueError(f"times_s must be a list of at most {MAX_ROUNDS} numbers, got {shown(result.times_s)}")
@@ -300,7 +301,7 @@ def _time(value: Any) -> str:
 
 
 def _plain(name: str, value: Any, depth: int = 3) -> Any:
-    """`value` if it is a small thing of plain JSON."""
+    """`value`, if it is a small value of plain JSON."""
     if isinstance(value, str):
         return _text(name, value)
     if value is None or isinstance(value, bool):
@@ -318,7 +319,8 @@ def _plain(name: str, value: Any, depth: int = 3) -> Any:
 
 @cache
 def recorded() -> tuple[Run, ...]:
-    """Runs that ship, each measured on the machine it names: those of processors, then of GPUs, newest first."""
+    """The runs that ship with this project, each measured on the machine that it names: first of processors, then of
+    GPUs, the newest first."""
     runs = [replace(parse(path.read_bytes()), id=path.stem) for path in sorted(RECORDED.glob("*.json"))]
     runs.sort(key=lambda run: run.created, reverse=True)
     return tuple(sorted(runs, key=lambda run: run.device != "cpu"))

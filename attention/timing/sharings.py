@@ -1,4 +1,4 @@
-"""One layer timed as MHA, as itself and as MQA: what to time, and the fastest of what came back."""
+"""One layer timed as MHA, with its own sharing and as MQA: the cases to time, and the fastest result of each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from attention.spec import Kind, Layer
 from attention.timing.views import fastest
 
 TIMED = ("folded_sdpa", "folded_matmul", "tall_matmul", "split_matmul")
-"""Implementations that read each K/V head once; the fastest of them stands for a way of sharing."""
+"""Implementations that read each K/V head once. The fastest of them is a sharing's time."""
 _COMPARED = ("n_heads", "head_dim", "context", "dtype")
 MAX_TIMED_BYTES = 256 * 2**20
-"""Largest cache of one layer that a visitor's timing fills, as MHA."""
+"""Most bytes that a visitor's timing fills with one layer's MHA cache."""
 
 
 class SharingTime(NamedTuple):
-    """One way to share and its fastest time for one decode step of one layer; None while it is not known."""
+    """One sharing, and its fastest result for one decode step of one layer; None while it is not known."""
 
     label: str
     n_kv_heads: int
@@ -27,8 +27,8 @@ class SharingTime(NamedTuple):
 
 
 def timed_sharings(layer: Layer) -> tuple[int, ...]:
-    """Numbers of K/V heads to time: MHA, the layer's own, MQA. A latent layer's own is left out: it is computed
-    in another way than heads of K and V."""
+    """Numbers of K/V heads to time: MHA, the layer's own, MQA. The own number of a latent layer is left out, because
+    latents are not heads of K and V."""
     own = () if layer.kind is Kind.LATENT else (layer.n_kv_heads,)
     return tuple(sorted({layer.n_heads, *own, 1}, reverse=True))
 
@@ -36,8 +36,8 @@ def timed_sharings(layer: Layer) -> tuple[int, ...]:
 def timed_cases(layer: Layer, context: int, dtype: str = "float32") -> tuple[Case, ...]:
     """One decode step of one layer and one sequence, in all of TIMED, for each of ``timed_sharings``.
 
-    The context is the largest power of two up to `context` whose MHA cache fits MAX_TIMED_BYTES. Values are given
-    the keys' head size.
+    The timed context is the largest power of two up to `context` whose MHA cache fits MAX_TIMED_BYTES. Values get the
+    keys' head size.
 
     Raises:
         ValueError: the layer has no heads, or sizes beyond what can be timed.
@@ -56,7 +56,7 @@ def timed_cases(layer: Layer, context: int, dtype: str = "float32") -> tuple[Cas
 
 
 def times(cases: Iterable[Case], results: Iterable[Result], own: int | None) -> tuple[SharingTime, ...]:
-    """The fastest result of each sharing among `cases`, in their order; results of other shapes are left out.
+    """The fastest result of each sharing in `cases`, in their order. Results of other shapes are left out.
 
     Args:
         own: the model's number of K/V heads, None if it is not timed.

@@ -1,4 +1,4 @@
-"""How fast this machine can read, copy and multiply. Torch is loaded when something is measured."""
+"""How fast this machine can read, copy and multiply. Torch is imported only when something is measured."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ if TYPE_CHECKING:
 
 LARGEST_FLUSH = 256 * 2**20
 SHARED_S = 3600.0
-"""How long other processes of this host take over a calibration."""
+"""Seconds for which other processes of this host use a calibration."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a device reached, measured in this process.
+    """The measured rates of a device.
 
     Attributes:
-        device: "cpu" or "cuda"; name: of the processor.
-        threads: torch's threads while it was measured (CPU).
-        read_bytes_per_s: reading a float32 tensor far larger than the caches, in the fastest of WAYS_TO_READ,
-            `read_with`.
-        copy_bytes_per_s: copying one half of it to the other, bytes read plus bytes written.
-        flops_per_s: dtype name -> rate of a large square matrix product, a multiply-add counted as two.
-        buffer_bytes: what was read.
+        device: "cpu" or "cuda".
+        name: the processor's name.
+        threads: torch's threads during the measurement (CPU).
+        read_bytes_per_s: rate of reading a float32 tensor far larger than the caches.
+        copy_bytes_per_s: rate of copying one half of the tensor to the other, bytes read plus bytes written.
+        flops_per_s: dtype name -> rate of a large square matrix product; a multiply-add counts as two.
+        buffer_bytes: size of the tensor.
+        cache_bytes: size of the last-level cache, None if not known.
+        features: the CPU's features that decide how fast attention can be.
+        read_with: the fastest of WAYS_TO_READ, which `read_bytes_per_s` is measured with.
     """
 
     device: str
@@ -74,10 +77,16 @@ _calibrating = Lock()
 
 
 def calibrate(device: str = "cpu", *, again: bool = False) -> Calibration:
-    """Measure a device (about a second), or take over what another process of this host measured within the hour.
+    """The rates of a device: known ones, those that another process of this host measured within the hour, or new ones.
+
+    A measurement takes about a second.
+
+    Args:
+        device: "cpu" or "cuda".
+        again: measure in any case.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: there is no such device here.
     """
     with _calibrating:
         found = None if again else _calibrations.get(device) or _taken_over(device)
@@ -95,7 +104,7 @@ def _shared_file(device: str) -> Path:
 
 
 def _taken_over(device: str) -> Calibration | None:
-    """What another process measured on this machine with as many threads; None if it is old or cannot be read."""
+    """What another process measured on this machine with as many threads; None if that is old or cannot be read."""
     try:
         path = _shared_file(device)
         if not 0 <= time.time() - path.stat().st_mtime < SHARED_S:
@@ -111,7 +120,7 @@ def _taken_over(device: str) -> Calibration | None:
 
 
 def _hand_on(measured: Calibration) -> None:
-    """For other processes of this host; where it cannot be written they measure for themselves."""
+    """Write the calibration for other processes of this host. If that fails, they measure for themselves."""
     with contextlib.suppress(OSError, ValueError):
         path = _shared_file(measured.device)
         aside = path.with_name(f"{path.name}.{os.getpid()}")
@@ -151,15 +160,15 @@ def _calibrate(device: str) -> Calibration:
 
 
 def flush_bytes(device: str) -> int:
-    """How much must be read to leave nothing else in the device's caches.
+    """Bytes to read so that nothing else stays in the device's caches.
 
-    To measure the memory's speed takes twice as much: caches keep some of what is read again and again, even if it is
-    four times their size (seen here: 40 to 50 GB/s instead of 36).
+    Measuring the memory's speed needs twice as much. Caches keep a part of a buffer that is read again and again, even
+    if it is four times their size (measured here: 40 to 50 GB/s instead of 36).
     """
     if device == "cuda":
         # a short read is over before the memory is at its full rate
         return 2**30
-    # a last-level cache of hundreds of megabytes belongs to dozens of cores, and few of them are this machine's
+    # dozens of cores share a last-level cache of hundreds of megabytes, and a virtual machine has only a few of them
     return min(LARGEST_FLUSH, max(64 * 2**20, 4 * (last_level_cache(device) or 32 * 2**20)))
 
 
@@ -172,11 +181,11 @@ def read_once(buffer: torch.Tensor, way: str = "largest element") -> torch.Tenso
 
 
 WAYS_TO_READ = ("largest element", "sum", "matrix-vector product")
-"""PyTorch's own ways to read memory; which comes closest to the memory's speed depends on the machine."""
+"""PyTorch's operations that read memory. Which of them comes closest to the memory's speed depends on the machine."""
 
 
 def last_level_cache(device: str) -> int | None:
-    """Bytes of the largest cache between the processor and the memory the K/V cache lies in."""
+    """Bytes of the largest cache between the processor and its memory; None if not known."""
     if device == "cuda":
         import torch
 
@@ -186,7 +195,7 @@ def last_level_cache(device: str) -> int | None:
 
 
 def synchronize(device: str) -> None:
-    """Wait until everything asked of the device is done."""
+    """Wait until the device has finished all its work."""
     if device == "cuda":
         import torch
 
@@ -194,12 +203,12 @@ def synchronize(device: str) -> None:
 
 
 def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 5) -> float:
-    """Best rate of an n × n matrix product over some repeats, a multiply-add counted as two."""
+    """Best rate of an n × n matrix product over some repeats, in operations per second (a multiply-add is two)."""
     import torch
 
     dtype: torch.dtype = getattr(torch, dtype_name)
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    # the result is written into place, so that the allocator's page faults are not measured
+    # the result has its memory already, so that the allocator's page faults are not measured
     out = torch.empty_like(a)
     return 2 * n**3 / best_time(lambda: torch.matmul(a, b, out=out), device, repeats)
 
@@ -208,13 +217,13 @@ def _matmul_rate(dtype_name: str, device: str) -> float:
     if device == "cuda":
         return matmul_flops(dtype_name, device, 8192)
     small, plain = (matmul_flops(name, device, 256, repeats=15) for name in (dtype_name, "float32"))
-    # A dtype the processor has no multiplier for is emulated: dozens of times slower, so a small product suffices.
-    # Held against float32 of the same moment, since a crowded machine is slow at everything.
+    # A dtype without multipliers is emulated, dozens of times slower: a small product is enough to measure it.
+    # It is compared with float32 at the same moment, since a busy machine is slow at everything.
     return matmul_flops(dtype_name, device, 1536) if small > plain / 8 else small
 
 
 def best_time(run: Callable[[], object], device: str, repeats: int = 7) -> float:
-    """Shortest of some runs in seconds, after two to warm up: a limit is what the device can do undisturbed."""
+    """The shortest of some runs, in seconds, after two to warm up: a limit is what the undisturbed device can do."""
     times = []
     for attempt in range(repeats + 2):
         synchronize(device)
@@ -224,5 +233,5 @@ def best_time(run: Callable[[], object], device: str, repeats: int = 7) -> float
         if attempt >= 2:
             times.append(time.perf_counter() - start)
         if len(times) >= 3 and sum(times) > 1:
-            break  # a crowded machine must not make its reader wait
+            break  # on a busy machine the reader must not wait long
     return min(times)

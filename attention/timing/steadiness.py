@@ -1,6 +1,6 @@
-"""Whether a measurement can be trusted: intervals of medians, ratios taken round by round, and what disturbed it.
+"""Whether a measurement can be trusted: intervals of medians, ratios taken round by round, and disturbances.
 
-Free of torch, so that pages can judge what the worker measured.
+Free of torch, so that pages can judge the worker's measurements.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Interval(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """For a ratio: whether 1 lies outside."""
+        """Of a ratio: whether 1 is outside the interval."""
         return self.low > 1 or self.high < 1
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The median and its 95 % interval by order statistics, which asks nothing of the distribution.
+    """The median and its 95 % interval by order statistics, which assume nothing about the distribution.
 
-    The interval ends at the values of rank n/2 ∓ 0.98 √n (binomial distribution, normal approximation); below six
+    The interval ends at the values of rank n/2 ∓ 0.98 √n (binomial distribution, normal approximation). Below eight
     values it is their whole range.
 
     Raises:
@@ -53,10 +53,13 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def ratio_interval(slower: Sequence[float], faster: Sequence[float]) -> Interval | None:
-    """How many times `faster` is faster: the ratio of each round, so that a drift of the machine meets both.
+    """How many times `faster` is faster. Each round gives a ratio, so that a drift of the machine changes both times.
 
     Args:
-        slower, faster: seconds, round by round; None comes back unless they are as many, and at least MIN_REPEATS.
+        slower, faster: seconds, round by round.
+
+    Returns:
+        None if the two have different lengths or fewer than MIN_REPEATS rounds.
     """
     if len(slower) != len(faster) or len(slower) < MIN_REPEATS:
         return None
@@ -67,16 +70,16 @@ class Load(NamedTuple):
     """How busy the processor was with other things, as shares of it from 0 to 1."""
 
     others: float
-    """Processes other than this one, and `stolen`."""
+    """The share of processes other than this one, `stolen` included."""
     stolen: float
-    """What the host of this virtual machine gave to somebody else (steal time)."""
+    """The share that the host of this virtual machine gave to others (steal time)."""
 
 
 QUIET = Load(0.0, 0.0)
 
 
 def quiet_rounds(loads: Sequence[Load]) -> list[int]:
-    """The rounds to count: those that nothing disturbed if they are MIN_REPEATS or more, else all."""
+    """Numbers of the rounds to count: the undisturbed ones if they are at least MIN_REPEATS, else all."""
     quiet = [n for n, load in enumerate(loads) if load.others <= BUSY]
     return quiet if len(quiet) >= MIN_REPEATS else list(range(len(loads)))
 
@@ -99,7 +102,7 @@ def why_unsteady(times: Sequence[float], loads: Sequence[Load]) -> str:
     """Why nothing may be concluded from `times` (seconds of the counted rounds), in words; empty if they are steady.
 
     Args:
-        loads: of all rounds.
+        loads: the loads of all rounds, counted or not.
     """
     if disturbed := disturbance(loads):
         return disturbed

@@ -1,4 +1,4 @@
-"""A timed decoder layer of a model: what is asked for and answered, in plain values, so that pages need no torch."""
+"""A decoder layer that is timed, and its result. Both are plain values, so that pages can show them without torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ class StepCase:
     """One decoder layer at one context and batch, timed for prefill and for decode.
 
     Attributes:
-        variant: as shown: "MHA", "GQA-8", "MLA", "MQA". n_layers: of the model, that are like this one.
-        intermediate_size: width of the MLP every token passes through (0: none, experts alone).
-        window: tokens the layer keeps at most; None keeps all `context`.
-        n_chosen, expert_width: experts of a token, each an MLP of this width; experts: different ones that the batch's
-            tokens choose together, which a step reads.
-        latent, rope_dim: the latent vector of MLA and its part for RoPE (0: ordinary keys and values), attended to in
-            absorbed form; q_rank: of its queries (0: not compressed); v_head_dim: of its values. n_kv_heads is 1.
+        variant: the sharing as shown: "MHA", "GQA-8", "MLA", "MQA".
+        n_layers: how many of the model's layers are like this one.
+        intermediate_size: width of the MLP that every token passes through; 0 if there are only experts.
+        prefill: the prefill is timed too.
+        window: most tokens that the layer keeps; None keeps all `context`.
+        experts: different experts that the batch's tokens choose together, which a step reads; 0 without experts.
+        n_chosen, expert_width: experts of a token, and the width of each one's MLP.
+        latent, rope_dim: sizes of MLA's latent vector and of its part for RoPE, attended to in absorbed form; 0 for
+            ordinary keys and values. With a latent, n_kv_heads is 1.
+        q_rank, v_head_dim: of MLA, the rank of its queries (0: not compressed) and the size of its values.
         plain: the step is also timed as in plain PyTorch.
+
+    Raises:
+        ValueError: a value out of range or unknown, or fields that do not fit each other.
     """
 
     variant: str
@@ -90,12 +96,13 @@ class StepCase:
 
     @property
     def compared_with(self) -> tuple[Any, ...]:
-        """Steps of one model at one load are timed in the same rounds, whatever their sharing and kind of layer."""
+        """What steps of one model at one load have in common, whatever their sharing and kind of layer. Steps that are
+        equal in this are timed in the same rounds."""
         return self.hidden_size, self.context, self.batch, self.dtype, self.device
 
     @property
     def shape(self) -> StepShape:
-        """What its result says of it."""
+        """The fields by which the result names the layer."""
         return StepShape(**{each.name: getattr(self, each.name) for each in fields(StepShape)})
 
     @property
@@ -105,7 +112,7 @@ class StepCase:
 
     @property
     def n_weights(self) -> int:
-        """Parameters of the layer's matrices and norms, of its experts those that are read; without the router."""
+        """Parameters of the layer's matrices and norms, without the router. Of the experts only those read count."""
         return self._attention_weights + self._mlp_weights(self.experts) + 2 * self.hidden_size
 
     @property
@@ -128,7 +135,7 @@ class StepCase:
 
     @property
     def cache_bytes(self) -> int:
-        """What one layer keeps, all sequences, with the newest token."""
+        """Bytes that one layer keeps of all sequences, the newest token included."""
         each = self.latent + self.rope_dim if self.latent else 2 * self.n_kv_heads * self.head_dim
         return self.batch * self.held * each * DTYPES[self.dtype]
 
@@ -144,17 +151,18 @@ class StepCase:
 
     @property
     def decode_flops(self) -> int:
-        """One token of each sequence through the layer."""
+        """Operations of one token of each sequence through the layer."""
         return 2 * self.batch * (self._passed_weights + self._attended_flops * self.held)
 
     @property
     def prefill_flops(self) -> int:
+        """Operations of all `context` tokens of each sequence through the layer."""
         pairs = self.context * (self.context + 1) // 2
         return 2 * self.batch * (self._passed_weights * self.context + self._attended_flops * pairs)
 
     @property
     def memory_bytes(self) -> int:
-        """What timing it allocates at most."""
+        """Most bytes that timing the layer allocates."""
         widest = max(
             self.hidden_size, self.intermediate_size, self.expert_width, self.n_heads * (self.latent + self.head_dim)
         )
@@ -166,12 +174,12 @@ class StepCase:
 
 @dataclass(frozen=True)
 class StepShape:
-    """The timed layer as its result names it, the device resolved. Of several kinds of layer it is the mean one.
+    """The timed layer as its result names it, its device resolved. For several kinds of layer it is the mean layer.
 
-    It says less than a StepCase: kept and shared rows of earlier versions say no more, and a mean layer is no case.
+    It has fewer fields than a StepCase, because rows of earlier versions have no more, and a mean layer is no case.
 
     Attributes:
-        weight_bytes, cache_bytes: what one layer's decode step reads.
+        weight_bytes, cache_bytes: bytes that one layer's decode step reads.
     """
 
     variant: str
@@ -186,7 +194,7 @@ class StepShape:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells a step from the others of a run, whether its device is resolved or not."""
+        """The fields that distinguish a step from the others of a run. The device is not among them."""
         return (self.variant, self.context, self.batch, self.dtype, self.n_layers, self.weight_bytes, self.cache_bytes)
 
     @property
@@ -197,17 +205,18 @@ class StepShape:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A timed layer and what it means for the model. Times in seconds; None where not timed (`note` says why).
+    """A timed layer and what it means for the model. Times are in seconds, None where not timed (`note` says why).
 
     Attributes:
         case: the layer that was timed.
-        layer_s, iqr_s: one decode step of one layer, median and interquartile range.
-        layer_prefill_s: all `context` tokens through one layer.
-        floor_s: max(bytes / bandwidth, flops / matmul rate) of one layer's decode step, measured in this run.
-        error: of the attention against float64, divided by the reference's root mean square.
+        layer_s, iqr_s: median and interquartile range of one decode step of one layer.
+        layer_prefill_s: median time of all `context` tokens through one layer.
+        floor_s: max(bytes / bandwidth, flops / matmul rate) of one layer's decode step, with the rates of this run.
+        error: the attention's largest deviation from float64, divided by the reference's root mean square.
+        note: what a reader must know to understand the numbers.
         times_s, prefill_times_s: seconds of one layer in each counted round, in order.
-        together: results of one run with the same number were timed in the same rounds.
-        plain_times_s: the layer's step as in plain PyTorch, in the same rounds; empty where it was not timed apart.
+        together: a number; results of one run with the same number were timed in the same rounds.
+        plain_times_s: seconds of the layer's step in plain PyTorch, in the same rounds; empty where not timed apart.
         unsteady, prefill_unsteady: why nothing may be concluded from the time, in words; empty if it is steady.
     """
 
@@ -227,17 +236,17 @@ class StepResult:
 
     @property
     def token_s(self) -> float:
-        """All layers: one token for each sequence."""
+        """Seconds of all layers for one token of each sequence."""
         return self.layer_s * self.case.n_layers
 
     @property
     def tokens_per_s(self) -> float:
-        """Of the whole batch."""
+        """Tokens per second of the whole batch."""
         return self.case.batch / self.token_s
 
     @property
     def prefill_s(self) -> float | None:
-        """All layers: `context` tokens of each sequence."""
+        """Seconds of all layers for `context` tokens of each sequence."""
         return None if self.layer_prefill_s is None else self.layer_prefill_s * self.case.n_layers
 
     @property
@@ -246,12 +255,12 @@ class StepResult:
 
     @property
     def plain_s(self) -> float | None:
-        """All layers in plain PyTorch; None where they were not timed apart."""
+        """Seconds of all layers in plain PyTorch for one token of each sequence; None where not timed apart."""
         return median(self.plain_times_s) * self.case.n_layers if self.plain_times_s else None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` wrote, now or in an earlier version; what follows from other fields is computed again."""
+        """Read what `to_json` wrote, now or in an earlier version. Figures that follow from others are computed."""
         known = {name: value for name, value in values.items() if name not in _FOLLOWS}
         case = StepShape(**{each.name: known.pop(each.name) for each in fields(StepShape)})
         for name in ("times_s", "prefill_times_s", "plain_times_s"):
@@ -266,18 +275,19 @@ class StepResult:
 
 
 _FOLLOWS = ("token_s", "tokens_per_s", "prefill_s", "cache_share", "times_floor", "plain_s")
-"""What a row says though it follows from its other fields, for whoever reads the JSON."""
+"""Figures that a row gives for readers of the JSON, though they follow from its other fields."""
 
 
 def variants(n_heads: int, n_kv_heads: int) -> tuple[tuple[str, int], ...]:
-    """MHA, the model's own sharing, MQA: (name, n_kv_heads), without doubles."""
+    """(name, n_kv_heads) of MHA, of the model's own sharing and of MQA, each once."""
     return tuple((sharing.name(n_heads, n), n) for n in sorted({n_heads, n_kv_heads, 1}, reverse=True))
 
 
 def summed(parts: Sequence[StepResult]) -> StepResult:
-    """The step of all kinds of layer together, each times its layers, as one result whose layer is the mean one.
+    """The step of all kinds of layer together as one result, whose layer is the mean of all layers.
 
-    Rounds are added up where all were taken in the same ones; elsewhere nothing may be concluded from the sum.
+    Where all kinds were timed in the same rounds, their times are added round by round. Elsewhere nothing may be
+    concluded from the sum, and `unsteady` says so.
     """
     if len(parts) == 1:
         return parts[0]

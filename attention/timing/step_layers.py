@@ -1,8 +1,8 @@
-"""The layers of a model that are timed: one of each kind, and what of the model they are not.
+"""The layers of a model that are timed, one of each kind, and what they leave out of the model.
 
-A kind is what a layer keeps (all tokens, a window, a latent vector; its heads) and what a token passes through (an MLP,
-experts). The parts of a step add up, so which of the layers have experts decides nothing: they are counted out among
-the kinds in order.
+Layers of one kind keep the same (all tokens, a window, a latent vector; the heads), and a token passes through the same
+(an MLP, experts). The times of the layers are added, so it does not matter which of the layers have experts: the first
+kinds get them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from attention.spec import Kind, Layer, ModelSpec, PositionState
 from attention.timing.step_cases import StepCase
 
 TIMED = (Kind.FULL, Kind.SLIDING, Kind.CHUNKED, Kind.LATENT, Kind.SHARED, Kind.CROSS)
-"""A layer of cross-attention is timed if it attends to the tokens decoded so far too, and that alone."""
+"""Kinds of layer that are timed. Of a layer with cross-attention only its attention to the decoded tokens is timed; one
+without that is not timed."""
 NOT_TIMED = {
     Kind.RECURRENT: "recurrent",
     Kind.COMPRESSED: "of compressed keys and values",
@@ -25,18 +26,19 @@ NOT_TIMED = {
     Kind.NONE: "without memory",
 }
 ABOUT = 0.9
-"""A published width that weighs more than what the parameters leave, by more than this, is not of three matrices."""
+"""A published width belongs to an MLP of three matrices if the parameters leave at least this share of its weights."""
 
 
 class Width(NamedTuple):
-    """What a token passes through beside attention.
+    """Widths of what a token passes through beside attention.
 
     Attributes:
         dense: width of the MLP of a layer without experts.
-        shared: of the MLP beside the experts that every token passes through; 0 without one.
-        routed: the experts, None without any; expert: their width.
-        q_rank: of MLA's queries, 0 where they are not compressed.
-        said: how a width was come by that is not published, in a sentence; else empty.
+        shared: width of the MLP beside the experts, which every token passes through; 0 without one.
+        routed: the experts, None without any.
+        expert: width of each expert.
+        q_rank: rank of MLA's queries, 0 where they are not compressed.
+        said: a sentence on how the width was found if it is not published; else empty.
     """
 
     dense: int
@@ -48,13 +50,17 @@ class Width(NamedTuple):
 
 
 def width_of(spec: ModelSpec, config: Mapping[str, Any] | None, typed: int = 0) -> Width:
-    """Widths from a published configuration and the model's parameters; `typed` replaces them all.
+    """Widths from a published configuration and the model's parameters.
 
-    Where no width is published, or one that is not of three matrices, it is one that weighs what the parameters leave,
-    or four times the hidden size where those are not known either; `said` says so.
+    Where no width is published, or one that does not belong to three matrices, the MLP gets the weights that the
+    model's parameters leave. Where the parameters are not known either, the width is four times the hidden size. Then
+    `said` says so.
+
+    Args:
+        typed: a width that replaces all of these; 0 for none.
 
     Raises:
-        ValueError: the hidden size is not known, so that nothing can be said.
+        ValueError: the hidden size is not known.
     """
     fields = _fields(config)
     q_rank = _number(fields, "q_lora_rank")
@@ -72,7 +78,7 @@ def width_of(spec: ModelSpec, config: Mapping[str, Any] | None, typed: int = 0) 
         if left is not None and not beside:
             plain = (spec.n_layers - routed.n_layers) * (dense or 0)
             beside = (left * spec.n_layers - plain) // routed.n_layers - routed.n_chosen * expert
-        # less than a tenth of an expert is what is not an MLP at all
+        # a rest of at most a tenth of an expert is other weights, not an MLP
         shared = beside if beside > expert // 10 else 0
         return Width(dense or shared or expert, shared, routed, expert, q_rank)
     if joint is not None and (left is None or left >= ABOUT * joint):
@@ -85,9 +91,9 @@ def width_of(spec: ModelSpec, config: Mapping[str, Any] | None, typed: int = 0) 
 
 
 def mlp_width(config: Mapping[str, Any] | None) -> int | None:
-    """Width of the MLP one token passes through, from a published configuration; None where it does not say.
+    """Width of the MLP that one token passes through, from a published configuration; None where it gives none.
 
-    With experts: the chosen ones and the shared ones together, as wide as one MLP that does the same work.
+    With experts it is the sum of the chosen and the shared ones: the width of one MLP with the same work.
     """
     fields = _fields(config)
     chosen = _number(fields, "num_experts_per_tok", "num_experts_per_token", "top_k_experts")
@@ -109,8 +115,8 @@ def _number(fields: Mapping[str, Any], *names: str) -> int:
 
 
 def _left(spec: ModelSpec, fields: Mapping[str, Any]) -> int | None:
-    """The width of three matrices in every layer that weigh what a step reads beside attention and the output head;
-    None where the parameters are not known or some layers are not timed."""
+    """The width of an MLP of three matrices in every layer, if the MLPs have all weights that a step reads beside
+    attention and the output head. None where the parameters are not known, or a layer is latent or not timed."""
     hidden = spec.hidden_size or 0
     if spec.parameters is None or sum(n for *_, n in _timed(spec)) < spec.n_layers:
         return None
@@ -143,7 +149,7 @@ def layer_cases(
                 same = (case.n_heads, case.n_kv_heads, case.head_dim, case.held, case.latent, case.experts)
                 before = found[same].n_layers if same in found else 0
                 found[same] = replace(case, n_layers=case.n_layers + before)
-    # what a part of the layers takes says nothing of a prompt's time, and costs the visitor many seconds
+    # the prefill of a part of the layers says nothing about a prompt's time, and it takes many seconds
     prefill = load.batch == 1 and _prefill_is_timed(spec)
     return tuple(replace(case, prefill=prefill) for case in found.values())
 
@@ -153,7 +159,7 @@ def _prefill_is_timed(spec: ModelSpec) -> bool:
 
 
 def _timed(spec: ModelSpec) -> Iterator[tuple[Layer, PositionState, int]]:
-    """Layers that can be timed, each with the state it reads and how many of it there are."""
+    """Layers that can be timed, each with the state that it reads and the number of such layers."""
     for layer, n in spec.groups:
         read = spec.layers[layer.shares] if layer.shares is not None else layer
         state = read.key_value
@@ -192,7 +198,7 @@ def _case(
 
 
 def timed_apart(spec: ModelSpec, width: Width) -> str:
-    """What of the model the timed layers are not, in sentences; may be empty."""
+    """What the timed layers leave out of the model, in sentences; may be empty."""
     out = [width.said] if width.said else []
     kinds = [layer.kind for layer, _ in spec.groups]
     timed = sum(n for *_, n in _timed(spec))

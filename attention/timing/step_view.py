@@ -1,8 +1,8 @@
-"""Decode steps of a whole model arranged for a figure: what each reads, and how long its layers took here.
+"""Decode steps of a whole model arranged for a figure: the bytes that each reads, and the time of its layers here.
 
-What is read is the whole model's, counted as everywhere else (``parameters.py``, ``memory/footprint.py``).
-What is timed is one layer of each kind that the model has, times the layers of that kind (``step_layers.py``): the
-output head, and layers without attention, stay outside.
+The bytes are those of the whole model, counted as everywhere else (``parameters.py``, ``memory/footprint.py``).
+The time is that of one layer of each kind times the layers of that kind (``step_layers.py``). It leaves out the output
+head and layers without attention.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class Step(NamedTuple):
     """One step of the whole model, not timed yet.
 
     Attributes:
-        label: context, batch and sharing, as shown. variant: the sharing alone: "MHA", "GQA-8", "MLA", "MQA".
-        weight_bytes: fewest bytes of weights that the step reads, the output head included; of the timed layers alone
-            where the model's parameters are not known.
-        cache_bytes: the states of all sequences and layers.
+        label: context, batch and sharing, as shown.
+        variant: the sharing alone: "MHA", "GQA-8", "MLA", "MQA".
+        weight_bytes: fewest bytes of weights that the step reads, the output head included. Where the model's
+            parameters are not known, they are the bytes of the timed layers.
+        cache_bytes: bytes of the states of all sequences and layers.
         cases: the layers to time, one of each kind; empty where none can be.
     """
 
@@ -43,7 +44,9 @@ class Step(NamedTuple):
 class StepRow(NamedTuple):
     """A :class:`Step` with its timing if there is one.
 
-    timed_bytes, timed_cache_bytes: weights and cache of the layers that are timed; 0 where none is.
+    Attributes:
+        result: the timing of all kinds of layer together, or None.
+        timed_bytes, timed_cache_bytes: bytes of weights and cache of the timed layers; 0 where none is timed.
     """
 
     label: str
@@ -63,10 +66,10 @@ class StepRow(NamedTuple):
 def steps(
     spec: ModelSpec, width: Width, contexts: Iterable[int], batches: Iterable[int], dtype: str, device: str
 ) -> tuple[Step, ...]:
-    """The model as MHA, as it shares, and as MQA, at each context and batch.
+    """The model as MHA, with its own sharing, and as MQA, at each context and batch.
 
     Args:
-        width: of the MLPs that a token passes through, for the timed layers.
+        width: widths of the MLPs that a token passes through, for the timed layers.
         dtype: of weights and cache, one of ``formats.FORMAT_NAMES``.
 
     Raises:
@@ -98,14 +101,14 @@ def steps(
 
 
 def _shared_as(spec: ModelSpec, shared: Variant) -> ModelSpec:
-    """The model itself, or with the sharing that the label names."""
+    """The model itself, or the model with the sharing of the variant."""
     if shared.is_model:
         return spec
     return with_n_kv_heads(spec, None if shared.label == "MHA" else shared.n_kv_heads)
 
 
 def _weights_read(spec: ModelSpec, shared: Variant, dtype: str) -> int | None:
-    """Fewest bytes of weights a step of the model with this sharing reads; None where the parameters are not known."""
+    """Fewest bytes of weights that a step with this sharing reads; None where the parameters are not known."""
     if spec.parameters is None:
         return None
     read = spec.parameters.read
@@ -144,7 +147,7 @@ def rows(asked: Sequence[Step], results: Iterable[StepResult]) -> tuple[StepRow,
 
 
 def latest(results: Iterable[StepResult]) -> tuple[StepResult, ...]:
-    """Of each layer the last result; a run gives what it knows so far before it gives the final one."""
+    """The last result of each layer. A run gives provisional results before the final one."""
     last: dict[tuple[Any, ...], StepResult] = {}
     for r in results:
         last[r.case.key] = r
@@ -158,8 +161,8 @@ def trouble(rows: Iterable[StepRow]) -> str:
 
 
 def comparisons(rows: Sequence[StepRow]) -> tuple[str, ...]:
-    """What the timings say of each way to share beside the first of its context and batch, and of the fastest layers
-    beside those in plain PyTorch, in sentences."""
+    """Sentences that compare each sharing with the first of its rounds, and the fastest layers with those in plain
+    PyTorch."""
     out = []
     for row in rows:
         if row.result and not row.result.unsteady and row.result.plain_times_s:

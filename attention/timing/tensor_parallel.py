@@ -1,8 +1,8 @@
 """Attention shared out over processes, as serving engines do it: each rank has some of the heads and its part of W_O.
 
-Rank r of N computes n_heads / N query heads with the K/V heads they read. With more ranks than K/V heads, a K/V head is
-held by several ranks: the cache no longer shrinks. Each rank multiplies by its columns of W_O, and an all-reduce adds
-up the results (Megatron-LM, Shoeybi et al. 2019, arXiv:1909.08053, section 3).
+Each of N ranks computes n_heads / N query heads with the K/V heads that they read. With more ranks than K/V heads,
+several ranks hold the same K/V head, so more ranks do not make a rank's cache smaller. Each rank multiplies by its
+columns of W_O, and an all-reduce adds up the results (Megatron-LM, Shoeybi et al. 2019, arXiv:1909.08053, section 3).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ WARM_UP, REPEATS = 2, 15
 
 @dataclass(frozen=True)
 class Shard:
-    """What one rank holds: query heads [first_head, first_head + n_heads), K/V heads [first_kv_head, …)."""
+    """What one rank holds: query heads [first_head, first_head + n_heads), K/V heads [first_kv_head, first_kv_head +
+    n_kv_heads)."""
 
     first_head: int
     n_heads: int
@@ -53,7 +54,7 @@ def shard(n_heads: int, n_kv_heads: int, rank: int, ranks: int) -> Shard:
     """The heads of one rank.
 
     Raises:
-        ValueError: ranks do not divide n_heads, or neither divides the other of ranks and n_kv_heads.
+        ValueError: ranks do not divide n_heads, or neither of ranks and n_kv_heads divides the other.
     """
     check_divides(n_heads, n_kv_heads)
     if n_heads % ranks:
@@ -67,13 +68,16 @@ def shard(n_heads: int, n_kv_heads: int, rank: int, ranks: int) -> Shard:
 
 @dataclass(frozen=True)
 class Result:
-    """A sharded decode step. Times in seconds, the slowest rank's; bytes of one layer's K and V.
+    """A sharded decode step. Times are medians of the slowest rank, in seconds.
 
     Attributes:
         copies: ranks that hold each K/V head.
-        step_s: attention, output projection and all-reduce; all_reduce_s: the last alone, on the same tensor.
-        single_s: the whole step in one process with as many threads as all ranks together.
-        error: of the sum against float64 in one process, divided by its root mean square.
+        cache_bytes_per_rank: bytes of one layer's K and V on one rank.
+        step_s: time of attention, output projection and all-reduce.
+        all_reduce_s: time of the all-reduce alone, on a tensor of the same size.
+        single_s: time of attention and output projection in one process, with as many threads as all ranks together.
+        error: the sum's largest deviation from float64, divided by the root mean square of the float64 result.
+        tolerance: the largest error that is allowed.
     """
 
     case: Case
@@ -93,7 +97,7 @@ class Result:
 
 
 def start(device: str) -> tuple[int, int]:
-    """Join the group that torchrun has set up; returns (rank, ranks).
+    """Join the group that torchrun has set up, and return (rank, ranks).
 
     Raises:
         ValueError: not started by torchrun, or fewer GPUs than ranks.
@@ -105,24 +109,24 @@ def start(device: str) -> tuple[int, int]:
         if local >= torch.cuda.device_count():
             raise ValueError(f"{local + 1} ranks need as many GPUs, this machine has {torch.cuda.device_count()}")
         torch.cuda.set_device(local)
-    # runs of other processes may come first; torchrun itself ends the group when a rank has gone
+    # runs of other processes may come first, so the timeout is long; torchrun ends the group if a rank fails
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timedelta(minutes=30))
     return dist.get_rank(), dist.get_world_size()
 
 
 def wait_for_all() -> None:
-    """Return once every rank has come here."""
+    """Wait until every rank has called this."""
     dist.barrier()
 
 
 @torch.inference_mode()
 def run_case(case: Case) -> Result:
-    """Time one case over the group's ranks; every rank calls this and gets the same result.
+    """Time one case over the group's ranks. Every rank calls this and gets the same result.
 
-    All ranks draw the same whole inputs, keep their heads, and rank 0 checks the sum against float64.
+    All ranks draw the same whole inputs and keep their own heads. Rank 0 checks the sum against float64.
 
     Raises:
-        ValueError: heads that cannot be shared out so, or inputs that do not fit the memory of all ranks.
+        ValueError: heads that cannot be shared out over the ranks, or inputs that do not fit the memory.
     """
     rank, ranks = dist.get_rank(), dist.get_world_size()
     own = shard(case.n_heads, case.n_kv_heads, rank, ranks)
@@ -156,7 +160,7 @@ def run_case(case: Case) -> Result:
 
     def step() -> Tensor:
         partial = attend(q, k, v).flatten(1) @ w_own.T
-        # partial sums are added in float32, whatever they are stored in
+        # partial sums are added in float32, whatever the dtype
         total = partial.float()
         dist.all_reduce(total)
         return total
@@ -188,7 +192,7 @@ def _check_memory(case: Case, ranks: int) -> None:
     per_rank += check_bytes(case.n_heads, case.n_kv_heads, case.head_dim, case.context)
     needed = per_rank * (ranks if case.device == "cpu" else 1)
     free = torch.tensor(RESERVE * host.free_memory(case.device), dtype=torch.float64, device=case.device)
-    # the ranks must agree, or some would wait for others that have given up
+    # the ranks must agree, or some would wait for others that have stopped
     dist.all_reduce(free, op=dist.ReduceOp.MIN)
     if needed > free.item():
         raise ValueError(

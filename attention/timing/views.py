@@ -1,4 +1,4 @@
-"""Timings arranged for figures and tables: what to compare with what."""
+"""Timings arranged for figures and tables: which are compared with which."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shape(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One timing in a figure. Times in seconds; `name` is the row, `n_kv_heads` the colour."""
+    """One timing in a figure. Times are in seconds; `name` gives the row, `n_kv_heads` the colour."""
 
     name: str
     n_kv_heads: int
@@ -46,12 +46,14 @@ class Bar(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """The fastest timing of one way to share, beside that of the first way.
+    """The fastest timing of one sharing, compared with the first sharing's.
 
     Attributes:
-        name: MHA, GQA-8 or MQA. median_s: seconds. times_floor: median over floor.
+        name: the sharing: MHA, GQA-8 or MQA.
+        median_s: median time in seconds.
+        times_floor: median divided by floor.
         faster: how many times faster than the first; None for the first, and where nothing may be concluded.
-        unsteady: why nothing may be concluded, in words.
+        unsteady: why nothing may be concluded, in words; empty if the timing is steady.
     """
 
     name: str
@@ -93,7 +95,7 @@ def describe(shape: Shape) -> str:
 
 
 def bars(results: Iterable[Result], shape: Shape) -> tuple[Bar, ...]:
-    """The timings of one shape, by implementation in the order of the lesson, then by K/V heads, most first."""
+    """The timings of one shape, ordered by implementation as in ``names``, then by K/V heads, the most first."""
     timed = [r for r in results if shape_of(r) == shape and r.median_s is not None]
     order = {name: place for place, name in enumerate(dict.fromkeys([*names.DECODE, *names.PREFILL]))}
     timed.sort(key=lambda r: (order.get(r.case.implementation, 99), -r.case.n_kv_heads))
@@ -116,9 +118,9 @@ def _bar(result: Result, name: str) -> Bar:
 
 
 def fastest(results: Iterable[Result], shape: Shape | None = None) -> dict[int, Result]:
-    """For each number of K/V heads, most first, the fastest timing, of the shape if one is given."""
+    """Number of K/V heads -> the fastest timing, the most heads first. Given a shape, only its timings count."""
     best: dict[int, Result] = {}
-    # a stable order: of two that are equally fast the first counts
+    # sorting is stable: of two equally fast results the first counts
     for result in sorted(results, key=lambda r: r.median_s or 0.0):
         if result.median_s is not None and shape in (None, shape_of(result)):
             best.setdefault(result.case.n_kv_heads, result)
@@ -126,7 +128,7 @@ def fastest(results: Iterable[Result], shape: Shape | None = None) -> dict[int, 
 
 
 def curves(results: Sequence[Result], shape: Shape) -> tuple[Curve, ...]:
-    """The fastest timings over all contexts that were timed with the rest of the shape equal."""
+    """The fastest timings at all contexts, for shapes that are equal to `shape` but for the context."""
     found: dict[int, list[Result]] = {}
     for other in shapes(results):
         if other._replace(context=shape.context) == shape:
@@ -149,7 +151,7 @@ def curves(results: Sequence[Result], shape: Shape) -> tuple[Curve, ...]:
 
 
 def host_bars(runs: Iterable[Run], shape: Shape) -> tuple[Bar, ...]:
-    """The fastest timings of a shape on several machines; machines of the same name are numbered."""
+    """The fastest timings of a shape on several machines. Machines of the same name are numbered."""
     out: list[Bar] = []
     seen: dict[str, int] = {}
     for run in runs:
@@ -168,8 +170,10 @@ def common_shapes(runs: Sequence[Run]) -> tuple[Shape, ...]:
 
 
 def latest(results: Iterable[Result]) -> tuple[Result, ...]:
-    """Of each case the last result, in the order of these: a run gives what it knows so far before it gives the final
-    one, and tries small caches first."""
+    """The last result of each case, in the order of these results.
+
+    A run gives provisional results before the final ones, and it tries small caches first.
+    """
     last: dict[Case, Result] = {}
     for result in results:
         last.pop(result.case, None)
@@ -180,7 +184,8 @@ def latest(results: Iterable[Result]) -> tuple[Result, ...]:
 def faster(base: Result | KindResult, other: Result | KindResult) -> Interval | None:
     """How many times faster `other` is than `base`; None where nothing may be concluded.
 
-    Timed in the same rounds, each round gives a ratio. A run of an older version kept medians alone.
+    The two must be timed in the same rounds; each round gives a ratio. A run of an older version has only medians, and
+    their ratio is the whole interval.
     """
     if base.unsteady or other.unsteady or not base.median_s or not other.median_s:
         return None
@@ -204,7 +209,7 @@ def faster_text(found: Interval | None, word: str = "faster") -> str:
 
 
 def speedups(results: Iterable[Result], shape: Shape) -> tuple[Speed, ...]:
-    """The fastest timing of each way to share, most K/V heads first."""
+    """The fastest timing of each sharing, the most K/V heads first."""
     best = list(fastest(results, shape).values())
     return tuple(
         Speed(
@@ -224,7 +229,7 @@ def trouble(results: Iterable[Result]) -> str:
 
 
 def recorded_beside(shape: Shape, device: str = "cpu") -> str:
-    """What a run that ships, taken on a quiet machine, says of the shape or of the nearest one it has; in words."""
+    """The speeds of the shape, or of the nearest one, in a run that ships with this project; in words."""
     found = [run for run in runs.recorded() if run.device == device]
     known = [(run, other) for run in found for other in shapes(run.results)]
     if not known:

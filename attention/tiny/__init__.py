@@ -1,1 +1,1 @@
-"""Small models trained by this program: the study, the lab, and what their heads do."""
+"""Small models that this program trains: the study of uptraining, the lab, and what the models' heads do."""

@@ -1,7 +1,7 @@
-"""The tiny MHA model merged by what a text makes of its heads (``convert/calibration.py``), live or as it is shipped.
+"""The calibrated conversion of the tiny MHA model (``convert/calibration.py``): computed now, or as recorded.
 
-The conversion works on transformers' own class, into which the tiny model loads as it is. What is shipped are the
-attention projections of each conversion, for pages do without torch; ``python -m attention tiny calibrate`` makes them.
+The conversion works on transformers' own class, which can load the tiny model's weights. The attention projections of
+each conversion are recorded, so that pages need no torch; ``python -m attention tiny calibrate`` makes the record.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from attention.tiny.model import TinyLM
 from attention.tiny.results import CALIBRATED, KV_HEADS
 
 WINDOWS, LENGTH = 64, 256
-"""Windows of the training text that guide the conversion, and their bytes."""
+"""Windows of the training text for the calibration, and the bytes of each."""
 SEED = 7
-"""Which windows."""
+"""Decides which windows are drawn."""
 SETTINGS = Settings()
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def as_llama(model: TinyLM) -> Any:
-    """The byte model as transformers' own class."""
+    """The tiny model as transformers' LlamaForCausalLM, with the same weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     fields = model.config.to_llama()
@@ -44,12 +44,12 @@ def as_llama(model: TinyLM) -> Any:
     config = LlamaConfig(**fields)
     config._attn_implementation = "eager"
     llama = LlamaForCausalLM(config).eval()
-    llama.load_state_dict(model.state_dict(), strict=False)  # the head is the embedding
+    llama.load_state_dict(model.state_dict(), strict=False)  # not strict: the head is tied to the embedding
     return llama
 
 
 def calibration_tokens(stream: np.ndarray) -> Tensor:
-    """int64[WINDOWS, LENGTH]: the same windows of the training text for every conversion."""
+    """int64[WINDOWS, LENGTH]: windows of the training text, the same for every conversion."""
     return train.sample_rows(stream, np.random.default_rng(SEED), WINDOWS, LENGTH - 1)
 
 
@@ -59,11 +59,11 @@ def convert(
     """A copy of `model` with its K/V heads merged into `n_kv_heads`, fitted layer by layer.
 
     Args:
-        stream: the training text, as of ``Corpus.train_stream``. report: told of each layer as it is done; what it
-            raises ends the conversion.
+        stream: the training text, uint8[n_bytes], from ``Corpus.train_stream``.
+        report: called after each layer. An exception from it ends the conversion.
 
     Raises:
-        ValueError: the heads do not divide.
+        ValueError: n_kv_heads does not divide the model's number of K/V heads.
     """
     merged = calibrated(as_llama(model), n_kv_heads, calibration_tokens(stream), SETTINGS, report)
     converted = TinyLM(replace(model.config, n_kv_heads=n_kv_heads))
@@ -72,7 +72,7 @@ def convert(
 
 
 def shipped(model: TinyLM, n_kv_heads: int, folder: Path = DATA) -> TinyLM:
-    """`model`, the shipped MHA, with the recorded conversion's attention, in float16's precision.
+    """`model`, the shipped MHA model, with the attention of the recorded conversion, which is stored as float16.
 
     Raises:
         ValueError: no such conversion is recorded.
@@ -92,10 +92,12 @@ def shipped(model: TinyLM, n_kv_heads: int, folder: Path = DATA) -> TinyLM:
 
 
 def record(source: TinyLM, stream: np.ndarray, rows: Tensor, about: dict[str, Any], folder: Path | None) -> None:
-    """Convert to every smaller number of K/V heads and print the losses; with a folder, store them there.
+    """Convert `source` to every smaller number of K/V heads and print the losses. With a folder, store all there.
 
     Args:
-        rows: held-out windows. about: what the losses depend on.
+        stream: the training text, uint8[n_bytes].
+        rows: held-out windows, int64[n_windows, length + 1].
+        about: what the losses depend on, for the record.
     """
     torch.set_num_threads(1)
     arrays: dict[str, Tensor] = {}

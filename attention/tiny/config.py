@@ -1,4 +1,4 @@
-"""Sizes of the tiny models, and where their checkpoints lie. No torch."""
+"""Sizes of the tiny models, and the folder of their checkpoints. Free of torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ MODELS = {"mha": 8, "gqa-4": 4, "gqa": 2, "mqa": 1}
 
 @dataclass(frozen=True, slots=True)
 class TinyConfig:
-    """Sizes of a tiny model. Bytes are the vocabulary."""
+    """Sizes of a tiny model. The vocabulary is the 256 bytes.
+
+    Raises:
+        ValueError: a size out of range, n_kv_heads that does not divide n_heads, or an odd head_dim.
+    """
 
     n_kv_heads: int = 8
     n_heads: int = 8

@@ -1,7 +1,7 @@
-"""The tiny models' text: the Python standard library's own source, present wherever Python is.
+"""The tiny models' text: the source of the Python standard library, which every Python installation has.
 
-Held-out files are chosen by a hash of their path, so that a file stays on its side of the split whatever else
-is installed, and no model is judged on text it was trained on.
+A hash of its path decides whether a file is held out. So a file stays on its side of the split whatever else is
+installed, and no model is judged on its training text.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import numpy as np
 EXCLUDED = frozenset(
     {
         *("site-packages", "dist-packages", "__pycache__"),
-        # tests and tables of codes are not the text one learns Python's shape from
+        # tests and tables of codes do not look like ordinary Python
         *("test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data", "turtledemo"),
     }
 )
 HELD_OUT_SHARE = 20
 """One file in so many is held out."""
 SEPARATOR = b"\0"
-"""Stands before each file; Python source never contains it."""
+"""The byte before each file. Python source never contains it."""
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file: its path inside the library (with /), its bytes, and its side of the split."""
+    """One file: its path inside the library (with /), its bytes, and whether it is held out."""
 
     name: str
     text: bytes
@@ -47,7 +47,7 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """Of all names and texts: the same number means the same training and held-out text."""
+        """A hash of all names and texts. The same hash means the same training text and the same held-out text."""
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(file.name.encode() + b"\0" + file.sha256.encode() + b"\n")
@@ -64,7 +64,7 @@ class Corpus:
 
 
 def _belongs(parts: tuple[str, ...]) -> bool:
-    # config-* and _sysconfigdata* describe the machine Python was built on
+    # config-* and _sysconfigdata* describe the machine on which Python was built
     machine = parts[0].startswith("config-") or parts[-1].startswith(("_sysconfigdata", "sitecustomize"))
     return not machine and not EXCLUDED.intersection(parts)
 
@@ -73,7 +73,7 @@ def load_corpus(root: Path | None = None) -> Corpus:
     """Read the standard library of the running Python (or the source tree at `root`).
 
     Raises:
-        ValueError: no Python source there.
+        ValueError: there is too little Python source to split.
     """
     root = Path(sysconfig.get_path("stdlib")) if root is None else root
     files = []
@@ -89,8 +89,10 @@ def load_corpus(root: Path | None = None) -> Corpus:
 
 
 def windows(text: bytes, length: int) -> np.ndarray:
-    """`text` cut into rows of length + 1 that overlap by one byte, uint8[n_windows, length + 1]: every byte but
-    the first is predicted once. The tail that fills no row is left out."""
+    """`text` cut into rows of length + 1 bytes that overlap by one byte, uint8[n_windows, length + 1].
+
+    So every byte but the first is predicted once. An incomplete last row is left out.
+    """
     data = np.frombuffer(text, dtype=np.uint8)
     n = (len(data) - 1) // length
     if n < 1:

@@ -1,14 +1,14 @@
-"""What a head attends to, as numbers: role scores against chance, and how alike heads are.
+"""Numbers for what a head attends to: role scores compared with chance, and how similar heads are.
 
-A role says, for some bytes of a text, at which earlier bytes a head that plays the role would look. Its score is the
-share of attention that lands there, averaged over those bytes. Two chance levels go with it:
+A role says, for some bytes of a text, at which earlier bytes (its places) a head with this role looks. The role's score
+is the share of attention on these places, averaged over those bytes. Each score has two chance levels:
 
-* uniform: the score of attention spread evenly over everything visible,
-* by distance: the score of attention that follows the head's own average over distances and knows nothing of the
-  text. Where a role's places are usually near, a head that merely looks nearby beats the first but not this one.
+* uniform: the score of attention that is spread evenly over all visible bytes,
+* by distance: the score of attention that depends only on the distance, with the head's own average for each distance.
+  If a role's places are usually near, a head that always looks nearby exceeds the first level but not this one.
 
-The idea of naming heads by such scores: Clark et al. 2019 (arXiv:1906.04341, section 4); induction: Olsson et al. 2022
-(arXiv:2209.11895, "induction heads").
+Source of naming heads by such scores: Clark et al. 2019 (arXiv:1906.04341, section 4). Source of induction: Olsson et
+al. 2022 (arXiv:2209.11895, "induction heads").
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from attention.tiny.numpy_forward import TinyWeights, load_weights, maps
 BLANK = b" \t\n\r"
 BRACKETS = {b")"[0]: b"("[0], b"]"[0]: b"["[0], b"}"[0]: b"{"[0]}
 NGRAM = 3
-"""Bytes that must be equal for an earlier place to count as the same."""
+"""How many bytes must be equal for an earlier occurrence."""
 
 
 def previous_byte(text: bytes) -> np.ndarray:
-    """Places of each role: bool[length, length], row t true where byte t should look. No row: t does not take part."""
+    """Places of the role: bool[length, length]. Row t is true where byte t should look, and all false where byte t does
+    not take part. The other roles' functions return the same."""
     return np.eye(len(text), k=-1, dtype=bool)
 
 
@@ -43,7 +44,7 @@ def first_byte(text: bytes) -> np.ndarray:
 
 
 def line_starts(text: bytes) -> list[tuple[int, int]]:
-    """(position of the first byte that is no blank, its indentation) of every line whose start is in the text."""
+    """(position of the first non-blank byte, its indentation) of every line that has one."""
     starts, at = [], 0
     for line in text.splitlines(keepends=True):
         indent = len(line) - len(line.lstrip(b" \t"))
@@ -70,13 +71,16 @@ def matching_bracket(text: bytes) -> np.ndarray:
             opened.append(position)
         elif byte in BRACKETS and opened:
             place = opened.pop()
-            # a pair that does not match means quoted or cut text: no claim about it
+            # brackets that do not match are in quoted or cut text: they have no place
             places[position, place] = text[place] == BRACKETS[byte]
     return places
 
 
 def _same_ngram(text: bytes) -> np.ndarray:
-    """bool[length, length]: the NGRAM bytes that end at s are those that end at t, none blank, and s < t."""
+    """bool[length, length]: true at [t, s] if s < t and the NGRAM bytes that end at s equal those that end at t.
+
+    None of these bytes may be blank.
+    """
     data = np.frombuffer(text, dtype=np.uint8)
     same = data[:, None] == data[None, :]
     solid = ~np.isin(data, np.frombuffer(BLANK, dtype=np.uint8))
@@ -96,13 +100,13 @@ def earlier_occurrence(text: bytes) -> np.ndarray:
 def induction(text: bytes) -> np.ndarray:
     places = np.zeros((len(text), len(text)), dtype=bool)
     places[:, 1:] = _same_ngram(text)[:, :-1]
-    # where a run repeats, the byte after the earlier occurrence is the byte itself
+    # in a run of equal bytes the byte after the earlier occurrence can be byte t itself: it does not count
     return np.tril(places, -1)
 
 
 @dataclass(frozen=True, slots=True)
 class HeadRole:
-    """A role: its name, its definition in words, its places, and whether it depends on distance alone."""
+    """A role: its name, its definition in words, its places, and whether it depends only on positions."""
 
     key: str
     label: str
@@ -142,7 +146,10 @@ ROLES: tuple[HeadRole, ...] = (
 
 
 class RoleScore(NamedTuple):
-    """Scores of one role: float64[n_layers, n_heads] each, over `n_queries` bytes that take part (0: all NaN)."""
+    """Scores of one role, averaged over the `n_queries` bytes that take part; all NaN if there are none.
+
+    `score` and `by_distance` are float64[n_layers, n_heads].
+    """
 
     score: np.ndarray
     uniform: float
@@ -156,8 +163,11 @@ class RoleScore(NamedTuple):
 
 
 def distance_profile(attentions: Sequence[np.ndarray]) -> np.ndarray:
-    """Average attention of each head by distance, float64[n_layers, n_heads, longest]: mean over the rows that reach so
-    far back."""
+    """Average attention of each head by distance, float64[n_layers, n_heads, longest].
+
+    The average at a distance is over the rows that reach so far back. `attentions` are maps of several texts,
+    [n_layers, n_heads, length, length] each.
+    """
     n_layers, n_heads = attentions[0].shape[:2]
     longest = max(a.shape[-1] for a in attentions)
     total, rows = np.zeros((n_layers * n_heads, longest)), np.zeros(longest)
@@ -172,7 +182,7 @@ def distance_profile(attentions: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _profile_rows(profile: np.ndarray, length: int) -> np.ndarray:
-    """The attention a head would pay by distance alone, [n_layers, n_heads, length, length], rows summing to 1."""
+    """Attention that depends only on the distance, [n_layers, n_heads, length, length]; each row sums to 1."""
     distance = np.arange(length)[:, None] - np.arange(length)[None, :]
     rows = np.where(distance >= 0, profile[..., np.maximum(distance, 0)], 0.0)
     return rows / rows.sum(axis=-1, keepdims=True)
@@ -181,10 +191,15 @@ def _profile_rows(profile: np.ndarray, length: int) -> np.ndarray:
 def score_roles(
     texts: Sequence[bytes], attentions: Sequence[np.ndarray], profile: np.ndarray | None = None
 ) -> dict[str, RoleScore]:
-    """Score every head for every role over `texts`, whose maps are `attentions`[n_layers, n_heads, length, length].
+    """Score every head for every role over `texts`.
 
     Args:
-        profile: distance profile to judge by; default: that of these maps.
+        texts: the texts.
+        attentions: the map of each text, [n_layers, n_heads, length, length].
+        profile: the distance profile for the chance level; by default the profile of these maps.
+
+    Returns:
+        The role's key -> its scores.
     """
     if profile is None:
         profile = distance_profile(attentions)
@@ -209,7 +224,7 @@ def score_roles(
     out = {}
     for role in ROLES:
         key, n = role.key, count[role.key] or float("nan")
-        # a role made of distances is what the profile describes, so the profile cannot judge it
+        # the profile itself contains a positional role, so it is no chance level for it
         chance = np.full(shape, uniform[key] / n) if role.positional else by_distance[key] / n
         out[key] = RoleScore(score[key] / n, uniform[key] / n, chance, count[key])
     return out
@@ -220,14 +235,14 @@ def _entropy(p: np.ndarray) -> np.ndarray:
 
 
 def similarity(attention: np.ndarray) -> np.ndarray:
-    """1 minus the Jensen–Shannon divergence (base 2) between heads' attention, averaged over a text's bytes.
+    """Similarity of heads: 1 minus the Jensen–Shannon divergence (base 2) of their attention, averaged over a text.
 
     Args:
-        attention: [n, length, length], any n heads.
+        attention: [n, length, length], the maps of n heads.
 
     Returns:
-        float64[n, n]; 1: the two heads always look at the same places, 0: never at a common one. Row 0, where
-        every head must look at itself, is left out.
+        float64[n, n]. 1 means that two heads always look at the same places, 0 that they never have a place in common.
+        Row 0, where every head must look at itself, is left out.
     """
     rows = attention[:, 1:].astype(np.float64)
     n = len(rows)
@@ -242,7 +257,14 @@ def similarity(attention: np.ndarray) -> np.ndarray:
 
 
 def group_similarity(matrix: np.ndarray, n_kv_heads: int) -> tuple[float | None, float | None]:
-    """(mean within, mean between) K/V heads of a layer's similarity matrix[n_heads, n_heads]; None: no such pair."""
+    """Mean similarity of a layer's query heads: (those with the same K/V head, those with different K/V heads).
+
+    Args:
+        matrix: [n_heads, n_heads], from :func:`similarity`.
+
+    Returns:
+        None in place of a mean over no pairs.
+    """
     n = len(matrix)
     group = np.arange(n) // (n // n_kv_heads)
     same = group[:, None] == group[None, :]
@@ -255,13 +277,13 @@ def group_similarity(matrix: np.ndarray, n_kv_heads: int) -> tuple[float | None,
 
 
 def sample_texts(corpus: Corpus, length: int, n: int) -> list[bytes]:
-    """`n` windows spread evenly over the held-out files."""
+    """`n` windows of `length` bytes, spread evenly over the held-out files."""
     rows = [row[:-1].tobytes() for f in corpus.held_out for row in windows(f.text, length)]
     return [rows[i] for i in np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)]
 
 
 def score_model(weights: TinyWeights, texts: Sequence[bytes], n_similar: int = 16) -> dict[str, Any]:
-    """All scores of one model as plain JSON values; similarity over the first `n_similar` of every other text."""
+    """All scores of one model as plain JSON values. The similarity is over about `n_similar` of the texts."""
     attentions = [maps(weights, text).attention for text in texts]
     scored = score_roles(texts, attentions)
     n_layers, n_heads = attentions[0].shape[:2]
@@ -285,7 +307,7 @@ def score_model(weights: TinyWeights, texts: Sequence[bytes], n_similar: int = 1
 
 
 def score_models(folder: Path = DATA, n_texts: int = 96) -> dict[str, Any]:
-    """Scores of the shipped models on held-out text: what roles.json holds."""
+    """Scores of the shipped models on held-out text, as in roles.json."""
     corpus = load_corpus()
     out: dict[str, Any] = {"corpus_sha256": corpus.sha256, "definitions": {r.key: r.definition for r in ROLES}}
     out["models"] = {}
@@ -298,19 +320,19 @@ def score_models(folder: Path = DATA, n_texts: int = 96) -> dict[str, Any]:
 
 
 def recorded_roles() -> dict[str, Any]:
-    """The scores recorded for the shipped models."""
+    """The recorded scores of the shipped models (roles.json)."""
     record: dict[str, Any] = json.loads((DATA / "roles.json").read_text())
     return record
 
 
 CLEARLY = 2.0
-"""A head is called by a role if its score is so many times the larger chance level …"""
+"""A head is named after a role if its score is at least so many times the larger chance level …"""
 NOTABLE = 0.1
-"""… and at least this share of its attention goes there."""
+"""… and its score is at least this."""
 
 
 class Named(NamedTuple):
-    """The role a head plays most clearly, with its recorded score and the larger of its chance levels."""
+    """A head's clearest role, with its recorded score and the larger of its chance levels."""
 
     role: HeadRole
     score: float
@@ -318,7 +340,11 @@ class Named(NamedTuple):
 
 
 def named(model: dict[str, Any], layer: int, head: int) -> Named | None:
-    """The role that stands out most for a head of a model of roles.json, or None if none does."""
+    """The clearest role of a head, None if no role is clear.
+
+    Args:
+        model: a model's entry in roles.json.
+    """
     found = []
     for role in ROLES:
         entry = model["roles"][role.key]

@@ -1,4 +1,4 @@
-"""The recorded calibrated conversions of the tiny MHA model, without torch: what became of each layer, in words too."""
+"""The recorded calibrated conversions of the tiny MHA model, layer by layer and in sentences. Free of torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FILE = DATA / f"{CALIBRATED}.json"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of a conversion, see ``convert/refine.LayerReport``; shares are 0 to 1.
+    """One layer of a conversion, see ``convert/refine.LayerReport``. Shares are 0 to 1.
 
     Attributes:
         groups: the old K/V heads of each new one.
-        keys, values: of each old head, the share of energy that the merge keeps.
-        keys_kept, values_kept: of the whole layer.
-        error_merged, error: of the attention's output, before and after the fit, as shares of its energy.
+        keys, values: the share of each old head's energy that the merge keeps.
+        keys_kept, values_kept: the same shares for the whole layer.
+        error_merged, error: errors of the attention's output before and after the fit, as shares of its energy.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -40,12 +40,12 @@ class Layer:
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The old head at each new place."""
+        """The old heads in the order of the groups."""
         return tuple(head for group in self.groups for head in group)
 
 
 def layer_of(report: Mapping[str, Any]) -> Layer:
-    """From a LayerReport as JSON."""
+    """The layer of a LayerReport as JSON."""
     return Layer(
         tuple(tuple(group) for group in report["groups"]),
         tuple(report["keys_kept_by_head"]),
@@ -58,7 +58,7 @@ def layer_of(report: Mapping[str, Any]) -> Layer:
 
 
 def layers(n_kv_heads: int, path: Path = FILE) -> tuple[Layer, ...]:
-    """The recorded conversion to so many K/V heads, layer by layer; empty if there is none."""
+    """The layers of the recorded conversion to `n_kv_heads`; empty if there is none."""
     if not path.exists():
         return ()
     conversion = json.loads(path.read_text())["conversions"].get(str(n_kv_heads))
@@ -71,7 +71,7 @@ def _arrays(path: Path, changed_ns: int) -> dict[str, np.ndarray]:
 
 
 def weights(source: TinyWeights, n_kv_heads: int, path: Path = FILE) -> TinyWeights:
-    """The converted model: `source`, the shipped MHA, with the recorded attention.
+    """The converted model: `source`, the shipped MHA model, with the recorded attention.
 
     Raises:
         ValueError: no such conversion is recorded.
@@ -85,13 +85,13 @@ def weights(source: TinyWeights, n_kv_heads: int, path: Path = FILE) -> TinyWeig
 
 
 def first_maps(source: TinyWeights, n_kv_heads: int) -> dict[str, np.ndarray]:
-    """As ``results.first_maps``; the converted model's heads stand in their new order."""
+    """As ``results.first_maps``, for the recorded conversion. The converted model's heads are in their new order."""
     models = {"original": source, "converted": weights(source, n_kv_heads)}
     return {when: np.sqrt(maps(model, SAMPLE).attention) for when, model in models.items()}
 
 
 def slices(source: TinyWeights, layer: int, matrix: str, n_kv_heads: int) -> Slices:
-    """The slices of `matrix` ("k" or "v") before and after, the groups, and what is kept of each head.
+    """The slices of `matrix` ("k" or "v") before and after, the groups, and the kept share of each head.
 
     Raises:
         ValueError: no such conversion is recorded.
@@ -106,7 +106,7 @@ def slices(source: TinyWeights, layer: int, matrix: str, n_kv_heads: int) -> Sli
 
 
 def finding(layer: Layer, matrix: str) -> str:
-    """What the merge keeps and loses of a layer's keys or values, in sentences."""
+    """Sentences on what the merge keeps and loses of a layer's keys or values. `matrix` is "k" or "v"."""
     name = {"k": "keys", "v": "values"}[matrix]
     kept, whole = (layer.keys, layer.keys_kept) if matrix == "k" else (layer.values, layer.values_kept)
     worst = min(range(len(kept)), key=kept.__getitem__)
@@ -120,8 +120,11 @@ def finding(layer: Layer, matrix: str) -> str:
 
 
 def from_there(study: Study) -> str:
-    """Where a calibrated start gets to by uptraining, beside the mean's furthest: at the largest alpha that all seeds
-    reached, and, where fewer went on, at the last of those."""
+    """Sentences on the loss after uptraining from a calibrated start, compared with the longest uptraining from a mean.
+
+    They give the loss at the largest alpha that all seeds reached, and, if fewer seeds went further, at the last alpha
+    of those.
+    """
     measured = {k: points for k in KV_HEADS if (points := study.series.get((k, CALIBRATED), ()))}
     every = [{p.alpha: p.n_seeds for p in points if p.alpha > 0} for points in measured.values()]
     common = sorted(set.intersection(*map(set, every))) if every else []

@@ -1,8 +1,8 @@
 """A small byte-level language model: Llama's architecture around the attention of ``layers.py``.
 
-Pre-norm with RMSNorm, rotary positions, SwiGLU, tied embeddings; the only difference between its MHA, GQA and
-MQA versions is ``n_kv_heads``. Parameter names and conventions are those of transformers' Llama, so a checkpoint
-opens there too, and whatever converts Llama converts this.
+It has pre-norm with RMSNorm, rotary positions, SwiGLU and tied embeddings. Its MHA, GQA and MQA versions differ only in
+``n_kv_heads``. Parameter names and conventions are those of transformers' Llama, so transformers can open a checkpoint,
+and a converter for Llama can convert it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from attention.tiny.config import TinyConfig
 
 
 class TinyMLP(nn.Module):
+    """SwiGLU: three matrices, as in Llama."""
+
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.ffn_dim, bias=False)
@@ -23,10 +25,13 @@ class TinyMLP(nn.Module):
         self.down_proj = nn.Linear(config.ffn_dim, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [batch, length, hidden_size] -> the same shape."""
         return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class TinyLayer(nn.Module):
+    """Norm, attention, norm, MLP, each added to the residual stream."""
+
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.self_attn = GroupedQueryAttention(config.hidden_size, config.n_heads, config.head_dim, config.n_kv_heads)
@@ -35,11 +40,14 @@ class TinyLayer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [batch, length, hidden_size] -> the same shape."""
         x = x + self.self_attn(self.input_layernorm(x))
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class TinyModel(nn.Module):
+    """Embedding, layers and the last norm, under the names of transformers' Llama."""
+
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocabulary, config.hidden_size)
@@ -48,7 +56,7 @@ class TinyModel(nn.Module):
 
 
 class TinyLM(nn.Module):
-    """Bytes in, logits for the next byte out."""
+    """The whole model: from bytes to logits of the next byte."""
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
@@ -64,8 +72,8 @@ class TinyLM(nn.Module):
 
 
 def initialised(config: TinyConfig, seed: int) -> TinyLM:
-    """A new model; the seed alone decides its weights. Layers that write into the residual stream start smaller
-    (GPT-2's rule: 1/sqrt of the number of such layers)."""
+    """A new model, whose weights depend only on the seed. Matrices that write to the residual stream start smaller, by
+    1/sqrt of their number (GPT-2's rule)."""
     generator = torch.Generator().manual_seed(seed)
     model = TinyLM(config)
     for name, parameter in model.named_parameters():

@@ -1,7 +1,7 @@
-"""A tiny model's attention over a text, in NumPy: what a page needs, without loading torch.
+"""A tiny model's attention over a text in NumPy, so that a page need not load torch.
 
-The same arithmetic as ``model.py`` and ``layers.py`` (a test holds the two together), but every attention map is
-kept. 256 bytes take some tens of milliseconds on one core.
+The arithmetic is that of ``model.py`` and ``layers.py`` (a test compares them), but every attention map is kept. 256
+bytes take some tens of milliseconds on one core.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from attention.tiny.config import DATA, TinyConfig
 
 
 class Maps(NamedTuple):
-    """What a model does with one text.
+    """A model's attention and predictions for one text.
 
     Attributes:
-        attention: float32[n_layers, n_heads, length, length]; row t is the share of attention byte t gives to each
-            byte up to itself, and sums to 1.
-        log_probabilities: float32[length, vocabulary], natural logarithm, for the byte after each position.
+        attention: float32[n_layers, n_heads, length, length]. Row t has the shares of attention that byte t gives to
+            each byte up to itself; it sums to 1.
+        log_probabilities: float32[length, vocabulary], natural logarithms, of the byte after each position.
     """
 
     attention: np.ndarray
@@ -33,7 +33,7 @@ class Maps(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TinyWeights:
-    """A stored model: its sizes, and its parameters as float32 arrays by name."""
+    """A stored model: its sizes, and name -> parameter as a float32 array."""
 
     config: TinyConfig
     arrays: dict[str, np.ndarray]
@@ -61,7 +61,11 @@ def load_weights(path: Path) -> TinyWeights:
 
 
 def load_named(name: str) -> TinyWeights:
-    """A shipped model: "mha", "gqa" or "mqa"."""
+    """A shipped model, by its name in ``config.MODELS``.
+
+    Raises:
+        ValueError: see :func:`load_weights`.
+    """
     return load_weights(DATA / f"{name}.safetensors")
 
 

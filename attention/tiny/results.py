@@ -1,4 +1,4 @@
-"""The uptraining lab's numbers and sentences, without torch: the recorded study, a run's results, slices of weights."""
+"""The uptraining lab's numbers and sentences: the recorded study, a run's results, slices of weights. Free of torch."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from attention.tiny.config import DATA, MODELS, TinyConfig
 from attention.tiny.numpy_forward import TinyWeights, maps
 
 KV_HEADS = (1, 2, 4, 8)
-"""K/V heads the tiny MHA model can be converted to; 8 leaves it as it is."""
+"""Numbers of K/V heads to which the tiny MHA model can be converted. With 8 it does not change."""
 Pooling = Literal["mean", "first", "random"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-"""Those of ``pooling.POOLS``, best first in the paper."""
+"""The poolings of ``pooling.POOLS``, the best one in the paper first."""
 CALIBRATED = "calibrated"
 WAYS: tuple[str, ...] = (CALIBRATED, *POOLINGS)
-"""All ways to merge heads here; the first is guided by a text (``convert/calibration.py``)."""
+"""All methods of merging heads here. The first is calibrated on a text (``convert/calibration.py``)."""
 ALPHAS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Shares of the original steps at which the study measures."""
 MAX_ALPHA = 0.1
 STUDY_FILE = DATA / "study.json"
 SAMPLE = b"def add(a, b):\n    return add(b, a)\n"
-"""Text whose attention maps are compared; written for this page, the models have not seen it."""
+"""Text whose attention maps are compared. It was written for this page, so it is not in the training text."""
 USABLE = 0.1
-"""A conversion counts as usable as it is if its loss is at most so much above MHA's, as a share."""
+"""A conversion counts as usable without training if its loss is at most this share above MHA's."""
 
 
 class Point(NamedTuple):
-    """Loss over seeds, nats per byte: mean, and sample standard deviation (None for a single seed)."""
+    """Loss over seeds in nats per byte: its mean, and its sample standard deviation (None for a single seed)."""
 
     alpha: float
     n_seeds: int
@@ -51,8 +51,8 @@ class Study:
 
     Attributes:
         about: what the losses depend on, as recorded.
-        references: losses of the shipped models on the same windows, by name.
-        series: points by rising alpha, for each (n_kv_heads, pool).
+        references: name of a shipped model -> its loss on the same windows, in nats per byte.
+        series: (n_kv_heads, pool) -> its points, by rising alpha.
     """
 
     about: Mapping[str, Any]
@@ -64,15 +64,16 @@ class Study:
         return self.references["mha"]
 
     def scratch(self, n_kv_heads: int) -> float | None:
-        """Loss of the model trained with so many K/V heads from the start; None if none is shipped."""
+        """Loss of the model that was trained with `n_kv_heads` from the start; None if none is shipped."""
         name = {k: n for n, k in MODELS.items()}.get(n_kv_heads)
         return None if name in (None, "mha") else self.references.get(str(name))
 
     def points(self, n_kv_heads: int, pool: str) -> tuple[Point, ...]:
-        """Measured points; with all K/V heads kept every pooling is the same run."""
+        """The measured points. With all K/V heads kept, every pooling is the same run."""
         return self.series.get((n_kv_heads, "mean" if n_kv_heads == max(KV_HEADS) else pool), ())
 
     def at(self, n_kv_heads: int, pool: str, alpha: float) -> Point | None:
+        """The measured point at `alpha`, None if there is none."""
         return next((p for p in self.points(n_kv_heads, pool) if p.alpha == alpha), None)
 
     @cached_property
@@ -83,7 +84,7 @@ class Study:
 
     @cached_property
     def n_seeds(self) -> tuple[int, int]:
-        """Fewest and most seeds behind a point up to `furthest`."""
+        """Fewest and most seeds of a point up to `furthest`."""
         counts = [p.n_seeds for points in self.series.values() for p in points if p.alpha <= self.furthest]
         return min(counts), max(counts)
 
@@ -108,11 +109,12 @@ def _and(parts: Sequence[str]) -> str:
 
 
 def heads(n: int) -> str:
+    """The number of K/V heads in words, for example "2 K/V heads"."""
     return f"{n} K/V head{'s' if n > 1 else ''}"
 
 
 def at_conversion(study: Study) -> str:
-    """Is GQA usable at alpha = 0 where MQA is not?"""
+    """Sentences on the loss just after conversion: is GQA usable at alpha = 0 where MQA is not?"""
     shared = [k for k in sorted(KV_HEADS, reverse=True) if k < max(KV_HEADS) and study.at(k, "mean", 0.0)]
     losses = {k: study.at(k, "mean", 0.0) for k in shared}
     listed = _and([f"{point.mean:.2f} with {heads(k)}" for k, point in losses.items() if point])
@@ -142,7 +144,7 @@ def at_conversion(study: Study) -> str:
 
 
 def pooling_order(study: Study) -> str:
-    """Does mean > first > random (in quality, so mean < first < random in loss) hold?"""
+    """Sentences on the order of the poolings: does mean < first < random hold for the loss? Empty if not measured."""
     alpha = study.furthest
     orders: dict[int, str] = {}
     strict = []
@@ -179,7 +181,7 @@ def pooling_order(study: Study) -> str:
 
 
 def recovery(study: Study) -> str:
-    """How far uptraining gets, beside the control and the models trained from scratch."""
+    """Sentences on the loss after uptraining, compared with the control and the models trained from scratch."""
     alpha = study.furthest
     parts = []
     for k in (k for k in KV_HEADS if k < max(KV_HEADS)):
@@ -203,7 +205,14 @@ def recovery(study: Study) -> str:
 
 @dataclass
 class Run:
-    """What a run of the lab has given so far, see ``jobs/uptrain_lab.py``."""
+    """The results of a run of the lab so far, see ``jobs/uptrain_lab.py``.
+
+    Attributes:
+        train, validation: (step, loss) in nats per byte.
+        references: name of a model to compare with -> its loss.
+        maps: "original", "converted", "uptrained" -> roots of attention weights, see :func:`unpack_maps`.
+        layers: reports of a calibrated merge.
+    """
 
     train: list[tuple[int, float]] = field(default_factory=list)
     validation: list[tuple[int, float]] = field(default_factory=list)
@@ -213,7 +222,7 @@ class Run:
 
 
 def run_of(results: Sequence[Mapping[str, Any]]) -> Run:
-    """The job's results, put together."""
+    """The run of a job's results."""
     run = Run()
     for row in results:
         match row:
@@ -231,19 +240,19 @@ def run_of(results: Sequence[Mapping[str, Any]]) -> Run:
 
 
 def pack_maps(attention: np.ndarray) -> dict[str, Any]:
-    """attention[…, length, length] as JSON: a weight w is the byte round(255 · √w), so small ones are told apart."""
+    """attention[…, length, length] as JSON. A weight w is the byte round(255 · √w), which keeps small weights apart."""
     packed = np.round(255 * np.sqrt(attention)).astype(np.uint8)
     return {"shape": list(attention.shape), "bytes": base64.b64encode(packed.tobytes()).decode("ascii")}
 
 
 def unpack_maps(data: Mapping[str, Any]) -> np.ndarray:
-    """√ of the attention weights, 0 to 1, in float32."""
+    """The roots of the attention weights, float32 from 0 to 1, from what :func:`pack_maps` made."""
     values = np.frombuffer(base64.b64decode(data["bytes"]), dtype=np.uint8)
     return values.reshape(data["shape"]).astype(np.float32) / 255
 
 
 def first_maps(source: TinyWeights, n_kv_heads: int, pool: str) -> dict[str, np.ndarray]:
-    """√ of the attention weights over SAMPLE of the MHA model and, just converted, of its copy."""
+    """The roots of the attention weights over SAMPLE: "original" of the MHA model, "converted" of its copy."""
     arrays = dict(source.arrays)
     for layer in range(source.config.n_layers):
         for matrix in ("k", "v"):
@@ -258,10 +267,10 @@ class Slices(NamedTuple):
     """One projection of one layer, cut into heads.
 
     Attributes:
-        heads: float32[n_heads, head_dim, hidden] as trained.
-        merged: float32[n_kv_heads, head_dim, hidden], each made from its group.
-        groups: the heads of each group where they are not neighbours.
-        kept: share of each head's energy that is kept, where it is known.
+        heads: float32[n_heads, head_dim, hidden], the trained heads.
+        merged: float32[n_kv_heads, head_dim, hidden], each merged from a group of heads.
+        groups: the heads of each group; empty if groups are neighbours.
+        kept: the kept share of each head's energy; empty if not known.
     """
 
     heads: np.ndarray
@@ -271,7 +280,7 @@ class Slices(NamedTuple):
 
 
 def slices(weights: TinyWeights, layer: int, matrix: str, n_kv_heads: int, pool: str) -> Slices:
-    """The slices of `matrix` ("k" or "v") before and after pooling. Random heads are one draw among many.
+    """The slices of `matrix` ("k" or "v") before and after pooling. Random heads are one example draw.
 
     Raises:
         ValueError: no such layer or matrix, or the heads do not divide.
@@ -295,9 +304,9 @@ def slices(weights: TinyWeights, layer: int, matrix: str, n_kv_heads: int, pool:
 
 
 def likeness(found: Slices) -> tuple[float, float] | None:
-    """(mean cosine between heads of one group, length of the groups' means as a share of the heads' own length).
+    """(mean cosine of two heads of a group, length of a group's mean as a share of its heads' length).
 
-    None where a group is a single head.
+    None if every group is a single head.
     """
     n_kv_heads = len(found.merged)
     groups = found.heads.reshape(n_kv_heads, len(found.heads) // n_kv_heads, -1).astype(np.float64)
@@ -313,7 +322,7 @@ def likeness(found: Slices) -> tuple[float, float] | None:
 
 
 def likeness_finding(found: Slices) -> str:
-    """What averaging does to these slices, in a sentence."""
+    """A sentence on what averaging does to these slices."""
     values = likeness(found)
     if values is None:
         return "With a K/V head for every query head there is nothing to merge: the slices stay as they are."

@@ -1,8 +1,8 @@
 """The recorded study of uptraining: loss against alpha for each pooling and number of K/V heads, over several seeds.
 
-A run is one converted model trained on for 10 % of the original steps, measured on the way; ``uptraining.py`` says how.
-Runs go side by side, all to 1 %, then all to 2 %, and so on, and the file is written after every measurement, so that a
-study that was broken off is a smaller study. A second process may add further seeds to the same file.
+A run trains one converted model for up to 10 % of the original steps and measures it at each alpha (``uptraining.py``).
+All runs go to the first alpha, then all to the next, and so on. The file is written after every measurement, so a study
+that is interrupted is a smaller study. A second process may add further seeds to the same file.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ KEY = ("n_kv_heads", "pool", "seed", "alpha")
 
 
 def variants(n_kv_heads: Sequence[int] = KV_HEADS, pools: Sequence[lab.Way] = POOLINGS) -> list[tuple[int, lab.Way]]:
-    """What is compared. With K = n_heads every pooling is the identity, so one run stands for the three: MHA
-    trained on just as long, the control."""
+    """The (n_kv_heads, pool) to compare. With all K/V heads kept no pooling changes anything, so one run is enough: the
+    control, which is MHA trained for as long."""
     full = max(KV_HEADS)
     return [(k, pool) for k in n_kv_heads for pool in pools if k != full or pool == "mean"]
 
 
 def _started(source: TinyLM, n_kv_heads: int, pool: lab.Way, seed: int) -> TinyLM:
-    """The converted model; a calibrated one is the shipped one, so that no study waits for its fit."""
+    """The converted model. A calibrated one is the recorded one, so that the study does not wait for the fit."""
     if pool != CALIBRATED:
         return lab.convert(source, n_kv_heads, pool, seed)
     from attention.tiny import calibrated
@@ -48,7 +48,7 @@ def _started(source: TinyLM, n_kv_heads: int, pool: lab.Way, seed: int) -> TinyL
 
 
 def provenance() -> dict[str, Any]:
-    """What the losses depend on."""
+    """What the losses depend on: text, recipe, programs and machine."""
     recipe = lab.original()
     corpus = load_corpus()
     return {
@@ -79,9 +79,10 @@ def run(
     pools: Sequence[lab.Way] = POOLINGS,
     threads: int = 1,
 ) -> None:
-    """Do the study; `record` is given each loss as it is measured.
+    """Do the study, and call `record` after each measurement with its cell: n_kv_heads, pool, seed, alpha, steps, loss
+    (nats per byte) and cpu_s.
 
-    Sets torch's threads and deterministic mode for the process.
+    It sets torch's threads and deterministic mode for the process.
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
@@ -103,15 +104,15 @@ def run(
 
 
 def references() -> dict[str, float]:
-    """Losses of the shipped models on the study's windows: MHA, and those trained from scratch with fewer heads."""
+    """Losses of the shipped models on the study's windows: MHA, and models trained from scratch with fewer heads."""
     _, rows = lab.text()
     models = {name: load(DATA / f"{name}.safetensors") for name in MODELS}
-    # a model under a wrong name would be compared with the wrong conversions
+    # a model with another number of heads than its name says would be compared with the wrong conversions
     return {name: mean_loss(m, rows) for name, m in models.items() if m.config.n_kv_heads == MODELS[name]}
 
 
 def summarise(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Mean and spread over seeds: one row per K, pooling and alpha; the spread of a single seed is None."""
+    """Mean and spread over seeds, one row per n_kv_heads, pooling and alpha. The spread of a single seed is None."""
     groups: dict[tuple[int, str, float], list[float]] = {}
     for cell in cells:
         groups.setdefault((cell["n_kv_heads"], cell["pool"], cell["alpha"]), []).append(cell["loss"])
@@ -129,10 +130,15 @@ def summarise(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def merge(path: Path, about: dict[str, Any], losses: dict[str, float], fresh: Sequence[Cell]) -> None:
-    """Add measurements to the file; a cell measured again replaces the old one.
+    """Add measurements to the file. A cell that is measured again replaces the old one.
+
+    Args:
+        about: what the losses depend on.
+        losses: losses of the shipped models, see :func:`references`.
+        fresh: the new cells.
 
     Raises:
-        ValueError: the file holds a study made otherwise.
+        ValueError: the file holds a study with another `about`.
     """
     # several processes may add to one study
     with FileLock(path.with_suffix(".lock")):
@@ -149,7 +155,7 @@ def merge(path: Path, about: dict[str, Any], losses: dict[str, float], fresh: Se
 
 
 def _lines(document: dict[str, Any]) -> str:
-    """JSON with one line per cell, so that a change of the study reads as one."""
+    """JSON with one line per cell, so that a changed cell is one changed line."""
     parts = []
     for key, value in document.items():
         if isinstance(value, list):
@@ -161,7 +167,7 @@ def _lines(document: dict[str, Any]) -> str:
 
 
 def study(seeds: Sequence[int], write: bool, path: Path = STUDY_FILE, **options: Any) -> list[Cell]:
-    """Run and, with `write`, keep what comes out after every measurement; returns the cells."""
+    """Run the study and return its cells. With `write`, each measurement is added to the file at once."""
     about, losses = provenance(), references()
     cells: list[Cell] = []
 

@@ -1,4 +1,4 @@
-"""A text as the heads page shows it: cleaned and bounded, with every head's attention packed for the browser."""
+"""A text for the page of heads: it is cleaned and cut, and every head's attention is packed for the browser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attention.tiny.numpy_forward import Maps
 
 MAX_BYTES = TinyConfig().max_context
 MAX_TYPED = 4_000
-"""Characters accepted before anything is cut off."""
+"""Most characters that are accepted. Of these, the first MAX_BYTES bytes are read."""
 
 EXAMPLES: dict[str, str] = {
     "Nested code": (
@@ -36,33 +36,34 @@ EXAMPLES: dict[str, str] = {
         'If the text is empty, return zero.\n"""\n'
     ),
 }
-"""Texts written for this page; the models have not seen them."""
+"""Texts written for this page, so they are not in the training text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A text that a model can read, and what had to be changed, in words ("" if nothing)."""
+    """A text that a model can read, and in words what was changed ("" if nothing)."""
 
     text: bytes
     note: str = ""
 
 
 def clean(typed: str) -> Cleaned:
-    """Make typed text fit: no control characters but tab and newline, at most MAX_BYTES bytes, whole characters.
+    """Make typed text readable for a model: without control characters but tab and newline, and at most MAX_BYTES bytes
+    of whole characters.
 
     Raises:
-        ValueError: nothing is left, or there is far too much.
+        ValueError: no text is left, or there are more than MAX_TYPED characters.
     """
     if len(typed) > MAX_TYPED:
         raise ValueError(f"the text has {len(typed):,} characters; these models read at most {MAX_BYTES} bytes")
-    # lone surrogates, as from a broken address, cannot be written as UTF-8
+    # lone surrogates, for example from a broken address, cannot be written as UTF-8
     typed = typed.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", errors="replace").decode("utf-8")
     kept = "".join(c for c in typed if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cn"))
     notes = []
     if len(kept) != len(typed):
         notes.append("control characters were left out")
     whole = kept.encode("utf-8")
-    # cutting may split a character; what is left of it goes too
+    # the cut may split a character, whose first bytes are removed too
     text = whole[:MAX_BYTES].decode("utf-8", errors="ignore").encode("utf-8")
     if not text.strip():
         raise ValueError("the text is empty: type some text, or choose an example")
@@ -72,14 +73,14 @@ def clean(typed: str) -> Cleaned:
 
 
 def held_out_sample(length: int = MAX_BYTES) -> tuple[str, bytes]:
-    """(file name, its first bytes) of a held-out file of this machine's own standard library."""
+    """(file name, `length` bytes from its middle) of a held-out file of this machine's standard library."""
     file = max(load_corpus().held_out, key=lambda f: (len(f.text) // 20_000 == 1, f.name))
     rows = windows(file.text, length)
     return file.name, rows[len(rows) // 2][:-1].tobytes()
 
 
 def glyphs(text: bytes) -> list[str]:
-    """One visible character per byte. Bytes of longer characters stand as hexadecimal, since the model sees bytes."""
+    """One visible sign per byte. Bytes of longer characters are hexadecimal, since the model sees bytes."""
     return [_glyph(byte) for byte in text]
 
 
@@ -98,9 +99,9 @@ def name_of(byte: int) -> str:
 
 
 def pack(attention: np.ndarray) -> str:
-    """attention[n_heads, length, length] as base64 of one byte per visible pair, head by head, row by row.
+    """attention[n_heads, length, length] as base64: one byte per visible pair, head by head, row by row.
 
-    A weight w is stored as round(255 · √w): the eye tells small weights apart, and none above 0.001 % is lost.
+    A weight w is stored as round(255 · √w): so small weights stay distinct, and none above 0.001 % is lost.
     """
     length = attention.shape[-1]
     rows, columns = np.tril_indices(length)
@@ -109,7 +110,8 @@ def pack(attention: np.ndarray) -> str:
 
 
 def predictions(maps: Maps, text: bytes, n: int = 5) -> list[dict[str, object]]:
-    """For each byte of the text: the `n` likeliest next bytes with probabilities, and that of the one that follows."""
+    """For each byte of the text: "top", the `n` likeliest next bytes with their probabilities, and "next", the byte
+    that really follows with its probability (None after the last)."""
     probabilities = np.exp(maps.log_probabilities.astype(np.float64))
     order = np.argsort(-probabilities, axis=-1)[:, :n]
     out: list[dict[str, object]] = []

@@ -1,8 +1,8 @@
-"""Train a tiny model, reproducibly to the bit on one machine, and measure its loss on held-out files.
+"""Trains a tiny model, reproducibly to the bit on one machine, and measures its loss on held-out files.
 
-What decides the weights: the corpus (its hash is recorded), the seed, the number of steps and threads, and torch's
-version and processor. The optimiser is Muon for the matrices and AdamW for embeddings and norms (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/): per step it learns about as much as AdamW in one and a half.
+The weights depend on the corpus (its hash is recorded), the recipe, torch's version and the processor. The optimiser is
+Muon for the matrices and AdamW for embeddings and norms (Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon/). One step learns about as much as one and a half steps of AdamW alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from attention.tiny.corpus import Corpus, windows
 from attention.tiny.model import TinyLM, initialised, loss
 
 EVAL_ROWS = 64
-"""Held-out windows behind each point of the validation curve; the final loss takes all of them."""
+"""About how many held-out windows give a point of the validation curve. The final loss takes all windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,11 @@ class Recipe:
 
     Attributes:
         batch: windows of max_context bytes per step.
-        threads: torch's threads; another number sums in another order, so it is part of the recipe.
-        muon_lr, adam_lr: peak learning rates; both rise over `warmup` steps and fall to 5 % along a cosine.
+        threads: torch's threads. Another number adds in another order, so it is part of the recipe.
+        muon_lr, adam_lr: peak learning rates. Both rise over `warmup` steps and fall to 5 % along a cosine.
+
+    Raises:
+        ValueError: a value out of range.
     """
 
     steps: int = 2500
@@ -58,7 +61,7 @@ class Recipe:
         check_size("eval_every", self.eval_every)
 
     def rate(self, step: int) -> float:
-        """Share of the peak learning rate at `step` (0-based)."""
+        """Share of the peak learning rate at `step`, counted from 0."""
         rise = min(1.0, (step + 1) / self.warmup)
         return rise * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * step / self.steps)))
 
@@ -74,7 +77,7 @@ class Trained:
 
 
 def sample_rows(stream: np.ndarray, generator: np.random.Generator, batch: int, length: int) -> torch.Tensor:
-    """`batch` random windows of the stream, int64[batch, length + 1]."""
+    """`batch` random windows of the stream uint8[n_bytes], as int64[batch, length + 1]."""
     starts = generator.integers(0, len(stream) - length, batch)
     return torch.from_numpy(stream[starts[:, None] + np.arange(length + 1)].astype(np.int64))
 
@@ -90,14 +93,15 @@ def optimisers(model: TinyLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 def held_out_rows(corpus: Corpus, length: int) -> torch.Tensor:
-    """All windows of the held-out files, int64[n_windows, length + 1]; none spans two files."""
+    """All windows of the held-out files, int64[n_windows, length + 1]. No window spans two files."""
     rows = np.concatenate([windows(f.text, length) for f in corpus.held_out])
     return torch.from_numpy(rows.astype(np.int64))
 
 
 @torch.no_grad()
 def mean_loss(model: TinyLM, rows: torch.Tensor, batch: int = 32) -> float:
-    """Nats per byte over `rows`; summed in float64, so the order of batches does not matter at the sixth digit."""
+    """Mean loss over `rows` int64[n, length + 1], in nats per byte. It is summed in float64, so the order of batches
+    does not change its sixth digit."""
     total = sum(float(loss(model, part)) * len(part) for part in rows.split(batch))
     return total / len(rows)
 
@@ -109,10 +113,11 @@ def train(
     report: Callable[[int, float, float], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Train a model from its seed. Sets torch's threads and deterministic mode for the process.
+    """Train a model from its seed. It sets torch's threads and deterministic mode for the process.
 
     Args:
-        report: called at each evaluation with step, mean training loss since the last one, validation loss.
+        report: called at each evaluation with the step, the mean training loss since the last evaluation, and the
+            validation loss.
         should_stop: asked before each step; true ends the training early.
     """
     torch.set_num_threads(recipe.threads)
@@ -149,16 +154,16 @@ def train(
 
 
 def store(trained: Trained, recipe: Recipe, corpus: Corpus, name: str, folder: Path) -> dict[str, Any]:
-    """Write NAME.safetensors (float16) and NAME.json; every recorded loss is measured on the stored weights.
+    """Write NAME.safetensors (float16) and NAME.json, and return the record in the latter.
 
-    Returns the record. Each file appears whole or not at all.
+    The recorded "validation" is measured on the stored weights. Each file is written whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / f"{name}.safetensors"
     aside = weights.with_suffix(".partial")
     state = {key: value.half().contiguous() for key, value in trained.model.state_dict().items()}
     save_file(state, aside, metadata={"format": "pt"})
-    aside.chmod(0o644)  # safetensors writes for the owner alone
+    aside.chmod(0o644)  # safetensors makes a file that only its owner can read
     os.replace(aside, weights)
     model = load(weights, trained.model.config)
     record = {
@@ -190,7 +195,7 @@ def store(trained: Trained, recipe: Recipe, corpus: Corpus, name: str, folder: P
 def evaluate(model: TinyLM, corpus: Corpus) -> dict[str, Any]:
     """Loss in nats per byte over all held-out windows, and per file: {"loss": …, "n_windows": …, "files": […]}.
 
-    Per file because another Python release has other text: files that are the same there must give the same loss.
+    Another Python release has other text. With losses per file, the files that are the same there can be compared.
     """
     files, total, count = [], 0.0, 0
     for file in corpus.held_out:

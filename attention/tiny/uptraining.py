@@ -1,10 +1,9 @@
-"""Convert the shipped tiny MHA model to fewer K/V heads and train it on: the GQA paper's recipe, small enough to watch.
+"""Converts the shipped tiny MHA model to fewer K/V heads and uptrains it: the GQA paper's recipe at a small size.
 
-Ainslie et al. 2023, arXiv:2305.13245, section 2.1: pool the key and value heads of each group into one, then go on
-with pre-training for a share alpha of the original steps. Here the original run is the one that
-``data/tiny/mha.json`` records, and its recipe goes on unchanged (batch, optimisers, clipping, windows drawn at random
-from attention.errors import check_choice
-from the same text), at a constant learning rate: see :data:`RATE_SHARE`.
+Ainslie et al. 2023, arXiv:2305.13245, section 2.1: pool the key and value heads of each group into one, then continue
+the pre-training for a share alpha of the original steps. The original run is recorded in ``data/tiny/mha.json``.
+Uptraining has the same recipe (batch, optimisers, clipping, random windows of the same text), but a constant learning
+rate: see :data:`RATE_SHARE`.
 """
 
 from __future__ import annotations
@@ -43,21 +42,25 @@ if TYPE_CHECKING:
 Way = Pool | Literal["calibrated"]
 SOURCE = "mha"
 RATE_SHARE = 1.0
-"""Learning rate of uptraining as a share of the original peak, constant from the first step to the last, so that the
-first 2 % of a run of 5 % are a run of 2 %. Of 0.05, 0.3 and 1, tried for 75 steps, 1 recovers fastest; it also shakes a
-model that needs no recovery, which is why MHA trained on just as long stands beside the others."""
+"""Learning rate of uptraining as a share of the original peak. It is constant from the first step to the last, so the
+first 2 % of a run of 5 % are the same as a run of 2 %. Of 0.05, 0.3 and 1, each tried for 75 steps, 1 recovers fastest.
+It also makes a model worse that has nothing to recover. Therefore MHA, trained for as long, is the control."""
 EVAL_WINDOWS = 48
-"""Held-out windows behind each validation loss, the same for every model that is compared."""
+"""Held-out windows of each validation loss. They are the same for all models that are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do with the MHA model.
+    """A run of the lab: conversion and uptraining of the MHA model.
 
     Attributes:
-        n_kv_heads: K/V heads to convert to; pool: how each group's heads become one, one of ``results.WAYS``.
-        alpha: share of the original steps to train on for, 0 to 0.1.
-        seed: of the order of the windows, and of random heads.
+        n_kv_heads: K/V heads of the converted model.
+        pool: how each group's heads are merged, one of ``results.WAYS``.
+        alpha: share of the original steps to train for, 0 to 0.1.
+        seed: decides the order of the windows, and random heads.
+
+    Raises:
+        ValueError: an unknown pool, a number out of range, or heads that do not divide.
     """
 
     n_kv_heads: int
@@ -85,6 +88,7 @@ def original() -> train.Recipe:
 
 
 def steps_of(alpha: float) -> int:
+    """Steps of a share `alpha` of the original training."""
     return round(alpha * original().steps)
 
 
@@ -94,15 +98,15 @@ def source_model() -> TinyLM:
 
 
 def shared_roles(model: TinyLM) -> dict[str, Role]:
-    """The tensors that hold K/V heads, for ``pooling.pool_projections``."""
+    """Name of each tensor with K/V heads -> its role, for ``pooling.pool_projections``."""
     return {name: "weight" for name in model.state_dict() if name.endswith(("k_proj.weight", "v_proj.weight"))}
 
 
 def check_way(pool: str) -> str:
-    """`pool` if it is one of ``results.WAYS``.
+    """`pool`, if it is one of ``results.WAYS``.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is none of them.
     """
     return check_choice("pool", pool, WAYS)
 
@@ -110,13 +114,13 @@ def check_way(pool: str) -> str:
 def convert(
     model: TinyLM, n_kv_heads: int, pool: Way, seed: int = 0, report: Callable[[LayerReport], None] = lambda layer: None
 ) -> TinyLM:
-    """`model` with its K/V heads merged into `n_kv_heads`; the original is not touched.
+    """A copy of `model` with its K/V heads merged into `n_kv_heads`.
 
-    A random head starts as ``model.initialised`` starts one. The calibrated merge reads the training text, takes some
-    twenty seconds of a core, and tells `report` of each layer.
+    A random head starts as in ``model.initialised``. The calibrated merge reads the training text, takes about twenty
+    seconds of a core, and calls `report` after each layer.
 
     Raises:
-        ValueError: the heads do not divide, or no such pooling.
+        ValueError: n_kv_heads does not divide the model's number of K/V heads, or an unknown pool.
     """
     config = model.config
     check_way(pool)
@@ -124,7 +128,7 @@ def convert(
     if pool == "calibrated":
         if n_kv_heads == config.n_kv_heads:
             return deepcopy(model)
-        from attention.tiny import calibrated  # transformers' code: not before it is asked for
+        from attention.tiny import calibrated  # it imports transformers, so only when it is needed
 
         return calibrated.convert(model, n_kv_heads, text()[0], report)
     std = config.hidden_size**-0.5 * 0.5
@@ -142,10 +146,10 @@ def evaluation_rows(corpus: Corpus, n_windows: int = EVAL_WINDOWS, length: int =
 
 
 class Uptraining:
-    """A converted model that is being trained on, a step at a time."""
+    """The uptraining of a converted model, one step at a time."""
 
     def __init__(self, model: TinyLM, stream: np.ndarray, seed: int, recipe: train.Recipe | None = None) -> None:
-        """`stream`: the training text as of ``Corpus.train_stream``; `seed` decides the order of its windows."""
+        """`stream` is the training text from ``Corpus.train_stream``; `seed` decides the order of its windows."""
         self.model = model
         self.step = 0
         self._recipe = recipe or original()
@@ -156,7 +160,7 @@ class Uptraining:
             stepper.param_groups[0]["lr"] *= RATE_SHARE
 
     def advance(self) -> float:
-        """One step; returns its training loss, which is that of the weights before the step, in nats per byte."""
+        """Do one step and return its training loss in nats per byte, which belongs to the weights before the step."""
         self.model.train()
         for stepper in self._steppers:
             stepper.zero_grad(set_to_none=True)
@@ -171,8 +175,8 @@ class Uptraining:
 
 
 def measured_steps(n_steps: int) -> list[int]:
-    """Steps at which a run that is watched measures its validation loss: close together at first, where it falls
-    fastest, and the last one."""
+    """Steps at which a run of the lab measures its validation loss: close together at first, where the loss falls
+    fastest, and the last step."""
     return sorted({s for s in (2, 5, 10, 18, 28, 40, 55, 75, 100, 130, 160, 200) if s < n_steps * 0.95} | {n_steps})
 
 
@@ -184,7 +188,7 @@ def attention_of(model: TinyLM, sample: bytes = SAMPLE) -> np.ndarray:
 
 
 def stored(model: TinyLM) -> bytes:
-    """The model as a safetensors file in float16, as the shipped ones are kept, with its sizes in the metadata."""
+    """The model as the bytes of a safetensors file in float16, like the shipped ones; its sizes are in the metadata."""
     state = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
     return save(state, metadata={"format": "pt", "config": json.dumps(model.config.to_llama())})
 
@@ -197,7 +201,7 @@ def text() -> tuple[np.ndarray, Tensor]:
 
 
 def from_scratch(n_kv_heads: int, folder: Path = DATA) -> TinyLM | None:
-    """The shipped model that was trained with so many K/V heads from the start; None if there is none."""
+    """The shipped model that was trained with `n_kv_heads` from the start; None if there is none."""
     from attention.tiny.config import MODELS
 
     name = {k: n for n, k in MODELS.items()}.get(n_kv_heads)

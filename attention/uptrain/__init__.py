@@ -1,1 +1,1 @@
-"""Training after a conversion."""
+"""Uptraining: training after a conversion."""

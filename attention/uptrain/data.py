@@ -1,7 +1,7 @@
-"""Text as blocks of token ids, in an order that depends on the seed alone.
+"""Text as blocks of token ids, in an order that depends only on the seed.
 
-Which blocks a step trains on is a function of (seed, step): a resumed run, or one on another number of processes,
-goes on with the same blocks.
+The blocks of a step are a function of (seed, step). So a resumed run, or a run on another number of processes, trains
+on the same blocks.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Token ids cut into blocks [n, seq_len]; training and held-out ones never overlap."""
+    """Token ids cut into blocks [n, seq_len]. Training blocks and held-out blocks never overlap."""
 
     train: np.ndarray
     held_out: np.ndarray
     seed: int
 
     def step(self, step: int, batch: int) -> torch.Tensor:
-        """[batch, seq_len]: the blocks of one step, every block once per epoch in a fresh order."""
+        """The blocks of one step, int64[batch, seq_len]. An epoch has every block once, each epoch in another order."""
         n = len(self.train)
         wanted = range(step * batch, (step + 1) * batch)
         orders = {epoch: np.random.default_rng((self.seed, epoch)).permutation(n) for epoch in {i // n for i in wanted}}
@@ -49,15 +49,17 @@ def load_tokenizer(folder: Path) -> Any | None:
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizers' own code raises whatever it stumbles on
+    except Exception as error:  # the tokenizers' own code raises errors of many classes
         raise ValueError(f"the tokenizer in {folder} cannot be read: {type(error).__name__} {shown(error)}") from error
 
 
 def token_ids(files: Sequence[Path], tokenizer: Any | None, vocab_size: int) -> np.ndarray:
-    """All files' tokens, one after the other, an end-of-text token between them where the tokenizer has one.
+    """The tokens of all files, one file after the other: uint32[n].
+
+    After each file comes an end-of-text token, if the tokenizer has one. Without a tokenizer bytes are tokens.
 
     Raises:
-        ValueError: a file cannot be read, is not UTF-8, or the tokens do not fit the vocabulary.
+        ValueError: no file, a file that cannot be read or is not UTF-8, or tokens that do not fit the vocabulary.
     """
     if not files:
         raise ValueError("data must name at least one file")
@@ -102,10 +104,10 @@ def _lines_together(lines: Iterable[str]) -> Iterator[str]:
 
 
 def cut(ids: np.ndarray, seq_len: int, batch: int, eval_share: float, seed: int) -> Blocks:
-    """Blocks of `seq_len` tokens; the last `eval_share` of them, in whole batches and at least one, are held out.
+    """Blocks of `seq_len` tokens. The last `eval_share` of them are held out, in whole batches and at least one batch.
 
     Raises:
-        ValueError: too little text for one batch of each.
+        ValueError: the text is too short for one batch to train on and one to hold out.
     """
     n = len(ids) // seq_len
     held_out = max(1, round(n * eval_share / batch)) * batch

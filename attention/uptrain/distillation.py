@@ -1,7 +1,7 @@
-"""Distillation: a student learns from its teacher's whole distribution, not from the next token alone.
+"""Distillation: a student learns from its teacher's whole distribution, not only from the next token.
 
-Hinton et al. 2015, arXiv:1503.02531, section 2. After a conversion the teacher is the model as it was before; both read
-the same tokens, so every position of the text teaches.
+Hinton et al. 2015, arXiv:1503.02531, section 2. After a conversion the teacher is the original model. Both read the
+same tokens, so the student learns at every position of the text.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ class Distillation:
     """How much a teacher counts.
 
     Attributes:
-        share: weight of the divergence from the teacher; what is left of 1 is the weight of the text's own loss.
-        temperature: softens both distributions before they are compared.
+        share: weight of the divergence from the teacher. The text's own loss has the weight 1 - share.
+        temperature: divides the logits of both before they are compared, which softens their distributions.
+
+    Raises:
+        ValueError: a share that is not above 0 and at most 1, or a temperature that is not above 0 and finite.
     """
 
     share: float = 0.9
@@ -42,35 +45,39 @@ class Distillation:
             raise ValueError(f"distillation's temperature must be a positive number, got {self.temperature!r}")
 
     def mixed(self, loss: Tensor, logits: Tensor, wanted: Tensor) -> Tensor:
-        """What is minimised: the text's `loss` and the divergence of `logits` from the teacher's, both per token.
+        """The loss to minimise: the text's `loss` mixed with the divergence of `logits` from the teacher's `wanted`.
 
         Args:
-            loss: scalar, nats per token. logits, wanted: [batch, tokens, vocabulary].
+            loss: scalar, nats per token.
+            logits, wanted: [batch, tokens, vocabulary].
         """
         apart = divergence(logits, wanted, self.temperature)
-        # a share of 1 must not carry a loss of the text that is not finite
+        # with a share of 1, a text's loss that is not finite must not count: 0 times infinity is NaN
         return apart if self.share == 1 else (1 - self.share) * loss + self.share * apart
 
 
 def divergence(logits: Tensor, wanted: Tensor, temperature: float = 1.0) -> Tensor:
-    """Kullback-Leibler divergence of the student from its teacher, in nats per token, times temperature squared, which
-    keeps the gradients' size when distributions are softened (Hinton et al., section 2). Computed in float32.
+    """Kullback-Leibler divergence of the student from its teacher, in nats per token, times temperature squared.
+
+    The factor keeps the size of the gradients when distributions are softened (Hinton et al., section 2). The
+    divergence is computed in float32.
 
     Args:
-        logits: [batch, tokens, vocabulary], the student's. wanted: the teacher's.
+        logits, wanted: [batch, tokens, vocabulary], the student's and the teacher's logits.
     """
     student, teacher = (functional.log_softmax(x.flatten(0, 1).float() / temperature, -1) for x in (logits, wanted))
     return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
 def check_teacher(teacher: Path, student: Path, vocabulary: tuple[int, int]) -> None:
-    """Refuse a teacher whose tokens are not the student's.
+    """Check that a teacher has the same tokens as the student.
 
     Args:
-        teacher, student: their folders. vocabulary: how many tokens each has.
+        teacher, student: the folders of both.
+        vocabulary: the number of tokens of the teacher and of the student.
 
     Raises:
-        ValueError: the sizes differ, or the tokenizers' words do.
+        ValueError: the vocabularies or the tokenizers differ, or a tokenizer cannot be read.
     """
     if vocabulary[0] != vocabulary[1]:
         raise ValueError(
@@ -83,7 +90,7 @@ def check_teacher(teacher: Path, student: Path, vocabulary: tuple[int, int]) -> 
 
 
 def _words(folder: Path) -> Any:
-    """What a tokenizer makes of text, without what it does around it (padding, truncation)."""
+    """The part of a tokenizer's file that decides its tokens, without padding and truncation; None without a file."""
     path = folder / TOKENIZER
     if not path.is_file():
         return None
@@ -95,7 +102,7 @@ def _words(folder: Path) -> Any:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """Of a model's weights, so that a run that goes on finds the same teacher: sums in float64, hashed."""
+    """A hash of the float64 sums of a model's weights. With it a resumed run checks that its teacher is the same."""
     parts = [
         f"{name} {tuple(t.shape)} {float(t.sum(dtype=torch.float64)):.9e}"
         for name, t in sorted(model.state_dict().items())

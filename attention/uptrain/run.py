@@ -1,11 +1,11 @@
-"""Continue pre-training a converted checkpoint for a share alpha of its original steps.
+"""Continues the pre-training of a converted checkpoint for a share alpha of its original steps.
 
-Ainslie et al. 2023, arXiv:2305.13245, section 2.1: after the heads are pooled the model is trained on for a small
-part of its original training, with the same recipe. transformers holds the model, accelerate the processes, the
-precision and the accumulation; with more than one process the weights, gradients and moments are sharded over them
-by PyTorch's ``fully_shard`` (FSDP2), on GPUs and on CPUs alike.
+Ainslie et al. 2023, arXiv:2305.13245, section 2.1: after the heads are pooled, the model is trained for a small part of
+its original training, with the same recipe. transformers provides the model; accelerate provides processes, precision
+and accumulation. With more than one process, PyTorch's ``fully_shard`` (FSDP2) shards weights, gradients and moments
+over them, on GPUs and on CPUs.
 
-`batch` counts the blocks of one step over all processes, so a run means the same on any number of them.
+`batch` counts the blocks of one step over all processes, so a run means the same on any number of processes.
 """
 
 from __future__ import annotations
@@ -45,12 +45,20 @@ class Settings:
 
     Attributes:
         steps: optimizer steps: alpha times the original number.
-        batch: blocks per step, over all processes and accumulation; seq_len: tokens per block.
-        grad_accum: parts that a process cuts its share of the batch into.
-        lr: peak learning rate; warmup: steps of linear rise; schedule: what follows.
-        precision: "bf16" runs the matrix products in bf16 over float32 weights; "no" runs all in float32.
-        eval_every, save_every: steps between evaluations and saved states; 0 only at the end.
-        eval_share: part of the text held out.
+        batch: blocks per step, over all processes and accumulated parts.
+        seq_len: tokens per block.
+        grad_accum: parts into which a process cuts its share of the batch.
+        lr: peak learning rate.
+        warmup: steps in which the learning rate rises linearly.
+        schedule: the learning rate after the warmup, "constant" or "cosine".
+        precision: "bf16" runs the matrix products in bf16 with float32 weights; "no" runs all in float32.
+        eval_every, save_every: steps between two evaluations and between two saved states. With 0 the run evaluates
+            only at its beginning and end, and saves a state only when it is stopped.
+        eval_share: share of the text that is held out.
+        checkpointing: recompute activations in the backward pass, which saves memory.
+
+    Raises:
+        ValueError: a value out of range, or an unknown choice.
     """
 
     steps: int
@@ -86,7 +94,7 @@ class Settings:
             check_choice(name, getattr(self, name), accepted)
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step; cosine falls to a tenth of the peak."""
+        """Learning rate of a step, counted from 0. "cosine" falls to a tenth of the peak."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "constant":
@@ -107,27 +115,28 @@ def uptrain(
     teacher: Path | None = None,
     distillation: Distillation | None = None,
 ) -> Event:
-    """Train the checkpoint in `source` on, and write the result to `target`.
+    """Continue the training of the checkpoint in `source`, and write the result to `target`.
 
     Args:
         source: a checkpoint that transformers can load; it is only read.
-        data: UTF-8 text files for the checkpoint's tokenizer; any files, byte by byte, if it has none.
-        target: new folder. ``target/training`` holds the state while the run is not done.
+        data: UTF-8 text files for the checkpoint's tokenizer. If it has none, files of any kind: bytes are tokens.
+        target: the new folder. ``target/training`` has the saved state until the run is done.
         settings: the recipe.
-        resume: go on from the last state in `target`.
-        on_event: on the first process, after each step {"step", "loss", "lr"} and each evaluation {"step",
-            "eval_loss"}; losses are nats per token of the text. With a teacher "distilled_loss" is what is minimised.
-        should_stop: asked after each step; when any process says so the state is saved and the run ends.
+        resume: continue from the last state in `target`.
+        on_event: called on the first process, after each step with {"step", "loss", "lr"} and after each evaluation
+            with {"step", "eval_loss"}. Losses are nats per token of the text. With a teacher, "distilled_loss" is the
+            loss that is minimised.
+        should_stop: asked after each step. If any process says so, the state is saved and the run ends.
         accelerator: processes and device; None makes one from the environment.
-        teacher: a checkpoint with the same tokens, the original: the run learns from its logits too.
-        distillation: how much they count; None takes the defaults. Only with a teacher.
+        teacher: a checkpoint with the same tokens, usually the original. The run learns from its logits too.
+        distillation: how much the teacher counts; None takes the defaults. It needs a teacher.
 
     Returns:
-        {"step", "done", "eval_loss_before", "eval_loss"}: eval_loss is None if the run was stopped before its end.
+        {"step", "done", "eval_loss_before", "eval_loss"}. "eval_loss" is None if the run was stopped before its end.
 
     Raises:
-        ValueError: bad settings, too little data, a target that is taken, a state of another run, or a teacher with
-            other tokens.
+        ValueError: bad settings, too little data, a target that is not empty, a state of another run, or a teacher
+            with other tokens.
     """
     if distillation is not None and teacher is None:
         raise ValueError("distillation needs a teacher: the checkpoint before its conversion")
@@ -155,7 +164,7 @@ def uptrain(
     taught = _load_teacher(teacher, source, model, settings, distillation) if teacher else None
     model = shard(model.to(dtype=torch.float32), accelerator, settings)
     optimizer = torch.optim.AdamW(_decayed(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.95))
-    # what the meaning of a state depends on; the number of processes is not part of it
+    # a state can only be resumed with these same values; the number of processes may differ
     facts = {"batch": settings.batch, "seq_len": settings.seq_len, "seed": settings.seed, "lr": settings.lr,
              "n_train": len(blocks.train), **(taught.facts if taught else {"teacher": None})}  # fmt: skip
     if taught:
@@ -194,7 +203,7 @@ def _load(source: Path, settings: Settings) -> Any:
         raise ValueError(f"{source} is not a checkpoint: it has no config.json")
     for path in source.iterdir():
         if not path.is_dir():
-            ordinary(path)  # a pipe among them would be waited for
+            ordinary(path)  # reading a pipe would block
     torch.manual_seed(settings.seed)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -217,7 +226,7 @@ class _Teacher:
 def _load_teacher(
     folder: Path, source: Path, student: Any, settings: Settings, distillation: Distillation | None
 ) -> _Teacher:
-    """The teacher, frozen; under bf16 its weights are bf16, for nothing is summed up in them."""
+    """The frozen teacher. With precision "bf16" its weights are bf16: nothing is added to them."""
     model = _load(folder, replace(settings, checkpointing=False)).eval().requires_grad_(False)
     sizes = [m.config.get_text_config().vocab_size for m in (model, student)]
     check_teacher(folder, source, (sizes[0], sizes[1]))
@@ -227,7 +236,7 @@ def _load_teacher(
 
 
 def shard(model: Any, accelerator: Accelerator, settings: Settings) -> Any:
-    """Move the model to the device; over several processes, split every layer's tensors among them."""
+    """Move the model to the device. With several processes, shard every layer's tensors over them."""
     device = accelerator.device
     if accelerator.num_processes == 1:
         return model.to(device)
@@ -245,7 +254,7 @@ def shard(model: Any, accelerator: Accelerator, settings: Settings) -> Any:
 
 
 def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; norms and biases do not."""
+    """Parameter groups: matrices have weight decay, norms and biases have none."""
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():
         groups[parameter.ndim >= 2].append(parameter)
@@ -264,7 +273,7 @@ class _Run:
     teacher: _Teacher | None = None
 
     def parts(self, blocks: torch.Tensor) -> Iterator[torch.Tensor]:
-        """This process's share of a batch, cut for accumulation."""
+        """This process's share of a batch, cut into the parts that are accumulated."""
         mine = blocks.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
         yield from mine.to(self.accelerator.device).chunk(self.settings.grad_accum)
 
@@ -273,7 +282,7 @@ class _Run:
             return self.model(input_ids=ids, labels=ids, use_cache=False).loss
 
     def lesson(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(what is minimised, the text's own loss) of a part of a batch."""
+        """(the loss to minimise, the text's own loss) of a part of a batch."""
         if self.teacher is None:
             loss = self.loss(ids)
             return loss, loss
@@ -330,9 +339,9 @@ class _Run:
 
 
 def _publish(model: Any, state: dict[str, torch.Tensor], dtype: torch.dtype, source: Path, target: Path) -> None:
-    """The result in the source's own dtype, with its config, tokenizer and settings as they were.
+    """Write the result in the source's dtype, with the source's own config, tokenizer and settings.
 
-    config.json comes last: without it no library takes the folder for a model.
+    config.json comes last: without it no library reads the folder as a model.
     """
     staging = target / ".result"
     shutil.rmtree(staging, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""What a training run needs to go on: weights, optimizer moments, step. Safetensors and JSON, nothing pickled.
+"""The saved state of a training run: weights, optimizer moments, step. It is safetensors and JSON; nothing is pickled.
 
-States are gathered whole on the first process, so a run may go on with another number of processes.
+States are gathered whole on the first process, so a run may continue with another number of processes.
 """
 
 from __future__ import annotations
@@ -28,20 +28,29 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def full_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """All weights on the CPU of the first process, tied ones once; empty elsewhere. A collective call."""
+    """All weights, on the CPU of the first process; tied weights once. Empty on the other processes.
+
+    All processes must call it together.
+    """
     state: dict[str, Any] = get_model_state_dict(model, options=_GATHER)
     return {name: tensor.contiguous() for name, tensor in state.items() if name not in tied(model)}
 
 
 def tied(model: nn.Module) -> dict[str, str]:
-    """Names of weights that are another weight, and that other one's name: it alone is stored."""
+    """Name of a tied weight -> name of the weight it is tied to. Only the latter is stored."""
     first: dict[int, str] = {}
     names = ((name, first.setdefault(id(p), name)) for name, p in model.named_parameters(remove_duplicate=False))
     return {name: other for name, other in names if name != other}
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, facts: dict[str, Any]) -> None:
-    """Write ``folder/step-N``, whole or not at all, and remove older ones. A collective call."""
+    """Write ``folder/step-N``, whole or not at all, and remove older states.
+
+    All processes must call it together.
+
+    Args:
+        facts: settings that a resumed run must have too.
+    """
     weights = full_state(model)
     moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=_GATHER)
     if not weights:
@@ -63,15 +72,19 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step:
 
 
 def saved(folder: Path) -> list[Path]:
-    """Complete states, oldest first."""
+    """Folders of complete states, the oldest first."""
     return sorted(folder.glob("step-*")) if folder.is_dir() else []
 
 
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any], main: bool) -> int:
-    """Put back the newest state; returns its step. A collective call.
+    """Load the newest state into model and optimizer, and return its step. All processes must call it together.
+
+    Args:
+        facts: settings that the state must have.
+        main: whether this is the first process, which alone reads the files.
 
     Raises:
-        ValueError: nothing to resume, a damaged state, or one of a run with other settings.
+        ValueError: there is no state, it is damaged, or it belongs to a run with other settings.
     """
     states = saved(folder)
     if not states:

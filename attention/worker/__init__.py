@@ -1,1 +1,1 @@
-"""Long work in a process of its own, one run at a time per device."""
+"""Does long work in a process of its own, one run at a time per device."""

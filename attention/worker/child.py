@@ -1,6 +1,6 @@
-"""What runs inside the worker process: take a job as a JSON line, run its handler, answer in JSON lines.
+"""The code inside the worker process: it takes a job as a JSON line, runs its handler and answers in JSON lines.
 
-The parent holds this process's standard input and output. Its end, however it comes, ends this process too.
+The parent holds this process's standard input and output. When the parent ends, in whatever way, this process ends too.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ import attention.jobs
 from attention.log_lines import escape_control_characters
 
 HANDLERS: dict[str, str] = {m.name: f"attention.jobs.{m.name}" for m in pkgutil.iter_modules(attention.jobs.__path__)}
-"""The kinds of job there are, and the module whose ``run(payload, emit, should_stop)`` does each: the modules of
+"""Kind of job -> the module whose ``run(payload, emit, should_stop)`` does it. These are the modules of
 ``attention.jobs`` and no others."""
 
 Emit = Callable[[dict[str, Any]], None]
 ShouldStop = Callable[[], bool]
 
 QUIET_S = 0.5
-"""What can wait is done when nothing was asked for so long."""
+"""Work that can wait is done after so many seconds without a message."""
 
 log = logging.getLogger(__name__)
 
 
 def _die_with_parent(parent: int) -> None:
-    """Have the kernel end this process with its parent, even one that was killed while this one hangs in C code."""
+    """Have the kernel end this process when its parent ends, even if this process hangs in C code at that moment."""
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
@@ -45,7 +45,7 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _be_first_to_go() -> None:
-    """If the host runs out of memory, the kernel shall end the worker and not the server."""
+    """Have the kernel end the worker, not the server, if the host runs out of memory."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")
 
@@ -93,7 +93,7 @@ def _serve(job: dict[str, Any], handlers: Mapping[str, str], wire: _Wire, stop: 
                 return
         wire.send(type="done", data=module.run(job["payload"], emit, stop.is_set))
     except ValueError as error:
-        # what the user asked for can't be done; the message is written for them
+        # the user asked for something impossible, and the message is written for them
         log.info("job %s refused", job["kind"], exc_info=True)
         wire.send(type="failed", why="refused", text=str(error))
     except Exception as error:
@@ -103,8 +103,8 @@ def _serve(job: dict[str, Any], handlers: Mapping[str, str], wire: _Wire, stop: 
 
 
 def _load_what_runs_need() -> None:
-    """Load what nearly every run needs, so that the first one need not wait for it. It measures nothing: for that a
-    run has to have the device."""
+    """Import what nearly every run needs, so that the first run does not wait for it. It measures nothing: only a run
+    that holds the device may measure."""
     try:
         importlib.import_module("attention.jobs.bench")
     except Exception:
@@ -112,7 +112,7 @@ def _load_what_runs_need() -> None:
 
 
 def _look_for_compilers() -> None:
-    """What compiles is timed last, so a first result does not wait for this."""
+    """Find the C++ compiler. Compiled implementations are timed last, so a first result does not wait for this."""
     try:
         importlib.import_module("attention.kernels.native").unavailable("cpu")
     except Exception:
@@ -122,14 +122,17 @@ def _look_for_compilers() -> None:
 def main(handlers: Mapping[str, str] = HANDLERS) -> None:
     """Serve jobs until standard input ends.
 
-    ``argv``: the parent's process id and the niceness to take on before the first run.
+    ``argv``: the parent's process id, and the niceness that this process takes before the first run.
+
+    Args:
+        handlers: kind of job -> module, as HANDLERS.
     """
     parent, nice = int(sys.argv[1]), int(sys.argv[2])
     _die_with_parent(parent)
     _be_first_to_go()
     escape_control_characters()
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
-    # the pipe is for messages alone: what a library prints goes to the log
+    # only messages go through the pipe: whatever a library prints goes to the log
     wire = _Wire(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
 
@@ -151,7 +154,7 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
                 stop.clear()
                 jobs.append(message)
                 arrived.notify()
-        os._exit(0)  # the parent has gone or wants no more; a running handler must not hold this up
+        os._exit(0)  # the parent has ended or wants no more; a running handler must not delay this
 
     threading.Thread(target=read, daemon=True).start()
     wire.send(type="ready")
@@ -165,8 +168,8 @@ def main(handlers: Mapping[str, str] = HANDLERS) -> None:
             _load_what_runs_need()
             when_idle.append(_look_for_compilers)
         else:
-            # until somebody has a run, libraries are loaded and the device is measured as fast as can be: the first
-            # result waits for both
+            # until the first run, libraries are loaded and the device is calibrated at full speed: the first result
+            # waits for both
             if nice and hasattr(os, "nice") and job["kind"] != "calibrate":
                 os.nice(nice)
                 nice = 0

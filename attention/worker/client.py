@@ -1,8 +1,8 @@
 """Long work outside the web process: timings, checks and training, one run at a time per device of the host.
 
-``submit`` puts a run into the queue and returns a :class:`Job` to look at; a thread per device takes the runs, clients
-in turn, to a worker process, which is started when needed, reused, replaced when it dies, and ended when idle. The
-results of a run arrive one by one and stay with the job, however the run ends. Torch is never imported here.
+``submit`` puts a run into the queue and returns a :class:`Job`. A thread per device takes the runs, clients in turn, to
+a worker process. The worker is started when needed, used again, replaced when it dies, and ended when idle. The results
+of a run arrive one by one, and the job keeps them however the run ends. Torch is never imported here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_PAYLOAD_BYTES = 2 * 2**20
 
 
 class Queues:
-    """The queues of runs, one for each device; a process needs one object (:func:`submit`), tests make their own."""
+    """The queues of runs, one per device. A process needs one object (:func:`queues`); tests make their own."""
 
     def __init__(
         self, settings: Settings, kinds: Sequence[str] = tuple(HANDLERS), command: Sequence[str] = COMMAND
@@ -65,7 +65,7 @@ class Queues:
                 f"this run needs {binary_bytes(limits.estimate_bytes)} of memory and may use {binary_bytes(memory)}: "
                 "choose a shorter context or a smaller batch"
             )
-        device = lane_of(str(payload.get("device", "auto")), self.settings)
+        device = _device_of(str(payload.get("device", "auto")), self.settings)
         seconds = min(limits.seconds or self.settings.job_seconds, self.settings.job_seconds)
         with self._lock:
             if sum(queue.jobs_of(owner) for queue in self._by_device.values()) >= self.settings.session_jobs:
@@ -90,13 +90,13 @@ class Queues:
         """See :func:`warm`."""
         if not self.settings.warm_worker:
             return
-        device = lane_of("auto", self.settings)
+        device = _device_of("auto", self.settings)
         with self._lock:
             if device not in self._by_device:
                 self._by_device[device] = RunQueue(device, self.settings, self._command, self._times)
             starts = self._by_device[device].warm()
         if starts:
-            # in its turn, like whatever measures; nobody waits for it
+            # calibration measures, so it waits its turn in the queue; nobody waits for it
             with contextlib.suppress(RefusedError):
                 self.submit("calibrate", {"device": device}, owner="the server", client="the server")
 
@@ -144,11 +144,11 @@ class Queues:
         self._by_device.clear()
 
 
-def lane_of(device: str, settings: Settings) -> str:
-    """The queue a run belongs to: "cuda" if it may use a GPU of this host, else "cpu".
+def _device_of(device: str, settings: Settings) -> str:
+    """The device whose queue a run joins: "cuda" if the run may use a GPU of this host, else "cpu".
 
     Raises:
-        RefusedError: CUDA was asked for and there is none, or it is switched off.
+        RefusedError: `device` is CUDA, and there is none or it is switched off.
     """
     if device == "cpu":
         return "cpu"
@@ -159,7 +159,7 @@ def lane_of(device: str, settings: Settings) -> str:
 
 
 def _has_cuda() -> bool:
-    """Whether the driver knows a GPU, asked without torch."""
+    """Whether the driver finds a GPU. This does not import torch."""
     try:
         import pynvml
 
@@ -174,7 +174,7 @@ _queues_lock = threading.Lock()
 
 
 def queues() -> Queues:
-    """This process's queues, made at the first call from the settings then in force."""
+    """This process's queues. The first call makes them, from the settings of that moment."""
     global _queues
     with _queues_lock:
         if _queues is None:
@@ -184,19 +184,24 @@ def queues() -> Queues:
 
 
 def warm() -> None:
-    """Have the worker of the usual device started, its libraries loaded and the device calibrated, in the background,
-    unless it is already: who draws a Run button expects a run. Returns at once."""
+    """Start the usual device's worker in the background, load its libraries and calibrate the device.
+
+    A page with a Run button calls this, because a run will probably follow. It does nothing if the worker is already
+    started, and it returns at once.
+    """
     queues().warm()
 
 
 def prepare(kind: str) -> None:
-    """Have the processor's worker do a run of `kind` once, in its turn, for whoever will ask for what that makes ready.
-    Returns at once; asked again, it does nothing as long as that worker lives."""
+    """Submit a run of `kind` to the processor's worker beforehand, so that a later run finds its work done.
+
+    It returns at once. Called again, it does nothing as long as the run waits or that worker lives.
+    """
     queues().prepare(kind)
 
 
 def preparing() -> Job | None:
-    """The run of :func:`prepare` that goes on, if one does."""
+    """The run of :func:`prepare` that is running now, or None."""
     return queues().preparing()
 
 
@@ -206,11 +211,12 @@ def submit(kind: str, payload: dict[str, Any], *, owner: str, client: str = "", 
     Args:
         kind: one of ``child.HANDLERS``.
         payload: plain JSON for the handler; its "device" ("cpu", "cuda", default "auto") chooses the queue.
-        owner: who asks, e.g. a session's id: each may have a few runs at once.
-        client: the address behind the owner, which may have a few more: clients take turns. The owner by default.
-        limits: what the run may use, below the server's own limits.
+        owner: who asks, for example a session's id. Each owner may have a few runs at once.
+        client: the owner's network address, which may have a few more runs; clients take turns. By default the owner.
+        limits: what the run may use; the server's own limits are the most.
 
     Raises:
-        RefusedError: too many runs, too big, unknown kind or device; a sentence for the visitor.
+        RefusedError: too many runs, a run that is too big, or an unknown kind or device. The message is a sentence for
+            the visitor.
     """
     return queues().submit(kind, payload, owner=owner, client=client, limits=limits)

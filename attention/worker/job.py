@@ -12,6 +12,8 @@ from attention.timing.device_queue import Turn
 
 
 class State(StrEnum):
+    """Where a run is, or how it ended."""
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
@@ -21,12 +23,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use; None takes the server's setting, which is also the most.
+    """What one run may use. None takes the server's setting, which is also the most.
 
     Attributes:
         seconds: longest time, counted from the start of the run.
-        memory_bytes: resident memory of the worker process.
-        estimate_bytes: memory the arithmetic says the run needs; a run that can't fit is refused at once.
+        memory_bytes: most resident memory of the worker process.
+        estimate_bytes: computed memory that the run needs. A run that can't fit is refused at once.
     """
 
     seconds: float | None = None
@@ -39,11 +41,20 @@ class Job:
     """A run as its owner sees it. Fields may be read at any time, from any thread.
 
     Attributes:
+        kind, payload: what to do, see ``worker.client.submit``.
+        owner: who asked.
+        device: "cpu" or "cuda".
+        seconds, memory_bytes: the run's limits.
+        turn: the run's ticket in the device's queue.
+        state: queued, running, or how the run ended.
         results: what the run emitted so far, in order.
-        progress: share done, 0 to 1; progress_text: what it is doing.
-        summary: what the handler returned, once done.
-        error: one sentence for the visitor, if it failed.
-        worker_pid: the process that took it, once one has.
+        progress: the share that is done, 0 to 1.
+        progress_text: what the run is doing.
+        summary: what the handler returned, once the run is done.
+        error: one sentence for the visitor, if the run failed.
+        worker_pid: the worker's process id, once a worker has the run.
+        started_at, ended_at: seconds of ``time.monotonic``, None if not yet.
+        stop_asked: set when somebody asked to stop the run.
     """
 
     kind: str
@@ -72,11 +83,11 @@ class Job:
 
     @property
     def position(self) -> int:
-        """Runs on this host that come first: 0 when running or ended."""
+        """Runs of this host that come before this one; 0 when this one is running or has ended."""
         return self.turn.position if self.state is State.QUEUED else 0
 
     def wait_s(self) -> tuple[float | None, float]:
-        """Seconds until it is taken: expected (None: not known), and at most."""
+        """Seconds until the run begins: the expected time (None if not known), and the longest possible one."""
         return self.turn.wait_s() if self.state is State.QUEUED else (0.0, 0.0)
 
     @property
@@ -87,7 +98,7 @@ class Job:
         return (time.monotonic() if self.ended_at is None else self.ended_at) - self.started_at
 
     def stop(self) -> None:
-        """End the run, or take it out of the queue; returns at once. A run in hand ends within two seconds."""
+        """End the run, or take it out of the queue. It returns at once; a running run ends within two seconds."""
         self.stop_asked.set()
         with self._changed:
             waiting = self.state is State.QUEUED
@@ -97,11 +108,12 @@ class Job:
             self.turn.leave()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the run has ended; says whether it has."""
+        """Wait until the run has ended, at most `timeout` seconds. Returns whether it has ended."""
         with self._changed:
             return self._changed.wait_for(lambda: self.done, timeout)
 
     def begin(self) -> bool:
+        """Mark the run as running. Returns false if it has ended already."""
         with self._changed:
             if self.done:
                 return False
@@ -110,11 +122,13 @@ class Job:
             return True
 
     def add(self, result: dict[str, Any]) -> None:
+        """Add a result that the run emitted."""
         with self._changed:
             self.results.append(result)
             self._changed.notify_all()
 
     def end(self, state: State, error: str | None = None) -> None:
+        """Mark the run as ended. Only the first call counts."""
         with self._changed:
             if not self.done:
                 self.state, self.error, self.ended_at = state, error, time.monotonic()

@@ -1,4 +1,4 @@
-"""The parent's end of a worker process: start it, speak with it, watch its memory, end it."""
+"""A worker process as its parent handles it: start it, send and receive messages, watch its memory, end it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psutil
 from attention.settings import PROJECT
 
 MAX_LINE_BYTES = 4 * 2**20
-"""No single message is longer: a runaway handler shall not fill the server."""
+"""The longest message. A handler that goes wrong must not fill the server's memory."""
 
 COMMAND = (sys.executable, "-m", "attention.worker.child")
 
@@ -32,7 +32,7 @@ def _group_of(pid: int) -> int:
 
 
 class WorkerLink:
-    """One worker process. Start it in a thread that lives as long as the worker shall: on Linux the kernel ends
+    """One worker process. The thread that makes this object must live as long as the worker: on Linux the kernel ends
     the worker when that thread ends."""
 
     def __init__(self, device: str, nice: int = 0, command: Sequence[str] = COMMAND) -> None:
@@ -40,7 +40,7 @@ class WorkerLink:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(PROJECT), environment.get("PYTHONPATH"))))
         if device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
-        # a group of its own, so that compilers and other helpers it starts end with it, and Ctrl-C does not race us
+        # the worker gets its own process group: compilers and other helpers end with it, and Ctrl-C does not reach it
         self._process = subprocess.Popen(
             [*command, str(os.getpid()), str(nice)],
             stdin=subprocess.PIPE,
@@ -62,7 +62,7 @@ class WorkerLink:
 
     @property
     def exit_signal(self) -> str | None:
-        """Name of the signal that ended it, if one did."""
+        """Name of the signal that ended the worker, or None."""
         code = self._process.poll()
         if code is None or code >= 0:
             return None
@@ -73,14 +73,14 @@ class WorkerLink:
     def _read(self) -> None:
         stream = self._process.stdout
         assert stream is not None
-        # a line that was cut off, by its length or by the worker's end, is no JSON and ends the reading
+        # a line that is too long, or cut off by the worker's end, is no JSON and ends the reading
         with stream, contextlib.suppress(OSError, ValueError):
             while line := stream.readline(MAX_LINE_BYTES):
                 self._messages.put(json.loads(line))
         self._messages.put(None)
 
     def send(self, **message: Any) -> None:
-        """Tell the worker something; one that is gone does not hear it, which :meth:`receive` will show."""
+        """Send the worker a message. If the worker is gone nothing happens here; :meth:`receive` will raise."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -90,7 +90,7 @@ class WorkerLink:
         """The next message; None if none came in `timeout` seconds.
 
         Raises:
-            EOFError: the worker is gone, and so is all it said.
+            EOFError: the worker is gone, and all its messages have been received.
         """
         try:
             message = self._messages.get(timeout=timeout)
@@ -102,7 +102,7 @@ class WorkerLink:
         return message
 
     def answers(self, timeout: float) -> bool:
-        """Whether the worker is there and listening; what it still had to say about an earlier run is dropped."""
+        """Whether the worker answers within `timeout` seconds. Its messages about an earlier run are dropped."""
         if not self.alive:
             return False
         self.send(type="ping")
@@ -122,13 +122,13 @@ class WorkerLink:
             return False
 
     def processes(self) -> int:
-        """The worker and what it has started, counted by its group."""
+        """Number of processes in the worker's group: the worker and what it has started."""
         if not hasattr(os, "getpgid"):
             return 1
         return sum(_group_of(pid) == self.pid for pid in psutil.pids() if pid >= self.pid)
 
     def memory_bytes(self) -> int:
-        """Resident memory of the worker and of what it started."""
+        """Resident memory in bytes of the worker and of the processes that it started."""
         total = 0
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)
@@ -138,7 +138,7 @@ class WorkerLink:
         return total
 
     def close(self) -> None:
-        """End the worker now, with what it started, and leave no zombie. May be called again."""
+        """End the worker and the processes that it started, now, and leave no zombie. It may be called again."""
         if self._closed:
             return
         self._closed = True

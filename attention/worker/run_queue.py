@@ -1,4 +1,4 @@
-"""One device's queue in this process: takes its runs in turn to the worker process and follows them to their end."""
+"""One device's queue in this process: it sends its runs in turn to the worker process and follows them to their end."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from attention.worker.times import Times
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 1.0
-"""A run asked to stop may finish what it is doing for so long; then its process is ended."""
+"""Seconds in which a run may react to a stop; then its process is ended."""
 PING_S = 10.0
-"""A worker kept from the last run answers within so long, or the next run gets a fresh one."""
+"""Seconds in which the worker of the last run must answer, or the next run gets a fresh one."""
 FROZEN_S = 5.0
-"""A worker that somebody stopped (SIGSTOP) during a run is given up after so long."""
+"""Seconds after which a worker that somebody stopped (SIGSTOP) during a run is ended."""
 MAX_RESULTS = 10_000
 MAX_PROCESSES = 256
-"""Of a worker and what it starts: compilers run a few at a time for each core."""
+"""Most processes of a worker's group. Compilers may run several processes per core."""
 
 
 class RunQueue:
@@ -43,16 +43,21 @@ class RunQueue:
         self._thread.start()
 
     def jobs_of(self, owner: str) -> int:
+        """Number of an owner's runs that have not ended."""
         with self._arrived:
             return sum(job.owner == owner and not job.done for job in self._jobs)
 
     def add(self, job: Job) -> None:
+        """Put a run into the queue."""
         with self._arrived:
             self._jobs.append(job)
             self._arrived.notify()
 
     def warm(self) -> bool:
-        """Have a worker ready; it ends when nothing comes, like one that has worked. Returns whether one is started."""
+        """Have a worker started before a run needs it, and return whether one is started.
+
+        Like every worker it ends when it is idle for too long.
+        """
         with self._arrived:
             starts = self.link is None and not self._jobs and not self._warm
             self._warm = self._warm or starts
@@ -75,7 +80,8 @@ class RunQueue:
             link.close()
 
     def _start_worker(self) -> WorkerLink:
-        """The living worker, or a new one. In this thread: on Linux the kernel ends a worker with it."""
+        """The living worker, or a new one. The queue's thread calls this: on Linux the kernel ends a worker when the
+        thread that started it ends."""
         if self.link is None or not self.link.answers(PING_S):
             self._end_worker()
             self.link = WorkerLink(self._device, self._settings.worker_nice, self._command)
@@ -85,7 +91,7 @@ class RunQueue:
         try:
             self._start_worker().send(type="warm")
         except OSError:
-            # the first run will say so to whoever asked for it
+            # the first run will fail with a message for its owner
             log.exception("no worker process could be started beforehand")
 
     def _loop(self) -> None:
@@ -124,7 +130,7 @@ class RunQueue:
         self._end_worker()
 
     def _next(self) -> Job | None:
-        """The run whose turn it is on this host, holding the device; None if it is nobody's of this process."""
+        """The run whose turn it is on this host, now holding the device; None if it is no run of this process."""
         with self._arrived:
             for job in [job for job in self._jobs if job.done]:
                 self._jobs.remove(job)
@@ -134,20 +140,20 @@ class RunQueue:
         return mine[0] if mine and mine[0].turn.take() else None
 
     def _serve(self, job: Job) -> None:
-        """Run the job, which holds the device, to its end."""
+        """Run a job that holds the device, to its end."""
         if not job.begin():
             return
         link = self._start_worker()
         job.worker_pid = link.pid
         link.send(type="run", kind=job.kind, payload=job.payload, memory_bytes=job.memory_bytes)
         if not self._follow(job, link) or link.memory_bytes() > job.memory_bytes // 2:
-            # broken, or too fat to keep: the next run gets a fresh one
+            # the worker is broken, or holds too much memory: the next run gets a fresh one
             self._end_worker()
         if job.state is State.DONE:
             self._times.add(job.kind, job.elapsed_s)
 
     def _follow(self, job: Job, link: WorkerLink) -> bool:
-        """Take in the run's messages until it ends; says whether the worker may be used again."""
+        """Receive the run's messages until it ends. Returns whether the worker may be used again."""
         time_limit, kill_at, over_time = time.monotonic() + job.seconds, None, False
         look_at_memory, frozen = 0.0, _Frozen()
         while True:
@@ -182,11 +188,11 @@ class RunQueue:
                     link.close()
                     job.end(State.FAILED, _too_big(used, job, "used"))
                     return False
-                # asking costs the server a little; a run fills memory at a few GiB/s at most
+                # every look costs the server a little, and a run fills memory at a few GiB/s at most
                 look_at_memory = now + 0.1
 
     def _take_in(self, job: Job, message: dict[str, Any], over_time: bool) -> bool:
-        """Note one message; says whether it was the run's last."""
+        """Write one message to the job. Returns whether it was the run's last."""
         match message:
             case {"type": "result", "data": data}:
                 job.add(data)
@@ -205,7 +211,7 @@ class RunQueue:
 
 
 def _ended(job: Job, over_time: bool) -> tuple[State, str | None] | None:
-    """How the run ended if somebody ended it before its time."""
+    """State and error of a run that was stopped or took too long, else None."""
     if job.stop_asked.is_set():
         return State.STOPPED, None
     if over_time:
@@ -214,13 +220,13 @@ def _ended(job: Job, over_time: bool) -> tuple[State, str | None] | None:
 
 
 class _Frozen:
-    """Since when the worker's process has been stopped."""
+    """How long the worker's process has been stopped (SIGSTOP)."""
 
     def __init__(self) -> None:
         self._since: float | None = None
 
     def look(self, frozen: bool, now: float) -> str | None:
-        """What to say if it has been too long."""
+        """A sentence for the visitor if the process has been stopped for FROZEN_S seconds, else None."""
         self._since = (self._since or now) if frozen else None
         if self._since is None or now - self._since < FROZEN_S:
             return None

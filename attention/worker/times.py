@@ -1,4 +1,4 @@
-"""How long runs of each kind took lately, so that whoever waits can be told how long."""
+"""How long runs of each kind took lately, so that a waiting visitor can see how long the wait will be."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class Times:
         self._seconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
 
     def add(self, kind: str, seconds: float) -> None:
+        """Note how long a run of this kind took."""
         with self._lock:
             self._seconds[kind].append(seconds)
 
     def expected_s(self, kind: str) -> float:
-        """The median of the last few; 0 if none has ended yet."""
+        """Median seconds of the last few runs; 0 if none has ended yet."""
         with self._lock:
             return statistics.median(self._seconds[kind]) if self._seconds[kind] else 0.0

@@ -1,7 +1,7 @@
-"""A decode step over a kind of cache, and its result: plain values, so that pages need no torch to speak of them.
+"""A decode step over a kind of cache, and its result. Both are plain values, so that pages can show them without torch.
 
-``attention/kernels/case.py`` has the ordinary step (K and V of one dtype, one new token) and prefill; here are the
-kinds that models and engines keep instead. What each must move and compute is counted here, once.
+``attention/kernels/case.py`` has the ordinary step (K and V of one dtype, one new token) and prefill. This module has
+the other kinds of cache that models and engines keep, and counts what a step over each must move and compute.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from attention.spec import check_divides, check_size
 
 KINDS = ("full", "expanded", "latent", "window", "shared", "sparse")
 """full: K and V of every position. expanded: MLA's keys and values, unfolded for every head and kept. latent: MLA
-absorbed, one vector of each position for all heads, as key and, its first part, as value (DeepSeek-V2,
-arXiv:2405.04434, section 2.1). window: a ring of the last positions. shared: one vector of a head is key and value
-(K = V). sparse: the latents of the `top_k` positions that an indexer picks (DeepSeek-V3.2's DSA)."""
+absorbed; each position keeps one vector for all heads, which is the key, and its first part is the value (DeepSeek-V2,
+arXiv:2405.04434, section 2.1). window: a ring of the last positions. shared: one vector per head is both key and value
+(K = V). sparse: MLA's latents, of which a step reads the `top_k` positions that an indexer picks (DeepSeek-V3.2's
+DSA)."""
 ONE_PLANE = ("latent", "shared", "sparse")
-"""Kinds whose values are the keys, or their first part: one plane is kept, and read once."""
+"""Kinds whose values are the keys, or the first part of them: one plane is kept, and read once."""
 CACHE_FORMATS = ("dtype", "int8-token", "fp8-head", "q8_0", "q4_0", "int4-g32")
-"""How K or V may lie in memory: "dtype" as the case's own dtype; int8-token with a float32 scale of each position and
-head (vLLM's int8_per_token_head); the others as ``attention/formats.py`` has them."""
+"""Formats of K or V in memory. "dtype" is the case's own dtype. int8-token has one float32 scale per position and head
+(vLLM's int8_per_token_head). ``attention/formats.py`` describes the others."""
 BLOCK = 32
 """Elements of a group of q8_0, q4_0 and int4-g32."""
 LATENT_SCORE_DIM = 192
-"""A latent head's scores are divided by the root of its expanded key size: 128 + 64 of RoPE in DeepSeek-V2 and -V3."""
+"""A latent head's scores are divided by the square root of this, the size of its expanded key: 128 + 64 for RoPE in
+DeepSeek-V2 and -V3."""
 MAX_Q_LEN = 64
 
 
@@ -39,13 +41,18 @@ class KindCase:
     Attributes:
         kind: one of KINDS.
         implementation: a name of ``attention.kernels.kinds.registry``.
-        head_dim, value_dim: elements of a head's key and value; of a latent vector and of its part that is the value.
+        head_dim, value_dim: elements of a head's key and of its value; in latent and sparse, elements of the latent
+            vector and of its part that is the value.
         q_len: new tokens of each sequence; token i sees all but the `q_len` - 1 - i newest positions.
-        window: positions a token sees, itself included; 0 but for windows.
-        top_k: positions a token attends to; index_heads, index_dim: the indexer's query heads, and the size of the one
-            key it keeps of each position. 0 but for sparse.
-        k_format, v_format: of CACHE_FORMATS.
-        dtype: of the queries, the result and a cache in "dtype".
+        window: positions a token sees, itself included; 0 in every kind but window.
+        top_k: positions a token attends to; 0 in every kind but sparse.
+        index_heads, index_dim: the indexer's query heads, and the size of the one key that it keeps per position; 0 in
+            every kind but sparse.
+        k_format, v_format: formats of CACHE_FORMATS.
+        dtype: of the queries, of the result and of a cache in the format "dtype".
+
+    Raises:
+        ValueError: a value out of range or unknown, or fields that do not fit each other or the kind.
     """
 
     kind: str
@@ -128,27 +135,27 @@ class KindCase:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """Cases of one shape are timed on the same tensors: all fields but the implementation."""
+        """All fields but the implementation. Cases of one shape are timed on the same tensors."""
         return astuple(replace(self, implementation=""))
 
     @property
     def compared_with(self) -> tuple[str, str]:
-        """What two cases must have in common for a ratio of their times, once they were timed in the same rounds."""
+        """Fields that two cases of the same rounds must have in common for a ratio of their times."""
         return self.device, self.dtype
 
     @property
     def score_dim(self) -> int:
-        """Scores are divided by its square root."""
+        """The size by whose square root the scores are divided."""
         return LATENT_SCORE_DIM if self.kind in ("latent", "sparse") else self.head_dim
 
     @property
     def slots(self) -> int:
-        """Positions held of one sequence: all, or what all new tokens' windows reach."""
+        """Positions held of one sequence: all, or those that the windows of all new tokens reach."""
         return min(self.context, self.window + self.q_len - 1) if self.window else self.context
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one position of one K/V head: its key, and its value where that is not the key's."""
+        """Bytes of one position of one K/V head: the key, and the value where it is stored apart."""
         return plane_row_bytes(self.head_dim, self.k_format, self.dtype) + (
             0 if self.kind in ONE_PLANE else plane_row_bytes(self.value_dim, self.v_format, self.dtype)
         )
@@ -160,18 +167,18 @@ class KindCase:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes held of one layer."""
+        """Bytes that one layer keeps, scales and the indexer's keys included."""
         return self.batch * self.n_kv_heads * self.slots * self.row_bytes + self._scale_bytes + self.index_bytes
 
     @property
     def _scale_bytes(self) -> int:
-        """Calibrated scales, a float32 of each head and plane, whatever the context."""
+        """Bytes of calibrated scales: one float32 per head and plane, whatever the context."""
         planes = [self.k_format] if self.kind in ONE_PLANE else [self.k_format, self.v_format]
         return 4 * self.n_kv_heads * planes.count("fp8-head")
 
     @property
     def visible(self) -> int:
-        """Pairs of a new token and a position that it attends to, one sequence and one head."""
+        """Pairs of a new token and a position that it attends to, of one sequence and one query head."""
         most = self.window or self.top_k or self.context
         return sum(min(most, self.context - i) for i in range(self.q_len))
 
@@ -186,7 +193,7 @@ def plane_row_bytes(dim: int, cache_format: str, dtype: str) -> int:
 def kind_bytes(case: KindCase) -> int:
     """Bytes that must cross the memory bus at least: what is attended to once, queries once, result once.
 
-    Of several new tokens' picks only as many positions are counted as one token picks: they may be the same.
+    In sparse, `top_k` positions are counted once however many new tokens pick: all may pick the same ones.
     """
     read = min(case.slots, case.top_k) if case.top_k else case.slots
     cache = case.batch * case.n_kv_heads * read * case.row_bytes + case._scale_bytes + case.index_bytes
@@ -197,24 +204,28 @@ def kind_bytes(case: KindCase) -> int:
 
 
 def kind_flops(case: KindCase) -> int:
-    """Operations of the products, a multiply-add counted as two: scores, values, and an indexer's weighed scores."""
+    """Operations of the products: scores, values, and an indexer's weighted scores. A multiply-add counts as two."""
     index = sum(case.context - i for i in range(case.q_len)) * case.index_heads * 2 * (case.index_dim + 1)
     return case.batch * (2 * case.n_heads * (case.head_dim + case.value_dim) * case.visible + index)
 
 
 @dataclass(frozen=True)
 class KindResult:
-    """A timing and what is needed to judge it. What follows from other figures is computed, never kept.
+    """A timing and what is needed to judge it. Figures that follow from others are computed, never kept.
 
     Attributes:
         case: what was asked for, its device resolved.
-        median_s, iqr_s: of the counted rounds, in seconds; None if it was not timed (`note` says why).
-        error: largest deviation from float64, divided by the root mean square; tolerance: what is allowed.
-        floor_s: max(bytes / bandwidth, flops / matmul rate), both measured in this run; bound: "memory" or
-            "arithmetic".
-        read_bytes_per_s, flops_per_s: the rates the floor was computed with.
-        times_s: seconds of each counted round. together: results with the same number were timed in the same rounds.
-        unsteady: why nothing may be concluded from it, in words; empty if it is steady.
+        median_s, iqr_s: median and interquartile range of the counted rounds, in seconds; None if the case was not
+            timed (`note` says why).
+        error: largest deviation from float64, divided by the root mean square of the float64 result.
+        tolerance: the largest error that is allowed.
+        floor_s: max(bytes / bandwidth, flops / matmul rate), both rates measured in this run.
+        bound: which of the two is larger, "memory" or "arithmetic".
+        read_bytes_per_s, flops_per_s: the measured rates that give the floor.
+        times_s: seconds of each counted round.
+        together: a number; results of one run with the same number were timed in the same rounds.
+        note: what a reader must know to understand the number; may be empty.
+        unsteady: why nothing may be concluded from the timing, in words; empty if it is steady.
     """
 
     case: KindCase
@@ -237,7 +248,7 @@ class KindResult:
 
     @property
     def bytes_per_s(self) -> float | None:
-        """The least traffic over the median."""
+        """The least traffic (:func:`kind_bytes`) divided by the median."""
         return kind_bytes(self.case) / self.median_s if self.median_s else None
 
     def to_json(self) -> dict[str, Any]:
@@ -246,7 +257,7 @@ class KindResult:
         return {**own.pop("case"), **own}
 
     def to_row(self) -> dict[str, Any]:
-        """As :meth:`to_json`, without what is at its default: a run's file has hundreds of them."""
+        """As :meth:`to_json`, without the fields at their defaults: a run's file has hundreds of such rows."""
         given = {field.name: field.default for known in (KindCase, KindResult) for field in fields(known)}
         return {name: value for name, value in self.to_json().items() if value != given[name]}
 

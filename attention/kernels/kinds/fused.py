@@ -1,4 +1,4 @@
-"""One pass over each kind of cache on CUDA: ``triton_attend.py`` and ``triton_parts.py``, launched."""
+"""One pass over each kind of cache on CUDA: launches the kernels of ``triton_attend.py`` and ``triton_parts.py``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torch import Tensor
 from attention.kernels.kinds.case import BLOCK, KindCase
 from attention.kernels.kinds.stored import Cache, Plane
 
-# the kernel tells formats apart by these numbers; those above FP8_BITS hold packed pairs
+# the kernel tells formats apart by these numbers; formats above FP8_BITS hold packed pairs
 FORMATS = {"dtype": 0, "int8-token": 1, "fp8-head": 2, "q8_0": 4, "q4_0": 5, "int4-g32": 6}
 FP8_BITS = 3
-"""fp8 as bytes, for a device that has no conversion of its own."""
+"""The number of fp8 as plain bytes, for a device that cannot convert fp8 itself."""
 LOG2_E = 1.4426950408889634
 SHARED_BYTES = 232_448
-"""Shared memory of a multiprocessor that programs may take (Hopper)."""
+"""Bytes of a multiprocessor's shared memory that programs may take (Hopper)."""
 MOST_RESIDENT = 4
 TRIED = 3
 """How often each of a shape's tiles is timed before one is taken."""
 MOST_SPLITS = 256
 MOST_PLACES = 65_535
-"""Of a grid's second dimension on CUDA."""
+"""Largest size of a grid's second dimension on CUDA."""
 
 
 def unavailable(device: str) -> str | None:
-    """Why it can't run on that type of device, or None."""
+    """Why the kernel can't run on that type of device, or None."""
     if not find_spec("triton"):
         return "needs Triton, and it is not installed"
     if device != "cuda" and not interpreted():
@@ -40,11 +40,12 @@ def unavailable(device: str) -> str | None:
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter stands in for a GPU; set before Triton is loaded."""
+    """Whether Triton's interpreter runs the kernels in place of a GPU. The variable must be set before Triton loads."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def unsuited(case: KindCase) -> str | None:
+    """Why the kernel is not meant for the case, or None."""
     chunks = _chunks(case.head_dim // 2 if _pairs(case.k_format) else case.head_dim)
     value = case.value_dim // 2 if _pairs(case.k_format) else case.value_dim
     if case.kind in ("latent", "sparse") and value not in (chunks[0], sum(chunks)):
@@ -57,14 +58,14 @@ def _pairs(cache_format: str) -> bool:
 
 
 def _chunks(columns: int) -> tuple[int, int]:
-    """One or two powers of two, 16 or more, that hold so many columns; the second is 0 where one is enough."""
+    """One or two powers of two, each at least 16, that hold `columns`; the second is 0 where one is enough."""
     first = max(16, 2 ** int(log2(columns)))
     rest = columns - first
     return first, 0 if rest <= 0 else max(16, 2 ** ceil(log2(rest)))
 
 
 class Tile(NamedTuple):
-    """Sizes of one program: rows of queries, positions, warps, and tiles that are fetched ahead."""
+    """Sizes of one program: m rows of queries, n positions, warps, and stages (tiles in flight at once)."""
 
     m: int
     n: int
@@ -72,21 +73,24 @@ class Tile(NamedTuple):
     stages: int
 
     def resident(self, row_bytes: int, columns: int) -> int:
-        """Programs that fit a multiprocessor's shared memory at once, roughly."""
+        """About how many programs fit a multiprocessor's shared memory at once.
+
+        Args:
+            row_bytes, columns: see :func:`tiles`.
+        """
         held = self.n * row_bytes * max(1, self.stages - 1) + 2 * self.m * columns + 3072
         return max(1, min(MOST_RESIDENT, SHARED_BYTES // held))
 
 
 def tiles(rows: int, row_bytes: int, columns: int, item_bytes: int = 2, pairs: bool = False) -> tuple[Tile, ...]:
-    """Those to try, the likeliest first: a few, fixed by the shape. Some 16 to 64 KiB of keys and values are on their
-    way at once.
+    """The few tiles to try for a shape, the likeliest first. Each has about 16 to 64 KiB of keys and values in flight.
 
     Args:
         rows: query heads of a group times new tokens.
-        row_bytes: of a position's key and value, as they lie.
-        columns: of the widest row, widened.
-        item_bytes: of what is multiplied; float32 fills shared memory soon, and is no format to be quick in.
-        pairs: rows are packed pairs, which are widened in registers and fill them.
+        row_bytes: bytes of a position's key and value, as stored.
+        columns: elements of the widest row.
+        item_bytes: bytes of an element that is multiplied. float32 fills shared memory soon; it gets one small tile.
+        pairs: rows are packed pairs, which are widened in registers and need many of them.
     """
     m = 16 if rows <= 16 or item_bytes == 4 else 32 if rows <= 32 else 64
     if item_bytes == 4:
@@ -104,7 +108,14 @@ def tiles(rows: int, row_bytes: int, columns: int, item_bytes: int = 2, pairs: b
 
 
 def splits(places: int, slots: int, tile_n: int, room: int) -> int:
-    """Parts of the context: as few as keep `room` programs busy, nine tenths of the time at least."""
+    """Into how many parts to split the context: as few as keep the device busy nine tenths of the time.
+
+    Args:
+        places: programs of each part.
+        slots: positions that are attended to.
+        tile_n: positions of a tile; a part has at least two tiles.
+        room: programs that the device runs at once.
+    """
     most = max(1, min(MOST_SPLITS, slots // (2 * tile_n)))
     best, found = 0.0, 1
     for n in range(1, most + 1):
@@ -124,12 +135,12 @@ def _processors(device: str) -> int:
 
 @cache
 def _has_fp8(device: str) -> bool:
-    """Whether the device widens e4m3 itself (compute capability 8.9 and later)."""
+    """Whether the device itself converts e4m3 (compute capability 8.9 and later)."""
     return device == "cuda" and torch.cuda.get_device_capability() >= (8, 9)
 
 
-class _Lying(NamedTuple):
-    """A plane as the kernel takes it."""
+class _KernelPlane(NamedTuple):
+    """A plane as arguments of the kernel."""
 
     data: Tensor
     strides: tuple[int, ...]
@@ -141,7 +152,7 @@ class _Lying(NamedTuple):
     scale_step: int
 
 
-def _lying(plane: Plane) -> _Lying:
+def _kernel_plane(plane: Plane) -> _KernelPlane:
     data, scale, zero = plane.data, plane.scale, plane.zero
     if data.stride(-1) != 1:
         raise ValueError(f"a row's elements must lie side by side, got a stride of {data.stride(-1)}")
@@ -151,7 +162,7 @@ def _lying(plane: Plane) -> _Lying:
     if plane.format == "fp8-head" and not _has_fp8(data.device.type):
         data, code = data.view(torch.uint8), FP8_BITS
     if plane.format in ("q8_0", "q4_0"):
-        # a block's scale is the first float16 of its 34 or 18 bytes
+        # a block is 34 or 18 bytes, and its scale is the first float16 of them
         scale, step = data.view(torch.float16), 17 if plane.format == "q8_0" else 9
     if plane.format == "q8_0":
         data = data.view(torch.int16)
@@ -159,7 +170,7 @@ def _lying(plane: Plane) -> _Lying:
         raise ValueError(f"scale and zero must lie alike, got strides of {scale.stride()} and {zero.stride()}")
     scale_strides = (0, 0, 0) if scale is None or scale.ndim < 3 else scale.stride()[:3]
     absent = data
-    return _Lying(
+    return _KernelPlane(
         data, data.stride()[:3], absent if scale is None else scale, scale_strides, absent if zero is None else zero,
         code, columns, step,
     )  # fmt: skip
@@ -169,11 +180,12 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
     """One step: q [batch, n_heads, q_len, head_dim] -> [batch, n_heads, q_len, value_dim].
 
     Args:
-        chosen: sparse: positions to attend to, [batch, q_len, top_k], -1 for none.
+        chosen: positions to attend to in a sparse cache, [batch, q_len, top_k], -1 for none; None attends to all.
 
     Raises:
-        ValueError: no position, more sequences and K/V heads than a grid has places, a row whose elements do not lie
-            side by side, or a group that does not fit a row.
+        ValueError: a context of 0, batch · n_kv_heads (· q_len with `chosen`) above MOST_PLACES, a row whose elements
+            are not side by side, or a dim that a format's groups do not divide.
+        RuntimeError: Triton can run none of the tiles here.
     """
     from attention.kernels.kinds import triton_attend, triton_parts
 
@@ -184,9 +196,9 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
     for plane in (cache.k, cache.v or cache.k):
         if _pairs(plane.format) and plane.dim % BLOCK:
             raise ValueError(f"dim must be divisible by {BLOCK} in {plane.format}, got {plane.dim}")
-    k, v = _lying(cache.k), _lying(cache.v or cache.k)
+    k, v = _kernel_plane(cache.k), _kernel_plane(cache.v or cache.k)
     if chosen is not None:
-        # each new token is a sequence of its own, for it has picked its own positions
+        # each new token has picked its own positions, so the kernel takes it as a sequence of its own
         q, slots = q.transpose(1, 2), chosen.shape[-1]
         chosen = chosen.to(torch.int32).contiguous()
     q = q.contiguous()
@@ -248,10 +260,10 @@ _taken: dict[tuple, Tile] = {}
 
 
 def _tile_of(shape: tuple, known: tuple[Tile, ...], launch: Callable[[Tile], None]) -> Tile:
-    """The fastest tile of a shape on this device, found at its first step: a compilation and a few launches each.
+    """The fastest tile of a shape on this device. The shape's first step finds it: each tile is compiled and timed.
 
     Raises:
-        RuntimeError: none can be run here; what the first one said.
+        RuntimeError: no tile can run here; the message is the first one's.
     """
     if shape not in _taken and (shape[0] != "cuda" or len(known) == 1 or torch.cuda.is_current_stream_capturing()):
         return known[0]
@@ -270,7 +282,7 @@ def _tile_of(shape: tuple, known: tuple[Tile, ...], launch: Callable[[Tile], Non
 
 
 def _device_time(run: Callable[[], None]) -> float:
-    """Milliseconds between two events of the device, which is kept busy while the host launches."""
+    """Milliseconds between two events on the device. A sleep keeps the device busy while the host launches."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda._sleep(1_000_000)
     begin.record()
@@ -285,7 +297,8 @@ def _row_bytes(plane: Plane) -> int:
 
 
 def pick(cache: Cache) -> Tensor:
-    """Positions that the indexer picks for each new token, [batch, q_len, top_k]; -1 where fewer are seen."""
+    """Positions that the indexer picks for each new token, [batch, q_len, min(top_k, context)]; -1 where the token sees
+    fewer."""
     from attention.kernels.kinds import triton_parts
 
     keys, queries, weights = cache.index_k, cache.index_q, cache.index_weights
@@ -302,13 +315,17 @@ def pick(cache: Cache) -> Tensor:
         PRECISION="ieee" if queries.dtype == torch.float32 else "tf32", WIDE=interpreted(), num_warps=4,
     )  # fmt: skip
     best = scores.topk(min(cache.top_k, cache.context), sorted=False)
-    # as many as every token sees were looked for: then none of them is -inf
+    # every token sees at least top_k positions: then no score among the best is -inf
     if cache.top_k <= cache.context - q_len + 1:
         return best.indices
     return torch.where(best.values.isneginf(), -1, best.indices)
 
 
 def attend_sparse(q: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
-    """Score all positions with the indexer's keys, then attend to the best; the result, and what was picked."""
+    """Score all positions with the indexer's keys, then attend to the best.
+
+    Returns:
+        The result, as in :func:`attend`, and the positions, as in :func:`pick`.
+    """
     chosen = pick(cache)
     return attend(q, cache, chosen), chosen

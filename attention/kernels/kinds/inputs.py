@@ -1,4 +1,4 @@
-"""Random tensors of a case: queries, and a cache as it lies in memory."""
+"""Random tensors of a case: queries, and a cache in its format."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from attention.kernels.kinds.case import ONE_PLANE, KindCase
 from attention.kernels.kinds.stored import Cache, Plane, store
 
 PERIOD = 8191
-"""Rows drawn before they repeat; a prime, so that a misplaced row shows. Rounding every row of a cache of gigabytes
-would take longer than timing it."""
+"""Random rows that are drawn; after them they repeat. It is a prime, so that a misplaced row shows. To draw and round
+every row of a cache of gigabytes would take longer than to time it."""
 
 
 def make(case: KindCase) -> tuple[Tensor, Cache]:
-    """Fresh q [batch, n_heads, q_len, head_dim] and cache; the device of the case must be resolved."""
+    """Fresh random q [batch, n_heads, q_len, head_dim] and cache. The case's device must be resolved."""
     dtype = getattr(torch, case.dtype)
     q = torch.randn(case.batch, case.n_heads, case.q_len, case.head_dim, device=case.device)
-    # scores of unit variance whatever they are divided by, as those of the other kinds
+    # scores have unit variance in every kind, whatever they are divided by
     q = (q * (case.score_dim / case.head_dim) ** 0.5).to(dtype)
     shape = (case.batch, case.n_kv_heads, case.slots)
     k = _plane(shape, case.head_dim, case.k_format, dtype, case.device)
@@ -47,7 +47,7 @@ def _plane(shape: Sequence[int], dim: int, cache_format: str, dtype: torch.dtype
     data = _repeated(drawn.data[0, 0], shape)
     if cache_format == "fp8-head":
         assert drawn.scale is not None
-        # heads are told apart by their scale too
+        # each head has another scale, so that a mixed-up scale shows
         return Plane(
             cache_format, dim, data, drawn.scale * torch.linspace(0.5, 1, shape[1], device=device).expand(shape[1])
         )
@@ -62,7 +62,7 @@ def _plane(shape: Sequence[int], dim: int, cache_format: str, dtype: torch.dtype
 def _repeated(rows: Tensor, shape: Sequence[int]) -> Tensor:
     """[PERIOD, n] -> [*shape, n], the rows repeated in order."""
     if rows.element_size() == 1:
-        # fp8 is copied as the bytes that it is
+        # fp8 and other one-byte elements are copied as plain bytes
         return _copied(rows.view(torch.uint8), shape).view(rows.dtype)
     return _copied(rows, shape)
 

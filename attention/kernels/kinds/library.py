@@ -1,6 +1,10 @@
-"""Other libraries' kernels on the same tensors, each by name: what it cannot take, it says.
+"""Other libraries' kernels on the same tensors, each called by its name. A kernel that cannot take a case says why.
 
-All take caches in the queries' own dtype; a window's ring is taken as it lies, for a softmax has no order.
+All take caches in the queries' own dtype only. A window's ring needs no reordering: a softmax does not depend on the
+order of the positions.
+
+The other functions say why a kernel cannot run a case or on a device, or None. Kernels map q [batch, n_heads, q_len,
+head_dim] and a cache to [batch, n_heads, q_len, value_dim].
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ def flash_unsuited(case: KindCase) -> str | None:
 
 
 def _folded(backend: SDPBackend, q: Tensor, cache: Cache) -> Tensor:
-    """The heads of a group and the new tokens as rows of one query; several new tokens need a mask."""
+    """SDPA with the heads of a group and the new tokens as rows of one query. Several new tokens need a mask."""
     k = cache.k.data
     v = k[..., : cache.value_dim] if cache.v is None else cache.v.data
     rows = q.reshape(q.shape[0], cache.n_kv_heads, -1, q.shape[-1])

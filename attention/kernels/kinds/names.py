@@ -1,4 +1,4 @@
-"""What kinds of cache and the ways to read them are called, and what is to be learnt from each: free of torch."""
+"""Labels of the kinds of cache and of their implementations, each with one line on what it teaches. Free of torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One pass over each kind of cache for the processor itself: `native.cpp`, compiled once and then kept.
+"""One pass over each kind of cache on the processor: `native.cpp`, compiled once and then kept.
 
-Each row is read once, as it lies, for all query heads of its group and all new tokens; quantised ones are widened in
-the core. Where the processor multiplies tiles of bfloat16 (AMX), they make both products; elsewhere, and for
-float32 and float16, these are sums of float32 in registers.
+Each row is read once, in its format, for all query heads of its group and all new tokens. Quantised rows are widened in
+the core. For bfloat16, tiles compute both products where the processor has them (AMX). Elsewhere, and for float32 and
+float16, the products are summed as float32 in registers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SOURCES = (
 FLAGS = cpp.FLAGS
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 FORMATS = {"int8-token": 3, "fp8-head": 4, "q8_0": 5, "q4_0": 6, "int4-g32": 7}
-"""How the source tells the formats of a plane apart; "dtype" by its dtype."""
+"""The numbers of a plane's formats in the source. A plane in "dtype" has the number of its dtype in DTYPES."""
 
 
 def unavailable(device: str) -> str | None:
-    """Why it can't run on that type of device, or None."""
+    """Why the kernel can't run on that type of device, or None."""
     if device != "cpu":
         return "made for processors; on CUDA the Triton kernel does this"
     return compiled.no_compiler()
@@ -63,12 +63,13 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
     """One step: q [batch, n_heads, q_len, head_dim] -> [batch, n_heads, q_len, value_dim].
 
     Args:
-        chosen: sparse: positions to attend to, [batch, q_len, top_k], -1 for none.
+        chosen: positions to attend to in a sparse cache, [batch, q_len, top_k], -1 for none; None attends to all.
 
     Raises:
-        ValueError: no sequence or no position, a plane of another dtype than the queries', rows whose elements do not
-            lie side by side, or a dim that a format's groups do not divide.
-        RuntimeError: the compiler failed, or what it made can't be loaded.
+        ValueError: a batch or context of 0, a dtype of q that is not in DTYPES, a plane that is not on the CPU or has
+            another dtype than q, rows that are too short or whose elements are not side by side, or a dim that a
+            format's groups do not divide.
+        RuntimeError: the compiler failed, or its library can't be loaded.
     """
     batch, n_heads, q_len, head_dim = q.shape
     slots = cache.k.positions
@@ -78,14 +79,14 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
         raise ValueError(f"q must be float32, bfloat16 or float16, got {str(q.dtype).removeprefix('torch.')}")
     tokens = 1
     if chosen is not None:
-        # each new token is a sequence of its own, for it has picked its own positions
+        # each new token has picked its own positions, so the source takes it as a sequence of its own
         q, slots, tokens = q.transpose(1, 2), chosen.shape[-1], q_len
         chosen = chosen.to(torch.int64).contiguous()
     q = q.contiguous()
     out = torch.empty(*q.shape[:3], cache.value_dim, dtype=q.dtype)
     k, v = cache.k, cache.v or cache.k
     step = _Step(
-        q.data_ptr(), out.data_ptr(), _lying(k, "k", q, head_dim), _lying(v, "v", q, cache.value_dim),
+        q.data_ptr(), out.data_ptr(), _as_struct(k, "k", q, head_dim), _as_struct(v, "v", q, cache.value_dim),
         None if chosen is None else chosen.data_ptr(),
         batch * tokens, cache.n_kv_heads, n_heads // cache.n_kv_heads * q_len // tokens, q_len // tokens,
         slots, cache.context if chosen is None else slots, cache.window,
@@ -96,13 +97,17 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
 
 
 def attend_sparse(q: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
-    """The indexer's scores by PyTorch's products, then attention to the best; the result, and what was picked."""
+    """Attention to the positions that ``plain.pick`` picks; the products of the indexer are PyTorch's.
+
+    Returns:
+        The result, as in :func:`attend`, and the positions, as in ``plain.pick``.
+    """
     chosen = plain.pick(cache)
     return attend(q, cache, chosen), chosen
 
 
-def _lying(plane: Plane, name: str, q: Tensor, dim: int) -> _Plane:
-    """A plane as the source takes it; `dim` elements are needed of each row."""
+def _as_struct(plane: Plane, name: str, q: Tensor, dim: int) -> _Plane:
+    """A plane as the source takes it. Each row must have at least `dim` elements."""
     data, scale, zero = plane.data, plane.scale, plane.zero
     if plane.format == "dtype" and data.dtype != q.dtype:
         raise ValueError(f"{name} must have the queries' dtype {q.dtype}, got {data.dtype}")

@@ -1,4 +1,5 @@
-// The two products of attention for some rows of queries and a block of positions: in registers of float32, or in tiles.
+// The two products of attention for some rows of queries and a block of positions: in registers of float32, or in
+// tiles.
 #pragma once
 
 #include "native_rows.h"
@@ -44,10 +45,11 @@ inline void value_tile(const float* weights, int64_t stride, const float* v, int
 }
 
 #ifdef TILES
-// What the compiler keeps in order around the tiles' own loads and stores, of which it does not know.
+// Keeps the compiler from moving loads and stores across those of the tiles, which it does not know of.
 inline void in_order() { asm volatile("" ::: "memory"); }
 
-// Rows of the tiles 0 to 3 (sums) and 4, 5 (left factor); all have 64 bytes a row, the right factor's 16 rows.
+// Sets the rows of the tiles 0 to 3 (sums) and 4, 5 (left factor). Tiles 6, 7 (right factor) have 16 rows. A row has 64
+// bytes.
 inline void shape_tiles(int rows) {
     alignas(64) uint8_t shape[64]{};
     shape[0] = 1;
@@ -59,8 +61,8 @@ inline void shape_tiles(int rows) {
     _tile_loadconfig(shape);
 }
 
-// sums[2 or 1 tiles][2 or 1 tiles] (+)= left * right over `steps` times 32 numbers; a tile is 16 x 16 float32. Left: rows of
-// bfloat16. Right: tiles of 16 pairs of rows, a pair's numbers beside each other.
+// sums[M tiles][N tiles] += left * right over `steps` times 32 numbers; FRESH begins the sums at 0. A tile is 16 x 16
+// float32. Left has rows of bfloat16. Right has tiles of 16 pairs of rows; the two numbers of a pair are neighbours.
 template <int M, int N, bool FRESH>
 inline void tile_product(const void* left, int64_t left_row, int64_t left_step, int64_t left_tile, const void* right,
                          int64_t right_step, int64_t right_tile, int64_t steps, float* sums, int64_t stride) {
@@ -98,7 +100,7 @@ inline void tile_product(const void* left, int64_t left_row, int64_t left_step, 
     if (M > 1 && N > 1) _tile_stored(3, down + 16, row);
 }
 
-// 16 registers of 16 numbers, columns for rows: neighbours, pairs, then fours and eights change places.
+// Transposes 16 registers of 16 numbers: neighbours change places, then pairs, then fours and eights.
 inline void transpose(__m512i* x) {
     __m512i y[16];
     for (int i = 0; i < 16; i += 2) {
@@ -122,11 +124,11 @@ inline void transpose(__m512i* x) {
     for (int i = 0; i < 16; i++) x[i] = y[i];
 }
 
-// Where a column stands among 32 that :func:`pair_rows` has paired: fours are dealt to two tiles in turn.
+// The place of a column among the 32 that `pair_rows` has paired: groups of four columns go to two tiles in turn.
 inline int64_t paired(int64_t d) { return d / 32 * 32 + d % 8 / 4 * 16 + d % 32 / 8 * 4 + d % 4; }
 
-// Two rows of `dim` (of 32s) numbers -> pairs of numbers beside each other, 16 of them each `apart` bytes; in the order of
-// `paired`, since registers are cheaply put together within their quarters alone.
+// Pairs two rows of `dim` numbers, a multiple of 32: the two numbers of a column become neighbours. Every `apart` bytes
+// there are 16 pairs. `paired` gives their order: a processor combines registers cheaply only within their quarters.
 inline void pair_rows(const bfloat16* a, const bfloat16* b, int64_t dim, char* to, int64_t apart) {
     for (int64_t d = 0; d < dim; d += 32, to += 2 * apart) {
         const __m512i x = load<__m512i>(a + d), y = load<__m512i>(b + d);

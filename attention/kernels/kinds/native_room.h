@@ -1,4 +1,4 @@
-// What a thread of native.cpp works in: the step it is given, the softmax so far, and operands made of rows as they lie.
+// The data of a thread of native.cpp: the step, the softmax so far, and the operands that it makes from stored rows.
 #pragma once
 
 #include <algorithm>
@@ -10,17 +10,18 @@
 
 namespace {
 
-constexpr int MOST_ROWS = 128;  // of queries at once: their output of 512 columns fills an eighth of a core's own cache
+constexpr int MOST_ROWS = 128;  // rows of queries at once: with 512 columns their output fills an eighth of a core's L2
 
-// One step, as native.py fills it in. Row r of a sequence's K/V head is head r / q_len of its group, new token r % q_len.
+// One step, as native.py fills it in. Row r of a sequence's K/V head is head r / q_len of its group, new token r %
+// q_len.
 struct Step {
     const char* q;          // [sequences, kv_heads, rows, k.dim]
     char* out;              // [sequences, kv_heads, rows, value_dim]
-    Plane k, v;             // v as k where one plane is both
+    Plane k, v;             // v is k where one plane holds both
     const int64_t* chosen;  // positions to attend to, [sequences, slots], -1 for none; or null: all slots
     int64_t sequences, kv_heads, rows, q_len, slots, context, window, value_dim, one_plane, threads;
-    int64_t tokens;         // sequences that read the same cache: new tokens that have chosen for themselves
-    double scale;           // times the binary logarithm of e: the softmax is taken to the base of 2
+    int64_t tokens;         // sequences that read the same cache: with `chosen`, each new token is a sequence
+    double scale;           // of scores, times the binary logarithm of e: the softmax uses powers of 2
 };
 
 inline int64_t up(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
@@ -36,10 +37,10 @@ struct State {
     Array<float> top, sum, out;
     int64_t place = -1, stride = 0;
     void start(int64_t at, int64_t rows, int64_t columns) {
-        place = at, stride = columns + 16;  // rows of one tile must not fall on the same lines of the cache
+        place = at, stride = columns + 16;  // + 16: rows of one tile must not share a set of the processor's cache
         top.assign(rows, -INFINITY), sum.assign(rows, 0.f), out.assign(rows * stride, 0.f);
     }
-    // A share too small for float32 stays above 0, so that an infinite value it weighs stays infinite.
+    // A share too small for float32 stays above 0: an infinite value times it must stay infinite.
     static float share(float top, float new_top) {
         return top == -INFINITY ? 0.f : std::max(std::exp2(top - new_top), FLT_MIN);
     }
@@ -51,7 +52,7 @@ struct State {
     void add(const State& other) {
         for (size_t r = 0; r < top.size(); r++) {
             if (other.top[r] > top[r]) rescale(r, other.top[r]);
-            // a part in which nothing weighs holds zeros, or the NaN of what it met: both are added as they are
+            // a part without any weight holds zeros, or NaN where it met one: both are added unchanged
             const float by = other.top[r] == -INFINITY ? 1.f : share(other.top[r], top[r]);
             sum[r] += by * other.sum[r];
             for (int64_t d = 0; d < stride; d++) out[r * stride + d] += by * other.out[r * stride + d];
@@ -59,20 +60,20 @@ struct State {
     }
 };
 
-// What a thread works in. TILED: operands are bfloat16, in tiles; else float32.
-template <bool TILED> struct Room {
+// A thread's buffers. TILED: operands are bfloat16 in tiles; else they are float32.
+template <bool TILED> struct Buffers {
     typedef std::conditional_t<TILED, bfloat16, float> O;
     static constexpr int UNIT = TILED ? 32 : LANES;
     const Step& step;
-    const int64_t most, dk, dv;  // rows at most, and columns, filled up
-    const int block;             // positions; longer where sums of many rows are to be fetched and stored seldom
-    int64_t n = 0, rows = 0;     // of the queries at hand, filled up to whole registers
+    const int64_t most, dk, dv;  // most rows of queries; columns of a key and of a value, padded to whole UNITs
+    const int block;             // positions; longer for many rows, so that their sums are loaded and stored less often
+    int64_t n = 0, rows = 0;     // the current rows of queries, and the same padded to whole registers
     Array<O> queries, keys, values, value_rows, weights;
     Array<float> scores, k_factor, v_factor;
     std::vector<const O*> keys_at;
     std::vector<int64_t> apart;
 
-    explicit Room(const Step& s)
+    explicit Buffers(const Step& s)
         : step(s), most(up(std::min<int64_t>(s.rows, MOST_ROWS), 16)), dk(up(s.k.dim, UNIT)), dv(up(s.value_dim, UNIT)),
           block(most > 32 ? 256 : 128), queries(most * dk), keys((s.one_plane ? block : STEP) * dk), value_rows(STEP * dv),
           scores(block * most), keys_at(block / STEP), apart(block / STEP) {
@@ -80,7 +81,7 @@ template <bool TILED> struct Room {
         if (TILED && (s.k.format == INT8_TOKEN || s.k.format == FP8_HEAD)) k_factor.resize(block);
         if (TILED && (s.v.format == INT8_TOKEN || s.v.format == FP8_HEAD)) v_factor.resize(block);
     }
-    static int64_t column(int64_t d) {  // where a value's element stands in the sums
+    static int64_t column(int64_t d) {  // the place of a value's element `d` in the sums
 #ifdef TILES
         if (TILED) return paired(d);
 #endif
@@ -92,7 +93,8 @@ template <bool TILED> struct Room {
     }
 };
 
-// `n` rows -> operands of `columns`, STEP rows of them, filled up with zeros; the scales left out of them.
+// Makes STEP rows of operands with `columns` columns from `n` stored rows; the rest is zeros. Where `factor` is given,
+// operands leave out the scales, which are written to `factor`.
 template <int F, class O>
 void widen_rows(const Rows& of, const int64_t* chosen, int64_t first, int n, int64_t dim, int64_t columns, O* to, float* factor) {
     for (int p = 0; p < n; p++) {
@@ -119,7 +121,7 @@ void operands(const Plane& plane, const Rows& of, const int64_t* chosen, int64_t
     by_format[plane.format](of, chosen, first, n, dim, columns, to, factor);
 }
 
-// Asks for the memory of some rows, while others are worked on.
+// Prefetches the memory of `n` rows from `first` on, while other rows are multiplied.
 inline void ahead(const Plane& plane, const Rows& of, int64_t first, int64_t n, int64_t slots) {
     n = std::min(n, slots - first);
     if (n <= 0) return;

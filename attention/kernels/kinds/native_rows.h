@@ -1,4 +1,4 @@
-// Rows of a cache as they lie in memory, and widened to what is multiplied: float32, or bfloat16 for the processor's tiles.
+// Rows of a cache in their format, and their widening to operands: float32, or bfloat16 for the processor's tiles.
 #pragma once
 
 #include <cmath>
@@ -7,9 +7,9 @@
 namespace {
 
 enum Format { FLOAT32, BFLOAT16, FLOAT16, INT8_TOKEN, FP8_HEAD, Q8_0, Q4_0, INT4_G32 };  // as in native.py
-constexpr int GROUP = 32;  // elements that share a scale in the last three
+constexpr int GROUP = 32;  // elements that share a scale in the last three formats
 
-// Keys or values; strides in bytes. Scales: of a head (fp8), of a position (int8), of a group of a position (int4).
+// Keys or values; strides in bytes. A scale belongs to a head (fp8), a position (int8) or a group of a position (int4).
 struct Plane {
     const char *data, *scale, *zero;
     int64_t sequence, head, row, scale_sequence, scale_head, scale_row;
@@ -27,7 +27,8 @@ struct Rows {
 
 inline float half(const char* at) { return (float)load<float16>(at); }
 typedef int8_t Bytes __attribute__((vector_size(LANES)));
-// LANES bytes to as many whole numbers; what compilers make of a conversion across four sizes is ten times slower.
+// Widens LANES bytes to whole numbers of 32 bits. The code that compilers make of __builtin_convertvector from one byte
+// to four is ten times slower.
 inline Ints whole(const char* x, bool with_sign) {
 #if defined(__AVX512F__)
     const __m128i all = load<__m128i>(x);
@@ -43,13 +44,13 @@ inline Ints whole(const char* x, bool with_sign) {
 inline Floats numbers(Ints x) { return __builtin_convertvector(x, Floats); }
 inline Floats from_e4m3(Ints x) {
     const Ints size = x & 127, sign = (x & 128) << 24;
-    Ints bits = (size << 20) + (120 << 23);  // the exponent's bias is 7 here and 127 there
+    Ints bits = (size << 20) + (120 << 23);  // the exponent's bias is 7 in e4m3 and 127 in float32
     bits = size < 8 ? (Ints)(numbers(size) * 0x1p-9f) : bits;
     bits = size == 127 ? Ints{} + 0x7fc00000 : bits;
     return (Floats)(bits | sign);
 }
 
-// A row's elements from `d` on, LANES of them, without the scale that all its elements share; and one element.
+// LANES elements of a row from `d` on, without the scale that all its elements share.
 template <int F> inline Floats codes(const char* row, int64_t d) {
     if constexpr (F == FLOAT32) return floats((const float*)row + d);
     else if constexpr (F == BFLOAT16) return floats((const bfloat16*)row + d);
@@ -57,7 +58,7 @@ template <int F> inline Floats codes(const char* row, int64_t d) {
     else if constexpr (F == INT8_TOKEN) return numbers(whole(row + d, true));
     else return from_e4m3(whole(row + d, false));
 }
-// The rest of a row, filled up with zeros.
+// The row's last elements from `d` on, padded with zeros.
 template <int F> inline Floats rest(const char* row, int64_t d, int64_t dim) {
     constexpr int SIZE = F == FLOAT32 ? 4 : F == BFLOAT16 || F == FLOAT16 ? 2 : 1;
     char room[LANES * 4]{};
@@ -65,7 +66,7 @@ template <int F> inline Floats rest(const char* row, int64_t d, int64_t dim) {
     return codes<F>(room, 0);
 }
 
-// A group's 32 elements in registers of LANES, handed to `put(element, numbers)` in pairs.
+// Widens a group's 32 elements and hands them to `put(element, numbers)`, one register of LANES at a time.
 template <int F, class Put> inline void group(const char* row, const char* scale, const char* zero, int64_t g, const Put& put) {
     if constexpr (F == Q8_0) {
         const char* block = row + g * 34;
@@ -95,7 +96,7 @@ template <int F, class Put> inline void group(const char* row, const char* scale
     }
 }
 
-// One position's row -> `dim` numbers of float32, its scale in them.
+// One position's row -> `dim` numbers of float32, multiplied by their scale.
 template <int F> inline void widen(const Rows& of, int64_t position, int64_t dim, float* to) {
     const char *row = of.data + position * of.row, *scale = of.scale + position * of.scale_row;
     if constexpr (F >= Q8_0) {
@@ -117,14 +118,15 @@ template <int F> inline void widen(const Rows& of, int64_t position, int64_t dim
 #define TILES 1
 inline __m512i packed(Floats low, Floats high) { return (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low); }
 
-// One position's row -> `dim` numbers of bfloat16. A scale that all elements share is left out: it is multiplied in later,
-// once, and whole numbers of eight bits are exact.
+// One position's row -> `dim` numbers of bfloat16. A scale that all elements share is left out: it is multiplied in
+// once, later, and without it whole numbers of eight bits are exact.
 template <int F> inline void narrow(const Rows& of, int64_t position, int64_t dim, bfloat16* to) {
     const char *row = of.data + position * of.row, *scale = of.scale + position * of.scale_row;
     if constexpr (F == BFLOAT16) {
         std::memcpy(to, row, dim * 2);
     } else if constexpr (F == Q4_0 || F == INT4_G32) {
-        // the 16 numbers that a group can hold, rounded once, are looked up; a fifth bit of an index finds the same again
+        // a table has the 16 numbers that a group can hold, each rounded once. It has them twice, so that the fifth bit
+        // of an index does not matter
         const Floats count = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         const char* zero = of.zero + position * of.scale_row;
         for (int64_t g = 0; g < dim / GROUP; g++) {

@@ -1,7 +1,7 @@
-"""A step over each kind of cache in plain PyTorch: what is meant, in a few lines.
+"""A step over each kind of cache in plain PyTorch, in a few lines.
 
-Shapes: q [batch, n_heads, q_len, head_dim] -> [batch, n_heads, q_len, value_dim]. NaN and infinity go where the
-specification has them.
+Shapes: q [batch, n_heads, q_len, head_dim] -> [batch, n_heads, q_len, value_dim]. NaN and infinity appear where the
+specification (``reference.py``) has them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from attention.kernels.kinds.stored import Cache, read, seen
 
 
 def attend(q: Tensor, cache: Cache) -> Tensor:
-    """The query heads of a group and the new tokens are rows of one query: each key and value is read for all of them.
+    """Attention with the query heads of a group and the new tokens as rows of one query, which share each K/V row.
 
-    A quantised cache is widened in memory first, which costs what it had saved; kernels do that in registers.
+    A quantised cache is widened in memory first, and that costs the traffic that it saves. Kernels widen in registers.
     """
     k = read(cache.k, q.dtype)
     v = k[..., : cache.value_dim] if cache.v is None else read(cache.v, q.dtype)
@@ -27,7 +27,8 @@ def attend(q: Tensor, cache: Cache) -> Tensor:
 
 
 def pick(cache: Cache) -> Tensor:
-    """Positions that the indexer picks for each new token, [batch, q_len, top_k]; -1 where fewer are seen."""
+    """Positions that the indexer picks for each new token, [batch, q_len, min(top_k, context)]; -1 where the token sees
+    fewer."""
     assert cache.index_k is not None
     assert cache.index_q is not None
     assert cache.index_weights is not None
@@ -39,10 +40,10 @@ def pick(cache: Cache) -> Tensor:
 
 
 def attend_sparse(q: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
-    """Score all positions with the indexer's small keys, gather the latents of the best, attend to those.
+    """Score all positions with the indexer's small keys, gather the latents of the best, and attend to them.
 
     Returns:
-        The result, and the positions that were picked.
+        The result, and the positions, as in :func:`pick`.
     """
     chosen = pick(cache)
     k = read(cache.k, q.dtype)[:, 0]

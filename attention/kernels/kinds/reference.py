@@ -15,8 +15,9 @@ def attention(q: Tensor, cache: Cache, chosen: Tensor | None = None, sequences: 
 
     Args:
         q: [batch, n_heads, q_len, head_dim].
-        chosen: sparse: positions to attend to, [batch, q_len, top_k], -1 for none; those of :func:`choose` if None.
-        sequences: those to compute, all if empty; the result has as many.
+        chosen: positions to attend to in a sparse cache, [batch, q_len, top_k], -1 for none; None takes the positions
+            of :func:`choose`.
+        sequences: the sequences to compute, all if empty. The result's batch has as many.
 
     Raises:
         ValueError: n_kv_heads does not divide n_heads, or more new tokens than positions.
@@ -67,15 +68,21 @@ def index_scores(cache: Cache, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def choose(cache: Cache) -> Tensor:
-    """Positions of the `top_k` largest :func:`index_scores`, -1 where fewer are seen: [batch, q_len, top_k]."""
+    """Positions of the largest :func:`index_scores`, [batch, q_len, min(top_k, context)]; -1 where the token sees
+    fewer."""
     found = index_scores(cache).topk(min(cache.top_k, cache.context), sorted=False)
     return torch.where(found.values.isneginf(), -1, found.indices)
 
 
 def choice_error(cache: Cache, chosen: Tensor) -> float:
-    """By how much the worst of the chosen positions stays below the best of those left out, as a share of the root
-    mean square of the scores: 0 for an exact choice. Infinite where a position is chosen twice, or not seen, or where
-    one is missing."""
+    """How far the worst chosen position's score is below the best score that was left out, 0 for an exact choice.
+
+    The unit is the root mean square of the scores. The error is infinite where a position is chosen twice or is not
+    seen by its token, or where too few are chosen.
+
+    Args:
+        chosen: [batch, q_len, top_k], -1 for none.
+    """
     scores = index_scores(cache)
     wanted = scores.isfinite().sum(-1).clamp(max=cache.top_k)
     taken = torch.zeros(*scores.shape[:2], scores.shape[2] + 1, dtype=torch.int32, device=scores.device)

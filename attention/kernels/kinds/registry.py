@@ -1,4 +1,4 @@
-"""The ways to compute a step over a kind of cache, from naive to fast, one name each."""
+"""The implementations of a step over a kind of cache, from naive to fast, each with a name."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from attention.kernels.kinds.case import KindCase
 from attention.kernels.kinds.stored import Cache
 
 Attend = Callable[[Tensor, Cache], Tensor | tuple[Tensor, Tensor]]
-"""(q [batch, n_heads, q_len, head_dim], cache) -> [batch, n_heads, q_len, value_dim]; of a sparse cache also the
-positions that were picked, [batch, q_len, top_k]."""
+"""(q [batch, n_heads, q_len, head_dim], cache) -> [batch, n_heads, q_len, value_dim]. For a sparse cache also the
+positions that were picked, [batch, q_len, min(top_k, context)]."""
 
 
 @dataclass(frozen=True)
 class KindImplementation:
-    """One way to compute a step.
+    """One implementation of a step.
 
     Attributes:
         name: as in :class:`~attention.kernels.kinds.case.KindCase`.
-        compute, sparse: the computation; that of a sparse cache, None if it has none.
-        unavailable: device type -> why it cannot run there, or None.
-        unsuited: case -> why it is not meant for it, or None.
+        compute: the computation.
+        sparse: the computation for a sparse cache; None if the implementation takes none.
+        unavailable: device type -> why the implementation cannot run there, or None.
+        unsuited: case -> why the implementation is not meant for this case, or None.
         widens: a quantised cache is widened in memory first.
         compiled: the first call of a shape waits for a compiler.
     """
@@ -48,17 +49,17 @@ class KindImplementation:
         return names.IMPLEMENTATIONS[self.name].why
 
     def refuses(self, case: KindCase) -> str | None:
-        """Why it cannot run the case, its device resolved; None if it can."""
+        """Why the implementation cannot run the case, or None. The case's device must be resolved."""
         if case.kind == "sparse" and self.sparse is None:
             return "has no indexer"
         return self.unavailable(case.device) or self.unsuited(case)
 
     def run(self, q: Tensor, cache: Cache) -> Tensor | tuple[Tensor, Tensor]:
-        """One step, see ``Attend``.
+        """One step; shapes as in ``Attend``. A batch of 0 gives an empty result.
 
         Raises:
-            ValueError: no position to attend to, more new tokens than positions, heads that can't be shared out, or a
-                sparse cache where it has no indexer.
+            ValueError: a context of 0, more new tokens than positions, n_kv_heads that does not divide n_heads, or a
+                sparse cache where the implementation takes none.
         """
         if not cache.k.positions:
             raise ValueError("context must be at least 1, got 0")
@@ -115,5 +116,5 @@ def implementation(name: str) -> KindImplementation:
 
 
 def suited(case: KindCase) -> tuple[str, ...]:
-    """Names of those meant for the case and its device, which must be resolved; its implementation is not looked at."""
+    """Names of the implementations that can run the case, whose device must be resolved."""
     return tuple(name for name, found in IMPLEMENTATIONS.items() if not found.refuses(case))

@@ -1,4 +1,4 @@
-// Rows of float32 rounded to a cache's format where they shall lie, number for number as stored.py rounds them.
+// Rounds rows of float32 to a cache's format, in place in the cache, number for number as stored.py does.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace {
 typedef _Float16 float16;
 constexpr int GROUP = 32;
 
-// As in rounding.py; strides in bytes. Heads of all sequences stand one after the other.
+// As in rounding.py; strides in bytes. The heads of all sequences are numbered one after the other.
 struct Target {
     char *data, *scale, *zero;
     int64_t head, row, scale_head, scale_row;

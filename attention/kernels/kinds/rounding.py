@@ -1,6 +1,6 @@
-"""Rows rounded to a cache's format where they shall lie, natively: one call in place of some ten for each new token.
+"""Rounds new rows to a cache's format, in place in the cache: one native call for each new token, not about ten.
 
-`rounding.cpp` is compiled once and then kept; ``stored.store`` says what it must give, number for number.
+`rounding.cpp` is compiled once and then kept. It gives the same numbers as ``stored.store``, its specification.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attention.kernels.kinds.stored import Plane
 
 SOURCES = (Path(__file__).with_name("rounding.cpp"),)
 KINDS = ("int8-token", "q8_0", "q4_0", "int4-g32")
-"""In the order of the source."""
+"""Formats in the order of the source."""
 
 
 class _Target(ctypes.Structure):
@@ -38,14 +38,16 @@ def unavailable(cache_format: str, x: Tensor) -> str | None:
 
 
 def store_into(plane: Plane, at: int, x: Tensor) -> None:
-    """Round x into a plane's positions from `at` on.
+    """Round x and write it to a plane's positions from `at` on.
 
     Args:
-        plane: contiguous, of a format of KINDS. x: float32 [batch, n_kv_heads, new, dim].
+        plane: contiguous, in a format of KINDS.
+        at: the first position to write.
+        x: float32 [batch, n_kv_heads, new, dim].
 
     Raises:
-        ValueError: rows that the plane has no place for, or heads of another size.
-        RuntimeError: the compiler failed, or what it made can't be loaded.
+        ValueError: x has more rows than the plane has positions from `at` on, or other sizes than the plane.
+        RuntimeError: the compiler failed, or its library can't be loaded.
     """
     batch, n_kv_heads, new, dim = x.shape
     data, scale, zero = plane.data, plane.scale, plane.zero

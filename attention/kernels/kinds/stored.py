@@ -1,6 +1,6 @@
-"""K and V as they lie in memory: one plane of rows for each, in a format of ``case.CACHE_FORMATS``.
+"""K and V in memory: a plane of rows for each, in a format of ``case.CACHE_FORMATS``.
 
-Rows may be the front part of a longer cache: only a row's own elements must lie side by side.
+A plane may be the front part of a longer cache: only the elements of one row must be side by side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from attention.kernels.kinds.case import BLOCK
 
 BLOCK_BYTES = {"q8_0": 34, "q4_0": 18}
-"""A float16 scale, then 32 elements (ggml's block_q8_0, block_q4_0)."""
+"""Bytes of a block: a float16 scale, then 32 elements (ggml's block_q8_0, block_q4_0)."""
 FP8_MAX = 448.0
 """The largest e4m3 number."""
 
@@ -22,14 +22,14 @@ class Plane(NamedTuple):
     """K or V of one layer.
 
     Attributes:
-        format: of ``case.CACHE_FORMATS``.
+        format: one of ``case.CACHE_FORMATS``.
         dim: elements of a row.
         data: [batch, n_kv_heads, positions, stored]. "dtype": `dim` elements. int8-token: int8. fp8-head:
-            float8_e4m3fn. q8_0, q4_0: uint8, blocks of 34 and 18 bytes. int4-g32: uint8, element 2i in the low half of
-            byte i, 2i + 1 in the high one.
+            float8_e4m3fn. q8_0, q4_0: uint8, blocks of 34 and 18 bytes. int4-g32: uint8, where byte i holds element 2i
+            in its low half and element 2i + 1 in its high half.
         scale: int8-token: float32 [batch, n_kv_heads, positions]; fp8-head: float32 [n_kv_heads]; int4-g32: float16
             [batch, n_kv_heads, positions, dim / 32]; else None.
-        zero: int4-g32: what 0 stands for, like its scale; else None.
+        zero: int4-g32: the number that code 0 stands for, with the scale's shape and dtype; else None.
     """
 
     format: str
@@ -108,16 +108,18 @@ def read(plane: Plane, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class Cache(NamedTuple):
-    """What a layer keeps, and what a step must know of it.
+    """What a layer keeps, and what a step must know about it.
 
     Attributes:
-        k, v: planes; v None where the first `value_dim` elements of the key are the value.
-        value_dim: of a result's head.
-        scale: what scores are multiplied by.
-        context: tokens seen; more than positions held where `window` is set.
-        window: positions a token sees; 0 sees all. Position p lies in slot p mod the number of slots.
-        index_k: sparse: the indexer's keys [batch, context, index_dim]; index_q: its queries [batch, q_len,
-            index_heads, index_dim]; index_weights: [batch, q_len, index_heads], float32. top_k: positions it picks.
+        k, v: planes; v is None where the first `value_dim` elements of the key are the value.
+        value_dim: elements of a head's value and of its result.
+        scale: the factor of the scores.
+        context: tokens so far, the new ones included; with a `window` they may be more than the positions held.
+        window: positions a token sees; 0 sees all. Position p is in slot p mod the number of slots.
+        index_k, index_q: in a sparse cache, the indexer's keys [batch, context, index_dim] and its queries
+            [batch, q_len, index_heads, index_dim]; else None.
+        index_weights: float32 [batch, q_len, index_heads] in a sparse cache, else None.
+        top_k: positions that the indexer picks; 0 in a cache that is not sparse.
     """
 
     k: Plane
@@ -137,7 +139,7 @@ class Cache(NamedTuple):
 
 
 def slot_positions(cache: Cache) -> Tensor:
-    """The position that lies in each slot: [slots]."""
+    """The position that each slot holds: [slots]."""
     slots = torch.arange(cache.k.positions, device=cache.k.data.device)
     return cache.context - 1 - (cache.context - 1 - slots) % cache.k.positions
 

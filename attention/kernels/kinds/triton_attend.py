@@ -1,9 +1,9 @@
 """Triton's pass over any kind of cache, split over the context (flash-decoding, Dao et al. 2023).
 
-The query heads of a group and the new tokens are the rows of one tile, so that each key and value is read once for all
-of them; quantised rows are widened in registers. A row's elements are one or two chunks of a power of two: 576 = 512 +
-64, 192 = 128 + 64, 80 = 64 + 16. A row of packed pairs (q8_0, q4_0, int4) gives two halves of each chunk, which are
-multiplied apart, so that nothing is interleaved.
+The query heads of a group and the new tokens are the rows of one tile, so each key and value is read once for all of
+them. Quantised rows are widened in registers. A row's elements are one or two chunks, each a power of two: 576 = 512 +
+64, 192 = 128 + 64, 80 = 64 + 16. In a row of packed pairs (q8_0, q4_0, int4) each chunk has a low and a high half; the
+halves are multiplied apart, so that they need not be interleaved.
 
 No ``from __future__ import annotations`` here: Triton reads the annotations.
 """
@@ -33,10 +33,10 @@ def attend(
 ):  # fmt: skip
     """One tile of rows over one part of the context, of one sequence and K/V head.
 
-    q [sequences, N_KV_HEADS, ROWS, DK], contiguous; a row is (query head of the group, new token). Where GATHER, a
-    "sequence" is one new token of Q_LEN, and its positions are read from chosen [sequences, slots].
-    KC, VC: columns of a row of K and V (elements, or packed pairs); K1 + K2 and V1 + V2: the chunks that hold them.
-    out: the result where DIRECT, else float32 parts [sequences · heads · rows, splits, DV], not divided by their sums.
+    q [sequences, N_KV_HEADS, ROWS, DK], contiguous; a row is (query head of the group, new token). With GATHER, a
+    "sequence" is one of the Q_LEN new tokens, and its positions are read from chosen [sequences, slots].
+    KC, VC: columns of a row of K and of V (elements, or packed pairs). K1 + K2, V1 + V2: the chunks that hold them.
+    out: with DIRECT the result; else float32 parts [sequences · heads · rows, splits, DV], not divided by their sums.
     """
     K_PAIRS: tl.constexpr = K_FORMAT > 3
     V_PAIRS: tl.constexpr = V_FORMAT > 3
@@ -105,7 +105,7 @@ def attend(
             rows = tl.where(n_ok, position, 0).to(tl.int64)
             shift = place * 0
         else:
-            # the same offsets in every tile, from a base that moves
+            # every tile has the same offsets; the base moves
             rows = tl.arange(0, N)
             shift = place * 0 + start
             position = n
@@ -153,7 +153,7 @@ def attend(
             visible = visible & (position[None, :] > last[:, None] - window)
         scores = tl.where(visible, scores, float("-inf"))
 
-        # softmax so far; where nothing was seen yet, -inf less -inf would be NaN
+        # the softmax so far; -inf minus -inf would be NaN where nothing was seen yet
         higher = tl.maximum(top, tl.max(scores, 1))
         safe = tl.where(higher == float("-inf"), 0.0, higher)
         weights = tl.exp2(scores - safe[:, None])
@@ -173,7 +173,7 @@ def attend(
         if V_FORMAT == 1:
             v_token = k_token if ONE_PLANE else tl.load(vs_now + rows * vs_row, mask=n_ok, other=0.0)
             if tl.float16 != DTYPE:
-                # float16 would lose weights times small scales: there the values are scaled
+                # float16 would lose a weight times a small scale: there the values are scaled instead
                 weights *= v_token[None, :]
         p = weights.to(DTYPE)
         if ONE_PLANE:

@@ -1,4 +1,4 @@
-"""What Triton's attention is made of (``triton_attend.py``), the reduction of its parts, and an indexer's scores.
+"""Functions of Triton's attention (``triton_attend.py``), the reduction of its parts, and an indexer's scores.
 
 No ``from __future__ import annotations`` here: Triton reads the annotations.
 """
@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def columns_of(c, FORMAT: tl.constexpr, HIGH: tl.constexpr):
-    """The elements of a row that column `c` holds: in pairs, its low or its high one."""
+    """The element of a row that column `c` holds; of a packed pair, the low or the high one."""
     if FORMAT == 5:
         return c // 16 * 32 + c % 16 + HIGH * 16
     if FORMAT > 3:
@@ -22,7 +22,7 @@ def columns_of(c, FORMAT: tl.constexpr, HIGH: tl.constexpr):
 
 @triton.jit
 def codes_of(base, rows, c, ok, stride, N_COLUMNS: tl.constexpr, FILLED: tl.constexpr, FORMAT: tl.constexpr):
-    """What lies in columns `c` of `rows`, as it lies there; 0 beyond the row's end and where not `ok`."""
+    """The stored codes in columns `c` of `rows`; 0 beyond the row's end and where `ok` is false."""
     at = c
     if FORMAT == 4:
         at = c // 16 * 17 + 1 + c % 16  # int16 pairs, after the block's scale
@@ -31,7 +31,7 @@ def codes_of(base, rows, c, ok, stride, N_COLUMNS: tl.constexpr, FILLED: tl.cons
     inside = ok[:, None]
     if not FILLED:
         inside = inside & (c < N_COLUMNS)[None, :]
-    # what fp8 has in place of a whole 0 is 0.0
+    # fp8 is a floating-point type: its zero is 0.0
     return tl.load(base + rows[:, None] * stride + at[None, :], mask=inside, other=0.0 if FORMAT == 2 else 0)
 
 
@@ -39,7 +39,7 @@ def codes_of(base, rows, c, ok, stride, N_COLUMNS: tl.constexpr, FILLED: tl.cons
 def group_scale(
     base, rows, c_first, ok, stride, N: tl.constexpr, C: tl.constexpr, STEP: tl.constexpr, N_COLUMNS: tl.constexpr
 ):
-    """The scale of each column's group: groups are 16 columns wide, their scales STEP apart. [N, C], float32."""
+    """The scale of each column's group, float32 [N, C]. A group is 16 columns wide; scales are STEP elements apart."""
     g = c_first // 16 + tl.arange(0, C // 16)
     inside = ok[:, None] & (g < N_COLUMNS // 16)[None, :]
     scale = tl.load(base + rows[:, None] * stride + g[None, :] * STEP, mask=inside, other=0)
@@ -49,7 +49,7 @@ def group_scale(
 
 @triton.jit
 def fp8_bits(x):
-    """e4m3 bytes as float16: the same bits three places lower, 256 times as large. 0x7f is its NaN."""
+    """float32 of e4m3 bytes. Their bits, shifted to float16's places, mean a number 256 times as small; 0x7f is NaN."""
     x = x.to(tl.uint16, bitcast=False)
     bits = ((x & 0x80) << 8) | ((x & 0x7F) << 7)
     value = bits.to(tl.float16, bitcast=True).to(tl.float32) * 256.0
@@ -58,7 +58,7 @@ def fp8_bits(x):
 
 @triton.jit
 def widen(x, scale, zero, FORMAT: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr):
-    """A chunk, or one half of it, in the dtype that is multiplied. A scale of a whole row is left to the caller."""
+    """A chunk, or one half of it, in the dtype that is multiplied. The caller applies a scale of a whole row."""
     if FORMAT == 3:
         return fp8_bits(x).to(DTYPE)
     if FORMAT == 4:
@@ -77,7 +77,7 @@ def widen(x, scale, zero, FORMAT: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.co
 
 @triton.jit
 def dot(a, b, acc, PRECISION: tl.constexpr, WIDE: tl.constexpr):
-    """acc + a · b. WIDE: in float32, for Triton's interpreter takes bfloat16 for whole numbers."""
+    """acc + a · b. WIDE multiplies float32, because Triton's interpreter reads bfloat16 as whole numbers."""
     if WIDE:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     return tl.dot(a, b, acc, input_precision=PRECISION)
@@ -85,20 +85,21 @@ def dot(a, b, acc, PRECISION: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit
 def query_of(base, rows, c, ok, D: tl.constexpr, FORMAT: tl.constexpr, HIGH: tl.constexpr):
-    """Columns of the queries that meet a chunk of the keys."""
+    """The columns of the queries that are multiplied with a chunk of the keys."""
     at = columns_of(c, FORMAT, HIGH)
     return tl.load(base + rows[:, None] * D + at[None, :], mask=ok[:, None] & (at < D)[None, :], other=0.0)
 
 
 @triton.jit
 def put(base, rows, c, ok, value, D: tl.constexpr, FORMAT: tl.constexpr, HIGH: tl.constexpr):
+    """Store the columns of a result whose values are in format FORMAT."""
     at = columns_of(c, FORMAT, HIGH)
     tl.store(base + rows[:, None] * D + at[None, :], value, mask=ok[:, None] & (at < D)[None, :])
 
 
 @triton.jit
 def combine(parts, tops, sums, out, splits, DV: tl.constexpr, D: tl.constexpr, S: tl.constexpr):
-    """Weighs the parts of a row by the share of the softmax's sum that each holds: parts [rows, splits, DV]."""
+    """Adds up the parts of a row, each weighted by its share of the softmax's sum: parts [rows, splits, DV]."""
     row = tl.program_id(0).to(tl.int64)
     d = tl.program_id(1) * D + tl.arange(0, D)
     highest = tl.full((S,), float("-inf"), tl.float32)
