@@ -178,7 +178,7 @@ html { font-size: clamp(100%, 0.6vw + 0.75rem, 200%); --hs-zoom: 1.25; }
 .stMain .stElementContainer.st-key-lecture, .stElementContainer:has(> .stHtml > style) { position: absolute; }
 .stAppHeader, .st-key-examples, .st-key-cmp_examples { display: none; }
 """
-"""Style of the lecture view. Sizes in rem grow with the window, our pictures by their zoom; ``chart`` enlarges figures."""
+"""Style of the lecture view. Sizes in rem grow with the window, our pictures by zoom; ``chart`` enlarges figures."""
 
 
 def _header(title: str, lead: str, says: str) -> None:
