@@ -93,7 +93,7 @@ def differences_table(rows: Sequence[Difference], left: str, right: str) -> str:
 
 
 class RankedBar(NamedTuple):
-    """One bar of the ranking. `names`: (label, colour of its line in the figure). `part`: its length over the longest."""
+    """One bar of the ranking. `names`: (label, colour of its line). `part`: the bar's length over the longest."""
 
     names: tuple[tuple[str, str], ...]
     text: str

@@ -14,7 +14,7 @@ LINE_PX = 17
 
 
 class EndLabel(NamedTuple):
-    """Text beside the last point (x, y) of a series; `strong` stands before it in bold. Both may hold any characters."""
+    """Text beside the last point (x, y) of a series; `strong` stands before it in bold. Both are escaped later."""
 
     x: float
     y: float
