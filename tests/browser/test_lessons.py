@@ -1,4 +1,4 @@
-"""The lessons: the animation plays by itself, texts change maps, code runs, moving controls answers questions."""
+"""The lessons: the animation plays by itself, texts change maps, code runs, moved controls answer questions."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_the_flow_stands_still_for_those_who_ask_for_it(app: str, page: Page) ->
     expect(page.locator(DECODE)).to_have_attribute("data-playing", "no")
     page.get_by_role("button", name="Play", exact=True).click()
     page.get_by_role("button", name="Pause", exact=True).click()
-    # no dash has moved along the streams: the picture depends on the frame alone
+    # no dash has moved along the streams: the picture depends only on the frame
     scrub = page.get_by_role("slider", name="Token of the decode")
 
     def picture_of(key: str, frame: int) -> str:
         scrub.press(key)
-        # the browser draws at its next animation frame, the number and the picture at once
+        # the browser draws number and picture together, in its next animation frame
         expect(page.locator(DECODE)).to_have_attribute("data-frame", str(frame))
         return str(page.locator(f"{DECODE} canvas").evaluate("canvas => canvas.toDataURL()"))
 
