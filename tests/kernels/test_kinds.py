@@ -1,4 +1,4 @@
-"""What each kind of cache must move and compute, counted by hand; formats as they lie; the teaching versions."""
+"""What each kind of cache must move and compute, counted by hand; formats byte by byte; the teaching versions."""
 
 from __future__ import annotations
 
