@@ -27,7 +27,7 @@ from attention.timing import benchmark, host, inputs, speed
 HELP = "decode and prefill against peers and the machine's limit"
 RESULTS = Path(__file__).parent / "results"
 LIMITS = {"memory": 1.25, "arithmetic": 2.0}
-"""The fastest of our implementations should take at most so many times the floor."""
+"""The fastest of our implementations should take at most this many times the floor."""
 ATTEMPTS = 2
 """Where other processes kept the machine busy, a shape is timed again; if they still do, its note stays."""
 OURS = ("folded_matmul", "tall_matmul", "split_compiled", "native", "expanded_sdpa", "flash", "cudnn", "efficient")

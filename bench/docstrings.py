@@ -44,7 +44,7 @@ def collect(max_files: int | None = None, processes: int | None = None) -> Docst
     """Every docstring of MIN_CHARACTERS or more.
 
     Args:
-        max_files: read at most so many files, at even distances in the list (default: all).
+        max_files: read at most this many files, at even distances in the list (default: all).
         processes: number of processes that parse (default: one per core).
     """
     files = list(source_files())

@@ -34,7 +34,7 @@ from attention.timing.steadiness import ratio_interval
 HELP = "every kind of cache: latents, windows, quantised rows, several new tokens"
 PEERS = ("flash", "cudnn", "efficient", "flex", "flashinfer")
 WARMERS = 12
-"""At most so many processes compile at the same time; each of them loads torch and opens the device."""
+"""At most this many processes compile at the same time; each of them loads torch and opens the device."""
 WARM_SECONDS = 75.0
 
 

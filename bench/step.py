@@ -30,9 +30,9 @@ from bench.decode import RESULTS, _slug
 
 HELP = "a whole decode step against its floor and against plain PyTorch"
 MOST = 1.3
-"""A step may take at most so many times its floor."""
+"""A step may take at most this many times its floor."""
 LEAST = 2.0
-"""At a context of 32k a step with shared heads must be so many times as fast as plain PyTorch."""
+"""At a context of 32k a step with shared heads must be this many times as fast as plain PyTorch."""
 HEAD = "| dtype | context | sharing | floor | step | × floor | ≤ | plain PyTorch | × as fast | 95 % | steady |"
 KINDS = ("float32", "bfloat16", "int8", "q4_0", "q4_1")
 

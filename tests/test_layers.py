@@ -1,4 +1,4 @@
-"""The three attention classes: equal where they must be, and equal to the float64 specification."""
+"""The three attention classes equal one another where they must, and equal the float64 specification."""
 
 from __future__ import annotations
 

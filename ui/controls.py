@@ -202,7 +202,7 @@ def unpack(packed: str) -> str:
 
 
 def context(model: ChosenModel | None = None, label: str = "Context") -> int:
-    """Draw the slider of the tokens held: powers of two, and the present number if it is none; the number chosen."""
+    """Draw the slider of the tokens held: powers of two, and the present number if it is not one. Return the choice."""
     longest = model.spec.max_context if model and model.spec.max_context else 2**20
     chosen = st.session_state["context"]
     powers = [2**p for p in range(8, 33) if 2**p <= max(longest, 2**17)]
@@ -230,7 +230,7 @@ def exact_context(label: str = "Context, exactly") -> None:
 
 
 def batch(label: str = "Batch") -> int:
-    """Draw the field for the sequences that are decoded together; their number."""
+    """Draw the field for the number of sequences that are decoded together, and return it."""
     sequences = int(st.number_input(label, 1, MAX_BATCH, key="batch", help="Sequences decoded together."))
     if sequences > 1:
         frame.name_shown(f"{sequences:,} sequences")
@@ -296,14 +296,14 @@ def _adopt(widget: str, key: str) -> None:
 
 
 def segmented(label: str, options: Sequence[Any], key: str, **options_of_widget: Any) -> Any:
-    """Draw a few options side by side, of which one is always chosen; the chosen option."""
+    """Draw a few options side by side, of which one is always chosen. Return the chosen one."""
     before = st.session_state[key]
     chosen = st.segmented_control(label, options, key=key, required=True, **options_of_widget)
     return before if chosen is None else chosen
 
 
 def draft_tokens(key: str) -> int:
-    """Draw the field for the tokens that a draft proposes for each step; their number, 0 without a draft."""
+    """Draw the field for the number of tokens that a draft proposes for each step, and return it; 0 without a draft."""
     st.number_input(
         "Draft tokens", 0, MAX_DRAFT_TOKENS, key=key,
         help="Speculative decoding: tokens that a draft proposes for each step, which checks them all at once.",

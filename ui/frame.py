@@ -192,7 +192,7 @@ def _header(title: str, lead: str, says: str) -> None:
 def _on_paper(says: str) -> str:
     """The first lines of a printed page: what it shows, its address and the date. head.js fills in the last two.
 
-    The sentence stands in an attribute, because on the screen it is no text of the page.
+    The sentence is in an attribute, because on the screen it is not part of the page's text.
     """
     return f'<p class="hs-paper" title="{html.escape(says)}"><span class="hs-paper-where"></span></p>'
 
@@ -213,7 +213,7 @@ def name_shown(text: str) -> None:
 
 
 def bar(*weights: float) -> list[Any]:
-    """Start one compact row of controls and return its columns, at most six; further controls stand in ``more()``."""
+    """Start one compact row of controls and return its columns, at most six; further controls go into ``more()``."""
     columns = st.container(key="bar").columns(list(weights), gap="small", vertical_alignment="bottom")
     st.session_state["_below_bar"] = st.container(key="below-bar")
     return list(columns)

@@ -51,7 +51,7 @@ def set_arrived() -> None:
 
 
 def take_interrupted() -> bool:
-    """Whether this session's last run was given up for this one; the note is removed."""
+    """Whether this session's last run was given up for this one. The note of it is then removed."""
     return bool(_store().pop("interrupted", False))
 
 

@@ -1,4 +1,4 @@
-"""Every row: its layers are what its published configuration says, its facts are stated and agree."""
+"""Every row's layers are what its published configuration says, and its facts are stated and agree."""
 
 import re
 import subprocess

@@ -79,7 +79,7 @@ class Visitor(Session):
             del self.values[identity]
 
     async def listen(self, seconds: float) -> None:
-        """Read for so many seconds what the server sends by itself."""
+        """Read for this many seconds what the server sends without being asked."""
         assert self._socket is not None
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:

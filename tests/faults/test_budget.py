@@ -32,7 +32,7 @@ ATTACK_S = 60.0 if SOAK else 12.0
 P95_S = 0.5 if SOAK else 5.0
 """The short form's bound is generous, because the machine runs other tests at the same time."""
 MOST_MORE_BYTES = 700 * 2**20
-"""The server may grow by so many bytes during the attack, for uploads, tabs, connections and messages."""
+"""The server may grow by this many bytes during the attack, for uploads, tabs, connections and messages."""
 KEPT_BYTES = 50 * 2**20
 LIMITS = {
     "HEADSHARE_CLIENT_SESSIONS": "20",

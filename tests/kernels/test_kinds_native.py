@@ -108,7 +108,7 @@ def not_finite(dtype: str, contexts: tuple[int, ...]) -> None:
 
 
 def test_positions_that_weigh_nothing(threads: int) -> None:
-    """Scores of minus infinity: in all that some threads read of the context, at all positions but one, at all."""
+    """Scores of minus infinity: in all that some threads read of the context, at all positions but one, everywhere."""
     for hidden, dtype in itertools.product((slice(0, 300), slice(1, 391), slice(0, 391)), ("float32", "bfloat16")):
         torch.manual_seed(threads)
         q, k, v = (

@@ -138,7 +138,7 @@ def test_nan_and_infinity_as_float64_has_them(dtype: str, context: int) -> None:
 
 @runs_here
 def test_positions_that_weigh_nothing() -> None:
-    """Scores of minus infinity: in a whole part of the context, at all positions but one, at all."""
+    """Scores of minus infinity: in a whole part of the context, at all positions but one, everywhere."""
     for hidden in (slice(0, 300), slice(1, 391), slice(0, 391)) if WHOLE else (slice(0, 300),):
         q, k, v = torch.randn(1, 4, 1, 48).abs(), torch.randn(1, 2, 391, 48), torch.randn(1, 2, 391, 48)
         k[0, 1, hidden, 7] = -INF

@@ -75,7 +75,7 @@ def test_native_with_fewer_instructions(without: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_positions_that_weigh_nothing(name: str, dtype: str) -> None:
-    """Scores of minus infinity: at some positions, at a whole chunk's, at all but one, at all of them."""
+    """Scores of minus infinity: at some positions, in a whole chunk, at all positions but one, everywhere."""
     context = 1100
     for hidden in (slice(40, 45), slice(0, 512), slice(512, 1024), slice(0, 1099), slice(1, 1100), slice(0, 1100)):
         q, k, v = inputs(dtype, 2, context)

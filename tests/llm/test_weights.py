@@ -1,4 +1,4 @@
-"""Where weights come from: GGUF files in llama.cpp's order, and files that are cut off, foreign or not there."""
+"""Where weights come from: GGUF files in llama.cpp's order, and files that are cut off, of another kind or missing."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_numbers_of_kv_heads_take_turns_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen[6:18] == [6, 3, 1, 1, 3, 6, 6, 3, 1, 1, 3, 6]
     assert {r.together for r in results} == {1}
     assert len({len(r.times_s) for r in results}) == 1
-    # where they do not fit the memory together, each is timed by itself
+    # if they do not fit into the memory together, each is timed alone
     seen.clear()
     monkeypatch.setattr(benchmark, "memory_needed", lambda case, impl=None: 1)
     alone = times(cases, extra=extra, memory_bytes=5_000)

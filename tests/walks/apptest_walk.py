@@ -18,7 +18,7 @@ PAGES = ["app.py", *sorted(f"pages/{p.name}" for p in (ROOT / "pages").glob("*.p
 LENGTH = 40
 """Steps of one visitor."""
 LEAST = 11
-"""At least so many steps are taken, also on a slow machine."""
+"""At least this many steps are taken, also on a slow machine."""
 JOB_ACTIONS = ("begin", "result", "result", "result", "finish", "fail")
 
 

@@ -29,7 +29,7 @@ TYPED = ("Qwen3-32B", "gpt oss", "MLA", "no such model", "fp8", "128k", "8192", 
 LENGTH = 14
 """Steps of one visitor."""
 FEWEST = 4
-"""At least so many steps are taken, also on a slow machine."""
+"""At least this many steps are taken, also on a slow machine."""
 
 
 class Visitor:

@@ -46,7 +46,7 @@ def _metric(label: str, value: str, beside: str) -> None:
 
 
 def pickers(results: Results) -> tuple[str | None, str]:
-    """Draw both pickers; (the chosen family, None for all; which checks to list)."""
+    """Draw both pickers; return the chosen family (None for all) and which checks to list."""
     families = sorted(
         {check.family for check in results.checks if check.family} | {row.family for row in results.rules}
     )

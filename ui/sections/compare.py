@@ -57,7 +57,7 @@ def examples() -> None:
 
 
 def columns_picker(key: str) -> list[Column]:
-    """Draw the field for the models to compare, one chip each; the chosen columns in order."""
+    """Draw the field for the models to compare, one chip each. Return the chosen columns in order."""
     chosen = [comparison.column(text) for text in st.session_state[key]]
     with st.container(key="bar-models"):
         labels = {column.write(): column.label for column in chosen}
@@ -90,7 +90,7 @@ def view_picker(key: str) -> str:
 
 
 def more(key: str, tp_key: str) -> int:
-    """Draw the controls under More: ranks of all models, and a further column with its own settings; the ranks."""
+    """Draw the controls under More: the ranks of all models, which it returns, and a column with its own settings."""
     st.number_input("Ranks (TP), all models", 1, MAX_TP, key=tp_key, help="Ranks of tensor parallelism.")
     st.markdown("**Add a column with its own settings**")
     st.session_state.setdefault("cmp_add_model", DEFAULT_MODEL)

@@ -63,7 +63,7 @@ def _pairs(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
 
 
 def slider(layer: Layer | None, key: str) -> int | None:
-    """Draw the slider under the map; the number of K/V heads to show, None for the model as published."""
+    """Draw the slider under the map. Return the number of K/V heads to show, None for the model as published."""
     if layer is None or not layer.n_heads:
         return None
     latent = layer.kind is Kind.LATENT

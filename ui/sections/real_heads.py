@@ -54,7 +54,7 @@ def note(found: Looked) -> str:
 
 
 def chosen_layer(found: Looked) -> int:
-    """The layer to draw, counted from 1; its address key is set to it."""
+    """The layer to draw, counted from 1. Its address key is set to that number."""
     n_layers = int(found.about["n_layers"])
     layer = int(st.session_state[LAYER.key]) or heads_view.first_layer(recorded.roles(found.about["model"])) + 1
     st.session_state[LAYER.key] = min(layer, n_layers)

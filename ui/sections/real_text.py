@@ -38,7 +38,7 @@ def adopt(key: str, what: str) -> None:
 
 
 def area() -> str | None:
-    """Draw the field; the text, or None if it is not valid; :func:`say` then says why."""
+    """Draw the field. Return the text, or None if it is not valid; :func:`say` then says why."""
     st.text_area("Text, at most 256 tokens", key=TEXT.key, height=68, on_change=adopt, args=(TEXT.key, "text"))
     return valid(TEXT.key)
 

@@ -111,7 +111,7 @@ def finding(points: Sequence[roofline_points.Point], roof: roofline_points.Roof)
 
 
 def batch_slider() -> int:
-    """Draw the slider of the batch: its powers of two, and the exact number in the address; the number chosen."""
+    """Draw the slider of the batch: powers of two, and the exact number in the address. Return the choice."""
     chosen = int(st.session_state["batch"])
     options = sorted({*BATCHES, chosen})
     if state.moved() or st.session_state.get("r_batch_pick") != chosen:

@@ -10,7 +10,7 @@ from typing import Any
 from streamlit import runtime
 
 FILE_BYTES = 4096
-"""Every file counts at least so many bytes, because its name and record take memory too."""
+"""Every file counts at least this many bytes, because its name and record take memory too."""
 
 
 def _storage() -> dict[str, dict[str, Any]]:

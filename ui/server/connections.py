@@ -25,7 +25,7 @@ SPARE_DESCRIPTORS = 256
 """Descriptors kept for files, the worker's pipes and databases; the others are for connections and tabs."""
 SWEEP_S = 5.0
 STALLED_MS = 60_000
-"""A connection is closed when its client has not accepted any sent data for so long."""
+"""A connection is closed when its client has not accepted any sent data for this long."""
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
     b"retry-after: 60\r\n\r\nToo many connections are open, from your address or in all: try again in a minute.\n"

@@ -47,10 +47,10 @@ declared only when Streamlit's runtime exists, and this module is imported befor
 MOST_QUERY_BYTES, MOST_FIELDS, MOST_TEXTS, MOST_CHARACTERS = 16_384, 300, 32, 200
 """Limits of an address that is read: bytes in all, pairs of key and value, texts of one key, characters of a text."""
 PER_S, BURST_S = 10.0, 4.0
-"""A client may ask for so many words and pictures per second, and for those of so many seconds at once."""
+"""A client may ask for PER_S words and pictures per second, and at once for those of BURST_S seconds."""
 MOST_CLIENTS, MOST_WAITING = 1024, 16
 PATIENCE_S = 1.0
-"""A page waits at most so long for its words; a request for a picture has no such limit."""
+"""A page waits at most this long for its words; a request for a picture has no such limit."""
 KEPT_PICTURES = 128
 """Number of pictures in the cache; each takes about 20 kB."""
 WIDTH, HEIGHT = 1200, 630

@@ -29,9 +29,9 @@ GOODBYE = (1000, 1001)
 """Codes of a connection that was closed on purpose: by the page's script, or because the tab was closed."""
 MESSAGES_PER_S, BYTES_PER_S = 50.0, 2e6
 BURST_S = 4.0
-"""A tab may send so much per second, and BURST_S seconds' worth at once. A pasted configuration has up to 3 MB."""
+"""A tab may send this much per second, and BURST_S seconds' worth at once. A pasted configuration has up to 3 MB."""
 FIRST_MESSAGES = 20
-"""The message that names the session is among the first so many."""
+"""The message that names the session is among the first FIRST_MESSAGES of a tab."""
 
 
 class Bucket:

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST_S = 0.3
-"""A run has the process to itself for so long. An ordinary run takes 0.02 s; the first run of a page also imports."""
+"""A run has the process to itself for this long. An ordinary run takes 0.02 s; the first run of a page also imports."""
 MOST_BESIDE = 4
-"""At most so many longer runs of one client go on beside other runs."""
+"""At most this many longer runs of one client go on beside other runs."""
 GIVEN_UP_S = 10.0
 """A run that takes even longer is waiting for something, and does not count for MOST_BESIDE."""
 

@@ -28,7 +28,7 @@ _LABELS = {
     },
 }
 MOST_STRIPES = 16
-"""The cache is drawn with at most so many stripes, also for more K/V heads."""
+"""The cache is drawn with at most this many stripes, also for more K/V heads."""
 
 _component = component(Path(__file__).parent)
 

@@ -15,7 +15,7 @@ _component = component(Path(__file__).parent, html="")
 
 @contextmanager
 def more_panel(label: str) -> Iterator[None]:
-    """Draw the panel; controls that are drawn inside the ``with`` block stand in it.
+    """Draw the panel; controls that are drawn inside the ``with`` block are placed in it.
 
     It is no ``st.popover``: the browser creates the controls of a popover only when it opens. A control that the page
     has set before then shows its first option, and after closing a control keeps reporting its last value. The controls

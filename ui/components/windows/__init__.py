@@ -9,7 +9,7 @@ from attention.units import tokens
 from ui.components.component import component
 
 MOST_LAYERS = 8
-"""At most so many layers are drawn, the first of the model that keep keys and values."""
+"""At most this many layers are drawn, the first of the model that keep keys and values."""
 _component = component(Path(__file__).parent, plays=True)
 
 
