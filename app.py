@@ -32,5 +32,5 @@ with frame.page(
         with frame.guard():
             sections.timing(layer, load)
         with frame.guard():
-            # where more than shared heads is at work
+            # only for a model whose cache is small by at least two ideas
             why_so_small(model.spec, load, key="e_waterfall", at_least=3)

@@ -1,7 +1,7 @@
-"""What a host runs: ``streamlit run serve.py``. The app, with security headers on every answer, limits of what one
-client may use (``ui/server``), and a front end that is there sooner (``ui/server/front_end.py``).
+"""A host runs this file: ``streamlit run serve.py``. It serves the app with security headers on every answer, with
+limits on what one client may use (``ui/server``), and with a front end that loads faster (``ui/server/front_end.py``).
 
-``streamlit run app.py`` serves the same pages without them.
+``streamlit run app.py`` serves the same pages without these three.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ settings = load_or_exit()
 
 @asynccontextmanager
 async def around(_: st.App) -> AsyncIterator[None]:
-    """What is done once, on the loop that serves, before the first visitor."""
+    """Prepare the process once, on the event loop that serves, before the first visitor; stop sweeping at the end."""
     escape_control_characters()
     open_connections = connections.watch(settings)
     connections.prepare_listening()
-    # libraries look for one another while they load; visitors who come at the same moment met a half-loaded pandas
+    # libraries look for one another while they load: two visitors at the same moment could meet a half-loaded pandas
     await asyncio.to_thread(importlib.import_module, "pandas")
-    # what links show of themselves, and most of what pages load; its components can be declared by now
+    # this module writes the previews of links and imports most of what pages need; components can be declared by now
     await asyncio.to_thread(importlib.import_module, "ui.view_words")
-    # the first run finds it ready: it takes about as long as a browser takes to open the first page
+    # the worker is then ready for the first run; its start takes about as long as a browser takes to open a page
     await asyncio.to_thread(worker.warm)
     sweeping = asyncio.create_task(open_connections.sweep_for_ever())
     yield

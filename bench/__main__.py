@@ -1,6 +1,6 @@
 """``python -m bench [NAME …]``: run the measurements of this folder, each in a process of its own.
 
-Without names those run that need nothing but this machine and a quarter of an hour; the others by name.
+Without names it runs those of ``DEFAULT``: they need nothing but this machine and a quarter of an hour.
 """
 
 from __future__ import annotations

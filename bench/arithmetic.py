@@ -2,9 +2,9 @@
 
     python -m bench.arithmetic [--rounds 7] [--json bench/results/arithmetic.json]
 
-Each round is a fresh Python: nothing is warm but the disk. Loading (reading the catalogue, building the layers of
-every model) and arithmetic (their bytes at 50 contexts from 1 to 2^20) are timed apart. The budget is 100 ms for
-the arithmetic.
+Each round is a fresh Python process: only the disk's cache is warm. Loading (reading the catalogue, building the layers
+of every model) and arithmetic (the models' bytes at 50 contexts from 1 to 2^20) are timed separately. The budget of the
+arithmetic is 100 ms.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A browser that is left alone while it is timed.
+"""A browser without an inspector, for timing.
 
-A browser driven by a test has an inspector attached, which notes where every request and error came from, hands on
-every WebSocket message, and for that reads Streamlit's scripts several times over: the first screen takes a second
-longer than any visitor waits. Here an extension looks on from its own corner of the page and reports to this process.
-Each visit has a fresh profile, so nothing of the front end is there, in a browser that has been open for two seconds.
+A browser that a test drives has an inspector attached. The inspector notes where every request and error came from,
+passes on every WebSocket message, and reads Streamlit's scripts several times for it: the first screen takes a second
+longer than it does for a visitor. Here a browser extension watches the page and reports to this process. Each visit has
+a fresh profile, so nothing of the front end is cached; the browser has been open for two seconds when the tab opens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCRIPT = """
 const there = (selector) => document.querySelector(selector) !== null;
 const run = '[data-testid=stApp][data-test-script-state=notRunning]';
 const done = () => there(run) && !there('[data-testid=stSkeleton]');
-// the frame after a change shows it; what is queued behind that frame runs once it has been drawn
+// the next frame shows a change; a timeout set in that frame runs after it has been drawn
 const painted = () => new Promise((then) => requestAnimationFrame(() => setTimeout(() => then(performance.now()))));
 const pause = (ms) => new Promise((then) => setTimeout(then, ms));
 const until = async (holds) => { while (!holds()) await pause(25); };
@@ -37,16 +37,16 @@ const report = (found) => fetch('REPORT/?found=' + encodeURIComponent(JSON.strin
 
 
 def visit(url: str, script: str) -> Any:
-    """What `script`, run as the page begins to load, gives to ``report(…)``: a value of plain JSON.
+    """Open `url`, run `script` as the page begins to load, and return what the script gives to ``report(…)``.
 
-    The script has ``there(selector)``, ``done()`` (the page's run has ended), ``painted()``, ``pause(ms)``,
-    ``until(holds)``; times are milliseconds since the navigation began.
+    The script may use ``there(selector)``, ``done()`` (the page's run has ended), ``painted()``, ``pause(ms)``,
+    ``until(holds)``. Times are milliseconds since the navigation began. The reported value is plain JSON.
 
     Raises:
-        SystemExit: no browser, or nothing was reported within PATIENCE_S.
+        SystemExit: there is no browser, or nothing was reported within PATIENCE_S seconds.
     """
-    with _reports() as (address, found), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
-        extension, profile = Path(room) / "extension", Path(room) / "profile"
+    with _reports() as (address, found), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        extension, profile = Path(folder) / "extension", Path(folder) / "profile"
         _write(extension, (_SCRIPT + script).replace("REPORT", address))
         browser = subprocess.Popen(
             [
@@ -82,7 +82,7 @@ def version() -> str:
 
 @contextmanager
 def _reports() -> Iterator[tuple[str, queue.Queue[Any]]]:
-    """An address on loopback to report to, and what was reported."""
+    """An address on loopback that takes reports, and the queue of values reported to it."""
     found: queue.Queue[Any] = queue.Queue()
 
     class Handler(BaseHTTPRequestHandler):
@@ -121,7 +121,7 @@ def _write(extension: Path, script: str) -> None:
 
 
 def _open_tab(profile: Path, url: str) -> None:
-    """Opening a tab by address attaches no inspector."""
+    """Open `url` in a new tab through the browser's HTTP address, which attaches no inspector."""
     told = profile / "DevToolsActivePort"
     deadline = time.monotonic() + PATIENCE_S
     while not (told.exists() and told.read_text().strip()):

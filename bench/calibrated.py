@@ -1,12 +1,13 @@
-"""What a conversion loses before any training: the byte model by every pooling, and the time of a large model's layer.
+"""The loss of each conversion of the byte model before any training, and the time to convert a large model's layer.
 
     python -m bench.calibrated [--only table|layer] [--json bench/results/calibrated.json]
 
-The table: held-out loss of the shipped multi-head byte model on the study's 48 windows, with 4, 2 and 1 K/V heads;
-calibrated ones are guided by windows of the training text. The layer: random weights and moments with the shapes of a
-layer of 8 billion parameters in all, 32 heads of 128, merged into 8. Then that layer converted as a whole on a little
-text, without and with steps of the fit: what a token, a step and the merge cost, the peak of memory, and from them an
-estimate for 32 layers on the command's default text. Each figure is written as soon as it is measured.
+The table gives the held-out loss of the shipped multi-head byte model on the study's 48 windows, converted to 4, 2 and
+1 K/V heads; the calibrated conversions use windows of the training text. The layer has random weights and moments, with
+the shapes of a layer of an 8-billion-parameter model: 32 heads of 128, merged into 8. Then a layer of that size is
+converted as a whole on a little text, without and with steps of the fit. This gives the cost of a token, of a step and
+of the merge, the peak of memory, and an estimate for 32 layers on the command's default text. Each figure is written as
+soon as it is measured.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @torch.no_grad()
 def loss(model: Any, rows: torch.Tensor) -> float:
-    """Nats per byte."""
+    """Mean loss in nats per byte of `rows`, int64[windows, length]."""
     parts = [
         float(torch.nn.functional.cross_entropy(model(p[:, :-1]).logits.flatten(0, 1), p[:, 1:].flatten())) * len(p)
         for p in rows.split(16)
@@ -80,7 +81,7 @@ def table(record: Any) -> None:
 
 
 def layer(n_heads: int = 32, head_dim: int = 128, new: int = 8) -> dict[str, Any]:
-    """Seconds of the merge of one layer, wall and processor."""
+    """Merge one layer's K/V heads: seconds of wall and processor time, with the sizes."""
     torch.manual_seed(1)
     hidden = n_heads * head_dim
     q, k, v = (torch.randn(n_heads, head_dim, hidden) for _ in range(3))
@@ -101,9 +102,10 @@ def layer(n_heads: int = 32, head_dim: int = 128, new: int = 8) -> dict[str, Any
 
 
 def whole_layer(length: int = 128, n_windows: int = 4, steps: int = 2) -> dict[str, Any]:
-    """One decoder layer converted from its inputs to its new weights: seconds of the processor, and bytes at the peak.
+    """Convert one decoder layer from its inputs to its new weights: seconds of the processor, and bytes at the peak.
 
-    The estimate is for 32 layers, TOKENS tokens and the default steps of the fit, each cost taken as proportional.
+    The estimate is for 32 layers, TOKENS tokens and the default steps of the fit. It takes each cost as proportional
+    to the number of layers, tokens or steps.
     """
     config = LlamaConfig(
         hidden_size=4096, intermediate_size=14336, num_hidden_layers=1, num_attention_heads=32, num_key_value_heads=32,
@@ -136,7 +138,7 @@ def whole_layer(length: int = 128, n_windows: int = 4, steps: int = 2) -> dict[s
     one_pass = time.process_time() - cpu
     (merge_wall, merge_cpu), (fit_wall, fit_cpu) = run(0), run(steps)
     per_step = (fit_cpu - merge_cpu) / (steps * (n_windows - 1) * length)
-    # the text passes the layer twice: as it was and as converted
+    # the text passes through the layer twice: before and after the conversion
     per_token = 2 * one_pass / hidden[..., 0].numel()
     merge = merge_cpu - per_token * hidden[..., 0].numel()
     default = Settings()

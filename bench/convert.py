@@ -2,11 +2,11 @@
 
     python -m bench.convert [--gigabytes 10] [--rounds 2] [--dir DIR] [--json bench/results/convert.json]
 
-A synthetic multi-head checkpoint of random bf16 weights, laid out as Llama 2 7B's layers are, is written to a
-temporary folder and removed afterwards. Before every timed copy or conversion the original is dropped from the page
-cache, so both read from the disk. cp and the conversion take turns. The conversion's time is that of the whole
-command, from the start of Python to its end, and includes fsync of every file it wrote; cp's is given both without a
-sync, which is the one compared with, and with one.
+It writes a synthetic multi-head checkpoint of random bf16 weights, with the layout of Llama 2 7B's layers, to a
+temporary folder and removes it afterwards. Before every timed copy or conversion it drops the original from the page
+cache, so both read from the disk. cp and the conversion take turns. The conversion's time is the time of the whole
+command, from the start of Python to its end, and includes fsync of every file it wrote. The time of cp is given without
+a sync, which is the one to compare with, and with a sync.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def entry(name: str, shape: tuple[int, int]) -> Entry:
 
 
 def make_checkpoint(folder: Path, size: int) -> int:
-    """Write a checkpoint of about `size` bytes; returns its bytes."""
+    """Write a checkpoint of about `size` bytes; return the bytes of its tensors."""
     outer = [entry("model.embed_tokens.weight", (VOCAB, HIDDEN)), entry("lm_head.weight", (VOCAB, HIDDEN))]
     per_layer = sum(e[3] for e in layer_entries(0))
     n_layers = max(1, -(-(size - sum(e[3] for e in outer)) // per_layer))
@@ -81,7 +81,7 @@ def make_checkpoint(folder: Path, size: int) -> int:
 
 
 def evict(folder: Path) -> None:
-    """Drop the files' pages, so that the next reader goes to the disk."""
+    """Drop the files' pages from the page cache, so that the next reader reads from the disk."""
     for path in folder.iterdir():
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -90,7 +90,7 @@ def evict(folder: Path) -> None:
 
 
 def time_cp(source: Path, target: Path) -> tuple[float, float]:
-    """Seconds of cp, and of cp and sync."""
+    """(seconds of cp, seconds of cp and sync)."""
     start = time.perf_counter()
     subprocess.run(["cp", "-r", str(source), str(target)], check=True)
     copied = time.perf_counter() - start
@@ -109,7 +109,7 @@ raise SystemExit(code)
 
 
 def time_convert(source: Path, target: Path, options: list[str]) -> tuple[float, int, dict[str, Any]]:
-    """Seconds, peak resident bytes, report."""
+    """(seconds of the whole command, its peak resident bytes, its JSON report)."""
     command = [sys.executable, "-c", CHILD, "convert", str(source), str(target), "--json", *options]
     start = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -168,7 +168,7 @@ def main() -> int:
         if shutil.disk_usage(folder).free < needed:
             parser.error(f"{folder} needs {needed / 1e9:.0f} GB free: choose another --dir or fewer --gigabytes")
         result = measure(Path(folder), args.gigabytes, args.rounds, options)
-        # before the folder is removed, which takes a while: an impatient Ctrl-C must not lose the measurement
+        # removing the folder takes a while: write first, so that Ctrl-C does not lose the measurement
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, indent=2) + "\n")
         print(json.dumps(result, indent=2), flush=True)

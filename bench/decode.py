@@ -1,8 +1,8 @@
 """Decode and prefill: ours beside the peers and beside the machine's limit, on the same tensors in the same run.
 
-Every shape's implementations take turns, so that a drift of the machine meets all of them; the floor is measured in
-between (see ``attention/timing/benchmark.py``). Writes bench/results/decode-HOST.json and .md; shapes timed anew
-replace their older rows, the others stay.
+The implementations of a shape take turns, so that a drift of the machine affects all of them. The floor is measured
+between them (see ``attention/timing/benchmark.py``). The command writes bench/results/decode-HOST.json and .md; a shape
+that is timed again replaces its older row, the other rows stay.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from attention.timing import benchmark, host, inputs, speed
 HELP = "decode and prefill against peers and the machine's limit"
 RESULTS = Path(__file__).parent / "results"
 LIMITS = {"memory": 1.25, "arithmetic": 2.0}
-"""Times the floor that the fastest of ours should stay below."""
+"""The fastest of our implementations should take at most this many times the floor."""
 ATTEMPTS = 2
-"""A shape during which other processes kept the machine busy is timed again, and keeps its note if that was no help."""
+"""Where other processes kept the machine busy, a shape is timed again; if they still do, its note stays."""
 OURS = ("folded_matmul", "tall_matmul", "split_compiled", "native", "expanded_sdpa", "flash", "cudnn", "efficient")
 NOT_OURS = ("repeat_sdpa", "enable_gqa", "flex")
 
@@ -74,7 +74,7 @@ def _peers(phase: str) -> dict[str, Any]:
 
 
 def _time(shape: Case, extra: dict[str, Any], seconds: float, ours: bool) -> list[Result]:
-    """All that suit a shape; those that do not fit the memory are left out, and said."""
+    """Time every implementation that suits a shape; print and leave out those that do not fit into memory."""
     names = [n for n in registry.suited(shape) if n in (OURS if ours else OURS + NOT_OURS)] + list(extra)
     cases = []
     for name in names:

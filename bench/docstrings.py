@@ -1,6 +1,7 @@
 """English text that is on every machine with Python: the docstrings of the standard library and of installed packages.
 
-Files in order of their names, each docstring once, so that the same packages give the same text; its hash says so.
+Files come in order of their names, and each docstring counts once. So the same packages give the same text, and its
+hash shows it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIN_CHARACTERS = 80
-"""Shorter docstrings are names said again."""
+"""A shorter docstring mostly repeats the name of its function."""
 MAX_FILE_BYTES = 2**20
 SKIPPED = frozenset({"test", "tests", "testing", "__pycache__", "pydoc_data", "node_modules"})
 """pydoc_data is the held-out text."""
@@ -25,7 +26,7 @@ SKIPPED = frozenset({"test", "tests", "testing", "__pycache__", "pydoc_data", "n
 
 @dataclass(frozen=True)
 class Docstrings:
-    """The texts, the packages they come from (top-level name -> characters), and what identifies them."""
+    """The texts, the packages they come from (top-level name -> characters), and the number of files read."""
 
     texts: tuple[str, ...]
     packages: dict[str, int]
@@ -43,7 +44,8 @@ def collect(max_files: int | None = None, processes: int | None = None) -> Docst
     """Every docstring of MIN_CHARACTERS or more.
 
     Args:
-        max_files: only so many files, at even distances in the list. processes: to parse with (default: all cores).
+        max_files: read at most this many files, at even distances in the list (default: all).
+        processes: number of processes that parse (default: one per core).
     """
     files = list(source_files())
     if max_files is not None and len(files) > max_files:
@@ -90,7 +92,7 @@ def source_files() -> Iterable[tuple[str, Path]]:
 
 
 def docstrings_of(path: Path) -> list[str]:
-    """The cleaned docstrings of one file in their order; none of a file that is too large or does not parse."""
+    """The cleaned docstrings of one file; none if the file is too large or does not parse."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return []

@@ -2,9 +2,9 @@
 
     python -m bench.first_result [--json bench/results/first_result.json]
 
-For each page that times something a server of its own is started, so that no calibration, library or worker is there
-yet. Chromium opens the page, presses the button, and the wait is from the press until the panel names a first result.
-Then again with one process that keeps a core busy all the while. The budget is 3 s.
+Each page that times something gets a fresh server, so that no calibration, library or worker is ready yet. Chromium
+opens the page and presses the button. The wait lasts from the press until the panel names a first result. Then the
+same again, while another process keeps one core busy. The budget is 3 s.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def first_result_s(page: str, label: str, key: str) -> float:
 
 @contextmanager
 def busy_core() -> Iterator[None]:
-    """A process that computes all the while."""
+    """Keep one core busy with a second process inside the block."""
     burner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield

@@ -2,9 +2,10 @@
 
     python -m bench.generate [--context 256,8000] [--tokens 32] [--rounds 7] [--without transformers llama.cpp]
 
-Ours twice: the file's blocks as they lie, and the same weights in float32, which is what transformers makes of them.
-llama.cpp takes part where `xllamacpp` is installed (requirements-engines.txt). Everyone's cache is filled once for a
-context and then goes on from there, in rounds, in turn. Writes bench/results/generate-HOST.json and .md.
+Our loop takes part twice: with the file's quantised blocks, and with the same weights in float32, as transformers
+converts them. llama.cpp takes part where `xllamacpp` is installed (requirements-engines.txt). Every loop fills its
+cache once for a context and then writes from there, in turn, in rounds. The command writes
+bench/results/generate-HOST.json and .md.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from bench.decode import RESULTS, _slug
 HELP = "tokens per second of the published model against transformers and llama.cpp"
 PROMPT = 100
 MOST_FIRST_S, MOST_FLOOR, LEAST = 1.0, 1.5, 3.0
-"""Seconds to the first token of PROMPT tokens, times the floor of a step, times as fast as transformers."""
+"""Limits: seconds to the first token after PROMPT tokens, a step's time over its floor, speed over transformers'."""
 
 
 class Writer(Protocol):
-    """Someone who writes."""
+    """One loop that generates text from the model."""
 
     name: str
     about: str
@@ -52,16 +53,16 @@ class Writer(Protocol):
         ...
 
     def hold(self, ids: Sequence[int]) -> None:
-        """Take in a context, to go on from."""
+        """Fill the cache with a context; :meth:`steps` goes on from there."""
         ...
 
     def steps(self, n: int) -> float:
-        """Seconds per token over `n` tokens after the context that is held, the likeliest each time."""
+        """Seconds per token over `n` tokens after the held context; each is the likeliest token."""
         ...
 
 
 class Ours:
-    """``attention.llm``; its floor is what its step reads."""
+    """``attention.llm``. Its floor counts the bytes that one step reads."""
 
     def __init__(self, name: str, loaded: Loaded, cache: str) -> None:
         self.name, self.model, self._dtype = name, loaded.model, cache
@@ -69,8 +70,8 @@ class Ours:
         self._caches = self.model.caches(0)
         self._n, self._next = 0, torch.zeros(1, 1, dtype=torch.int64)
 
-    def _read(self, ids: Sequence[int], room: int) -> None:
-        self._caches = self.model.caches(len(ids) + room, 1, self._dtype)
+    def _read(self, ids: Sequence[int], spare: int) -> None:
+        self._caches = self.model.caches(len(ids) + spare, 1, self._dtype)
         logits = torch.empty(0)
         for at in range(0, len(ids), PIECE):
             logits = self.model.forward(torch.tensor([list(ids[at : at + PIECE])]), self._caches)
@@ -95,14 +96,14 @@ class Ours:
         return (time.perf_counter() - began) / n
 
     def step_bytes(self) -> int:
-        """Weights, and keys and values held."""
+        """Bytes that one step reads: all weights, and the keys and values held."""
         for cache in self._caches:
             cache.length = self._n
         return self.model.step_bytes + sum(held_bytes(cache) for cache in self._caches)
 
 
 class Transformers:
-    """``generate`` of transformers, with the cache it makes by itself."""
+    """``generate`` of transformers, with its own default cache."""
 
     name, about = "transformers", "float32; cache in float32"
 
@@ -143,7 +144,7 @@ class Transformers:
 
 
 class LlamaCpp:
-    """llama.cpp through ``xllamacpp``, with what it times itself; its cache is float16."""
+    """llama.cpp through ``xllamacpp``. The times are its own; its cache is float16."""
 
     name, about = "llama.cpp", "the file's blocks; cache in float16"
 
@@ -173,7 +174,7 @@ class LlamaCpp:
         self._write(ids, 1, True)
 
     def steps(self, n: int) -> float:
-        # the first token comes of the prompt and is not among those it times
+        # the first token comes from the prompt; llama.cpp does not count it among those it times
         return self._write(self._ids, n + 1, True)["predicted_per_token_ms"] / 1000
 
 
@@ -211,13 +212,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _loaded(path: Path) -> tuple[Loaded, int]:
-    """The file's blocks, and what the process has grown by with them and a prompt; libraries are loaded before."""
+    """(the model as the file's blocks, bytes by which the process grew for it and a prompt). Libraries load before."""
     Loaded(path)
     give_back()
     before = psutil.Process().memory_info().rss
     blocks = Loaded(path)
     Ours("", blocks, "bf16").first(corpus.fill(blocks.tokens, PROMPT))
-    # as the loop does after a prompt
+    # the model's own loop does the same after a prompt
     give_back()
     return blocks, psutil.Process().memory_info().rss - before
 

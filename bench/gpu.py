@@ -1,12 +1,12 @@
-"""One command for a machine with a GPU, torch and Triton, and no network: what it measured is kept at every step.
+"""One command for a machine with a GPU, torch and Triton, and no network: it writes its results after every step.
 
     python -m bench.gpu [--device cuda] [--minutes 6] [--stages NAMES] [--out FOLDER]
 
-The CUDA tests run first, then decode and prefill from the shapes that matter most to those that matter least, then
-every kind of cache (``bench/kinds.py``), then a model's whole step. Each stage stands alone: a stage that fails says so
-and the next one runs, and every finished shape is written at once, so that time running out loses nothing. FOLDER
-receives run.json (a run for attention/data/runs, readable by the Timings page), table.md, kinds.json, kinds.md and
-steps.json. The tests are those of the stages that are run, and take two fifths of the time at most.
+The CUDA tests run first. Then decode and prefill are timed, the most important shapes first, then every kind of cache
+(``bench/kinds.py``), then a model's whole step. The stages are independent: if one fails, the command says so and runs
+the next. Every finished shape is written at once, so nothing is lost when the time runs out. FOLDER receives run.json
+(a run for attention/data/runs, which the Timings page can read), table.md, kinds.json, kinds.md and steps.json. Only
+the tests of the chosen stages run, and they take at most two fifths of the time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted = args.stages.split(",")
     if unknown := set(wanted) - set(STAGES):
         parser.error(f"stages must be some of {', '.join(STAGES)}; unknown: {', '.join(sorted(unknown))}")
-    # Triton's compiler keeps what it made on disk; it works while the tests run
+    # Triton keeps compiled kernels on disk; they are compiled while the tests run
     compiling = kinds.compiling(args.minutes / 2) if device == "cuda" and "kinds" in wanted else None
     files = (*(KIND_TESTS if "kinds" in wanted else ()), *(TESTS if wanted != ["tests", "kinds"] else ()))
     stages: tuple[tuple[str, Callable[[], None]], ...] = (
@@ -79,7 +79,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _kinds(device: str, end: float, seconds: float, out: Path) -> None:
-    """In a process of its own, and in another one where a kernel has broken the first one's hold of the device."""
+    """Run ``bench.kinds`` in its own process; start another one after a kernel made the device unusable for the first.
+
+    Raises:
+        RuntimeError: a set failed, or a process had to be replaced.
+    """
     begin = 1
     while True:
         left = (end - time.monotonic()) / 60
@@ -94,17 +98,17 @@ def _kinds(device: str, end: float, seconds: float, out: Path) -> None:
 
 
 def _tests(files: tuple[str, ...], end: float, on_gpu: bool) -> None:
-    # plugins and settings of the project's own test run are not needed, and may not be installed here
+    # without the plugins and settings of the project's own test run: they may not be installed here
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", "--import-mode=importlib"]
     command += ["--noconftest", "-p", "no:cacheprovider", *files]
-    # most of it is waiting for compilers
+    # several processes, because tests mostly wait for compilers
     command += ["-n", str(TEST_PROCESSES)] if on_gpu and find_spec("xdist") else []
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     subprocess.run(command, check=True, env=environment, timeout=max(1.0, end - time.monotonic()))
 
 
 def _shapes(device: str) -> Iterator[list[Case]]:
-    """Shapes that are compared with one another, the most telling first."""
+    """Lists of shapes that are compared with one another, the most informative first."""
     contexts = (16_384, 4_096, 65_536, 1_024, 131_072) if device == "cuda" else (1_024, 4_096)
     heads = (32, 8, 1)
     for batch, dtype in ((1, "bfloat16"), (8, "bfloat16"), (1, "float32"), (32, "bfloat16"), (1, "float16")):
@@ -157,7 +161,7 @@ def _table(results: list[Result], processor: str, out: Path) -> None:
 
 
 def _steps(device: str, end: float, out: Path) -> None:
-    """Llama 3.1 8B's layer with its K/V heads varied, at short and long contexts."""
+    """Time Llama 3.1 8B's layer with different numbers of K/V heads, at short and long contexts."""
     kept = []
     contexts = (1_024, 8_192, 32_768) if device == "cuda" else (256,)
     for batch in (1, 32) if device == "cuda" else (1,):

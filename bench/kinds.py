@@ -1,9 +1,9 @@
-"""Every kind of cache on one device: in turn, beside other libraries' kernels and the machine's limit.
+"""Time every kind of cache on one device, beside other libraries' kernels and the machine's limit.
 
     python -m bench.kinds [--device cuda] [--minutes 3] [--out FOLDER]
 
-Sets of shapes, the most telling first; the cases of a set are timed in the same rounds. Every finished set is written
-at once: kinds.json (what was measured, and where) and kinds.md (a table, and the ratios that the sets are made for).
+The shapes form sets, the most informative first. The cases of a set are timed in the same rounds. Every finished set is
+written at once to kinds.json (the results and the host) and kinds.md (a table, and the ratios within each set).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from attention.timing.steadiness import ratio_interval
 HELP = "every kind of cache: latents, windows, quantised rows, several new tokens"
 PEERS = ("flash", "cudnn", "efficient", "flex", "flashinfer")
 WARMERS = 12
-"""Processes that compile at once, at most; each also loads torch and opens the device."""
+"""At most this many processes compile at the same time; each of them loads torch and opens the device."""
 WARM_SECONDS = 75.0
 
 
 class Set:
-    """Shapes that are timed in the same rounds, and by what."""
+    """Shapes that are timed in the same rounds, by the implementations of `only` (empty: by all but flex)."""
 
     def __init__(self, title: str, shapes: Sequence[KindCase], only: tuple[str, ...] = ()) -> None:
         self.title, self.shapes, self.only = title, shapes, only
 
     def cases(self, device: str) -> list[KindCase]:
-        """What suits each shape on a device, but for FlexAttention, which compiles too long to be tried everywhere."""
+        """Every shape with every implementation that suits it. FlexAttention must be named: it compiles too long."""
         found = []
         for shape in self.shapes:
             own = replace(shape, device=device)
@@ -55,13 +55,13 @@ class Set:
 
 
 OWN = ("triton", "native", "plain")
-"""Our versions, the fastest that a device has first."""
+"""Our implementations, the fastest first; which of them run depends on the device."""
 OURS = ("triton", "flash", "cudnn")
-"""For shapes that show how a kind scales, once the others were seen."""
+"""The implementations for shapes that only show how a kind scales."""
 
 
 def sets(device: str) -> Iterator[Set]:
-    """What is timed, the most telling first."""
+    """The sets to time on a device, the most informative first."""
     if device == "cpu":
         yield from _small()
         return
@@ -91,8 +91,8 @@ def sets(device: str) -> Iterator[Set]:
 
 
 def _small() -> Iterator[Set]:
-    """The same kinds where a processor computes them: as long as memory binds, natively; then hundreds of positions
-    beside the teaching versions, which widen a cache and would be waited for."""
+    """The sets for a processor: the native kernels at contexts where memory binds, then hundreds of positions beside
+    the plain versions. These widen a whole cache, so longer contexts would take too long."""
     k = 1024
     native = ("native",)
     yield Set("MLA at 16k: absorbed, expanded", [f(context=16 * k) for f in (latent, expanded)], native)
@@ -135,10 +135,10 @@ BROKEN = 100
 
 
 def run(device: str, end: float, seconds: float, out: Path, begin: int = 1) -> int:
-    """Time the sets from number `begin` until `end` (of the monotonic clock).
+    """Time the sets from number `begin` on; begin none after `end` (seconds of the monotonic clock).
 
     Returns:
-        How many sets failed; BROKEN and the number of the set after which this process can't use the device any more.
+        The number of sets that failed; or BROKEN plus a set's number, if the process cannot use the device after it.
     """
     out.mkdir(parents=True, exist_ok=True)
     described, calibration = host.describe(), speed.calibrate(device)
@@ -183,7 +183,7 @@ def run(device: str, end: float, seconds: float, out: Path, begin: int = 1) -> i
 
 
 def _is_broken(device: str) -> bool:
-    """After an access to memory that is not its own, a process gets nothing but errors of a device."""
+    """Whether the device only gives errors, as it does after this process has read or written foreign memory."""
     try:
         speed.synchronize(device)
     except RuntimeError:
@@ -201,13 +201,16 @@ def _fits(case: KindCase) -> bool:
 
 
 def compiling(minutes: float) -> subprocess.Popen[bytes]:
-    """:func:`warm` in the background."""
+    """Run :func:`warm` in the background; the process that does it."""
     command = [sys.executable, "-m", "bench.kinds", "--warm", "--minutes", str(minutes)]
     return subprocess.Popen(command, start_new_session=True)
 
 
 def wait_for(found: subprocess.Popen[bytes], seconds: float) -> None:
-    """Nothing is timed beside a compiler: what it has not compiled in so many seconds is compiled when asked for."""
+    """Wait at most `seconds` for the compiling process, then end it: nothing is timed while a compiler runs.
+
+    The remaining kernels are compiled when they are first called.
+    """
     try:
         found.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -217,7 +220,7 @@ def wait_for(found: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def warm(device: str, end: float) -> None:
-    """Compile in several processes at once what Triton will be asked for; its cache on disk hands it on."""
+    """Compile the kernels that Triton will need, in several processes; its cache on disk keeps them for the timing."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -237,12 +240,12 @@ def warm(device: str, end: float) -> None:
 
 def _compile(case: KindCase, end: float) -> None:
     if time.monotonic() < end:
-        with contextlib.suppress(Exception), torch.inference_mode():  # what fails will say so when it is timed
+        with contextlib.suppress(Exception), torch.inference_mode():  # a failure is reported when the kernel is timed
             registry.implementation("triton").run(*inputs.make(case))
 
 
 def label(case: KindCase) -> str:
-    """A shape in a few words."""
+    """A shape in a few words: kind, heads and sizes, then what is not usual, data type, batch and context."""
     cache_format = case.k_format if case.k_format == case.v_format else f"{case.k_format}/{case.v_format}"
     parts = [names.KINDS[case.kind].label, f"{case.n_heads}/{case.n_kv_heads} × {case.head_dim}"]
     if case.value_dim != case.head_dim:
@@ -262,7 +265,7 @@ def header() -> str:
 
 
 def row(results: Sequence[KindResult]) -> str:
-    """A line of the table: the results of one shape. The peers' columns are their time over that of ours."""
+    """A line of the table: the results of one shape. The peers' columns give their time divided by ours."""
     by_name = {result.case.implementation: result for result in results}
     ours = next((by_name[name] for name in OWN if name in by_name), results[0])
     cells = [label(ours.case), units.duration(ours.floor_s or 0.0), ours.bound]
@@ -283,7 +286,7 @@ def row(results: Sequence[KindResult]) -> str:
 
 
 def ratios(results: Sequence[KindResult]) -> list[str]:
-    """What the sets are made for: our kernel on one shape against the first of its set, round by round."""
+    """A table of time ratios: our kernel on each shape of a set over the set's first shape, round by round."""
     lines = ["| set | shape | time over the first's | 95 % interval | bytes over the first's |", "|" + " --- |" * 5]
     for number in dict.fromkeys(result.together for result in results):
         own = [r for r in results if r.together == number and r.median_s]

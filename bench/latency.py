@@ -1,13 +1,14 @@
-"""How long a moved slider takes, on the server and in Chromium until the figure is repainted; and first screens.
+"""How long a step of a slider takes, on the server and in Chromium until the figure is repainted; and first screens.
 
     python -m bench.latency [--moves 20] [--visits 5] [--json FILE] [--no-browser]
 
-A fresh server on loopback, one visitor, nothing else running, a browser left alone (see ``bench/browser.py``). The
-server's time is that of a whole rerun as a WebSocket client sees it, from the request to the last message; the
-browser's runs from a step of the slider, the page at rest, to the frame that shows another figure (on a page without a
-figure of its own: another picture or number). First screens: of a server that was just started ("cold", the process
-start not counted) and of the same one again ("warm"), until numbers and controls stand ("usable") and until the figures
-do ("complete"); the same without ``ui/server/front_end.py``. Medians and 95th percentiles, all of this run.
+One visitor uses a fresh server on loopback, nothing else runs, and no inspector is attached to the browser (see
+``bench/browser.py``). The server's time is the time of a whole rerun as a WebSocket client sees it, from the request to
+the last message. The browser's time runs from a step of the slider, with the page at rest, to the frame that shows
+another figure (on a page without a figure: another picture or number). First screens are timed on a server that has
+just started ("cold"; the start of the process does not count) and on the same server again ("warm"), until numbers and
+controls are drawn ("usable") and until the figures are drawn ("complete"). The same is done without
+``ui/server/front_end.py``. The command gives medians and 95th percentiles of this one run.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ const look = async () => {
     report({ usable_s: usable / 1e3, complete_s: complete / 1e3 });
   }
 };
-// frame by frame, because what changes inside a component is not seen from outside
+// look in every frame: an observer outside a component does not see changes inside it
 const watch = () => { look(); if (complete === null) requestAnimationFrame(watch); };
 watch();
 """
@@ -78,7 +79,7 @@ await pause(1500);
 const taken = [];
 for (let move = 0; move < MOVES + 2; move++) {
   const step = range();
-  // to and fro, so that no end of the slider is met
+  // up and down in turn, so that the slider stays away from its ends
   const up = move % 2 === 0 ? Number(step.max) > Number(step.value) : Number(step.min) >= Number(step.value);
   const changed = new Promise((then) => {
     const watching = new MutationObserver(() => { watching.disconnect(); then(); });
@@ -88,7 +89,7 @@ for (let move = 0; move < MOVES + 2; move++) {
   const key = { key: up ? 'ArrowRight' : 'ArrowLeft', bubbles: true, cancelable: true };
   step.focus();
   const start = performance.now();
-  // what an arrow key does, which a script cannot press
+  // a script cannot press an arrow key: change the value and send the events that the key would send
   step.dispatchEvent(new KeyboardEvent('keydown', key));
   step.value = Number(step.value) + (up ? 1 : -1);
   for (const name of ['input', 'change']) step.dispatchEvent(new Event(name, { bubbles: true }));
@@ -97,7 +98,7 @@ for (let move = 0; move < MOVES + 2; move++) {
   const took = await painted() - start;
   if (move >= 2) taken.push(took / 1e3);
   await until(done);
-  await pause(600);  // the head map moves for half a second: every step begins with a page at rest
+  await pause(600);  // the head map moves for half a second; the next step begins with the page at rest
 }
 report(taken);
 """
@@ -112,7 +113,11 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 async def server_times(address: str, path: str, moves: int) -> list[float]:
-    """Seconds of reruns, each after a slider was moved; the first two runs only warm up."""
+    """Seconds of `moves` reruns, each after a slider was moved. Two runs before them warm up and do not count.
+
+    Raises:
+        SystemExit: the page has no slider.
+    """
     rng = random.Random(0)
     async with Session(address, f"/{path}") as session:
         for _ in range(2):
@@ -126,8 +131,10 @@ async def server_times(address: str, path: str, moves: int) -> list[float]:
 
 
 def first_screens(visits: int, *scripts: str) -> list[dict[str, dict[str, float]]]:
-    """Seconds until the first page can be used and until it is complete, for servers of these scripts, visited in turn:
-    the first visit to each is "cold"."""
+    """Seconds until the first page is usable and until it is complete, on a server for each script.
+
+    The servers are visited in turn; the first visit to each is "cold".
+    """
     with ExitStack() as servers:
         addresses = [servers.enter_context(server(script))[0] for script in scripts]
         found: list[list[dict[str, float]]] = [[] for _ in scripts]
@@ -153,7 +160,7 @@ def browser_times(url: str, slider: str, figure: str | None, moves: int) -> list
 
 
 def measure(moves: int, visits: int, with_browser: bool) -> dict[str, Any]:
-    """Everything; moves on one fresh server."""
+    """Measure everything: all moves on one fresh server, then the first screens on others."""
     result: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()},

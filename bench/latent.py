@@ -2,12 +2,13 @@
 
     python -m bench.latent [--n-kv-heads 4 2 1] [--refine 100] [--json bench/results/latent.json]
 
-K grouped heads of d keep 2 K d numbers a token. A latent of r numbers beside one shared rotary key of d keeps as many
-if r = 2 K d - d. The conversion follows TransMLA's idea (Meng et al. 2025, arXiv:2502.07864): the direction over all
-heads that holds most of each rotary pair becomes the shared rotary key, what is left of the keys loses its rotation,
-and those rests and the values share one low-rank latent. Each pair's lost rotation is replaced by its mean over the
-distances that attention looks back. Then the same fit as of ``--pool calibrated``. The result is transformers' own
-``DeepseekV3ForCausalLM``, whose norm over the latent is held still by one latent dimension with a large bias.
+K grouped heads of size d keep 2 K d numbers a token. A latent of r numbers with one shared rotary key of size d keeps
+the same number if r = 2 K d - d. The conversion follows TransMLA's idea (Meng et al. 2025, arXiv:2502.07864). For each
+rotary pair, the direction over all heads that holds most of its energy becomes the shared rotary key. The rest of the
+keys loses its rotation and shares one low-rank latent with the values. In place of the lost rotation stands its mean
+over the distances that attention looks back. Then the weights are fitted as with ``--pool calibrated``. The result is
+transformers' own ``DeepseekV3ForCausalLM``. One latent dimension has a large bias and so keeps the norm over the latent
+constant.
 """
 
 from __future__ import annotations
@@ -37,19 +38,21 @@ from attention.tiny.calibrated import as_llama, calibration_tokens
 from bench.calibrated import loss
 
 BALANCES = (0.3, 1.0, 3.0)
-"""Weight of the values' energy beside the keys' in the joint latent; the least error of the attention decides."""
+"""Weights to try for the values' energy against the keys' in the joint latent; the least error of attention decides."""
 BIAS = 100.0
-"""Of the dimension that holds the norm still, in units of the latent's length: its relative error is 1 / (2 BIAS²)."""
+"""Bias of the dimension that keeps the norm constant, in units of the latent's length. The norm's relative error is
+then 1 / (2 BIAS²)."""
 
 
 class Latent(DeepseekV3Attention):
-    """The published class; a fit moves its projections alone, not what holds the norm still."""
+    """The published class. A fit changes its projections only, not the dimension that keeps the norm constant."""
 
     def __init__(self, config: DeepseekV3Config, layer_idx: int) -> None:
         super().__init__(config, layer_idx)
         still = torch.ones(config.kv_lora_rank)
         still[0] = 0
-        # the dimension with the bias is a large constant: its column would take the fit's every step for itself
+        # the dimension with the bias is a large constant: without the mask its column would dominate every step of the
+        # fit
         self.kv_b_proj.weight.register_hook(lambda gradient: gradient * still)
 
     def parameters(self, recurse: bool = True) -> Any:
@@ -72,7 +75,11 @@ def config_of(source: Any, rank: int) -> DeepseekV3Config:
 
 
 def mean_turn(weights: list[Tensor], theta: Tensor) -> Tensor:
-    """complex[pairs]: the mean of the rotation by what attention looks back, over the text."""
+    """complex[pairs]: the mean rotation over the text, each distance back weighted by the attention it gets.
+
+    Args:
+        weights: attention weights, each float[batch, heads, rows, length]. theta: float64[pairs], angle per position.
+    """
     n_rows, length = weights[0].shape[-2:]
     rows = torch.linspace(0, length - 1, n_rows).long()
     back = (rows[:, None] - torch.arange(length)).clamp_min(0).double()
@@ -94,7 +101,7 @@ def rows_of(pairs: Tensor) -> Tensor:
 def start(
     heads: Heads, weighted: Weighted, moments: Any, covariance: Tensor, turn: Tensor, rank: int, balance: float
 ) -> dict[str, Tensor]:
-    """The published class's tensors, from the best shared rotary key and the best joint latent of the rest."""
+    """The weights of the published class, from the best shared rotary key and the best joint latent of the rest."""
     n, d, hidden = heads.k.shape
     rotation = Rotation(d)
     merged = merge_heads(heads, moments, rotation, (tuple(range(n)),)).heads
@@ -137,7 +144,7 @@ def start(
 
 @torch.no_grad()
 def convert(model: Any, rank: int, tokens: Tensor, settings: Settings) -> tuple[Any, list[dict[str, Any]]]:
-    """(the model as DeepseekV3ForCausalLM, what became of each layer)."""
+    """(the model as DeepseekV3ForCausalLM, a report of each layer: balance and errors)."""
     _, layout = layout_of(model.config.to_dict())
     layers = modules.find_layers(model, layout)
     config = config_of(model.config, rank)

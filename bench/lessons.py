@@ -1,10 +1,10 @@
-"""The lessons' two speeds: attention maps of a 256-byte text, and frames per second of the decode animation.
+"""Two speeds of the lessons: seconds for attention maps of a 256-byte text, frames per second of the decode animation.
 
     python -m bench.lessons [--rounds 9] [--json bench/results/lessons.json]
 
-Maps: every head of every layer of each shipped model, once its weights are loaded, in this process. Animation: frames
-drawn in Chromium while it plays by itself, and what the browser sent to the server meanwhile. The budgets are 300 ms
-and 30 frames per second.
+The maps are those of every head of every layer of each shipped model, computed in this process with the weights loaded.
+For the animation the command counts the frames that Chromium draws while it plays, and the messages that the browser
+sends to the server in that time. The budgets are 300 ms and 30 frames per second.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def maps_s(name: str, rounds: int) -> dict[str, float]:
 
 
 def animation() -> dict[str, float]:
-    """Frames drawn per second of play, and messages to the server meanwhile."""
+    """Frames drawn per second of play, and the number of messages sent to the server in that time."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

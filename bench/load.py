@@ -1,9 +1,9 @@
-"""Fifty sessions at once on one server: time of a redraw, errors, memory per session, and what a timing job does to it.
+"""Fifty sessions at once on one server: time of a redraw, errors, memory per session, without and beside a timing job.
 
     python -m bench.load [--sessions 50] [--moves 12] [--reruns 10000] [--json FILE]
 
-Real WebSocket sessions on loopback, bounded in number and time. The server is a fresh process; its memory is read from
-the operating system. Sessions think 0.5 to 2 s between moves, as people do.
+The sessions are real WebSocket sessions on loopback, bounded in number and time. The server is a fresh process; its
+memory is read from the operating system. Each session waits 0.5 to 2 s between moves, as people do.
 """
 
 from __future__ import annotations
@@ -96,7 +96,10 @@ async def crowd(address: str, sessions: int, moves: int) -> tuple[list[float], l
 
 
 async def many_reruns(address: str, process: psutil.Process, reruns: int) -> dict[str, Any]:
-    """Memory of the server over `reruns` reruns of one session after another; growth is taken after a warm-up."""
+    """The server's resident bytes over `reruns` reruns, 250 in each session, one session after another.
+
+    Growth is counted from a quarter of the reruns on; those before it warm up.
+    """
     rng = random.Random(7)
     samples: list[int] = []
     for start in range(0, reruns, 250):

@@ -1,4 +1,4 @@
-"""Attention as other libraries compute it, behind the interface of ours: same tensors in, same result out."""
+"""Attention of other libraries behind our interface: it takes the same tensors and gives the same result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attention.kernels.registry import Implementation
 
 
 def peers(phase: str) -> dict[str, Implementation]:
-    """Peers that are installed, by name."""
+    """The installed peers by name, for a phase ("decode" or "prefill")."""
     found = _transformers(phase)
     try:
         found += _x_transformers(phase)
@@ -30,7 +30,7 @@ def _transformers(phase: str) -> list[Implementation]:
     from transformers.models.llama.modeling_llama import eager_attention_forward
 
     def call(function: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        # what these functions read of the attention module that calls them
+        # these functions read these attributes of the attention module that calls them
         module = SimpleNamespace(
             num_key_value_groups=q.shape[1] // k.shape[1], is_causal=phase == "prefill", training=False, layer_idx=0
         )
@@ -60,7 +60,7 @@ def _x_transformers(phase: str) -> list[Implementation]:
 
     def make(flash: bool) -> Any:
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            # it deals query heads to K/V heads in turn, we give each K/V head a run of them
+            # there query heads go to K/V heads in turn; here each K/V head has consecutive query heads
             n_kv_heads = k.shape[1]
             dealt = q.unflatten(1, (n_kv_heads, -1)).transpose(1, 2).flatten(1, 2)
             out: Tensor = attends[flash](dealt, k, v)[0]

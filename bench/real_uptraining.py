@@ -2,14 +2,15 @@
 
     python -m bench.real_uptraining --model FILE.gguf [--device cuda] [--minutes 6] [--out FOLDER]
 
-For a machine with one GPU, torch, transformers and the gguf package, and no network. Training text: docstrings of the
-standard library and of the installed packages. Held out: ``pydoc_data.topics``, Python's own language reference. Each
-stage writes what it has at once, as JSON into FOLDER: text, original, conversions, rates, and one file per run with the
-held-out loss against tokens. A stage that fails says so, and what does not need it goes on.
+It needs a machine with one GPU, torch, transformers and the gguf package, and no network. The training text is the
+docstrings of the standard library and of the installed packages. The held-out text is ``pydoc_data.topics``, Python's
+own language reference. Each stage writes its results at once, as JSON into FOLDER: text, conversions (the original
+among them), rates, and one file per run with the held-out loss against tokens. A stage that fails says so, and the
+stages that do not need it go on.
 
-The runs take turns in order of worth: calibrated, mean, then both with distillation from the original's logits. All are
-as many steps, so many that they fit in the time; the learning rate is the best of a few short tries for each start,
-judged on docstrings that no run trains on.
+The runs come in order of importance: calibrated, mean, then both with distillation from the original's logits. All have
+the same number of steps, as many as fit into the time. The learning rate of each start is the best of a few short
+tries, judged on docstrings that no run trains on.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ RUNS = (("calibrated", False), ("mean", False), ("calibrated", True), ("mean", T
 
 
 class Stage:
-    """The time that is left, and files written at once."""
+    """The time that is left, and the folder into which results are written at once."""
 
     def __init__(self, out: Path, minutes: float, device: str) -> None:
         self.start, self.out, self.minutes = time.monotonic(), out, minutes
@@ -94,8 +95,8 @@ class Study:
     held_out: Tensor | None = None
 
     def text(self, path: Path) -> None:
-        """Load the model, and the text by its tokenizer."""
-        # before CUDA and the tokenizer have threads: the files are parsed by forked processes
+        """Load the model, collect the texts and cut them into windows with the model's tokenizer."""
+        # first of all: forked processes parse the files, and CUDA and the tokenizer have no threads yet
         docs = docstrings.collect(self.sizes.max_files, None if self.device == "cuda" else 1)
         self.original, tokenizer = load(path, self.device)
         if self.layers is not None:
@@ -129,7 +130,7 @@ class Study:
         ]
 
     def losses(self, model: Any) -> dict[str, float]:
-        """On all of the held-out text, on the part of it that curves are drawn from, and on held-out docstrings."""
+        """Nats per token on all of the held-out text, on the part of it that curves use, and on held-out docstrings."""
         assert self.held_out is not None
         assert self.validation is not None
         batch = self.sizes.batch
@@ -140,7 +141,7 @@ class Study:
         }
 
     def conversions(self) -> dict[str, Any]:
-        """The original, then each conversion, none of them trained."""
+        """Measure the original and each conversion before any training; the converted models by name."""
         assert self.train is not None
         content: dict[str, Any] = {
             "n_kv_heads": self.n_kv_heads,
@@ -168,7 +169,7 @@ class Study:
         return models
 
     def rates(self, models: dict[str, Any]) -> dict[str, float]:
-        """The learning rate for each start, from a few short tries."""
+        """The best learning rate of each start, from a short try of each of RATES."""
         assert self.train is not None
         assert self.validation is not None
         best: dict[str, float] = {}
@@ -187,7 +188,7 @@ class Study:
         return best
 
     def steps_that_fit(self, model: Any) -> int:
-        """Steps of each run, so that all of RUNS and their evaluations end in the time that is left."""
+        """Number of steps of each run, so that all of RUNS and their evaluations fit into the time that is left."""
         assert self.train is not None
         seconds = {}
         for distilled in (False, True):
@@ -212,7 +213,7 @@ class Study:
             torch.cuda.synchronize()
 
     def uptrain(self, name: str, distilled: bool, start_model: Any, rate: float, steps: int) -> None:
-        """One run; its file is written at every point."""
+        """Train one run; its file is written at every point of its curve."""
         assert self.train is not None
         label = f"run-{name}{'-distilled' if distilled else ''}"
         teacher = self.original if distilled else None
@@ -229,7 +230,7 @@ class Study:
             "before": self.losses(run.model),
             "points": [],
         }
-        # close together at first, where the loss falls fastest
+        # points are close together at the start, where the loss falls fastest
         marks = {round(steps * (i / self.sizes.points) ** 2) for i in range(self.sizes.points + 1)}
         seconds = 0.0
         rows = self.curve_rows()
@@ -299,7 +300,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     models = attempt("conversions", study.conversions)
     if models is None:
-        # without the calibrated one, the mean can still be trained
+        # the calibrated conversion failed; the mean can still be trained
         models = {"mean": by_mean(study.original, args.n_kv_heads)}
     best = attempt("rates", lambda: study.rates(models)) or {}
     steps = attempt("speed", lambda: study.steps_that_fit(models["mean"])) or sizes.points

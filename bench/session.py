@@ -1,8 +1,8 @@
 """A browser tab without the browser: one WebSocket session with a Streamlit server, speaking its protocol.
 
-Used to load the server with many sessions at once (``bench/load.py``) and to watch its memory over thousands of
-reruns. It does what the front end does: open the stream, ask for a run, keep the elements that arrive, send back the
-state of all widgets when one moves.
+``bench/load.py`` uses it to load the server with many sessions at once and to watch its memory over thousands of
+reruns. It does what the front end does: it opens the stream, asks for a run, keeps the elements that arrive, and sends
+back the state of all widgets when one moves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection, connect
 
 APOLOGY = "Sorry, this part of the page failed"
-"""How ``ui.frame.guard`` begins to tell a visitor that a page raised."""
+"""The first words of the message by which ``ui.frame.guard`` tells a visitor that a part of a page raised."""
 
 MOVABLE = ("slider", "selectbox", "button_group", "radio")
 
@@ -33,8 +33,8 @@ class Session:
     """One session; use as an async context manager.
 
     Args:
-        address: "127.0.0.1:8501".
-        path: page, e.g. "/kv_cache"; query: what follows "?".
+        address: host and port, such as "127.0.0.1:8501".
+        path: the page, such as "/kv_cache". query: the part of the address after "?".
     """
 
     def __init__(self, address: str, path: str = "/", query: str = "") -> None:
@@ -64,10 +64,11 @@ class Session:
             await self._socket.close()
 
     async def rerun(self, timeout_s: float = 60) -> float:
-        """Run the script with the present widget values; returns seconds until it finished.
+        """Run the script with the present widget values; return the seconds until it finished.
 
         Raises:
-            ScriptError: an exception was drawn or the run did not finish as it should.
+            ScriptError: an exception was drawn, or the script did not compile.
+            TimeoutError: the run took longer than `timeout_s`.
         """
         assert self._socket is not None, "use the session as an async context manager"
         message = BackMsg()
@@ -95,7 +96,7 @@ class Session:
             if kind == "new_session":
                 self.id = message.new_session.initialize.session_id
             elif kind == "navigation":
-                # new_session names the main script whichever page was asked for
+                # new_session always names the main script, also when another page was asked for
                 self._page_hash = message.navigation.page_script_hash
             elif kind == "delta":
                 self._keep(message)
@@ -123,7 +124,7 @@ class Session:
             self.widgets[widget.id] = (kind, widget)
 
     def move(self, rng: random.Random, *, only: tuple[str, ...] = ("slider",)) -> bool:
-        """Put one of the page's sliders (or the kinds in `only`) to another value. False if there is none."""
+        """Give one of the page's sliders (or of the kinds in `only`) a random value. False if there is none to move."""
         movable = [(i, k, w) for i, (k, w) in self.widgets.items() if k in only and not getattr(w, "disabled", False)]
         if not movable:
             return False

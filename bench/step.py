@@ -2,9 +2,9 @@
 
     python -m bench.step [--context 1024,8192,32768] [--dtype float32,bfloat16] [--seconds 2]
 
-Llama 3.1 8B's layer as MHA, GQA-8 and MQA at batch 1. Each context's layers take turns, so every ratio is of one run.
-The products of small batches stand beside: native against PyTorch's, each weight's bytes by the time. Writes
-bench/results/step-HOST.json and .md.
+It times Llama 3.1 8B's layer as MHA, GQA-8 and MQA at batch 1. The layers of one context take turns, so every ratio
+comes from one run. A second table compares products of a weight with a few vectors: our native product against
+PyTorch's, with the rate at which each reads its weight. The command writes bench/results/step-HOST.json and .md.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from bench.decode import RESULTS, _slug
 
 HELP = "a whole decode step against its floor and against plain PyTorch"
 MOST = 1.3
-"""Times the floor that a step may take."""
+"""A step may take at most this many times its floor."""
 LEAST = 2.0
-"""Times as fast as in plain PyTorch a step with shared heads must be at 32k."""
+"""At a context of 32k a step with shared heads must be this many times as fast as plain PyTorch."""
 HEAD = "| dtype | context | sharing | floor | step | × floor | ≤ | plain PyTorch | × as fast | 95 % | steady |"
 KINDS = ("float32", "bfloat16", "int8", "q4_0", "q4_1")
 
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def row(r: StepResult) -> str:
-    """A line of the table."""
+    """A line of the table: the result of one layer."""
     ratio = ratio_interval(r.plain_times_s, r.times_s)
     cells = [
         r.case.dtype,
@@ -86,7 +86,8 @@ def row(r: StepResult) -> str:
 
 @torch.inference_mode()
 def _products(batch: int, seconds: float) -> list[str]:
-    """Every kind of weight at Llama 3.1 8B's largest matrix, native and in PyTorch, in the same rounds."""
+    """Lines of the second table: every kind of weight with the shape of Llama 3.1 8B's largest matrix, native and in
+    PyTorch, in the same rounds."""
     rounds = Rounds("cpu", "float32", speed.calibrate("cpu"))
     wide = inputs.random_tensor((14336, 4096), torch.float32, "cpu")
     timed: dict[str, tuple[Timed, Timed | None]] = {}

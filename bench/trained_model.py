@@ -1,4 +1,4 @@
-"""The model of ``bench.real_uptraining``: read from GGUF, given windows of text, judged, converted, trained on."""
+"""The model of ``bench.real_uptraining``: read from GGUF, given windows of text, evaluated, converted and trained."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Sizes:
 
     Attributes:
         length: tokens of a window. batch: windows of a step.
-        calibration: windows to calibrate on. refine_steps: of each layer's fit.
-        held_out: windows of a curve's point; the start and the end take all (at most held_out_all).
-        validation: windows of docstrings that judge learning rates. rate_steps: of each try.
-        points: of a curve. max_files: of the training text.
+        calibration: windows to calibrate on. refine_steps: steps of each layer's fit.
+        held_out: held-out windows for a point of a curve. held_out_all: the most windows for the start and the end.
+        validation: windows of docstrings that judge learning rates. rate_steps: training steps of each try.
+        points: number of points of a curve. max_files: the most files of the training text.
     """
 
     length: int = 512
@@ -53,12 +53,12 @@ def load(path: Path, device: str) -> tuple[Any, Any]:
         path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
     )
     if getattr(model.config, "quantization_config", None) is not None:
-        del model.config.quantization_config  # the weights are plain float32 by now
+        del model.config.quantization_config  # transformers has converted the weights to float32
     return model.eval().to(device), tokenizer
 
 
 def windows(tokenizer: Any, texts: list[str], length: int) -> Tensor:
-    """int64[n, length] of the texts one after the other, an end-of-text token between them."""
+    """int64[n, length]: the tokens of all texts, one text after another, with an end-of-text token after each."""
     ids: list[int] = []
     for start in range(0, len(texts), 4096):
         for part in tokenizer(texts[start : start + 4096], add_special_tokens=False)["input_ids"]:
@@ -75,7 +75,7 @@ def held_out_text() -> list[str]:
 
 @torch.no_grad()
 def mean_loss(model: Any, rows: Tensor, batch: int) -> float:
-    """Nats per token in float32, over all tokens but each window's first."""
+    """Nats per token in float32, over all tokens but each window's first; `rows` is int64[windows, length]."""
     model.eval()
     device = next(model.parameters()).device
     total = sum(
@@ -90,7 +90,7 @@ def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def by_mean(model: Any, n_kv_heads: int) -> Any:
-    """A copy of a Llama model with the means of its K/V heads."""
+    """A copy of a Llama model with `n_kv_heads` K/V heads, each the mean of a group of the old ones."""
     config = deepcopy(model.config)
     before, config.num_key_value_heads = config.num_key_value_heads, n_kv_heads
     state = model.state_dict()
@@ -102,7 +102,7 @@ def by_mean(model: Any, n_kv_heads: int) -> Any:
 
 
 class Run:
-    """One converted model that is trained on."""
+    """The training of one converted model."""
 
     def __init__(
         self, model: Any, rate: float, steps: int, rows: Tensor, sizes: Sizes, teacher: Any, compiled: bool
@@ -128,7 +128,7 @@ class Run:
         self._order: list[int] = []
 
     def lr(self) -> float:
-        """A rise over 10 steps, constant, and a fall to a tenth over the last fifth."""
+        """The learning rate now: it rises over 10 steps, stays, and falls to a tenth over the last fifth."""
         rise = min(1.0, (self.step + 1) / 10)
         fall = min(1.0, max(0.1, (self.steps - self.step) / max(1.0, self.steps / 5)))
         return self.rate * rise * fall

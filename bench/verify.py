@@ -1,9 +1,10 @@
-"""How long it takes to ask a 400-billion-parameter model's own code for its cache, and in how much memory.
+"""The time and memory that it takes to ask a 400-billion-parameter model's own code for its cache.
 
     python -m bench.verify [--model meta-llama/Llama-3.1-405B] [--rounds 3] [--json bench/results/verify.json]
 
-Through the page's way, the worker process: the first verification starts it and loads torch and transformers ("cold"),
-the others find it warm. The memory is the worker's peak resident set. The budget is 5 s warm and 600 MiB.
+The question goes through the worker process, as it does from a page. The first verification starts the worker and loads
+torch and transformers ("cold"); for the others the worker is ready ("warm"). The memory is the worker's peak resident
+set. The budget is 5 s warm and 600 MiB.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ BUDGET_S, BUDGET_BYTES = 5.0, 600 * 2**20
 
 
 def once(model: str, context: int) -> tuple[float, dict[str, Any]]:
-    """Seconds from asking to the answer, and the verification. Raises SystemExit where it fails."""
+    """(seconds from the question to the answer, the verification).
+
+    Raises:
+        SystemExit: the verification failed.
+    """
     started = time.perf_counter()
     job = client.submit("verify", {"model": model, "context": context}, owner="bench")
     job.wait()

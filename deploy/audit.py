@@ -1,9 +1,9 @@
-"""Ask the vulnerability service about every package that requirements.txt brings, those it pulls in included.
+"""Ask the vulnerability service about every package of requirements.txt and about all packages that these need.
 
     python deploy/audit.py [--timeout SECONDS]
 
-Exit code 1 if a known vulnerability is found. Without an answer in time (no network, a registry that keeps no such
-records) the audit is skipped, says so, and passes: a build must not depend on somebody else's server.
+The exit code is 1 if a known vulnerability is found. Without an answer in time (no network, a registry without such
+records) the audit says that it is skipped, and passes: a build must not depend on somebody else's server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def installed(requirements: Iterable[str]) -> dict[str, str]:
-    """Name and version of everything installed that the requirements need, directly or not."""
+    """Name -> version of every installed package that the requirements need, directly or through another package."""
     found: dict[str, str] = {}
     todo = [Requirement(line) for line in requirements]
     while todo:
@@ -33,7 +33,7 @@ def installed(requirements: Iterable[str]) -> dict[str, str]:
         try:
             package = distribution(wanted.name)
         except PackageNotFoundError:
-            continue  # for another system, or an extra nobody asked for
+            continue  # a package for another system, or of an extra that nobody asked for
         name = package.metadata["Name"].lower()
         if name in found:
             continue
@@ -48,7 +48,7 @@ def installed(requirements: Iterable[str]) -> dict[str, str]:
 
 
 def verdict(report: dict[str, Any]) -> tuple[int, str]:
-    """(exit code, what to say) for pip-audit's JSON report."""
+    """(exit code, message) for pip-audit's JSON report."""
     asked = report["dependencies"]
     holes = [(d, v) for d in asked for v in d.get("vulns", ())]
     if holes:
@@ -62,7 +62,7 @@ def verdict(report: dict[str, Any]) -> tuple[int, str]:
 
 
 def audit(timeout_s: float, command: tuple[str, ...] = (sys.executable, "-m", "pip_audit")) -> tuple[int, str]:
-    """Run pip-audit within the time; see :func:`verdict`."""
+    """Run pip-audit for at most `timeout_s` seconds; (exit code, message) as :func:`verdict` gives them."""
     lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
     packages = installed(line for line in lines if line)
     with tempfile.TemporaryDirectory() as folder:

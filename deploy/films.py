@@ -1,8 +1,7 @@
-"""The two films of README, taken of the app as it is: ``python deploy/films.py`` (Chromium, Pillow; no network).
+"""Film the running app for README's two films: ``python deploy/films.py`` (needs Chromium and Pillow, no network).
 
-A real browser opens the pages, moves their sliders by keyboard, and hands over each frame as it draws it, with its
-time; frames that differ become an animated WebP of at most 3 MB. On a slow machine there are fewer frames, never
-another speed.
+A real browser opens the pages, moves their sliders by keyboard, and gives each frame that it draws, with its time. The
+frames that differ become an animated WebP of at most 3 MB. A slow machine gives fewer frames, but the same speed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from tests.server import Server, chromium  # noqa: E402
 
 MOST_BYTES = 3_000_000
 LEAST_MS, HOLD_MS = 66, 2600
-"""A frame stays at least so long; the last of a film, before it begins anew."""
+"""Milliseconds: the least time that a frame stays, and the time that the last frame stays before the film repeats."""
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
@@ -37,7 +36,8 @@ class Frame(NamedTuple):
 
 
 class Film(NamedTuple):
-    """What is filmed: file in docs/, address, size of the window, whether its arrival belongs to it, what is done."""
+    """One film: its file in docs/, the address, the window's size in pixels, whether it begins with the page's arrival
+    animation, and what the visitor does."""
 
     name: str
     address: str
@@ -48,7 +48,7 @@ class Film(NamedTuple):
 
 
 def _press(page: Page, key: str, *keys: str, pause_ms: int = 1500) -> None:
-    """Move the slider of a control by keys, and give what it moves time to be seen."""
+    """Press keys on the slider of a control; after each key wait `pause_ms` and until the page is drawn."""
     for pressed in keys:
         page.locator(f".st-key-{key}").get_by_role("slider").press(pressed)
         page.wait_for_timeout(pause_ms)
@@ -56,7 +56,7 @@ def _press(page: Page, key: str, *keys: str, pause_ms: int = 1500) -> None:
 
 
 def _first_screen(page: Page) -> None:
-    # on arrival MHA, GQA-8 and MQA pass by; then the context grows
+    # on arrival the page shows MHA, GQA-8 and MQA one after another; then the context grows
     page.wait_for_timeout(6500)
     _press(page, "context_pick", *4 * ["ArrowRight"], pause_ms=900)
     page.wait_for_timeout(2500)
@@ -75,11 +75,11 @@ FILMS = (
 
 
 def frames_of(browser: Browser, url: str, film: Film) -> list[Frame]:
-    """The frames that the browser draws while a film is played."""
+    """The frames that the browser draws while the visitor's part is played."""
     context = browser.new_context(viewport={"width": film.width, "height": film.height}, color_scheme="light")
     page = context.new_page()
     page.set_default_timeout(120_000)
-    # Streamlit's scripts are read beforehand: a film is of the app, not of its loading
+    # the page is opened once before, so that the film does not show Streamlit's scripts loading
     page.goto(url + film.address)
     page.wait_for_selector(READY)
     page.wait_for_timeout(2500)
@@ -107,7 +107,7 @@ def frames_of(browser: Browser, url: str, film: Film) -> list[Frame]:
 
 
 def told_apart(frames: list[Frame]) -> tuple[list[Image.Image], list[int]]:
-    """The frames that differ from the one before and stay long enough to be seen, with the milliseconds each stays.
+    """The frames that differ from the frame before and stay for LEAST_MS or more, with the milliseconds each stays.
 
     Raises:
         ValueError: there is no frame.
@@ -129,10 +129,10 @@ def told_apart(frames: list[Frame]) -> tuple[list[Image.Image], list[int]]:
 
 
 def webp(frames: list[Frame]) -> bytes:
-    """The film, as good as MOST_BYTES allow.
+    """The frames as an animated WebP, at the best quality that stays within MOST_BYTES.
 
     Raises:
-        ValueError: there is no frame, or it is too large at any quality.
+        ValueError: there is no frame, or the film is too large at every quality.
     """
     pictures, stay_ms = told_apart(frames)
     for quality in (80, 65, 50):
@@ -147,7 +147,7 @@ def webp(frames: list[Frame]) -> bytes:
 
 
 def main() -> None:
-    """Take both films, or those named on the command line, and write them to docs/."""
+    """Film both, or those named on the command line, and write them to docs/."""
     chosen = [film for film in FILMS if film.name in sys.argv[1:]] or FILMS
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
         server, browser = Server(Path(data)), chromium(playwright)

@@ -1,13 +1,13 @@
-"""Perform the Dockerfile's steps without a container engine, then start the result and ask for its health.
+"""Perform the Dockerfile's steps without a container engine, then start the server and wait until it is healthy.
 
     python deploy/rehearse.py [--folder DIR] [--requirements-from VENV] [--build-arg NAME=VALUE] [--keep]
 
-Each instruction is read from the Dockerfile itself and done in a clean folder that stands for the image's root:
-absolute paths of the image are moved below it, `COPY` takes the files a build context would hold (git's, less
-.dockerignore), `RUN` runs in a shell, as a user without privileges where the script itself runs as root. Creating
-users is the one thing left out. `--requirements-from` links the packages of an existing virtual environment in place of
-installing them, for a quick rehearsal. An interpreter that a user without privileges may not run, such as one in
-root's home, is copied into the folder first.
+The script reads each instruction from the Dockerfile and performs it in a clean folder that stands for the image's
+root. It moves absolute paths of the image below this folder. `COPY` takes the files that a build context would hold
+(git's files without those of .dockerignore). `RUN` runs in a shell; if the script runs as root, the shell runs as a
+user without privileges. Only the creation of users is left out. `--requirements-from` links the packages of an existing
+virtual environment instead of installing them, for a quick rehearsal. If a user without privileges may not run the
+interpreter, such as one in root's home, the script first copies it into the folder.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534
-# What an engine's own configuration would bring to a build: registries, certificates, proxies.
+# A container engine's own configuration would set these for a build: registries, certificates, proxies.
 PASSED_ON = re.compile(r"PIP_\w+|SSL_CERT_\w+|\w+_CA_BUNDLE|(?:https?|no)_proxy", re.IGNORECASE)
 NOT_NEEDED = ("site-packages", "test", "idlelib", "config-*", "*.a", "__pycache__", "include", "share")
 IMAGE_PATHS = re.compile(r"(?<![\w.:/}])/(opt|app|data|tmp|home)\b")
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
-    """(INSTRUCTION, arguments) in order; continued lines joined, comments dropped."""
+    """(INSTRUCTION, arguments) in order; continued lines are joined and comments left out."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
     return [(p[0].upper(), p[1]) for p in (line.split(None, 1) for line in joined.splitlines()) if len(p) == 2]
 
 
 def context_files() -> list[Path]:
-    """The build context: files git knows of, less what .dockerignore names."""
+    """The build context: the files that git lists, without those that .dockerignore names."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -56,10 +56,10 @@ def context_files() -> list[Path]:
 
 
 class Rehearsal:
-    """The state a build carries from instruction to instruction.
+    """The state that a build keeps from one instruction to the next.
 
     Attributes:
-        user: arguments of ``subprocess`` that take privileges away; none where there are none.
+        user: arguments of ``subprocess`` that drop root's privileges; empty if the script does not run as root.
     """
 
     def __init__(self, folder: Path, python: str, venv: Path | None, build_args: dict[str, str]) -> None:
@@ -74,7 +74,7 @@ class Rehearsal:
         self.python = self.usable(python)
 
     def usable(self, python: str) -> str:
-        """`python`, or a copy of its installation if the user without privileges may not run it."""
+        """The path `python`, or the path of a copy in the folder if the user without privileges may not run it."""
         try:
             if subprocess.run([python, "-c", ""], cwd="/", capture_output=True, **self.user).returncode == 0:
                 return python
@@ -90,13 +90,17 @@ class Rehearsal:
         for part in ("bin", "lib"):
             ignored = shutil.ignore_patterns(*NOT_NEEDED)
             shutil.copytree(Path(prefix, part), copy / part, symlinks=True, ignore=ignored, dirs_exist_ok=True)
-        # an interpreter built with a shared library looks for it where it was first installed
+        # an interpreter with a shared library looks for the library where it was first installed
         self.env["LD_LIBRARY_PATH"] = str(copy / "lib")
         print(f"rehearse: {prefix} is closed to other users; its interpreter is copied", flush=True)
         return str(copy / "bin" / name)
 
     def link(self, venv: Path) -> None:
-        """A virtual environment in the folder with the packages of `venv`, which the user has to be able to read."""
+        """Make a virtual environment in the folder that uses the packages of `venv`.
+
+        Raises:
+            SystemExit: `venv` is no virtual environment, the user may not read it, or its Python is another version.
+        """
         packages = next((venv / "lib").glob("python3*/site-packages"), None)
         if packages is None:
             raise SystemExit(f"rehearse: {venv} is no virtual environment")
@@ -118,22 +122,26 @@ class Rehearsal:
                 (own / "bin" / script.name).chmod(0o755)
 
     def moved(self, text: str) -> str:
-        """`text` with the image's absolute paths below the folder."""
+        """`text` with the image's absolute paths moved below the folder."""
         return IMAGE_PATHS.sub(lambda m: f"{self.folder}/{m.group(1)}", text)
 
     def give(self) -> None:
-        """What the folder holds belongs to the user without privileges."""
+        """Give the folder and all its files to the user without privileges."""
         if self.user:
             subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", str(self.folder)], check=True)
 
     def shell(self, command: str, **options: Any) -> subprocess.Popen[bytes]:
-        """`command` in a shell, without privileges, as in the image."""
+        """Start `command` in a shell, without privileges, as in the image."""
         return subprocess.Popen(
             ["/bin/sh", "-c", command], cwd=self.workdir, env=self.env, start_new_session=True, **self.user, **options
         )
 
     def wait(self, command: str) -> None:
-        """`command` to its end, which has to be a good one."""
+        """Run `command` to its end.
+
+        Raises:
+            SystemExit: its exit code is not 0.
+        """
         self.give()
         if code := self.shell(command).wait(timeout=1800):
             raise SystemExit(f"rehearse: exit code {code}: {command}")
@@ -183,7 +191,14 @@ def free_port() -> int:
 
 
 def serve(build: Rehearsal, wait_s: float = 60) -> tuple[float, int]:
-    """Start CMD on loopback, wait for HEALTHCHECK to pass, stop it. Returns (seconds until healthy, uid it runs as)."""
+    """Start CMD on loopback, wait until HEALTHCHECK passes, and stop the server.
+
+    Returns:
+        (seconds until it was healthy, uid of the server's process).
+
+    Raises:
+        SystemExit: the server ended, or was not healthy after `wait_s` seconds.
+    """
     build.env["PORT"] = str(free_port())
     build.give()
     started = time.monotonic()

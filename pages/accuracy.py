@@ -1,4 +1,4 @@
-"""How exact the arithmetic is, and what the well-known mistakes cost."""
+"""How exact the arithmetic is, and how many bytes off the well-known mistakes are."""
 
 import streamlit as st
 

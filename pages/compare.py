@@ -1,4 +1,4 @@
-"""Any number of models side by side, each with its own cache format and tensor parallelism if wanted."""
+"""Any number of models side by side; each may have its own cache format and tensor parallelism."""
 
 from attention.memory import (
     allocation,

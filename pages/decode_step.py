@@ -1,4 +1,4 @@
-"""What one decode step of a whole model reads and costs, with its heads shared or not."""
+"""What one decode step of a whole model reads and costs, with and without shared heads."""
 
 from ui import (
     frame,

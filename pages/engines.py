@@ -1,4 +1,5 @@
-"""What engines set aside and print: every definition side by side, the lines before a start, a log explained after."""
+"""What engines reserve and print: all definitions of the cache side by side, an engine's lines predicted before it
+starts, and its log explained afterwards."""
 
 from attention.catalog import published
 from attention.engines import lines

@@ -12,7 +12,7 @@ from ui.sections import heads as sections
 from ui.state import name_anew
 
 MOST_GROUPS = 256
-"""Kinds of layer to choose among: the browser holds them all, and no published model has as many."""
+"""At most this many kinds of layer can be chosen: the browser holds all of them, and no published model has more."""
 PARAMS = (
     params.integer("h_kv", 0, 0, 1024, per_model=True),
     params.integer("h_layer", 0, 0, 9_999, per_model=True),

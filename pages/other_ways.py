@@ -1,4 +1,4 @@
-"""The other ways to a small cache: windows, a latent vector, shared layers."""
+"""Other methods that make the cache small: windows, a latent vector, shared layers."""
 
 from ui import controls, frame, quiz
 from ui.components.windows import windows

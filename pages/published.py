@@ -1,4 +1,4 @@
-"""What was published: the papers' tables as printed, real models' caches, and this host's own timing beside them."""
+"""Published results: the papers' tables as printed, real models' caches, and timings of this host beside them."""
 
 import streamlit as st
 

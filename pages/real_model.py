@@ -1,4 +1,4 @@
-"""A real model: three sharings that write side by side, what its heads look at, what a cache format costs."""
+"""A real model: it writes with three sharings side by side; what its heads look at; what a cache format costs."""
 
 import streamlit as st
 
@@ -11,7 +11,7 @@ from ui.sections import real_text
 
 LEAD = "Ask a published model, and watch it write with its keys and values copied, as trained, and merged, live here."
 READY = "ready_model"
-"""The job that loads the model before somebody asks."""
+"""The kind of job that loads the model before the first run needs it."""
 
 with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections.PARAMS, *quiz.keys("real_model"))):
     view = controls.segmented(
@@ -21,7 +21,7 @@ with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections
     if view == "words":
         prompt, tokens, fill, rest, start = frame.bar(4.4, 2.1, 2.1, 0.9, 1.2)
         with prompt:
-            # without max_chars, with which the browser drops a longer text without a word
+            # no max_chars: with it the browser cuts a longer text and says nothing
             key = sections.PROMPT.key
             st.text_area("Prompt", key=key, height=68, on_change=real_text.adopt, args=(key, "prompt"))
         with tokens:
@@ -92,5 +92,5 @@ with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections
             formats.lessons()
         sections.provenance()
         if view == "words":
-            # its guess is about a control of this view
+            # the guess is about a control that only this view has
             quiz.find_out("real_model", context=st.session_state["real_fill"], batch=st.session_state["real_batch"])

@@ -1,4 +1,4 @@
-"""One slider from MHA over GQA to MQA, and everything that moves with it."""
+"""One slider from MHA over GQA to MQA, and all numbers that change with it."""
 
 import streamlit as st
 
@@ -34,7 +34,7 @@ with frame.page("spectrum", title="One slider, three ways to share", lead=LEAD, 
     if chosen not in by_heads:
         raise ValueError(f"{chosen} K/V heads do not divide the query heads of all of {model.label}'s layers")
 
-    assert spec.attention_layer is not None  # spectrum() refused a model without attention
+    assert spec.attention_layer is not None  # spectrum() refuses a model without attention
     left, side = st.columns([3.4, 1], gap="large")
     with left:
         head_map(spec.attention_layer, key="spectrum_map", n_kv_heads=chosen or None)

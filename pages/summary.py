@@ -1,4 +1,4 @@
-"""What was guessed on the way and what there is to keep, to be copied as an address or printed."""
+"""The visitor's guesses and the sentences to remember; the page can be copied as an address or printed."""
 
 from attention.find_out.pages import PAGES
 from ui import frame, quiz

@@ -1,4 +1,4 @@
-"""Attention timed on this server, beside what its memory and multipliers allow."""
+"""Attention timed on this server, beside the limits of its memory and arithmetic."""
 
 import streamlit as st
 

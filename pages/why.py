@@ -1,4 +1,4 @@
-"""Why share K/V heads: the cache's memory and bandwidth bottleneck, animated."""
+"""Why heads share keys and values: an animation of the cache's memory and bandwidth."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""Writing without a cache and with one: what would be computed again, and what is kept for it."""
+"""Generation without a cache and with one: what is computed again, and what is kept instead."""
 
 from attention.memory.recompute import passes
 from ui import controls, frame, quiz

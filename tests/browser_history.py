@@ -1,4 +1,4 @@
-"""Back, Forward and links within the app, for runs of Streamlit's AppTest: the browser says with its request that the
+"""Back, Forward and links within the app, for runs of Streamlit's AppTest. A browser says in its request that the
 address was opened from its history."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
 @contextmanager
 def opened_from_history() -> Iterator[None]:
-    """Runs inside are for an address that Back, Forward or a link opened."""
+    """Inside the ``with`` block, every run is one for an address that Back, Forward or a link opened."""
     ask = LocalScriptRunner.request_rerun
 
     def asked_from_history(runner: LocalScriptRunner, data: RerunData) -> bool:

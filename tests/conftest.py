@@ -1,4 +1,4 @@
-"""What holds for all tests, which may run side by side in several processes."""
+"""Settings and fixtures of all tests. The tests may run side by side in several processes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from streamlit.components.v2 import manifest_scanner
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# servers, workers and commands that tests start shall not compile the program anew each time
+# servers, workers and commands that tests start must not compile the program again each time
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# processes that share two cores: threads that wait in a loop for one another would keep the others' from running
+# the processes share a few cores: threads that wait in a busy loop would keep other threads from running
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# a test that only draws a page shall not start a worker process
+# a test that only draws a page must not start a worker process
 os.environ.setdefault("HEADSHARE_WARM_WORKER", "0")
-# runs of one test process do not wait for those of another; what is measured is not compared with anything
+# runs of one test process do not wait for runs of another; tests compare no measured times
 OWN_LOCKS = "headshare-tests-"
 if Path(os.environ.get("HEADSHARE_LOCK_DIR", OWN_LOCKS)).name.startswith(OWN_LOCKS):
     os.environ["HEADSHARE_LOCK_DIR"] = tempfile.mkdtemp(prefix=OWN_LOCKS)
-# every AppTest run looks through all installed packages for components that they bring: most of its time, each time
+# cache this: every AppTest run searches all installed packages for components, which takes most of its time
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
-# how fast the machine is decides no test: one that hangs ends at pytest's limit
+# no test depends on the speed of the machine; a test that hangs ends at pytest's limit
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
@@ -38,7 +38,7 @@ LONGEST = (
     *("walks/test_real_walks", "walks/test_fast_walks", "pages/test_one_number", "browser/test_explore"),
     *("uptrain/test_run", "browser/test_lessons", "browser/test_compute_pages", "faults/test_budget"),
 )
-"""Files that take longest. They go first: a process that begins one at the end leaves the other without work."""
+"""The files that take longest. They run first: if one began at the end, the other processes would have no work."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The one Chromium of this process: Playwright runs once in it."""
+    """The only Chromium of this process, because Playwright can run only once in a process."""
     from playwright.sync_api import sync_playwright
 
     from tests.server import chromium

@@ -89,7 +89,7 @@ def make_config(family: str, n_kv_heads: int, **changes: Any) -> Any:
 
 
 def make_model(family: str, n_kv_heads: int, seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """A model whose every parameter is random, biases and norms too, so that a forgotten one shows."""
+    """A model with every parameter random, biases and norms too, so that a test notices if one is forgotten."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(make_config(family, n_kv_heads, **changes))
     with torch.no_grad():

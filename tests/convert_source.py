@@ -1,4 +1,4 @@
-"""A small checkpoint that tests of the conversion spoil, and what must hold after it was refused."""
+"""A small checkpoint for tests of the conversion to spoil, and what must hold after it was refused."""
 
 from __future__ import annotations
 

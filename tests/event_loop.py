@@ -1,4 +1,4 @@
-"""Coroutines in tests."""
+"""Running coroutines in tests."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -9,6 +9,6 @@ T = TypeVar("T")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in a thread of its own: the browser tests' driver keeps a loop running in the main one."""
+    """Run a coroutine to its end in a thread of its own: the browser tests keep a loop running in the main thread."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()

@@ -10,7 +10,7 @@ from attention.configs.gguf_header import MAGIC
 
 
 class Typed:
-    """A value with its type's number, where Python's own type does not say it."""
+    """A value with the number of its GGUF type, for where Python's type does not determine it."""
 
     def __init__(self, kind: int, letter: str, value: float) -> None:
         self.kind, self.letter, self.value = kind, letter, value
@@ -45,7 +45,7 @@ def header(
     order: str = "<",
     n_keys: int | None = None,
 ) -> bytes:
-    """A header; `n_keys` may lie about the number of its keys."""
+    """A header; `n_keys` is the number of keys that it states, which may be wrong."""
     pairs = list(keys.items()) if isinstance(keys, Mapping) else list(keys)
     tensors = tensors or {}
     out = MAGIC + struct.pack(order + "IQQ", version, len(tensors), len(pairs) if n_keys is None else n_keys)

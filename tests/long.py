@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 def long(why: str) -> pytest.MarkDecorator:
-    """A test of the long form alone; `why` names what of its kind the short form has."""
+    """Marks a test that only the long form runs; `why` names what the short form has of its kind."""
     return pytest.mark.skipif(not SOAK, reason=f"the long form has it; the short one: {why}")
 
 
 def short(whole: T, part: T) -> T:
-    """All cases in the long form, those that differ in kind in the short one."""
+    """All cases in the long form; in the short form only those that differ in kind."""
     return whole if SOAK else part

@@ -16,7 +16,7 @@ CALIBRATION = speed.Calibration(
 
 
 def calibrated(monkeypatch: pytest.MonkeyPatch, calibration: speed.Calibration) -> None:
-    """Have the host be taken for measured already."""
+    """Make the program take the host as measured already, with this calibration."""
     monkeypatch.setattr(speed, "calibrate", lambda device="cpu", *, again=False: calibration)
 
 

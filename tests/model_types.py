@@ -1,4 +1,4 @@
-"""Every model type of the installed transformers as a file: what its class writes of itself, and small."""
+"""Every model type of the installed transformers as a configuration file: as its class writes it, and a small one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attention.configs.families import ordinary
 from attention.configs.names import LAYERS
 
 FEW_LAYERS = {"gemma3n_text": 20, "muse_spark_text": 12}
-"""Layers that a small model of the type needs, where 12 do not show every kind of layer."""
+"""The number of layers a small model of the type needs, where 12 do not show every kind of layer."""
 STATED: dict[str, dict[str, Any]] = {
     # what these files always state and a class's defaults leave out
     **{name: {"is_decoder": True} for name in ordinary.DECODING_ENCODERS},
@@ -37,12 +37,12 @@ STATED: dict[str, dict[str, Any]] = {
 
 @cache
 def types() -> tuple[str, ...]:
-    """All of them."""
+    """All model types."""
     return tuple(sorted(hf_classes.known_types()))
 
 
 def written(model_type: str, **stated: Any) -> dict[str, Any]:
-    """What transformers writes of a model of the type; its name alone where it cannot make one without more."""
+    """What transformers writes as the type's configuration; only the name where it cannot make one without more."""
     from transformers import AutoConfig
 
     try:

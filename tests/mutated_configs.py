@@ -1,4 +1,4 @@
-"""Configurations with one field changed, and how a reading of them is held against the model's own code.
+"""Configurations with one field changed, and how our reading of them is compared with the model's own code.
 
 A base is a published configuration with few layers and short windows, so that its own code runs in a fraction of
 a second and a short context fills every window.
@@ -27,11 +27,11 @@ from tests.oracle.test_verify import CANNOT_BE_ASKED, DISTINCT
 CONTEXT = 61
 FEW_LAYERS = 8
 WINDOW = 26
-"""Even, so that half of it is whole, and twice it is still below the context."""
+"""Even, so that its half is a whole number. Twice as much is still below the context."""
 
 WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size", "window_size", "sliding_window_size")
 
-# what the cache does not depend on in any family, and the code of some is slow or fails without
+# no family's cache depends on these, and the code of some families is slow or fails without them
 IDLE = frozenset(
     (
         *("model_type", "architectures", "auto_map", "transformers_version", "torch_dtype", "dtype", "vocab_size"),
@@ -53,7 +53,7 @@ def base(config: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-# with all their layers, or in code that meta tensors cannot pass, they take seconds or cannot be asked at all
+# these take seconds with all their layers, or cannot be asked at all: meta tensors cannot pass through their code
 SLOW_OR_MUTE = frozenset(("gemma3n_text", "longcat_flash", "qwen2_5_omni_text", "mllama_text_model", "gpt_neo"))
 
 
@@ -67,7 +67,7 @@ def shipped_bases() -> dict[str, dict[str, Any]]:
 
 
 def class_bases() -> dict[str, dict[str, Any]]:
-    """The class's own defaults with few layers, for every type that is read and that no shipped file is of."""
+    """The class's own defaults with few layers, for every type that is read and has no shipped file."""
     from transformers import AutoConfig, PretrainedConfig
 
     shipped = {decoder_part(config)[2] for config in DISTINCT.values()}
@@ -122,7 +122,7 @@ def other_values(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def mutations(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(what was done, the changed configuration) for every field, stated or of another family."""
+    """(what was done, the changed configuration) for every field, both those stated and those of other families."""
     part, _, _ = decoder_part(config)
     for name, value in part.items():
         if name in IDLE:
@@ -169,8 +169,8 @@ def mutations(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @cache
 def words_of(model_type: str) -> frozenset[str]:
-    """Every word in the source of a type's configuration and modelling code and of transformers' caches: a name that
-    is not among them cannot change what is kept."""
+    """Every word in the source of a type's configuration and modelling code and of transformers' caches. A field whose
+    name is not among them cannot change what is kept."""
     from transformers import AutoConfig, PretrainedConfig, cache_utils
 
     kind = type(AutoConfig.for_model(model_type))
@@ -183,7 +183,8 @@ def words_of(model_type: str) -> frozenset[str]:
 
 
 def matters(config: dict[str, Any], label: str, changed: dict[str, Any]) -> bool:
-    """Whether a mutation is read at all, and our layers differ or the model's own code knows the field."""
+    """Whether a mutation is worth comparing: we read it, and either our layers change or the model's code knows the
+    field."""
     try:
         now = spec_from_config(changed).layers
     except ValueError:
@@ -194,7 +195,7 @@ def matters(config: dict[str, Any], label: str, changed: dict[str, Any]) -> bool
 
 
 def silent(config: dict[str, Any]) -> str:
-    """ "" where our bytes of every layer are the model's own code's, or ours are refused; else what differs.
+    """ "" where we refuse, or our bytes of every layer equal those of the model's own code; else what differs.
 
     Starts with "?" where the model's own code cannot be asked.
     """

@@ -39,7 +39,7 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        # initdb refuses to run as root: whoever runs the tests as root has the package's own user
+        # initdb refuses to run as root: where the tests run as root, the package's own user runs it
         self._user: dict[str, Any] = {}
         if os.getuid() == 0:
             owner = pwd.getpwnam("postgres")
@@ -50,7 +50,7 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._bin / program), "-D", str(self._data), *arguments]
-        # the server inherits these streams: a pipe would never end
+        # the server inherits these streams: if they were a pipe, it would never end
         with (self._folder / "log").open("ab") as log:
             done = subprocess.run(command, stdout=log, stderr=log, cwd=self._folder, timeout=60, **self._user)
         assert done.returncode == 0, (self._folder / "log").read_text()

@@ -1,6 +1,6 @@
-"""A real server in a process of its own, what it says in its log, and where Chromium is: for every test that needs one.
+"""A real server in its own process, the errors in its log, and Chromium, for every test that needs them.
 
-A server listens on a free port of the loopback interface and keeps its data in a folder it is given.
+A server listens on a free port of the loopback interface and keeps its data in a given folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_MS = 90_000
-"""Longest wait for a page; a shared machine can be slow, and nothing here is timed."""
+"""The longest wait for a page, in milliseconds. A shared machine can be slow, and nothing here is timed."""
 _RAISED = re.compile(r"Traceback \(most recent call last\)|a page failed|Uncaught app execution|ERROR:|Exception in")
 
 
@@ -36,19 +36,19 @@ def chromium_path() -> str | None:
 
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-    # whatever a test listens to, the browser notes the place in the scripts where it came from: with the places at hand
-    # it does not read the scripts again for each, and a page opens in three quarters of the time
+    # For every event that a test listens to, the browser notes its position in the scripts. With this flag it keeps all
+    # positions and does not read the scripts again for each, so a page opens in three quarters of the time.
     "--js-flags=--no-enable-lazy-source-positions",
 )
 
 
 def chromium(playwright: Playwright) -> Browser:
-    """The browser every test drives."""
+    """The browser that all tests use."""
     return playwright.chromium.launch(executable_path=chromium_path(), args=list(FLAGS))
 
 
 class Server:
-    """``streamlit run serve.py`` from the checkout, in a process of its own."""
+    """``streamlit run serve.py`` from the checkout, in its own process."""
 
     def __init__(self, data: Path, **environment: str) -> None:
         with socket.socket() as free:
@@ -65,7 +65,7 @@ class Server:
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # a worker that steps back for pages would step back for the other tests as well
+                # a worker with lower priority than pages would also wait for the other tests
                 env={**os.environ, "HEADSHARE_WORKER_NICE": "0", "HEADSHARE_DATA_DIR": str(data), **environment},
             )
         self._wait()
@@ -84,7 +84,7 @@ class Server:
         raise RuntimeError(f"the server did not start:\n{self.log.read_text(errors='replace')}")
 
     def raised(self) -> str:
-        """What the log has said since the last call, if a page, a fragment or a callback raised; else nothing."""
+        """The log since the last call, if a page, a fragment or a callback raised; otherwise an empty string."""
         with self.log.open("rb") as log:
             log.seek(self._read)
             fresh = log.read()

@@ -1,4 +1,4 @@
-"""The wall clock is set forward or back by years while the server works: nothing that lasts or waits goes by it."""
+"""The wall clock is set forward or back by years while the server works. No duration and no wait may depend on it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def queues(tmp_path: Path, jump: Jump) -> Iterator[Queues]:
 
 
 def timed() -> runs.Run:
-    """A run of this moment."""
+    """A run whose date is now."""
     return runs.new([result()], host=HOST)
 
 
@@ -118,7 +118,7 @@ def test_a_link_that_was_opened_opens_again(tmp_path: Path, jump: Jump, monkeypa
     at = open_page("pages/timings.py", run=kept.id)
     assert "Measured on this server" in said(at)
     jump()
-    # what was read is remembered for an hour: a set clock makes it neither stale nor everlasting
+    # what was read is kept for an hour: setting the clock must neither end that early nor make it last for ever
     own.close()
     monkeypatch.setattr(store, "_store", Store(Settings(data_dir=str(tmp_path / "clock" / "no folder"))))
     at.run()
@@ -128,7 +128,7 @@ def test_a_link_that_was_opened_opens_again(tmp_path: Path, jump: Jump, monkeypa
 
 
 def years_off(address: str) -> int:
-    """Years between a server's clock and the true one, as its answers tell."""
+    """Years between a server's clock and the true one, read from its answers."""
     date = parsedate_to_datetime(ask(address, "/_stcore/health")[1]["date"])
     return abs(date - datetime.now(UTC)).days // 365
 

@@ -1,4 +1,4 @@
-"""Every exception of the program's own is in one tree, and the tree in the docstring is the one that is there."""
+"""All of the program's own exceptions are in one tree, and the docstring shows that tree as it is."""
 
 from __future__ import annotations
 

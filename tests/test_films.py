@@ -1,4 +1,4 @@
-"""README's films: what the browser drew becomes a film in its own time, and those in docs/ are as small as promised."""
+"""README's films: a film shows what the browser drew at its real speed, and those in docs/ are as small as promised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def frame(at_s: float, grey: int) -> object:
 
 
 def test_frames_that_differ_stay_as_long_as_they_did() -> None:
-    # the second is the first again, the fourth follows too soon upon the third and stands in its place
+    # the second equals the first; the fourth follows the third so soon that it replaces it
     drawn = [frame(1.0, 0), frame(1.2, 0), frame(1.5, 99), frame(1.51, 150), frame(3.0, 250)]
     pictures, stay_ms = films.told_apart(drawn)
     assert [picture.getpixel((0, 0))[0] for picture in pictures] == [0, 150, 250]

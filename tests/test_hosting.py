@@ -77,7 +77,7 @@ def test_every_setting_is_documented() -> None:
     lines = {line.split("=")[0]: line for line in printed.splitlines()}
     for item in fields(Settings):
         assert item.metadata["meaning"] in lines[item.metadata["variable"]]
-    # what the code reads from the environment beside the settings stands in the table
+    # the table also lists what the code reads from the environment beside the settings
     sources = [
         ROOT / "serve.py",
         ROOT / "app.py",
@@ -138,7 +138,7 @@ def test_the_audit_asks_about_what_packages_bring_along() -> None:
 
 
 def test_answers_are_sent_at_once() -> None:
-    """Every connection a listening socket accepts is free of Nagle's delay once the app has started."""
+    """Once the app has started, every connection that is accepted has Nagle's delay switched off."""
 
     async def started(listening: socket.socket) -> int:
         connections.prepare_listening()

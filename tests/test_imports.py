@@ -1,4 +1,4 @@
-"""The contracts of pyproject.toml hold and can fail, and what they call free of torch loads none."""
+"""The import contracts of pyproject.toml hold and can fail, and the modules they call free of torch do not load it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ WRONG = {
     "ui/frame.py": "import plotly",
     "attention/memory/footprint.py": "import torch",
 }
-"""A line that breaks each contract, in their order."""
+"""For each contract a line that breaks it, in the order of the contracts."""
 
 
 def checked(root: Path) -> tuple[dict[str, str], str]:
-    """What import-linter says of a checkout: KEPT or BROKEN by contract, and all its words."""
+    """What import-linter says of a checkout: KEPT or BROKEN for each contract, and its whole output."""
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([program, "--no-cache"], cwd=root, capture_output=True, text=True, check=False, timeout=240)
     said = done.stdout + done.stderr
@@ -41,7 +41,7 @@ def checked(root: Path) -> tuple[dict[str, str], str]:
 
 
 def module_names(*parts: str) -> list[str]:
-    """Every module of a part or of a room."""
+    """Every module of a part or of one of its rooms (packages)."""
     places = [ROOT / part.replace(".", "/") for part in parts]
     paths = [
         p for place in places for p in (sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")])
@@ -61,7 +61,7 @@ def loaded_by(statement: str, cwd: Path = ROOT) -> list[str]:
 
 
 def copy_to(root: Path) -> None:
-    """The contracts and the parts that they speak of, for a test to break."""
+    """Copy the contracts and the parts that they name, for a test to break."""
     shutil.copy(ROOT / "pyproject.toml", root)
     for part in PARTS:
         shutil.copytree(ROOT / part, root / part, ignore=lambda _, names: [n for n in names if n == "__pycache__"])
@@ -88,7 +88,7 @@ def test_a_module_without_a_room_is_found(tmp_path: Path) -> None:
 
 
 def test_what_only_computes_loads_no_torch() -> None:
-    """One process for all of them; which one is to blame is looked for only when it fails."""
+    """One process imports all of them. Only if that fails is each one tried, to find which is to blame."""
     names = [name for name in module_names(*TORCH_FREE) if not name.startswith("pages")]
     assert len(names) > 100
     if loaded_by("\n".join(f"import {name}" for name in names)):
@@ -102,7 +102,7 @@ def test_a_heavy_import_is_found(tmp_path: Path) -> None:
 
 
 def imported_first(tree: ast.Module) -> Iterator[str]:
-    """What a module imports while it is itself imported: not inside a function, not for the type checker alone."""
+    """What a module imports while it is itself imported: not inside functions, not for the type checker alone."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
@@ -118,7 +118,7 @@ def imported_first(tree: ast.Module) -> Iterator[str]:
 
 
 def circle_among(root: Path) -> list[str]:
-    """Modules that need one another before any of them is there; [] if none do."""
+    """Modules that import one another in a circle; [] if there is none."""
     names = dict(module_files(root))
     needs = {
         name: {other for other in imported_first(ast.parse(path.read_text())) if other in names and other != name}
@@ -137,7 +137,7 @@ def module_files(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def test_every_module_imports_alone() -> None:
-    """No module needs another imported first, since none need each other."""
+    """Each module can be imported first, since there is no circle of imports."""
     assert circle_among(ROOT) == []
 
 

@@ -1,4 +1,4 @@
-"""The three attention classes: equal where they must be, and equal to the float64 specification."""
+"""The three attention classes equal one another where they must, and equal the float64 specification."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def cache_of(layer: GroupedQueryAttention | MultiHeadAttention | MultiQueryAtten
 
 
 def as_specified(layer: GroupedQueryAttention, x: torch.Tensor) -> torch.Tensor:
-    """The layer by way of ``reference.attention``."""
+    """The layer's output, computed with ``reference.attention``."""
     q, k, v = (
         p(x).view(BATCH, -1, heads, HEAD_DIM).transpose(1, 2)
         for p, heads in (
@@ -143,7 +143,7 @@ def test_an_odd_head_cannot_be_rotated() -> None:
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """attention.layers with every annotated shape checked at run time; the module proper comes back afterwards."""
+    """attention.layers with every annotated shape checked at run time. Afterwards the ordinary module is back."""
     monkeypatch.setattr(attention, "layers", layers)
     monkeypatch.delitem(sys.modules, "attention.layers")
     with install_import_hook("attention.layers", "beartype.beartype"):

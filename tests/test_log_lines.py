@@ -62,7 +62,7 @@ def test_records_that_do_not_fit_and_long_ones() -> None:
 
 
 def test_every_handler_of_a_process_is_covered() -> None:
-    """Handlers made before and after, with and without a formatter, uvicorn's and Streamlit's among them."""
+    """Handlers made before and after, with and without a formatter, including uvicorn's and Streamlit's."""
     program = f"""
 import logging, logging.config, sys
 from attention.log_lines import escape_control_characters

@@ -1,4 +1,4 @@
-"""Tables to take away: nothing lost, nothing that another program would run."""
+"""Tables to download: nothing is lost, and nothing in them would be run by another program."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Runs for tests: figures made up, but coherent with one another."""
+"""Runs for tests: their figures are made up, but consistent with one another."""
 
 from dataclasses import replace
 from statistics import median
@@ -28,7 +28,7 @@ def result(implementation="folded_sdpa", n_kv_heads=7, context=1024, median_s=0.
 
 
 def timed(times, unsteady="", together=1, **sizes):
-    """A result with its rounds."""
+    """A result with these times of its rounds."""
     made = result(median_s=median(times), **sizes)
     return replace(made, times_s=tuple(times), repeats=len(times), together=together, unsteady=unsteady)
 

@@ -1,4 +1,4 @@
-"""A worker process whose handlers misbehave in every way the tests need. Run by tests/worker."""
+"""A worker process with handlers that misbehave in every way the tests need. tests/worker starts it."""
 
 import sys
 from pathlib import Path

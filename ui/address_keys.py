@@ -1,6 +1,6 @@
-"""What every control with a key has to do with the address: it is a key of it, moves one, or is no part of the view.
+"""How every control with a key relates to the address: it is an address key, moves one, or is no part of the view.
 
-A test draws every page and holds these lists against the controls it finds, so a new control is entered here or
+A test draws every page and compares these lists with the controls that it finds. So a new control is entered here or
 declared with ``ui.params``.
 """
 
@@ -49,7 +49,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "cmp_example_*": ("cmp", "context", "cmp_view"),
     **{f"guess_{page}-*": (f"g_{page}",) for page in PAGES},
 }
-"""Control -> the address keys that it moves; the controls themselves are handles of those."""
+"""Control -> the address keys that it moves. The control's own key is not in the address."""
 
 TRANSIENT: dict[str, str] = {
     "*_stop": "ends a run",
@@ -80,14 +80,14 @@ TRANSIENT: dict[str, str] = {
     "headshare_big_number": "only draws",
     "real_columns": "only draws",
 }
-"""Control, or component -> why it is no part of the view that an address restores."""
+"""Control or component -> the reason why an address does not restore it."""
 
 
 def moves(control: str) -> tuple[str, ...]:
-    """The address keys that a control moves without being one."""
+    """The address keys that a control moves; empty if it is not listed in MOVES."""
     return next((keys for name, keys in MOVES.items() if fnmatchcase(control, name)), ())
 
 
 def reason(control: str) -> str | None:
-    """Why a control is no part of the view; None if it is not listed."""
+    """Why a control is no part of the view; None if it is not listed in TRANSIENT."""
     return next((why for name, why in TRANSIENT.items() if fnmatchcase(control, name)), None)

@@ -1,4 +1,4 @@
-"""What is worth computing once per server. Each function wraps a pure one of ``attention``; all are bounded."""
+"""Results that a server computes once. Each function wraps a pure function of ``attention``; all caches are bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def pasted(text: str) -> tuple[ModelSpec, dict[str, Any]]:
     """The model that a pasted config.json describes, and the configuration itself.
 
     Raises:
-        ValueError: not readable, or a field is missing or out of range; the message names it.
+        ValueError: the text is not readable, or a field is missing or out of range; the message names it.
     """
     from attention.configs import reader
 

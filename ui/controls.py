@@ -1,4 +1,4 @@
-"""The controls that pages share: keyed, bound to the address, returning plain values."""
+"""The controls that pages share. Each has a key, is bound to the address, and returns a plain value."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from ui.components.model_search import model_search
 from ui.params import DEFAULT_MODEL, PASTED, TYPED
 
 MAX_PASTE = 1_000_000
-"""Characters of a pasted config.json."""
+"""The most characters of a pasted config.json."""
 _PICKER = {TYPED: "Type sizes …", PASTED: "Paste config.json …"}
 
 
 @dataclass(frozen=True)
 class ChosenModel:
-    """What the model picker gives.
+    """The model that the model picker returns.
 
     Attributes:
         key: catalogue id, "custom" or "config".
-        label: as shown to people.
+        label: the model's name as the page shows it.
         spec: the model as a list of layers.
-        row: the catalogue's row, None for typed or pasted ones.
-        config: the configuration that `spec` was read from, pasted, uploaded or the catalogue's; None for typed sizes.
-            Whoever needs a configuration takes this one, so all of a page is about the same file.
+        row: the catalogue's row; None for a typed or pasted model.
+        config: the configuration that `spec` was read from: pasted, uploaded or the catalogue's; None for typed sizes.
+            A part of a page that needs a configuration takes this one, so the whole page uses the same file.
     """
 
     key: str
@@ -50,10 +50,16 @@ class ChosenModel:
 
 
 def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
-    """The usual row: model, context, batch, cache format; exact numbers under More.
+    """Draw the usual row: model, context, batch, cache format; exact numbers under More.
 
     Args:
-        extra: weights of further columns, returned for the page's own controls (at most two).
+        extra: widths of further columns for the page's own controls, relative to 3 for the model's; at most two.
+
+    Returns:
+        (model, load, the further columns).
+
+    Raises:
+        ValueError: see :func:`model_picker`.
     """
     columns = frame.bar(3, 3, 1.1, 1.4, *extra, 1.2)
     with columns[-1], frame.more():
@@ -70,7 +76,7 @@ def compute_bar(*extra: float) -> tuple[ChosenModel, Load, list[Any]]:
 
 
 def model_picker(label: str = "Model") -> ChosenModel:
-    """Search over the catalogue, or typed sizes, or a pasted config.json.
+    """Draw the search over the catalogue, with the fields for typed sizes or a pasted config.json; the chosen model.
 
     Raises:
         ValueError: the typed sizes or the pasted configuration do not describe a model.
@@ -110,20 +116,21 @@ def _typed() -> ModelSpec:
 
 
 def pasted() -> ChosenModel:
-    """The configuration in the text field: typed, pasted, from a file or from the address, whichever came last.
+    """The model of the configuration in the text field: typed, pasted, from a file or from the address, the last of
+    them.
 
     Raises:
         ValueError: there is none, or it does not describe a model.
     """
     carried = st.session_state["config"]
     if carried != st.session_state.get("_config_carried") or "_config" not in st.session_state:
-        # news from the address: a link, Back, Reload
+        # the address has changed: a link, Back, Reload
         st.session_state["_config"] = unpack(carried)
         st.session_state["_config_carried"] = carried
     _mirror("config_text", st.session_state["_config"])
     with frame.below_bar():
         columns = st.columns([3, 1])
-        # without max_chars, with which the browser drops a longer text without a word
+        # no max_chars: with it the browser cuts a longer text and says nothing
         columns[0].text_area(
             "A published config.json",
             key="config_text",
@@ -147,14 +154,14 @@ def pasted() -> ChosenModel:
 
 
 def _adopt_config() -> None:
-    """What was typed or pasted is the configuration from now on."""
+    """Callback: take the typed or pasted text as the configuration."""
     _take_config(str(st.session_state.get("config_text", "")), "The pasted text")
 
 
 def _adopt_file() -> None:
-    """What was uploaded is the configuration from now on, and stands in the text field. Its removal changes nothing."""
+    """Callback: take the uploaded file as the configuration and put it into the text field."""
     file = st.session_state.get("config_file")
-    if file is None:
+    if file is None:  # the visitor removed the file: the configuration stays
         return
     try:
         _take_config(file.getvalue().decode("utf-8-sig"), "The file")
@@ -168,7 +175,7 @@ def _take_config(text: str, what: str) -> None:
         _refuse_config(f"{what} has {len(text):,} characters; accepted are at most {MAX_PASTE:,}.")
         return
     st.session_state["_config"] = text
-    # a text that cannot be read is not carried, and the last one that could is not in view any more
+    # the address must not keep the configuration from before; `pasted` writes this one there if it can be read
     st.session_state["config"] = st.session_state["_config_carried"] = ""
 
 
@@ -179,14 +186,14 @@ def _refuse_config(why: str) -> None:
 
 @lru_cache(maxsize=32)
 def pack(text: str, most: int = 12_000) -> str | None:
-    """A configuration as URL-safe text, None if it would be longer than `most` characters."""
+    """A configuration (JSON text) as URL-safe text; None if it would be longer than `most` characters."""
     compact = json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
     packed = base64.urlsafe_b64encode(zlib.compress(compact.encode(), 9)).decode().rstrip("=")
     return packed if len(packed) <= most else None
 
 
 def unpack(packed: str) -> str:
-    """The inverse of ``pack``, bounded in size. Text that ``pack`` did not write gives an empty string."""
+    """The inverse of ``pack``, at most MAX_PASTE bytes. Text that ``pack`` did not write gives an empty string."""
     try:
         raw = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
         return zlib.decompressobj().decompress(raw, MAX_PASTE).decode("utf-8", errors="replace")
@@ -195,7 +202,7 @@ def unpack(packed: str) -> str:
 
 
 def context(model: ChosenModel | None = None, label: str = "Context") -> int:
-    """Tokens held: powers of two, and the exact number if it is none of them."""
+    """Draw the slider of the tokens held: powers of two, and the present number if it is not one. Return the choice."""
     longest = model.spec.max_context if model and model.spec.max_context else 2**20
     chosen = st.session_state["context"]
     powers = [2**p for p in range(8, 33) if 2**p <= max(longest, 2**17)]
@@ -223,7 +230,7 @@ def exact_context(label: str = "Context, exactly") -> None:
 
 
 def batch(label: str = "Batch") -> int:
-    """Sequences decoded together."""
+    """Draw the field for the number of sequences that are decoded together, and return it."""
     sequences = int(st.number_input(label, 1, MAX_BATCH, key="batch", help="Sequences decoded together."))
     if sequences > 1:
         frame.name_shown(f"{sequences:,} sequences")
@@ -231,7 +238,7 @@ def batch(label: str = "Batch") -> int:
 
 
 def cache_format(label: str = "Format") -> str:
-    """Element format of the cache, a name of ``formats.FORMATS``."""
+    """Draw the choice of the cache's element format; a name of ``formats.FORMATS``."""
     chosen = str(
         st.selectbox(
             label,
@@ -245,10 +252,14 @@ def cache_format(label: str = "Format") -> str:
 
 
 def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *, latent: bool = False) -> int:
-    """Slider over the divisors of `n_heads`: 1 is MQA, `n_heads` is MHA.
+    """Draw a slider over the divisors of `n_heads`, 1 for MQA to `n_heads` for MHA; the number of K/V heads chosen.
 
-    Declare the key as ``params.integer(key, 0, 0, 1024, per_model=True)``; 0 in the address means `own`.
-    With `latent` the model's own place is 0, before all of them: MLA shares in another way.
+    Declare the key as ``params.integer(key, 0, 0, 1024, per_model=True)``; 0 in the address means the model's own
+    number.
+
+    Args:
+        own: the model's own number of K/V heads.
+        latent: the model has a latent cache: its own value is 0, named MLA, and stands before the divisors.
     """
     options = (0, *sharing.divisors(n_heads)) if latent else sharing.divisors(n_heads)
     home = 0 if latent else own
@@ -274,25 +285,25 @@ def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *
 
 
 def _mirror(widget: str, value: Any) -> None:
-    # assigned only when it differs: an assigned widget is redrawn by the browser, under the user's finger
+    # assign only a different value: the browser redraws an assigned widget, also while the user moves it
     if state.moved() or state.unheard() or st.session_state.get(widget) != value:
         st.session_state[widget] = value
 
 
 def _adopt(widget: str, key: str) -> None:
-    if widget in st.session_state:  # a widget that was just replaced may still report a change
+    if widget in st.session_state:  # a widget that has just been replaced may still report a change
         st.session_state[key] = st.session_state[widget]
 
 
 def segmented(label: str, options: Sequence[Any], key: str, **options_of_widget: Any) -> Any:
-    """One of a few options, side by side; always one is chosen."""
+    """Draw a few options side by side, of which one is always chosen. Return the chosen one."""
     before = st.session_state[key]
     chosen = st.segmented_control(label, options, key=key, required=True, **options_of_widget)
     return before if chosen is None else chosen
 
 
 def draft_tokens(key: str) -> int:
-    """How many tokens a draft proposes for every step; 0: no draft."""
+    """Draw the field for the number of tokens that a draft proposes for each step, and return it; 0 without a draft."""
     st.number_input(
         "Draft tokens", 0, MAX_DRAFT_TOKENS, key=key,
         help="Speculative decoding: tokens that a draft proposes for each step, which checks them all at once.",

@@ -1,7 +1,7 @@
-"""The frame around every page: title, navigation, address, and what happens when something goes wrong.
+"""The frame around every page: title, navigation, address, and messages for errors.
 
-Pages are classic Streamlit pages: each is self-sufficient, so a link is also good as the first request to a
-server that has just started.
+Pages are classic Streamlit pages. Each one stands alone, so a link to it also works as the first request to a server
+that has just started.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _turns = Turns()
 
 
 def embedded() -> bool:
-    """Whether the page is shown inside another (``?embed=true``): figure only, no navigation."""
+    """Whether the page is shown inside another page (``?embed=true``): figure only, no navigation."""
     return bool(st.context.is_embedded)
 
 
@@ -48,13 +48,13 @@ def presenting() -> bool:
 
 @contextmanager
 def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> Iterator[None]:
-    """Draw the frame, run the page inside it, and write its state back to the address. Visitors take turns.
+    """Draw the frame, run the page inside it, and write its state back to the address. Visitors' runs take turns.
 
     Args:
         key: the page's key in ``ui.components.navigation.NAVIGATION``.
         title: heading and browser title.
         lead: one sentence under the heading that says what to do here.
-        params: address keys of this page alone; their values are in ``st.session_state`` from here on.
+        params: the page's own address keys; their values are in ``st.session_state`` inside the block.
     """
     state.set_arrived()
     ahead = state.take_interrupted()
@@ -63,8 +63,8 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
             with _page(key, title, lead, params):
                 yield
         except RerunException:
-            # a moved control ends the run for one with its newer value, which shall not queue again; but only once in
-            # a row, or who never stops moving would keep everybody waiting
+            # A moved control ends this run and starts another with the newer value. That run goes ahead in the queue,
+            # but only once in a row: otherwise one visitor who moves a control all the time would block the others.
             if not ahead:
                 state.set_interrupted()
             raise
@@ -73,7 +73,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """For a part of a page that runs by itself, again and again: it takes turns too."""
+    """Take a turn for a part of a page that runs by itself, such as a fragment."""
     with _turns.turn(client=client.current()):
         yield
 
@@ -119,14 +119,14 @@ def _page(key: str, title: str, lead: str, params: Sequence[Param]) -> Iterator[
         elif not presenting():
             path(key)
     except StopException:
-        # st.stop() ends a page early but regularly; a rerun request means newer values are on their way
+        # st.stop() ends a page early but regularly, so its state is kept; a RerunException brings newer values
         state.remember(key, params)
         raise
     state.remember(key, params)
 
 
 def _says(key: str, title: str) -> str:
-    """What the view shows, in a sentence; no page fails for want of one."""
+    """What the view shows, in one sentence; if that fails, the title, so that the page still works."""
     try:
         return view_words.of(key, {param.key: st.session_state[param.key] for param in view_words.known(key)}).says
     except Exception:
@@ -135,7 +135,7 @@ def _says(key: str, title: str) -> str:
 
 
 def _today() -> str:
-    """The date, as a publication has it."""
+    """The date in words, such as "7 March 2025"."""
     return f"{date.today():%d %B %Y}".lstrip("0")
 
 
@@ -143,8 +143,10 @@ _modules_apart = 0
 
 
 def _set_libraries_apart() -> None:
-    """A whole garbage collection looks at every object of every library: 0.1 s in which nothing else runs. What has
-    been loaded stays anyway, so it is set apart once; a later page may load more."""
+    """Exclude the objects of loaded libraries from garbage collection, again after a page has loaded more.
+
+    A full collection visits every object of every library: it takes 0.1 s in which nothing else runs, and frees none.
+    """
     global _modules_apart
     if len(sys.modules) > _modules_apart:
         _modules_apart = len(sys.modules)
@@ -154,7 +156,7 @@ def _set_libraries_apart() -> None:
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Turn what goes wrong inside into a message, so that the rest of the page stays."""
+    """Turn an error inside the block into a message, so that the rest of the page stays."""
     try:
         yield
     except SettingError:
@@ -176,7 +178,7 @@ html { font-size: clamp(100%, 0.6vw + 0.75rem, 200%); --hs-zoom: 1.25; }
 .stMain .stElementContainer.st-key-lecture, .stElementContainer:has(> .stHtml > style) { position: absolute; }
 .stAppHeader, .st-key-examples, .st-key-cmp_examples { display: none; }
 """
-"""Of the lecture view: what stands in rem grows with the window, our pictures by their zoom, figures in ``chart``."""
+"""Style of the lecture view. Sizes in rem grow with the window, our pictures by zoom; ``chart`` enlarges figures."""
 
 
 def _header(title: str, lead: str, says: str) -> None:
@@ -188,13 +190,15 @@ def _header(title: str, lead: str, says: str) -> None:
 
 
 def _on_paper(says: str) -> str:
-    """What a printed page begins with: what it shows, its address and the date, which head.js fills in. An attribute,
-    because on the screen it is no text of the page."""
+    """The first lines of a printed page: what it shows, its address and the date. head.js fills in the last two.
+
+    The sentence is in an attribute, because on the screen it is not part of the page's text.
+    """
     return f'<p class="hs-paper" title="{html.escape(says)}"><span class="hs-paper-where"></span></p>'
 
 
 def _embedded_header(title: str, says: str) -> Any:
-    """Title and a way back to the whole page; returns the place for what the page shows, known when it has run."""
+    """Draw the title and a link to the whole page; return the element for what the page shows, filled later."""
     with st.container(key="head", horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(key="head-text", gap=None):
             st.title(title, anchor=False)
@@ -204,34 +208,34 @@ def _embedded_header(title: str, says: str) -> Any:
 
 
 def name_shown(text: str) -> None:
-    """Tell what is chosen by a control, for a page inside another, which shows no controls."""
+    """Note the text of a chosen value, to be listed on a page inside another page, which shows no controls."""
     st.session_state.setdefault("_named", []).append(text)
 
 
 def bar(*weights: float) -> list[Any]:
-    """One compact row of controls; returns its columns. At most six controls, the rest under ``more()``."""
+    """Start one compact row of controls and return its columns, at most six; further controls go into ``more()``."""
     columns = st.container(key="bar").columns(list(weights), gap="small", vertical_alignment="bottom")
     st.session_state["_below_bar"] = st.container(key="below-bar")
     return list(columns)
 
 
 def below_bar() -> Any:
-    """Container under the row of controls, for inputs that only some choices need."""
+    """The container under the row of controls, for inputs that only some choices need."""
     return st.session_state["_below_bar"]
 
 
 def more(label: str = "More") -> Any:
-    """Panel for the controls that are rarely needed."""
+    """The panel for controls that are rarely needed."""
     return more_panel(label)
 
 
 def numbers() -> Any:
-    """Row for the one or two large metrics."""
+    """The row for the large metrics."""
     return st.container(key="numbers", horizontal=True, gap="medium")
 
 
 def details() -> Any:
-    """Container for what stands below the figure: formula, table, lesson. Not shown when embedded."""
+    """The container below the figure, for formula, table and lesson. It is not shown when the page is embedded."""
     return st.container(key="details")
 
 
@@ -239,9 +243,9 @@ def table(columns: Mapping[str, Sequence[Any]], **options: Any) -> Any:
     """Draw a table that can be sorted and searched.
 
     Args:
-        columns: heading -> values, all of one kind or None. They are handed on as an Arrow table, which takes a tenth
-            of the time of the way over a DataFrame.
-        options: of ``st.dataframe``, e.g. ``key=`` or ``column_config=``.
+        columns: heading -> values, all of one type or None. They are passed as an Arrow table, which takes a tenth of
+            the time of a DataFrame.
+        options: options of ``st.dataframe``, such as ``key=`` or ``column_config=``.
     """
     import pyarrow as pa  # not every page has a table
 
@@ -252,7 +256,7 @@ def table(columns: Mapping[str, Sequence[Any]], **options: Any) -> Any:
 
 
 def records(rows: Sequence[Mapping[str, Any]], **options: Any) -> Any:
-    """``table`` of rows that have the same keys."""
+    """Draw ``table`` from rows that have the same keys."""
     names = list(rows[0]) if rows else []
     return table({name: [row[name] for row in rows] for name in names}, **options)
 
@@ -263,9 +267,9 @@ def chart(fig: Any, *, key: str, filename: str, alt: str, **options: Any) -> Any
     Args:
         fig: a figure of ``viz``.
         key: stable key, so that a redraw does not flicker.
-        filename: of a downloaded picture, without ending.
+        filename: name of a downloaded picture, without ending.
         alt: what the figure shows, for people who cannot see it.
-        options: of ``st.plotly_chart``, e.g. ``height=360`` or ``on_select``.
+        options: options of ``st.plotly_chart``, such as ``height=360`` or ``on_select``.
     """
     config = {
         "displaylogo": False,

@@ -1,4 +1,4 @@
-"""The words of the field, from one file, and which page uses which."""
+"""The words of the field and the words that each page uses, from ``glossary.toml``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Word(NamedTuple):
     """One word.
 
     Attributes:
-        short: as it stands in the text; also: its other forms.
-        long: the abbreviation spelt out, empty where it is none.
-        says: one plain sentence.
+        short: the word as texts write it. also: its other forms.
+        long: the abbreviation spelt out; empty if the word is no abbreviation.
+        says: its meaning in one plain sentence.
     """
 
     short: str
@@ -27,7 +27,7 @@ class Word(NamedTuple):
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """As it stands within a sentence and at its beginning."""
+        """All forms of the word, within a sentence and at its beginning."""
         return tuple(dict.fromkeys(f for form in (self.short, *self.also) for f in (form, form[0].upper() + form[1:])))
 
 
@@ -43,12 +43,12 @@ def _file() -> tuple[dict[str, Word], dict[str, tuple[str, ...]]]:
 
 
 def words() -> tuple[Word, ...]:
-    """All of them, in the file's order."""
+    """All words, in the file's order."""
     return tuple(_file()[0].values())
 
 
 def of_page(page: str) -> tuple[Word, ...]:
-    """The words that a page uses, in the order its list has them; none for a page without a list.
+    """The words that a page uses, in the order of its list; none for a page without a list.
 
     Raises:
         KeyError: the list names a word that the file does not explain.
@@ -58,11 +58,11 @@ def of_page(page: str) -> tuple[Word, ...]:
 
 
 def found(text: str) -> set[str]:
-    """`short` of every word that stands in `text`, in any of its forms."""
+    """`short` of every word that occurs in `text`, in any of its forms."""
     return {word.short for word in words() if _pattern(word).search(text)}
 
 
 @cache
 def _pattern(word: Word) -> re.Pattern[str]:
-    # "GQA-8" is the word, "K/V" is not within "QK/V"; a hyphen before it makes another word
+    # "GQA" is found in "GQA-8", but "K/V" not in "QK/V"; a hyphen before a word makes it another word
     return re.compile(rf"(?<![\w/-])(?:{'|'.join(map(re.escape, word.forms))})(?![\w/])")

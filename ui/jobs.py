@@ -1,14 +1,15 @@
-"""A long job seen from a page: start it, watch it, stop it.
+"""Start, watch and stop a long job from a page.
 
-A job belongs to the visitor's session: it goes on while they look at other pages, and ends with their tab. On a page::
+A job belongs to the visitor's session: it goes on while the visitor looks at other pages, and ends with the tab. On a
+page::
 
     jobs.button("timings", "bench", payload, label="Run timings")   # Run, or Stop while it runs
     jobs.panel("timings", draw, shape)                  # draw(job or None, shape), again while results arrive
 
-`draw` runs in a fragment twice a second while the job lives; it gets the :class:`attention.worker.job.Job` with its
+`draw` runs in a fragment twice a second while the job lives. It gets the :class:`attention.worker.job.Job` with its
 `results` so far, or None before the first run. With ``address="KEY"``, a key of the page made with ``params.token``, a
-job that has ended is kept, its token stands in the address, and whoever opens that sees the same
-(:class:`attention.kept.job.KeptJob`, which has a job's fields).
+job that has ended is kept and its token is written into the address. Everybody who opens this address sees the same
+results (:class:`attention.kept.job.KeptJob`, which has a job's fields).
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ REFRESH_S = 0.5
 Draw = Callable[..., None]
 """draw(job or None, *args): see :func:`panel`."""
 Seen = Job | KeptJob
-"""What a panel draws: a job of this session, or one that was kept."""
+"""A panel draws one of these: a job of this session, or a kept job."""
 T = TypeVar("T")
 
 
 class Kept(NamedTuple):
-    """A job of this session that has ended, and what became of it: kept under a token, or not, and why."""
+    """A job of this session that has ended: its token if it was kept, otherwise the problem in words."""
 
     job: Job
     seen: Seen
@@ -54,7 +55,7 @@ class Kept(NamedTuple):
 
 
 class SessionJobs:
-    """One session's jobs, by the key of the place that shows them."""
+    """The jobs of one session, by the key of the panel that shows them."""
 
     def __init__(self) -> None:
         self.owner = uuid.uuid4().hex
@@ -65,7 +66,7 @@ class SessionJobs:
         self.saved = 0
 
     def close(self) -> None:
-        """The tab has gone: end what it started."""
+        """End the session's jobs, because its tab was closed."""
         for job in self.jobs.values():
             job.stop()
 
@@ -76,31 +77,31 @@ def _session_jobs() -> SessionJobs:
 
 
 def current(key: str) -> Job | None:
-    """The last job started under `key` in this session, running or not."""
+    """The last job that this session started under `key`, running or not; None if there is none."""
     return _session_jobs().jobs.get(key)
 
 
 def parsed(job: Seen | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
-    """The job's results so far, each read once, however often it is drawn.
+    """The job's results so far as objects; each result is parsed once, however often the job is drawn.
 
     Args:
-        parse: makes an object of what the job emitted; always the same for a kind of job.
+        parse: makes an object from one emitted result; it must be the same function for every call with a kind of job.
     """
     if job is None:
         return []
     known: list[T] = _session_jobs().parsed.setdefault(job, [])
-    # a list that grows at its end while this goes on
+    # job.results may grow at its end while this line runs
     known.extend(parse(values) for values in job.results[len(known) : len(job.results)])
     return known
 
 
 def timings(job: Seen | None) -> tuple[Result, ...]:
-    """Of a job of kind "bench": the latest result of each case."""
+    """The latest result of each case, for a job of kind "bench"."""
     return views.latest(parsed(job, Result.from_json))
 
 
 def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = None) -> None:
-    """Start a job in place of the last one under `key`; a refusal is shown by the panel."""
+    """Stop the last job under `key` and start a new one; if it is refused, the panel says why."""
     session = _session_jobs()
     session.refusals.pop(key, None)
     if (last := session.jobs.get(key)) is not None:
@@ -115,7 +116,7 @@ def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = 
 
 
 def stop(key: str) -> None:
-    """End the job under `key`, if there is one; what it gave so far stays."""
+    """End the job under `key`, if there is one; its results so far stay."""
     if (job := current(key)) is not None:
         job.stop()
 
@@ -130,14 +131,14 @@ def button(
     limits: Limits | None = None,
     prepare: str = "",
 ) -> None:
-    """Draw Run, or Stop while the job lives. Belongs into the page itself, not into a fragment.
+    """Draw Run, or Stop while the job lives. Call it in the page itself, not in a fragment.
 
     Args:
         key: names the job in this session, and the buttons (``KEY_run``, ``KEY_stop``).
-        kind, payload, limits: see :func:`attention.worker.client.submit`; without a payload there is nothing to run.
-        label: of the Run button.
-        help: its tooltip.
-        prepare: a kind of job that makes ready what this one needs: the worker does it once, in its turn, beforehand.
+        kind, payload, limits: see :func:`attention.worker.client.submit`; without a payload Run is disabled.
+        label: text of the Run button.
+        help: tooltip of the Run button.
+        prepare: a kind of job that prepares something for this one: the worker runs it once, in its turn, beforehand.
     """
     job = current(key)
     if job is None or job.done:
@@ -169,14 +170,14 @@ def button(
 def panel(
     key: str, draw: Draw, *args: Any, idle: str = "", address: str | None = None, refresh_s: float = REFRESH_S
 ) -> None:
-    """Show the job under `key`: its place or progress, its results through `draw`, and how it ended.
+    """Show the job under `key`: its place in the queue or its progress, its results through `draw`, and how it ended.
 
     Args:
-        draw: draws the results; called with the job, None before the first run, and with `args`. While the job lives
-            it runs again without the page around it: whatever it needs of the page's controls is handed to it in
-            `args`, for the state of a control that is not drawn meanwhile is gone.
-        idle: what to say before the first run.
-        address: key of the page's address that names the job in view once it has ended.
+        draw: draws the results; called with the job (None before the first run) and with `args`. While the job lives,
+            `draw` runs again without the page around it. Pass the values of the page's controls in `args`: the state
+            of a control that is not drawn is gone then.
+        idle: the text to show before the first run.
+        address: the page's address key for the token of the job in view, once it has ended.
         refresh_s: seconds between two drawings while the job lives.
     """
     live = (job := current(key)) is not None and not job.done
@@ -191,7 +192,7 @@ def panel(
         with turn():
             job: Seen | None = current(key) if live else seen
             if live and (job is None or job.done):
-                # Stop stands outside this fragment and turns back into Run
+                # the button is outside this fragment: draw the whole page, so that Stop becomes Run
                 st.rerun()
             with st.container(key=f"{key}_status"):
                 _status(key, job, idle)
@@ -202,7 +203,10 @@ def panel(
 
 
 def in_view(key: str, address: str) -> tuple[Seen | None, str]:
-    """The job that the address names, after one that has just ended was kept there; and what was wrong, in words."""
+    """(the job that the address names, a problem in words or "").
+
+    A job of this session that has just ended is kept first, and its token written into the address.
+    """
     from attention.kept.store import store
 
     session = _session_jobs()
@@ -272,7 +276,7 @@ def _status(key: str, job: Seen | None, idle: str) -> None:
 
 
 def _waiting(job: Job) -> str:
-    """A run's place in the queue, and how long that will take as far as it is known."""
+    """A run's place in the queue, and the time until its start as far as it is known."""
     ahead = job.position
     if ahead <= 1 and (ready := worker.preparing()) is not None and ready.device == job.device:
         return f"The worker is being made ready: {ready.progress_text or 'starting'} · {duration(ready.elapsed_s)}"
@@ -286,6 +290,6 @@ def _waiting(job: Job) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A message as a sentence; it may quote the visitor, so nothing in it is Markdown."""
+    """A message as a sentence. Markdown in it is escaped, because the message may quote the visitor."""
     text = foreign_text.markdown(text)
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

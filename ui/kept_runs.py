@@ -1,4 +1,4 @@
-"""Runs of timings on a page: the one being taken, the kept ones that the address names, uploads, downloads."""
+"""Timing runs on a page: the one that has just ended, the kept runs that the address names, uploads, downloads."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ui import jobs, state
 from ui.params import Param
 
 KEY = "run"
-"""Address key: tokens of the runs shown, the first one in full, all of them in comparison."""
+"""Address key: tokens of the runs in view. The first run is shown in full, all of them in the comparison."""
 MOST = 6
 
 PARAM = Param(KEY, [], lambda token: _checked(token), "the token of a kept run", many=True)
 
 
 class _Ended(NamedTuple):
-    """A job that has ended, and what became of its results: kept under a token, or not, and why."""
+    """A job that has ended, with its results as a run; `problem` says why the run could not be kept."""
 
     job: Job
     run: Run
@@ -34,7 +34,7 @@ class _Ended(NamedTuple):
 
 @dataclass
 class _Kept:
-    """What this session has kept."""
+    """The ended jobs of this session by their key, and the number of runs that it has kept."""
 
     ended: dict[str, _Ended] = field(default_factory=dict)
     saved: int = 0
@@ -54,7 +54,7 @@ def _checked(token: str) -> str:
 
 
 def keep_finished(key: str) -> None:
-    """If the job under `key` has ended with results, keep them and put their link into the address. Once per job."""
+    """If the job under `key` has ended with results, keep them and write their token into the address, once per job."""
     job, kept = jobs.current(key), _kept()
     last = kept.ended.get(key)
     if job is None or not job.done or not job.results or (last is not None and last.job is job):
@@ -71,7 +71,7 @@ def keep_finished(key: str) -> None:
 
 
 def of_job(job: Job) -> Run:
-    """The results of a job as a run; a job that ended early has them too."""
+    """The results of a job as a run; also those of a job that ended early."""
     summary = job.summary or {}
     return runs.new(
         jobs.timings(job),
@@ -91,10 +91,10 @@ def _save(run: Run) -> Run:
 
 
 def shown(key: str) -> tuple[list[Run], list[str]]:
-    """The runs to draw, most important first, and what was wrong with the others.
+    """(the runs to draw, the most important first; the problems with the others, in words).
 
-    A job's results that could not be kept are shown all the same; without anything else, a run that ships with the
-    program.
+    Results of a job that could not be kept are drawn too. If there is no other run, a recorded run that comes with the
+    program is drawn.
     """
     found: list[Run] = []
     problems: list[str] = []
@@ -118,7 +118,7 @@ def _load(token: str) -> Run:
 
 
 def take_upload(key: str) -> None:
-    """Callback of the uploader `key`: check the file, keep it, show it beside the run in view."""
+    """Callback of the uploader `key`: check each file, keep its run, and show it beside the run in view."""
     for file in st.session_state.get(key) or []:
         try:
             run = _save(runs.uploaded(file.getvalue()))
@@ -131,7 +131,7 @@ def take_upload(key: str) -> None:
 
 
 def add(key: str) -> None:
-    """Callback of the text field `key`: show the run whose link or token was typed beside the one in view."""
+    """Callback of the text field `key`: the visitor typed a link or token; show this run beside the run in view."""
     typed = str(st.session_state.get(key, "")).strip()
     token = typed.rpartition("run=")[2].partition("&")[0]
     try:
@@ -151,12 +151,12 @@ def only(token: str) -> None:
 
 
 def upload_problem() -> str | None:
-    """What was wrong with the last upload, if anything."""
+    """The problem with the last upload or typed token, in words; None if there was none."""
     return st.session_state.get("_upload_problem")
 
 
 def downloads(run: Run) -> None:
-    """CSV and JSON of a run, stamped with its machine."""
+    """Draw buttons that download a run as CSV and JSON, with its machine."""
     name = f"headshare-{run.id or 'run'}"
     with st.container(horizontal=True):
         st.download_button("CSV", run.to_csv(), f"{name}.csv", "text/csv", on_click="ignore", key=f"csv_{run.id}")
@@ -166,7 +166,7 @@ def downloads(run: Run) -> None:
 
 
 def provenance(run: Run) -> str:
-    """Where a run comes from, in one line of Markdown; text of an upload is shown as code."""
+    """The origin of a run in one line of Markdown; text that may come from an upload is shown as code."""
     how = {
         "recorded": "Recorded run, shipped with Headshare",
         "server": "Measured on this server",

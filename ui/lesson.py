@@ -1,7 +1,7 @@
-"""Teaching text: one Markdown file per section under ``ui/lessons``, with the chosen configuration's numbers put in.
+"""Teaching text: one Markdown file per section under ``ui/lessons``, filled with the chosen configuration's numbers.
 
-A placeholder is ``[[name]]``, or ``[[name|thing]]`` for a number of things ("1 query head", "32 query heads"): braces
-and dollars belong to LaTeX.
+A placeholder is ``[[name]]``, or ``[[name|thing]]`` for a number of things ("1 query head", "32 query heads"). Braces
+and dollar signs are left to LaTeX.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def text(name: str, **values: object) -> str:
     """The section's Markdown with every placeholder filled.
 
     Raises:
-        KeyError: a placeholder without a value: the page and the text have drifted apart.
+        KeyError: a placeholder has no value: the page and the text do not agree.
     """
 
     def filled(place: re.Match[str]) -> str:
@@ -38,5 +38,5 @@ def text(name: str, **values: object) -> str:
 
 
 def show(name: str, **values: object) -> None:
-    """Draw a section."""
+    """Draw the section `name`; `values` as for :func:`text`."""
     st.markdown(text(name, **values))

@@ -1,4 +1,4 @@
-"""What is said where measurements are shown: why nothing is concluded from some, and what a quiet machine gave."""
+"""Notices above measurements: why an unsteady run is not compared, and what a quiet machine measured."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from attention.timing.views import Shape
 
 
 def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
-    """Above the numbers of a run: why it is not steady, if so, and beside it a recorded run of a quiet machine.
+    """If a run is not steady, say why, and give a recorded run of a quiet machine beside it.
 
     Args:
-        results: those that are shown.
-        shape: of the recorded run; by default that of the last result.
+        results: the results that the page shows.
+        shape: the shape to look up among the recorded runs; by default the last result's.
     """
     if not (why := views.trouble(results)):
         return
@@ -27,7 +27,7 @@ def notice(results: Sequence[Result], shape: Shape | None = None) -> None:
 
 
 def unsteady(why: str, beside: str = "") -> None:
-    """The notice itself, in words."""
+    """Draw the notice: `why` is the reason, `beside` a sentence about the recorded run."""
     text = f"**Not steady, so nothing is compared:** {foreign_text.markdown(why)}. Run again when the machine is quiet."
     with st.container(key="unsteady"):
         st.warning(text + (f"  \n{foreign_text.markdown(beside)}" if beside else ""))

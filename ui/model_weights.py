@@ -1,6 +1,6 @@
-"""The chosen model with its parameters: as known, as counted in its own code, or as the visitor states them.
+"""The chosen model with its number of parameters: known, counted in the model's own code, or stated by the visitor.
 
-No figure that needs weights is shown before their number is known; none is made up.
+A figure that needs weights is shown only when their number is known; the number is never guessed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def known(model: ChosenModel) -> ModelSpec:
     """The model's layers with its parameters.
 
     Raises:
-        ValueError: the number has yet to be counted or stated; the message says which.
+        ValueError: the number is still being counted or must be stated; the message says which.
     """
     found = if_known(model)
     if found.parameters is not None:
@@ -40,8 +40,10 @@ def known(model: ChosenModel) -> ModelSpec:
 
 
 def if_known(model: ChosenModel) -> ModelSpec:
-    """The same, without asking: the count stays empty where it is not known. A pasted configuration that no rule
-    counts is counted in the worker meanwhile."""
+    """The model's layers with its parameters if they are known; without them otherwise, and nothing is asked.
+
+    If no rule counts the parameters of a pasted configuration, a job in the worker counts them meanwhile.
+    """
     spec = model.spec
     if (stated := float(st.session_state[PARAMETERS.key])) and (model.key == PASTED or spec.parameters is None):
         with frame.below_bar():
@@ -57,7 +59,7 @@ def if_known(model: ChosenModel) -> ModelSpec:
 
 
 def _counted(model: ChosenModel) -> ModelSpec:
-    """The pasted model with what its own code counts, once the worker has built it."""
+    """The pasted model with the parameters that its own code counts, once the worker has built it."""
     spec, config = model.spec, dict(model.config or {})
     if (reason := supported(config)) is not None:
         with frame.below_bar():
@@ -80,7 +82,7 @@ def _counted(model: ChosenModel) -> ModelSpec:
 
 
 def _nothing(job: Job | None) -> None:
-    """The panel's own line, progress or refusal, says it all."""
+    """Draw nothing: the panel's own line of progress or refusal is enough."""
 
 
 def _say(found: Parameters) -> None:
@@ -95,7 +97,7 @@ def _say(found: Parameters) -> None:
 
 
 def _ask() -> None:
-    """A field that is empty until the visitor fills it."""
+    """Draw the field for the number of parameters; it is empty until the visitor fills it."""
     stated = st.session_state[PARAMETERS.key]
     wanted = float(stated) or None
     if state.moved() or st.session_state.get(_PICK) != wanted:

@@ -1,6 +1,6 @@
-"""What a page address may say: each key with its default, what it accepts, and how its value is written.
+"""The keys of a page's address: each with its default, the values it accepts, and the way its value is written.
 
-A value read from an address is only ever parsed here, by plain string and number rules.
+Values from an address are parsed only here, by plain rules for strings and numbers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from attention.memory.load import MAX_BATCH, MAX_CONTEXT
 from attention.spec import MAX_SIZE
 
 VERSION = "1"
-"""Version of the address format: defaults are part of it, so a changed default needs a new one."""
+"""Version of the address format. Defaults are part of the format, so a changed default needs a new version."""
 
 TYPED = "custom"
-"""Value of ``model`` for typed sizes."""
+"""Value of the key ``model`` for typed sizes."""
 PASTED = "config"
-"""Value of ``model`` for a pasted config.json."""
+"""Value of the key ``model`` for a pasted config.json."""
 DEFAULT_MODEL = "meta-llama/Llama-3.1-8B"
 
 
@@ -30,14 +30,14 @@ class Param:
 
     Attributes:
         key: name in the address and in the session's state.
-        default: value when the address is silent.
-        parse: text of the address to value; raises ValueError for text it does not accept.
-        accepted: what would be accepted, as said to the user.
-        write: value to text.
-        always: written even when it has its default value.
+        default: value if the address does not have the key.
+        parse: turns text of the address into a value; raises ValueError for text that it does not accept.
+        accepted: the accepted values, in words for the user.
+        write: turns a value into text.
+        always: the key is written even with its default value.
         many: the value is a list; the key repeats in the address.
-        per_model: goes back to its default when the user picks another model.
-        kept: the reader's own; an address that brings the reader to its page and is silent about it changes nothing.
+        per_model: the value goes back to its default when the user picks another model.
+        kept: the value belongs to the reader: an address without this key does not change it.
     """
 
     key: str
@@ -52,10 +52,10 @@ class Param:
 
 
 def integer(key: str, default: int, minimum: int, maximum: int, **options: Any) -> Param:
-    """A whole number in [minimum, maximum], e.g. ``t_repeats=20``."""
+    """A whole number in [minimum, maximum], such as ``t_repeats=20``."""
 
     def parse(text: str) -> int:
-        # int() would also take "١٢", "1_0" and " 1"
+        # int() would also accept "١٢", "1_0" and " 1"
         if not re.fullmatch(r"\d{1,15}", text, re.ASCII) or not minimum <= int(text) <= maximum:
             raise ValueError(text)
         return int(text)
@@ -77,7 +77,7 @@ def choice(key: str, options: Sequence[Any], default: Any, **settings: Any) -> P
 
 
 def choices(key: str, options: Sequence[Any], default: Sequence[Any], **settings: Any) -> Param:
-    """Some of `options`, as a list; the key repeats."""
+    """A list of some of `options`; the key repeats in the address."""
     one = choice(key, options, options[0])
     return Param(key, list(default), one.parse, one.accepted, many=True, **settings)
 
@@ -106,7 +106,7 @@ def text(key: str, default: str, pattern: str, accepted: str, **settings: Any) -
 
 
 def token(key: str) -> Param:
-    """The token of a kept run, see ``jobs.panel``; empty for none."""
+    """The token of a kept run, see ``jobs.panel``; an empty string means none."""
     return text(key, "", r"[A-Za-z0-9_-]{1,64}|", "the token of a kept run")
 
 
@@ -125,7 +125,7 @@ def _parse_model(name: str) -> str:
 
 
 def takes_sizes(model: str) -> bool:
-    """Whether the sizes that the visitor types stand for `model`: none was named, or its makers publish no sizes."""
+    """Whether the visitor types the sizes of `model`: it is TYPED, or its makers publish no sizes."""
     if model in (TYPED, PASTED):
         return model == TYPED
     from attention.catalog import published
@@ -148,10 +148,10 @@ SIZES = (
 CONFIG = text("config", "", r"[A-Za-z0-9_-]{0,12000}", "a configuration that this site wrote into the address")
 
 PARAMETERS = number("parameters", 0.0, 0, 100_000, per_model=True)
-"""Parameters in 10⁹ as the visitor states them, 0 where nothing is stated."""
+"""Parameters in 10⁹ as the visitor states them; 0 means not stated."""
 
 PRESENT = choice("present", ["false", "true"], "false")
-"""Whether pages are shown large, without the list of pages and their words, for a lecture."""
+"""Whether pages are shown for a lecture: large, without the list of pages and the list of words."""
 
 SHARED = (MODEL, CONTEXT, BATCH, KV, *SIZES, CONFIG, PARAMETERS, PRESENT)
-"""Keys every page understands, so that one address means the same everywhere."""
+"""Keys that every page understands, so that they mean the same on all pages."""

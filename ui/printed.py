@@ -1,4 +1,4 @@
-"""Tables on paper: on the screen a table draws the rows in view, and a printer would get no others."""
+"""Tables for paper. On the screen a table draws only the rows in view, so a printer would get no other rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ MOST_ROWS = 500
 
 
 def table(columns: Mapping[str, Sequence[Any]], formats: Mapping[str, Any]) -> str:
-    """The whole table as HTML that only paper shows; beyond MOST_ROWS it says how many are left out.
+    """The table as HTML that only paper shows; it has at most MOST_ROWS rows and says how many are left out.
 
     Args:
         columns: heading -> values, all of one length.
-        formats: heading -> ``st.column_config`` of that column, of which the number format is heeded.
+        formats: heading -> ``st.column_config`` of that column; only its number format is used.
     """
     patterns = [_pattern(formats.get(name)) for name in columns]
     rows = list(zip(*columns.values(), strict=True))

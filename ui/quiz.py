@@ -1,6 +1,7 @@
-"""Find out, at the foot of a page: a guess, the control that shows how it is, why, and three worked problems.
+"""Find out, at the end of a page: a guess, questions that the page's controls answer, the reason, three worked
+problems.
 
-It is folded, and while it is, nothing of it is computed. What was guessed is part of the address.
+The part is folded at first, and nothing of it is computed while it is folded. The guess is part of the address.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ OPEN = params.choice("find", [False, True], False)
 
 
 def guess_param(page: str) -> Param:
-    """The address key of a page's guess: place of the option from 1, 0 for none yet. It stays when a link to the page
-    is silent about it."""
+    """The address key of a page's guess: the option's number from 1, or 0 for no guess.
+
+    The guess stays when a link to the page does not have this key.
+    """
     return params.integer(f"g_{page}", 0, 0, MOST_OPTIONS, kept=True)
 
 
@@ -33,13 +36,13 @@ def keys(page: str) -> tuple[Param, Param]:
 
 
 def guessed(page: str) -> int | None:
-    """Place of the guessed option, from 0; None for none."""
+    """Index of the guessed option, from 0; None if there is no guess."""
     chosen = int(st.session_state.get(guess_param(page).key) or 0)
     return chosen - 1 if 0 < chosen <= len(of_page(page).guess.options) else None
 
 
 def find_out(page: str, **values: Any) -> None:
-    """Draw it, folded or open; `values` is what the page shows now, by the names its questions use."""
+    """Draw Find out of `page`, folded or open. `values` are what the page shows now, by the names its questions use."""
     assert page in PAGES, page
     folded = st.expander("**Find out:** guess, try, see why, and three worked problems", key="find", on_change="rerun")
     if not folded.open:
@@ -58,7 +61,7 @@ def find_out(page: str, **values: Any) -> None:
 
 
 def _guess(page: str, asked: Guess) -> bool:
-    """The question with its options, or what was guessed beside what is right; whether there is a guess."""
+    """Draw the question with its options, or the guess and the right answer. Returns whether there is a guess."""
     key = guess_param(page).key
     chosen = guessed(page)
     st.markdown(f"**1 · Guess.** {asked.prompt}")
@@ -73,7 +76,7 @@ def _guess(page: str, asked: Guess) -> bool:
 
 
 def said(asked: Guess, chosen: int) -> str:
-    """What was guessed, and whether it is so."""
+    """The guess in words, and whether it is right."""
     right = asked.options[asked.right]
     if chosen == asked.right:
         return f":green[**✓ Right:**] {right}."
@@ -81,7 +84,7 @@ def said(asked: Guess, chosen: int) -> str:
 
 
 def _problems(problems: tuple[Problem, ...]) -> str:
-    """Each folds by itself in the browser, so opening one asks nothing of the server."""
+    """The problems as HTML. Each unfolds in the browser, without a request to the server."""
     items = "".join(
         f"<li><details><summary>{html.escape(problem.asks)}</summary>"
         f"<p>{html.escape(problem.working)}<br>= <b>{html.escape(problem.answer)}</b></p></details></li>"

@@ -1,7 +1,7 @@
-"""The session's state and the address: one restores the other.
+"""The session's state and the address: each is restored from the other.
 
-The address wins when it brings news (a link, Back, Reload); the widgets win otherwise. Values live in
-``st.session_state`` under their address key; a copy outlives Streamlit's removal of widgets that a page
+The address decides when it is new (a link, Back, Reload); otherwise the widgets decide. Values are in
+``st.session_state`` under their address key. A copy is kept, because Streamlit removes the state of widgets that a page
 does not draw.
 """
 
@@ -19,7 +19,8 @@ from ui.params import CONFIG, MODEL, PASTED, SHARED, SIZES, VERSION, Param, take
 
 _STORE = "_headshare"
 _UNHEARD_S = 0.3
-"""A request may have been sent before the browser heard of what was drawn so long ago; nobody is so quick to answer."""
+"""A request that comes so soon after a run may have been sent before the browser got the run's values; nobody reacts so
+fast to what a run has drawn."""
 
 Query = dict[str, list[str]]
 
@@ -27,30 +28,30 @@ Query = dict[str, list[str]]
 def _store() -> dict[str, Any]:
     if _STORE not in st.session_state:
         st.session_state[_STORE] = {
-            "values": {},  # the last of every key, whatever page it is of
-            "page": None,  # of this run
-            "drawn": None,  # of the last run that came to its end, with
-            "seen": {},  # the values that it drew
-            "params": {},  # of each page that was visited
-            "set": {},  # what the program has set since
-            "told": 0.0,  # when a run ended that had set something
-            "unheard": False,  # whether this run was asked for before the browser heard of that
+            "values": {},  # the last value of every key, of all pages
+            "page": None,  # the page of this run
+            "drawn": None,  # the page of the last run that ended, and
+            "seen": {},  # the values that this run drew
+            "params": {},  # page -> its own keys, for each page that was visited
+            "set": {},  # values that the program has set since that run
+            "told": 0.0,  # the time at which a run ended that had set something
+            "unheard": False,  # whether the browser asked for this run before it got those values
         }
     return st.session_state[_STORE]
 
 
 def set_interrupted() -> None:
-    """Note that this session's run was given up for a newer one."""
+    """Note that this session's run was given up for a newer run."""
     _store()["interrupted"] = True
 
 
 def set_arrived() -> None:
-    """Note when the browser's request for this run came, before the run waits for its turn."""
+    """Note the time of the browser's request for this run; call it before the run waits for its turn."""
     _store()["arrived"] = time.monotonic()
 
 
 def take_interrupted() -> bool:
-    """Whether this session's last run was given up for this one; asked once."""
+    """Whether this session's last run was given up for this one. The note of it is then removed."""
     return bool(_store().pop("interrupted", False))
 
 
@@ -59,9 +60,10 @@ def _incoming() -> Query:
 
 
 def restore(page: str, params: Sequence[Param]) -> list[str]:
-    """Make ``st.session_state`` hold a valid value for every key of this page, before any widget.
+    """Put a valid value for every key of this page into ``st.session_state``, before any widget is drawn.
 
-    Returns one sentence per value of the address that had to be replaced.
+    Returns:
+        One sentence for each value of the address that had to be replaced.
     """
     store = _store()
     known = (*SHARED, *params)
@@ -69,8 +71,8 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     moved = page != store["page"]
     query = _incoming()
     now = store.get("arrived", time.monotonic())
-    # Values set by a run that was given up for this one. The browser may still show, and say, older ones; set again,
-    # they are told to it again. So are those of a run whose end it may not have heard of.
+    # These values were set by a run that was given up for this one, so the browser may still show and send older
+    # values. Setting them again sends them again. The same holds for a run whose end the browser may not know.
     unfinished = {} if moved else store["set"]
     for key, value in unfinished.items():
         said = st.session_state.get(key, value)
@@ -85,7 +87,7 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
     if touched and st.session_state.get(MODEL.key) != store["seen"].get(MODEL.key):
         _reset_per_model()
     replaced: list[str] = []
-    # the query of any other run is one that we wrote, or one before it that the browser had not left yet
+    # in any other run the query is one that this program wrote, the last or an earlier one
     if query and (moved or _by_history()):
         values, replaced = read(query, known)
         if moved:
@@ -101,7 +103,7 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
         if moved:
             store["set"] = {param.key: st.session_state[param.key] for param in known}
     for param in known:
-        # a choice the browser made from options that have changed meanwhile arrives as the option's label
+        # if the options have changed since the browser drew them, its choice arrives as the option's label
         if isinstance(param.default, int) and isinstance(st.session_state.get(param.key), str):
             st.session_state[param.key] = param.default
     store["page"] = page
@@ -109,18 +111,18 @@ def restore(page: str, params: Sequence[Param]) -> list[str]:
 
 
 def _by_history() -> bool:
-    """Whether this run is for Back, Forward or a link within the app: then the address is news, whatever it says."""
+    """Whether Back, Forward or a link within the app caused this run: then the address decides."""
     return bool(getattr(get_script_run_ctx(), "is_history_navigation", False))
 
 
 def moved() -> bool:
-    """Whether no run of this page has come to its end: widgets of the same key on another page are other widgets."""
+    """Whether the page has changed since the last run that ended: a widget with the same key is then a new widget."""
     store = _store()
     return bool(store["page"] != store["drawn"])
 
 
 def unheard() -> bool:
-    """Whether the browser asked for this run before it heard what the last one had set: it is told again."""
+    """Whether the browser asked for this run before it got the values that the last run set; they are sent again."""
     return bool(_store()["unheard"])
 
 
@@ -129,7 +131,7 @@ def _fresh(value: Any) -> Any:
 
 
 def read(query: Mapping[str, list[str]], known: Sequence[Param]) -> tuple[dict[str, Any], list[str]]:
-    """Values of all `known` keys as `query` has them, and what was replaced. Unknown keys are ignored."""
+    """(values of all `known` keys from `query`, one sentence for each replaced value). Unknown keys are ignored."""
     values: dict[str, Any] = {}
     replaced: list[str] = []
     if query.get("v", [VERSION])[-1] != VERSION:
@@ -172,7 +174,7 @@ def quoted_hint(hint: str) -> str:
 
 
 def query_of(values: Mapping[str, Any], params: Sequence[Param]) -> Query:
-    """The address keys that say `values`: the decisive ones always, others when not at their default."""
+    """The address keys for `values`: some are always written, the others only if they do not have their default."""
     out: Query = {"v": [VERSION]}
     model = values.get(MODEL.key, MODEL.default)
     sized = takes_sizes(model)
@@ -209,7 +211,7 @@ def remember(page: str, params: Sequence[Param]) -> None:
 
 
 def _reset_per_model() -> None:
-    """Another model was picked: keys that belong to one go back to their defaults, if they did not move with it."""
+    """After another model was picked: set the keys of a model to their defaults, unless they changed too."""
     store = _store()
     for params in (SHARED, *store["params"].values()):
         for param in params:
@@ -220,7 +222,7 @@ def _reset_per_model() -> None:
 
 
 def put(**values: Any) -> None:
-    """Set address keys from a callback, e.g. a button that loads an example."""
+    """Set address keys from a callback, such as that of a button that loads an example."""
     for key, value in values.items():
         st.session_state[key] = value
         _store()["values"][key] = value
@@ -228,8 +230,11 @@ def put(**values: Any) -> None:
 
 
 def name_anew(key: str, names: Sequence[str]) -> None:
-    """Before a list of places, whose names depend on other controls, is drawn: if the names have changed, have the
-    browser read the chosen one anew. It holds what was chosen by its name, and would go on to show an old one."""
+    """Call this before a control whose options have names that depend on other controls.
+
+    The browser keeps the name of the chosen option and would go on showing an old name. If the names have changed, this
+    sets the value again, so that the browser shows the new name.
+    """
     known = f"_names_{key}"
     if st.session_state.get(known) != list(names):
         st.session_state[known] = list(names)
@@ -237,6 +242,6 @@ def name_anew(key: str, names: Sequence[str]) -> None:
 
 
 def not_drawn(*keys: str) -> None:
-    """These controls are left out of this run: the browser forgets them, and is told their value when they are back."""
+    """Note that this run leaves out these controls: the browser forgets them, so their value is sent again later."""
     for key in keys:
         st.session_state.pop(f"_names_{key}", None)

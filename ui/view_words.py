@@ -1,8 +1,7 @@
-"""A view in one sentence, with the bars that belong to it: what a link shows of itself before it is opened, what stands
-on paper and beside a copied link.
+"""A view in one sentence, with its bars: for the preview of a link, for paper, and for the text of a copied link.
 
-The numbers are those of the pages, from the same functions of ``attention``. A pasted configuration is not read here:
-that may load transformers' classes, which a stranger's request shall not do.
+The numbers come from the same functions of ``attention`` as those of the pages. A pasted configuration is not read
+here: reading it may load transformers' classes, and a stranger's request must not do that.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from viz.bars import Bar
 LABELS = {key: label for _, entries in NAVIGATION for key, _, label in entries}
 PURPOSE = "See why modern language models share key/value heads, and compute what it saves for any model."
 _SAYS = {stop.page: stop.says for stop in PATH} | {
-    # where the path's sentence is about the one view that it leads to
+    # for these pages the path's sentence describes only the one view to which it leads
     "why": "Which part of a decode step's traffic is cache, and which is weights.",
     "kv_cache": "What a model's cache of keys and values needs, byte for byte.",
     "compare": "What each model keeps per token, and how its cache grows with the context.",
@@ -73,17 +72,17 @@ OWN: dict[str, tuple[Param, ...]] = {
         params.choice("f_pool", ("own", "shared"), "own"),
     ),
 }
-"""Keys of a page's own that its sentence depends on, as the page declares them (a test holds them against it)."""
+"""The page's own keys on which its sentence depends, as the page declares them; a test compares both."""
 
 
 class ViewWords(NamedTuple):
-    """What is said of a view.
+    """The words about a view.
 
     Attributes:
-        page: its label; says: the finding in one sentence; about: what is to be found there.
-        model: label of the model, "" where the page is of none or of several.
-        heads: (query heads, K/V heads) of the layer shown, None where there are none.
-        bars: at most five, in one unit.
+        page: the page's label. says: the finding in one sentence. about: what the page shows.
+        model: label of the model; "" if the page shows none or several.
+        heads: (query heads, K/V heads) of the layer shown; None if there are none.
+        bars: at most five bars in one unit.
     """
 
     page: str
@@ -100,9 +99,11 @@ def known(page: str) -> tuple[Param, ...]:
 
 
 def of(page: str, values: Mapping[str, Any]) -> ViewWords:
-    """The words of a page of ``NAVIGATION`` at these values of its address keys; missing ones have their defaults.
+    """The words of a page of ``NAVIGATION`` at these values of its address keys; a missing key has its default.
 
-    Values are valid ones of ``known(page)``. What cannot be computed of them is left out, never guessed.
+    Args:
+        values: valid values of the keys in ``known(page)``. If no finding can be computed from them, the page's general
+            sentence takes its place.
     """
     frozen = []
     for param in known(page):
@@ -117,7 +118,7 @@ def _of(page: str, frozen: tuple[tuple[str, Any], ...]) -> ViewWords:
     about = _SAYS.get(page, PURPOSE)
     make = _PAGES.get(page)
     if make is not None:
-        # what the page itself would refuse in words
+        # the page itself would show this error as a message
         with suppress(ValueError):
             return make(ViewWords(LABELS[page], "", about), values)
     return ViewWords(LABELS[page], about.rstrip("."), PURPOSE)
@@ -142,7 +143,7 @@ def _model(values: Mapping[str, Any]) -> tuple[str, ModelSpec]:
     """Label and layers of the chosen model.
 
     Raises:
-        ValueError: it is a pasted configuration, or typed sizes that are of no model.
+        ValueError: it is a pasted configuration, or the typed sizes do not describe a model.
     """
     key = values["model"]
     if key == PASTED:
@@ -155,19 +156,19 @@ def _model(values: Mapping[str, Any]) -> tuple[str, ModelSpec]:
 
 
 def _named(values: Mapping[str, Any]) -> tuple[str, ModelSpec]:
-    """The same with a label that can begin a sentence."""
+    """As :func:`_model`, with a label that can begin a sentence."""
     label, spec = _model(values)
     return f"{label[0].upper()}{label[1:]}" if values["model"] == TYPED else label, spec
 
 
 def _size(own: str | None) -> Callable[[ViewWords, Mapping[str, Any]], ViewWords]:
-    """Of a page about one model's cache; `own` is its key for another number of K/V heads."""
+    """The function for a page about one model's cache; `own` is the page's key for another number of K/V heads."""
 
     def words(plain: ViewWords, values: Mapping[str, Any]) -> ViewWords:
         label, spec = _named(values)
         load, chosen = _load(values), (values[own] if own else 0) or None
         if chosen and spec.n_heads % chosen:
-            chosen = None  # as the slider does
+            chosen = None  # the slider does the same
         rows = counterfactuals.ends(spec, load, n_kv_heads=chosen)
         model = next(row for row in rows if row.is_model)
         shown = next((row for row in rows if row.n_kv_heads == chosen and row is not model), model)
@@ -289,7 +290,7 @@ def _fits(plain: ViewWords, values: Mapping[str, Any]) -> ViewWords:
         page_tokens=values["f_page"],
         window_pool=values["f_pool"],
     )
-    # what the verdict of a plan rests on; the rest of one takes twenty times as long
+    # compute only what the verdict needs: a whole plan takes twenty times as long
     budget = fit.budget(spec, setup)
     states = fit.state_bytes_per_rank(spec, setup, load.context, load.batch)
     bar = serving.memory_bar(budget, states)
@@ -323,4 +324,4 @@ _PAGES: dict[str, Callable[[ViewWords, Mapping[str, Any]], ViewWords]] = {
     "decode_step": _size(None),
     "roofline": _size(None),
 }
-"""What is said of a page; the others have no model that their words could be about."""
+"""Page -> the function that makes its words. The other pages are not about one model or a choice of models."""

@@ -1,4 +1,4 @@
-"""What well-known mistakes cost: each rule a row, each model it gets wrong a dot."""
+"""How wrong well-known mistakes are: a row for each wrong rule, a dot for each model that it gets wrong."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _TOO_MUCH, _TOO_LITTLE = "#D55E00", "#0072B2"
 
 
 def plot_mistakes(mistakes: Sequence[Mistake], names: dict[str, str]) -> go.Figure:
-    """Rule's bytes over exact bytes, logarithmic, with the exact result as the line at 1.
+    """The rule's bytes over the exact bytes on a logarithmic axis; the line at 1 is the exact result.
 
     Args:
-        names: short name of each rule; dots beyond 1/64 or 64 times lie on the edge, their hover says the figure.
+        mistakes: factors below 1/64 or above 64 are drawn at the edge; their hover text gives the factor.
+        names: rule -> its short name.
     """
     height = 100 + 34 * len(mistakes)
     if not mistakes:
@@ -57,7 +58,7 @@ def _clamped(factor: float) -> float:
 
 
 def _dots(row: int, mistake: Mistake) -> dict[str, Any]:
-    # equal factors would hide each other: a little up or down by turns
+    # equal factors would hide each other: dots are moved up or down a little in turn
     offsets = [0.16 * ((i % 5) - 2) / 2 for i in range(len(mistake.factors))]
     return {
         "type": "scatter",
@@ -76,13 +77,13 @@ def _dots(row: int, mistake: Mistake) -> dict[str, Any]:
 
 
 def _worst(row: int, mistake: Mistake) -> list[dict[str, Any]]:
-    """The name of the model each rule gets most wrong, beside its dot."""
+    """The name of the model that a rule gets most wrong, beside its dot."""
     far = max(mistake.factors, key=lambda f: abs(log10(f)) if f else 99.0)
     if 0.8 < far < 1.25:
         return []
     text = f"{plain(mistake.models[mistake.factors.index(far)])} {ratio(far)}"
     side: dict[str, Any] = {"xanchor": "left", "xshift": 9} if far > 1 else {"xanchor": "right", "xshift": -9}
     if far > 16 or 0 < far < 1 / 16 or far == 0:
-        # no room beyond the dot: above it
+        # there is no space beside the dot: put the name above it
         side = {"xanchor": "right" if far > 1 else "left", "yshift": 15}
     return [figure.note(log10(_clamped(far)), row, text, **side)]

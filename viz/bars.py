@@ -1,5 +1,8 @@
-"""Horizontal bars that carry their values: few numbers, redrawn by every moved control.
-``ui/components/bars`` draws them: Plotly took 20 ms for each figure of them, and the first page its whole script."""
+"""Horizontal bars with their values: a few numbers that every moved control draws again.
+
+``ui/components/bars`` draws them, not Plotly, which needs 20 ms for each such figure and its whole script on the first
+page.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ class Bar(NamedTuple):
     """One bar, in the unit of its figure.
 
     Attributes:
-        label: left of it; text: right of it.
-        end, start: where it ends and begins; bars that add up begin where the one before ended.
+        label: text left of the bar. text: text right of the bar.
+        end, start: the values at which the bar ends and begins; a bar that adds to another begins at its end.
         color: "#rrggbb".
         spread: half the length of a whisker around `end`, 0 for none.
-        own: the one the figure is about, written bold.
-        pale: there to compare with.
+        own: the figure is about this bar; its texts are bold.
+        pale: the bar is only there for comparison.
     """
 
     label: str
@@ -46,7 +49,7 @@ def _sharing_color(label: str) -> str:
 
 
 def ends(rows: Sequence[Variant], shown: Variant | None = None) -> tuple[Bar, ...]:
-    """Cache bytes of MHA, the model and MQA; `shown` is written bold, the model itself unless told."""
+    """Cache bytes of MHA, the model and MQA; the row `shown` is bold, by default the model's."""
 
     def bold(row: Variant) -> bool:
         return row.is_model if shown is None else row == shown
@@ -58,8 +61,10 @@ def ends(rows: Sequence[Variant], shown: Variant | None = None) -> tuple[Bar, ..
 
 
 def times(rows: Sequence[SharingTime]) -> tuple[Bar, ...]:
-    """Seconds per decode step with half their interquartile range to either side; "…" while a time is not known,
-    pale and without a comparison while it is not steady."""
+    """Seconds per decode step, with half the interquartile range to either side.
+
+    A time that is not known yet is "…"; a time that is not steady is pale and not compared.
+    """
     bars = []
     first = rows[0].result if rows else None
     for row in rows:
@@ -79,7 +84,7 @@ def times(rows: Sequence[SharingTime]) -> tuple[Bar, ...]:
 
 
 def variants(rows: Sequence[Variant]) -> tuple[Bar, ...]:
-    """Cache bytes of the same model with other numbers of K/V heads; nothing if it keeps nothing."""
+    """Cache bytes of the same model with other numbers of K/V heads; empty if the model keeps no cache."""
     own = next((row.state_bytes for row in rows if row.is_model), 0)
 
     def beside(row: Variant) -> str:
@@ -94,7 +99,7 @@ def variants(rows: Sequence[Variant]) -> tuple[Bar, ...]:
 
 
 def allocation(steps: Sequence[Step]) -> tuple[Bar, ...]:
-    """From the states' bytes, through what each step adds or saves, to what an engine sets aside."""
+    """The states' bytes, the bytes that each step adds or saves, and the bytes that an engine sets aside."""
     if not steps:
         return ()
     first, *others = steps
@@ -108,7 +113,7 @@ def allocation(steps: Sequence[Step]) -> tuple[Bar, ...]:
 
 
 def waterfall(steps: Sequence[Idea]) -> tuple[Bar, ...]:
-    """From multi-head attention to the model: what each idea takes away, and what is left after it."""
+    """The cache as multi-head attention, what each idea takes away and leaves, and the model's cache."""
     if not steps:
         return ()
     first, *others = steps
@@ -123,8 +128,12 @@ def waterfall(steps: Sequence[Idea]) -> tuple[Bar, ...]:
 
 
 def cuts(rows: Sequence[tuple[str, int, int]], own: str) -> tuple[Bar, ...]:
-    """Query heads that would share the one K/V head of MQA, and in words those that do share one; rows are (model,
-    query heads, K/V heads, 0 for a latent vector)."""
+    """Query heads that would share the one K/V head of MQA; the text also says how many share one now.
+
+    Args:
+        rows: (model, query heads, K/V heads; 0 for a latent vector).
+        own: the model whose bar is bold.
+    """
     return tuple(
         Bar(
             label,
@@ -142,7 +151,7 @@ def _shares(n_heads: int, n_kv_heads: int) -> str:
 
 
 def published(rows: Sequence[Quality], own: str) -> tuple[Bar, ...]:
-    """Seconds per sample of the GQA paper's models, with their average score; `own` is written bold."""
+    """Seconds per sample of the GQA paper's models, with their average score; the model `own` is bold."""
     return tuple(
         Bar(
             row.model,
@@ -156,7 +165,7 @@ def published(rows: Sequence[Quality], own: str) -> tuple[Bar, ...]:
 
 
 def memory(parts: MemoryBar) -> tuple[Bar, ...]:
-    """One accelerator's memory, part after part: what is free, or what is too much for it."""
+    """The parts of one accelerator's memory one after another, and what is free or what is too much."""
     limit = parts.memory - parts.unused
     named = [
         ("weights", parts.weights, "#0072B2"),

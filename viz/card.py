@@ -1,7 +1,6 @@
-"""The picture that a link shows of itself: a view's finding, its bars and its heads on 1200 × 630 pixels.
+"""The picture in the preview of a link: a view's finding, its bars and its heads on 1200 × 630 pixels.
 
-Drawn by Pillow; nothing is fetched. Text is drawn as it is: markup in it
-would be letters.
+Pillow draws it, and nothing is fetched. Text is drawn letter by letter, so markup in it has no effect.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ _MARGIN = 64
 _INK, _GREY, _PAPER, _LINE = "#1c2529", "#5b676d", "#ffffff", "#dfe4e6"
 _BRAND = ("#0072B2", "#009E73", "#E69F00", "#D55E00")
 _TOGETHER = re.compile(r"(?<=\d) (?=[KMGTPE]?i?B\b|%|times|×)|(?<=×) ")
-"""Blanks between a number and its unit, at which no line ends."""
+"""Blanks between a number and its unit; a line must not break there."""
 _MOST_HEADS = 128
-"""Query heads that are drawn; more would be thinner than three pixels each."""
+"""A layer with more query heads is not drawn, because each head would be too thin."""
 
 
 class Card(NamedTuple):
-    """What stands on the picture.
+    """The content of the picture.
 
     Attributes:
-        page: beside the name, small; says: the finding, in one to three lines.
+        page: the page's label, small, beside the site's name. says: the finding, in one to three lines.
         bars: at most five, on one scale.
         heads: (query heads, K/V heads), None for none.
     """
@@ -48,7 +47,7 @@ class Card(NamedTuple):
 
 
 class _Pen:
-    """What draws, with its font."""
+    """Pillow's drawing object with a font file."""
 
     def __init__(self, picture: Image.Image, font: str) -> None:
         self.draw = ImageDraw.Draw(picture)
@@ -62,10 +61,10 @@ class _Pen:
 
 
 def draw_card(card: Card, font: str = "") -> bytes:
-    """The picture as PNG. Not for several threads at once: the font library is not.
+    """The picture as PNG. Call it in one thread at a time, because the font library is not safe in several.
 
     Args:
-        font: file of a variable font; without one, or if it cannot be read, Pillow's own.
+        font: file of a variable font; if it is empty or cannot be read, Pillow's own font is used.
     """
     picture = Image.new("RGB", (WIDTH, HEIGHT), _PAPER)
     pen = _Pen(picture, font)
@@ -78,7 +77,7 @@ def draw_card(card: Card, font: str = "") -> bytes:
     else:
         _three_ways(pen, below)
     buffer = io.BytesIO()
-    # a table of colours makes a third of the bytes, and what this way of finding one takes is less than it saves
+    # with a palette the file has a third of the bytes; this method takes less time than the smaller file saves
     colors = picture.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     colors.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
@@ -89,7 +88,7 @@ def _font(file: str, size: int, weight: int) -> _Font:
     try:
         font = ImageFont.truetype(file, size)
         font.set_variation_by_axes([weight])
-    except OSError:  # none, or a font library without WOFF2
+    except OSError:  # there is no font file, or the font library cannot read WOFF2
         return ImageFont.load_default(size)
     return font
 
@@ -103,7 +102,7 @@ def _brand(pen: _Pen, page: str) -> None:
 
 
 def _finding(pen: _Pen, says: str) -> int:
-    """The finding as large as three lines allow; returns where it ends."""
+    """Draw the finding as large as three lines allow; returns its lower end in pixels."""
     room = WIDTH - 2 * _MARGIN
     for size in (64, 56, 48, 40):
         lines = _lines(pen, says, size, room)
@@ -128,7 +127,7 @@ def _lines(pen: _Pen, text: str, size: int, room: int) -> list[str]:
 
 
 def _heads(pen: _Pen, top: int, n_heads: int, n_kv_heads: int) -> int:
-    """Query heads in the colours of the K/V heads that they read, and those heads under them."""
+    """Draw the query heads in the colours of their K/V heads, and these below; returns the lower end in pixels."""
     room, gap = WIDTH - 2 * _MARGIN, 3 if n_heads <= 64 else 1
     step = room / n_heads
     per_kv = n_heads / n_kv_heads
@@ -172,7 +171,7 @@ def _cut(pen: _Pen, text: str, font: _Font, room: float) -> str:
 
 
 def _three_ways(pen: _Pen, top: int) -> None:
-    """Eight query heads over eight, two and one K/V head: for a page that is about no single model."""
+    """Draw eight query heads over eight, two and one K/V head: for a page that is not about one model."""
     top = max(top + 20, 330)
     width = (WIDTH - 2 * _MARGIN - 2 * 56) / 3
     for at, (name, n_kv_heads) in enumerate((("MHA", 8), ("GQA", 2), ("MQA", 1))):

@@ -1,4 +1,4 @@
-"""One decode step, computed in several ways: the time each takes, beside the least it could take."""
+"""One decode step by several implementations: the time of each, beside the least possible time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plot_trap(results: Sequence[Result]) -> go.Figure:
         fig.add_annotation(x=end_ms, y=label, text=duration(r.median_s or 0), showarrow=False, xanchor="left", xshift=6)
     first = results[0]
     name = f"Milliseconds · {held(first.case.context)}, {plain(first.case.dtype)}, {plain(first.case.device)}"
-    # room for the text beside the longest bar
+    # leave space for the text beside the longest bar
     most = max(1e3 * (r.median_s or 0) + 500 * (r.iqr_s or 0) for r in shown)
     fig.update_xaxes(title_text=name, range=[0, 1.35 * most])
     fig.update_layout(showlegend=False)
@@ -79,7 +79,7 @@ def describe_trap(results: Sequence[Result]) -> str:
 
 
 def compare_trap(results: Sequence[Result]) -> str:
-    """What the measurement says of each way beside multi-head attention, the first row; empty where it says nothing."""
+    """Each result against multi-head attention, which is the first row, in words; empty if they may not be compared."""
     if len(results) < 2:
         return ""
     base, *others = results

@@ -65,13 +65,13 @@ def plot_over_context(numbers: Comparison, *, height: int = 348) -> go.Figure:
 
 
 def _widths(curves: Sequence[Curve]) -> list[float]:
-    """Pixels of each line: one that others cover, drawn after it, is wider by a rim to either side for each of them."""
+    """Width of each line in pixels. A line that later lines cover is wider, by a rim on both sides for each of them."""
     covered = [sum(_equal(curve, later) for later in curves[i + 1 :]) for i, curve in enumerate(curves)]
     return [2.5 + 5 * n for n in covered]
 
 
 def _equal(one: Curve, other: Curve) -> bool:
-    """Whether the lines lie on one another over half of the figure."""
+    """Whether the lines cover each other over more than half of the figure."""
     same = [isclose(a, b, rel_tol=0.02) for a, b in zip(one.y, other.y, strict=True)]
     return sum(same) > len(same) / 2
 
@@ -81,11 +81,11 @@ def percent(share: float) -> str:
 
 
 def differences_table(rows: Sequence[Difference], left: str, right: str) -> str:
-    """Two models number by number, as HTML: what each has, and under it the rule and the configuration's field."""
+    """Two models number by number, as HTML: both values, and below them the rule and the configuration's field."""
     items = [f"<div><dt></dt><dd>{escape(left)}</dd><dd>{escape(right)}</dd></div>"]
     for row in rows:
         fields = dict.fromkeys(text for text in (row.left_field, row.right_field) if text)
-        # what is no field says so in words
+        # a text with blanks is a sentence, not the name of a field
         named = " · ".join(escape(text) if " " in text else f"<code>{escape(text)}</code>" for text in fields)
         values = "".join(f"<dd>{escape(value) or '–'}</dd>" for value in (row.left, row.right))
         items.append(f'<div><dt>{escape(row.what)}</dt>{values}<dd class="rule">{escape(row.rule)} {named}</dd></div>')
@@ -93,7 +93,7 @@ def differences_table(rows: Sequence[Difference], left: str, right: str) -> str:
 
 
 class RankedBar(NamedTuple):
-    """One bar of the ranking: `names` with their colours, as in the figure of lines; `part` of the longest bar."""
+    """One bar of the ranking. `names`: (label, colour of its line). `part`: the bar's length over the longest."""
 
     names: tuple[tuple[str, str], ...]
     text: str
@@ -101,7 +101,7 @@ class RankedBar(NamedTuple):
 
 
 def ranking(rows: Sequence[Ranked], view: str) -> tuple[RankedBar, ...]:
-    """The bars, with what each value is beside the smallest."""
+    """The bars; the text of each gives its value and how many times the smallest value it is."""
     if not rows:
         return ()
     most, least = rows[0].value or 1.0, rows[-1].value
@@ -116,7 +116,7 @@ def ranking(rows: Sequence[Ranked], view: str) -> tuple[RankedBar, ...]:
 
 
 def _diamonds(numbers: Comparison) -> list[dict[str, Any]]:
-    # in one trace, because each takes its time to draw
+    # one trace for all diamonds, because every trace takes time to draw
     points = [
         (*curve.crossover, theme.series_color(i))
         for i, curve in enumerate(numbers.curves)

@@ -1,4 +1,4 @@
-"""A family of models by release: how its caches shrank against multi-head attention."""
+"""A family of models by date of release: each model's cache as a share of multi-head attention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from viz.text import plain
 
 
 def plot_lineage(models: Sequence[Ancestor], *, family: str, height: int = 380) -> go.Figure:
-    """A marker per model: share of full-length MHA over the release date, larger for more parameters."""
+    """A marker per model: share of full-length MHA over the date of release; more parameters give a larger marker."""
     if not models:
         name = f"{plain(family)}: cache as a share of multi-head attention"
         return theme.empty(name, "No published sizes in this family.", height)
@@ -27,7 +27,7 @@ def plot_lineage(models: Sequence[Ancestor], *, family: str, height: int = 380) 
     return figure.figure(
         [trace for trace in traces if trace["x"]],
         height=height,
-        # plain numbers: with an axis of dates the figure takes a quarter longer to draw
+        # years as plain numbers: with an axis of dates the figure takes a quarter longer to draw
         x={
             "title": figure.title("Released"), "showgrid": False, "tickvals": years,
             "ticktext": [str(y) for y in years],
@@ -66,18 +66,18 @@ def _markers(name: str, models: Sequence[Ancestor], named: Sequence[Ancestor]) -
 
 
 def _side(model: Ancestor, models: Sequence[Ancestor]) -> str:
-    """The model's name above its marker; below it where another marker lies just above."""
+    """The position of the model's name: above its marker, or below if another marker is just above."""
     under = any(abs(_month(m) - _month(model)) < 4 and 1.05 < m.share / model.share < 1.6 for m in models)
     return "bottom center" if under else "top center"
 
 
 def _size(n_parameters: int | None) -> float:
-    """Marker diameter in pixels: 8 up to a billion parameters (or not known), 5 more per factor of ten."""
+    """Diameter of the marker in pixels: 8 up to a billion parameters or if not known, 5 more for each factor of ten."""
     return 8.0 if not n_parameters else min(26.0, max(8.0, 8 + 5 * log10(n_parameters / 1e9)))
 
 
 def _named(models: Sequence[Ancestor], months: int = 4) -> list[Ancestor]:
-    """Who carries a name: the smallest share of each generation, unless its name would lie on another's."""
+    """The models that get a name: the smallest share of each generation, unless two names would overlap."""
     best: dict[int, Ancestor] = {}
     for model in models:
         if model.lineage not in best or model.share < best[model.lineage].share:

@@ -1,4 +1,4 @@
-"""What a decode step reads: weights and cache as stacked bars, with the measured time of its layers beside its bar."""
+"""The bytes that a decode step reads: weights and cache as stacked bars, with the measured time of the layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROW_PX = 30
 
 
 def plot_steps(rows: Sequence[StepRow], title: str = "") -> go.Figure:
-    """A bar per step: grey for the weights, the sharing's colour for the cache; the text is what was measured."""
+    """A bar per step: grey for the weights, the sharing's colour for the cache; the text gives the measured time."""
     if not rows:
         return theme.empty(plain(title, 160) or "A decode step", "Choose a context and a batch.")
     labels = [plain(row.label) for row in rows]

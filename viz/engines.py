@@ -26,7 +26,7 @@ KIND_NAMES = {
 
 
 def ledger(entries: Sequence[Entry]) -> tuple[Bar, ...]:
-    """A bar for each definition whose rule is known, with how many times the least it is."""
+    """A bar for each definition whose rule is known; its text says how many times the needed bytes it is."""
     least = next((entry.n_bytes for entry in entries if entry.kind == "needed" and entry.n_bytes), None)
 
     def beside(entry: Entry) -> str:

@@ -1,8 +1,8 @@
-"""Figures put together from plain dictionaries, because a moved slider redraws them.
+"""Figures made from plain dictionaries, because every moved slider draws them again.
 
-Plotly checks every property as it is set, which takes longer than all the rest of a redraw. Here a figure is
-made unchecked in one go; the tests hand every figure to Plotly's own checks (``checked``), which catches the
-same mistakes earlier.
+Plotly checks every property when it is set, which takes longer than the rest of a redraw. Here a figure is made in one
+step without checks. Instead the tests give every figure to Plotly's own checks (``checked``), which finds the same
+mistakes earlier.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from viz import theme
 
 Part = dict[str, Any]
 
-_BELOW, _TITLE = 24, 28  # px for a row of labels under the figure, and for an axis's title
-_CHARACTER, _APART = 7.1, 12  # px of a character, and of the gap beside the labels
+_BELOW, _TITLE = 24, 28  # pixels for a row of labels below the figure, and for the title of an axis
+_CHARACTER, _APART = 7.1, 12  # pixels of a character, and of the gap beside the labels
 
 
 class Parts(go.Figure):
-    """A figure that hands its parts on as they are: a copy of them all takes longer than to write them out."""
+    """A figure that returns its own parts, not copies: to copy them takes longer than to serialise them."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"data": self._data, "layout": self._layout}
@@ -40,10 +40,10 @@ def figure(
     shapes: Sequence[Part] = (),
     **layout: Any,
 ) -> go.Figure:
-    """A figure in Headshare's look from traces (each with its ``type``), two axes and what is written on it.
+    """A figure in Headshare's look from traces (each with its ``type``), two axes, annotations and shapes.
 
-    Room for the axes' labels is reckoned here: Plotly's own ``automargin`` lays the figure out twice, a quarter of a
-    redraw. An axis that asks for it still gets it.
+    The margins for the axes' labels are computed here: Plotly's own ``automargin`` lays the figure out twice, which
+    takes a quarter of a redraw. An axis that sets ``automargin`` still gets it.
     """
     margin = dict(layout.pop("margin", {}))
     if not x.get("automargin"):
@@ -68,7 +68,7 @@ def _title_of(axis: Part) -> str:
 
 
 def _label_width(traces: Sequence[Part], y: Part) -> int:
-    """Pixels that the labels of the vertical axis take, at the template's 13 px."""
+    """Width of the vertical axis's labels in pixels, with the template's font of 13 pixels."""
     if not y.get("visible", True):
         return 0
     named = [v for trace in traces if trace.get("orientation") == "h" for v in trace.get("y", ()) if isinstance(v, str)]
@@ -77,16 +77,16 @@ def _label_width(traces: Sequence[Part], y: Part) -> int:
 
 
 def checked(fig: go.Figure) -> go.Figure:
-    """The same figure through Plotly's checks.
+    """A copy of the figure that has passed Plotly's checks.
 
     Raises:
-        ValueError: a property that does not exist or has a value Plotly does not accept.
+        ValueError: a property does not exist, or has a value that Plotly does not accept.
     """
     return go.Figure(fig.to_dict())
 
 
 _TOKENS_HOVERED = {"text": "%{x:,.0f} tokens"}
-"""Heading of a hover text that tells all series at one context; the axis's own would read 10.321k."""
+"""Heading of a hover text that lists all series at one context; the axis's own heading would be "10.321k"."""
 
 
 def title(text: str) -> Part:
@@ -145,7 +145,7 @@ def share_axis(low: float, name: str) -> Part:
 
 
 def line_across(y: float) -> Part:
-    """A thin horizontal line over the whole width, e.g. the weights."""
+    """A thin horizontal line over the whole width, such as the weights."""
     return {
         "type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": y, "y1": y,
         "line": {"color": theme.NEUTRAL, "width": 1, "dash": "dash"},
@@ -153,7 +153,7 @@ def line_across(y: float) -> Part:
 
 
 def line_down(x: float) -> Part:
-    """A thin vertical line over the whole height, e.g. the chosen context."""
+    """A thin vertical line over the whole height, such as the chosen context."""
     return {
         "type": "line", "yref": "paper", "y0": 0, "y1": 1, "xref": "x", "x0": x, "x1": x,
         "line": {"color": theme.NEUTRAL, "width": 1, "dash": "dot"},
@@ -161,18 +161,18 @@ def line_down(x: float) -> Part:
 
 
 def note(x: float | str, y: float, text: str, **options: Any) -> Part:
-    """Text at a point, in the axis's own coordinates (the logarithm on a logarithmic axis)."""
+    """Text at a point. The coordinates are the axis's: on a logarithmic axis the logarithm of the value."""
     return {"x": x, "y": y, "text": text, "showarrow": False, **options}
 
 
 def _powers_of_two(low: float, high: float, most: int, among: int) -> list[int]:
-    """At most about `most` powers of two in [low, high], evenly spaced, with 2**among in their row."""
+    """About `most` powers of two in [low, high] at equal steps; the steps are such that they meet 2**among."""
     powers = range(max(0, ceil(log2(max(low, 1)))), floor(log2(max(high, 1))) + 1)
     step = max(1, ceil(len(powers) / most))
     return [2**p for p in powers if (p - among) % step == 0]
 
 
 def _round_size(n: float) -> str:
-    """A round size without the digits that say nothing: 8 GiB, not 8.00 GiB."""
+    """A round size without zeros after the point: 8 GiB, not 8.00 GiB."""
     number, _, unit = binary_bytes(n).partition(" ")
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}" if n else "0"

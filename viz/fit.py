@@ -1,4 +1,4 @@
-"""What fits: a map of context and batch with its frontier."""
+"""What fits: a map over context and batch, with the frontier of what fits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from attention.units import binary_bytes, counted, held, tokens
 from viz import figure, theme
 
 _FULL, _EMPTY = "rgba(14, 116, 144, 0.75)", "rgba(14, 116, 144, 0.12)"
-"""Translucent, so that the text on them follows the page's theme."""
+"""The colours are translucent, so that text on them can have the colour of the page's theme."""
 _WARN = "#D55E00"
 
 
 def plot_fit_map(numbers: FitMap, *, height: int = 352) -> go.Figure:
-    """Share of the usable memory in every cell that fits; the line is the largest batch at each context.
+    """The share of the usable memory in every cell that fits; the line is the largest batch at each context.
 
-    Both axes run in powers of two, so cells are equal squares of a doubling each.
+    Both axes run in powers of two, so all cells have the same size and each is a doubling.
     """
     grid = numbers.grid
     if not grid.contexts or not grid.batches:
@@ -68,12 +68,12 @@ def _hover(numbers: FitMap) -> list[list[str]]:
 
 
 def _line(batch: int) -> float:
-    """Height of the frontier: between the last batch that fits and the next one; below one sequence, under the map."""
+    """Height of the frontier: between the last batch that fits and the next one; below the map if no sequence fits."""
     return log2(sqrt(batch * (batch + 1))) if batch >= 1 else -1.0
 
 
 def _shares(numbers: FitMap, shares: list[list[float | None]]) -> list[list[str]]:
-    """Per cent as text, none where the frontier would cross it."""
+    """The shares in per cent as text; empty where the frontier would cross the text."""
     line = {c: _line(b) for c, b in zip(numbers.contexts, numbers.frontier, strict=True)}
     return [
         [

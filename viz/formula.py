@@ -1,6 +1,6 @@
-"""The cache's formula with its numbers put in, as HTML.
+"""The formula of the cache with the model's numbers, as HTML.
 
-Not TeX: it took 43 of a moved slider's 250 ms, and a line of it cannot break on a phone.
+It is not TeX, which takes 43 of the 250 ms of a moved slider and whose lines cannot break on a phone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ _ROLE_NAMES = {
 
 
 def cache_formula(terms: Sequence[Term], more: int = 0, more_bytes: int = 0) -> str:
-    """One line per term, factor by factor with what it counts below, and the sum under more than one.
+    """One line per term: its factors, each with a name below, and the term's bytes; below several lines their sum.
 
-    Of a model of very many terms only the first are given: `more` others add up to `more_bytes`.
+    The factors' product is the term's bytes, unless a format rounds up to whole groups or keeps scales. The classes
+    stand in ``ui/style.css``.
 
-    The factors' product is the term's bytes except where a format rounds up to whole groups or keeps scales;
-    such a line says so. The classes are the style sheet's.
+    Args:
+        terms: the terms to write.
+        more, more_bytes: number of terms that are left out, and their bytes together.
     """
     if not terms:
         return '<p class="hs-formula">0 bytes: this model keeps nothing per sequence</p>'

@@ -1,4 +1,4 @@
-"""What the tiny models' heads do: role scores, likeness of heads, and how well the models predict."""
+"""The heads of the tiny models: role scores, likeness of heads, and the models' loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from viz.text import plain
 
 
 class RoleTable(NamedTuple):
-    """Scores of one layer: score[role][head], chance[role][head] (the larger chance level)."""
+    """Scores of one layer: score[role][head], and chance[role][head], the larger of two chance levels."""
 
     roles: Sequence[str]
     score: Sequence[Sequence[float]]
@@ -21,7 +21,7 @@ class RoleTable(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A model's validation loss while it was trained, nats per byte."""
+    """A model's validation loss during training, in nats per byte."""
 
     name: str
     steps: Sequence[int]
@@ -30,11 +30,11 @@ class Curve(NamedTuple):
 
 _SCALE = [[0.0, "rgba(14, 116, 144, 0.04)"], [1.0, "rgba(14, 116, 144, 1)"]]
 _SHARES = {"zmin": 0, "zmax": 1, "colorscale": _SCALE, "showscale": False, "xgap": 2, "ygap": 2}
-"""Squares whose colour is a share, 0 to 1."""
+"""Options of a heat map whose colours are shares, 0 to 1."""
 
 
 def plot_roles(table: RoleTable) -> go.Figure:
-    """Score of each head for each role; a cell names how many times chance it is."""
+    """The score of each head for each role; the text of a cell also says how many times chance it is."""
     title = "Role scores on held-out text"
     if not table.roles:
         return theme.empty(title)
@@ -100,7 +100,7 @@ def plot_training(curves: Sequence[Curve]) -> go.Figure:
     drawn: Counter[str] = Counter()
     for curve in curves:
         sharing = curve.name.split("-")[0]
-        # GQA has one colour; models that differ in K/V heads differ in dashes
+        # all GQA models have one colour; different numbers of K/V heads have different dashes
         dash = theme.DASHES[drawn[sharing] % len(theme.DASHES)]
         drawn[sharing] += 1
         fig.add_scatter(

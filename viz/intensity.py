@@ -22,12 +22,15 @@ COLORS = dict(
 )
 _SYMBOLS = {False: "circle-open", True: "diamond"}
 _NAMED = {"MHA": "top left", "GQA-8": "top left", "MLA, absorbed": "bottom center"}
-"""Of the measured ones, those with their name beside them, and where it stands."""
+"""Measured points with a name beside them -> the position of the name."""
 
 
 def plot_kinds_roofline(numbers: Intensities, *, height: int = 540) -> go.Figure:
-    """Operations per second over operations per byte: open circles computed, diamonds measured, coloured by what they
-    are; grey triangles where the roofs of all accelerators bend."""
+    """Operations per second over operations per byte, on logarithmic axes.
+
+    Open circles are computed, diamonds are measured; the colour is the kind of cache. Grey triangles are the ridges of
+    all accelerators.
+    """
     points = (*numbers.computed, *numbers.measured)
     if not numbers.roofs or not points:
         return theme.empty("Kinds of cache", "This model has no attention heads.")
@@ -93,8 +96,11 @@ def _points(fig: go.Figure, own: Sequence[KindPoint]) -> None:
 
 
 def plot_intensities(points: Sequence[KindPoint], ridges: Sequence[Ridge], chosen: str) -> go.Figure:
-    """A row for each kind, a dot at its operations per byte; upright lines at the ridges, that of the accelerator
-    `chosen` (its label) with its name."""
+    """A row for each kind, with a dot at its operations per byte, and vertical lines at the ridges of accelerators.
+
+    Args:
+        chosen: label of the accelerator whose line has its name.
+    """
     if not points:
         return theme.empty("Operations per byte", "This model has no attention heads.")
     fig = go.Figure()
@@ -114,7 +120,7 @@ def plot_intensities(points: Sequence[KindPoint], ridges: Sequence[Ridge], chose
                 y=1,
                 yref="paper",
                 yanchor="bottom",
-                # room for the name: it stands on the side that has more
+                # the name stands on the side with more space
                 xanchor="right" if one.intensity**2 > low * high else "left",
                 text=f"{plain(one.label)}: {significant(one.intensity)}",
                 showarrow=False,
@@ -128,7 +134,7 @@ def plot_intensities(points: Sequence[KindPoint], ridges: Sequence[Ridge], chose
         mode="markers+text",
         marker={"size": 12, "color": [COLORS[point.family] for point in points]},
         text=[significant(point.intensity) for point in points],
-        # not across the line that is the point
+        # the text must not cross the line of the chosen accelerator
         textposition=["top center" if p.intensity < at < 1.7 * p.intensity else "middle right" for p in points],
         textfont={"size": 12},
         cliponaxis=False,

@@ -1,4 +1,4 @@
-"""Kinds of cache as a picture: a row for each shape, a dot for each implementation, a tick at the floor."""
+"""Timings of kinds of cache: a row for each shape, a dot for each implementation, a tick at the floor."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from viz.text import plain
 from viz.timings import time_axis
 
 ROW_PX = 38
-"""Height of a row, room for a label above its dots included."""
+"""Height of a row in pixels, with the space for a label above its dots."""
 
 
 def color(implementation: str) -> str:
-    """The same for an implementation in every figure; plain PyTorch is what the others are held against."""
+    """The colour of an implementation, the same in every figure; plain PyTorch is grey, because it is the baseline."""
     if implementation == "plain":
         return theme.QUIET
     known = [name for name in names.IMPLEMENTATIONS if name != "plain"]
@@ -28,7 +28,7 @@ def color(implementation: str) -> str:
 
 
 def label(implementation: str) -> str:
-    """Its name; a run of another version may have one that this version does not know."""
+    """The label of an implementation; its own name if this version does not know it, as in a run of another version."""
     known = names.IMPLEMENTATIONS.get(implementation)
     return known.label if known else implementation
 
@@ -82,7 +82,7 @@ def plot_kinds(rows: Sequence[Row], title: str = "") -> go.Figure:
 
 
 def _hover(result: KindResult) -> tuple[str, str, str]:
-    """Its floor, what it must move and compute, and how exact it is, in words."""
+    """In words: the result's floor, the bytes and operations it needs, and its error."""
     assert result.median_s
     moved, done = kind_bytes(result.case), kind_flops(result.case)
     floor = "no floor measured"

@@ -26,14 +26,14 @@ KIND_NAMES = {
     Kind.NONE: "no memory",
 }
 _TOP, _BOTTOM = 30, 52
-"""Margins above and below the plotting area, in pixels: the labels at the lines' ends need its true height."""
+"""Margins above and below the plotting area in pixels; the labels at the lines' ends need the area's exact height."""
 _WARN = "#D55E00"
 
 
 def plot_over_context(numbers: ContextPicture, *, log: bool = True, height: int = 400) -> go.Figure:
-    """Bytes over context: lines on logarithmic axes, stacked areas on linear ones.
+    """Bytes over context: lines on logarithmic axes, stacked areas on linear axes.
 
-    A stack on a logarithmic axis would show the layers' shares wrongly, so each scale has its own form.
+    Areas stacked on a logarithmic axis would show wrong shares of the layers.
     """
     if not any(numbers.curves.total):
         return theme.empty("Cache over context", "This model keeps nothing per sequence.", height)
@@ -68,7 +68,7 @@ def _range(numbers: ContextPicture, *, log: bool) -> tuple[float, float]:
     if not log:
         return 0.0, 1.12 * max(top, numbers.weights or 0 if reached else 0)
     bottoms = [v for v in (*numbers.curves.total, *numbers.mqa[:1]) if v]
-    # weights far above everything else would squeeze the curves into a corner
+    # leave out weights far above the curves: they would press the curves into a corner
     weights = numbers.weights if numbers.weights and numbers.weights < 64 * top else 0
     return min(bottoms) / 1.5, 1.7 * max(top, *numbers.mha, weights)
 
@@ -116,13 +116,13 @@ def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool)
     scale = log10 if log else float
     chosen = f"<b>{binary_bytes(numbers.chosen.state_bytes)}</b> at {held(numbers.chosen.context)}"
     at = scale(numbers.chosen.context), scale(max(numbers.chosen.state_bytes, 1))
-    # at the right edge the lines' names stand, and the page's first number says the same
+    # not at the right edge: the names of the lines stand there, and the page's first number says the same
     edge = numbers.chosen.context >= 0.8 * numbers.curves.x[-1]
     notes = [] if edge else [figure.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
         if crossing and numbers.crossover:
-            # short, so that it stays clear of the lines' names on a phone
+            # a short text, which does not reach the lines' names on a phone
             text += f",<br>outgrown at {tokens(numbers.crossover)}"
         notes.append(
             figure.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
@@ -149,7 +149,7 @@ def _labels(numbers: ContextPicture, *, log: bool) -> list[EndLabel]:
 
 
 def plot_over_batch(curves: KindCurves, *, chosen: int, weights: int | None = None, height: int = 400) -> go.Figure:
-    """Stacked bars by kind of layer, one per number of sequences; the chosen one opaque."""
+    """Stacked bars by kind of layer, one for each number of sequences; the bar of `chosen` is opaque."""
     if not any(curves.total):
         return theme.empty("Cache over batch", "This model keeps nothing per sequence.", height)
     names = [f"{b:,}" for b in curves.x]
@@ -169,7 +169,7 @@ def plot_over_batch(curves: KindCurves, *, chosen: int, weights: int | None = No
         if total > high / 60 or curves.x[i] == chosen
     ]
     if shown and weights:
-        # right of the plot: the bars on the left are short where the weights lie low
+        # right of the plot, where the text does not cover the bars
         text = f"weights<br>{binary_bytes(weights)}"
         notes.append(figure.note(1, weights, text, xref="paper", xanchor="left", xshift=4, align="left"))
     return figure.figure(

@@ -1,4 +1,4 @@
-"""The uptraining lab: a run's loss as it falls, the recorded study, and attention before and after."""
+"""The uptraining lab: the loss of a run, the recorded study, and attention before and after."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from viz.labels import EndLabel, end_labels, margin_for
 
 POOL_COLORS = {"calibrated": "#009E73", "mean": "#0072B2", "first": "#E69F00", "random": "#CC79A7"}
 KV_LINE = {1: "#D55E00", 2: "#0072B2", 4: "#56B4E9", 8: "#8A949E"}
-"""Lines by number of K/V heads; MHA and MQA as everywhere else."""
+"""Number of K/V heads -> colour of its line; MHA and MQA have the same colours as in other figures."""
 LEVELS = {"MHA": theme.SHARING_COLORS["MHA"], "from scratch": "#7B6BB5"}
 
 
 class Line(NamedTuple):
-    """A series over steps or alpha; `spread` (standard deviations, 0 for none) gives it a band."""
+    """A series over steps or alpha. `spread`: standard deviation of each point, 0 for none; drawn as error bars."""
 
     name: str
     x: Sequence[float]
@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 class Level(NamedTuple):
-    """A loss to compare with, as a line across the figure."""
+    """A loss for comparison, drawn as a line across the figure."""
 
     name: str
     y: float
@@ -43,7 +43,7 @@ def _rgba(color: str, alpha: float) -> str:
 
 
 def loss_axis(fig: go.Figure, low: float, high: float, per: str = "byte") -> tuple[float, float]:
-    """Logarithmic axis of losses, a little wider than the data; returns its ends."""
+    """Give the figure a logarithmic axis of losses, a little wider than the data; returns its ends."""
     ends = low / 1.06, high * 1.06
     marks = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
     ticks = [mark for mark in marks if ends[0] <= mark <= ends[1]]
@@ -58,7 +58,7 @@ def loss_axis(fig: go.Figure, low: float, high: float, per: str = "byte") -> tup
 
 
 def add_levels(fig: go.Figure, levels: Sequence[Level], end: float, per: str = "byte") -> None:
-    """Lines across the figure, from 0 to `end`."""
+    """Draw lines across the figure, from 0 to `end`."""
     for level in levels:
         fig.add_scatter(
             x=[0, end],
@@ -70,8 +70,8 @@ def add_levels(fig: go.Figure, levels: Sequence[Level], end: float, per: str = "
 
 
 def label_ends(fig: go.Figure, named: Sequence[EndLabel], ends: tuple[float, float], height: int) -> None:
-    """Names at the ends of lines, in the margin that they need."""
-    # x is linear, y logarithmic: the helper wants one kind of axis, so it is given logarithms of y
+    """Write names at the ends of lines, and give the figure the margin that they need."""
+    # x is linear and y logarithmic, but end_labels takes one kind of axis: give it the logarithms of y
     logged = [label._replace(y=log10(label.y)) for label in named]
     for note in end_labels(logged, (log10(ends[0]), log10(ends[1])), height - 90, log=False):
         fig.add_annotation(**note)
@@ -87,13 +87,13 @@ def plot_run(
     color: str,
     title: str = "",
 ) -> go.Figure:
-    """Loss over steps of a run in hand, with the recorded runs of the same kind behind it.
+    """Loss over the steps of a run, with the recorded runs of the same kind behind it.
 
     Args:
-        train: (step, loss of that step's own windows); validation: (step, loss on the held-out windows).
-        recorded: mean of the study's runs, over steps.
-        levels: losses to compare with.
-        n_steps: where the run ends.
+        train: (step, loss on that step's windows). validation: (step, loss on the held-out windows).
+        recorded: mean loss of the study's runs, over steps.
+        levels: losses for comparison.
+        n_steps: number of steps of the whole run.
     """
     values = (
         [y for _, y in (*train, *validation)] + [level.y for level in levels] + list(recorded.y if recorded else ())
@@ -104,7 +104,7 @@ def plot_run(
     add_levels(fig, levels, n_steps)
     named = [EndLabel(n_steps, level.y, f"{level.name} {level.y:.2f}", level.color) for level in levels]
     if recorded:
-        # behind a run the recorded losses are dots: a line between so few would be read as their course
+        # behind a run the recorded losses are dots: a line through so few points would look like a measured course
         _banded(fig, recorded, "Step", *((theme.QUIET, "markers") if validation else (recorded.color,)))
         if not validation:
             named.append(
@@ -152,7 +152,7 @@ def _banded(fig: go.Figure, line: Line, x_name: str, color: str, mode: str = "li
 
 
 def plot_study(lines: Sequence[Line], levels: Sequence[Level], title: str = "") -> go.Figure:
-    """Recorded losses against alpha in percent: mean over seeds, bars one standard deviation."""
+    """Recorded losses over alpha in per cent: the mean over seeds, with error bars of one standard deviation."""
     lines = [line for line in lines if line.x]
     if not lines:
         return theme.empty(title or "Loss against alpha", "No study recorded yet.")
@@ -166,7 +166,7 @@ def plot_study(lines: Sequence[Line], levels: Sequence[Level], title: str = "") 
         spread = list(line.spread) or [0.0] * len(line.y)
         values += [y + sign * s for y, s in zip(line.y, spread, strict=True) for sign in (-1, 1)]
     ends = loss_axis(fig, min(values), max(values))
-    # a range of its own, or the names in the margin would widen it
+    # set the range: otherwise the names in the margin would widen it
     fig.update_xaxes(
         title_text="Alpha: per cent of the original steps",
         tickvals=sorted({x for line in lines for x in line.x}),
@@ -188,9 +188,9 @@ def plot_maps(
 
     Args:
         stages: (name, √ of the weights[n_heads, length, length]).
-        n_kv_heads: of each stage.
+        n_kv_heads: number of K/V heads of each stage.
         text: one visible character per byte.
-        order: the old head at each place, where a conversion has moved heads; maps stand in this order.
+        order: the old head at each place, if a conversion has moved heads; the maps are in this order.
     """
     if not stages:
         return theme.empty("Attention before and after", "The maps come with the run.", height=200)
@@ -205,7 +205,7 @@ def plot_maps(
     )
     for row, ((name, maps), n) in enumerate(zip(stages, n_kv_heads, strict=True), 1):
         for head in range(n_heads):
-            # with a K/V head for each, the head's own
+            # in MHA a head has the colour of its own K/V head
             color = theme.kv_color(names[head] if n == n_heads else head * n // n_heads, n)
             visible = np.where(np.tri(maps.shape[-1], dtype=bool), maps[head], np.nan)
             fig.add_heatmap(
@@ -221,7 +221,7 @@ def plot_maps(
                 row=row,
                 col=head + 1,
             )
-        # a quarter turn keeps the names clear of the maps on a phone
+        # as titles of the axes the names are turned, and do not reach the maps on a phone
         fig.update_yaxes(title_text=name, row=row, col=1)
     fig.update_xaxes(showticklabels=False, showgrid=False, constrain="domain")
     fig.update_yaxes(showticklabels=False, showgrid=False, autorange="reversed")

@@ -1,4 +1,4 @@
-"""Pooling as a picture: the head slices of a projection matrix, and the fewer ones they become."""
+"""Pooling as a picture: the head slices of a projection matrix, and the fewer slices after pooling."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from attention.tiny.results import Slices
 from viz import theme
 
 GAP = 4
-"""Rows of space between two slices, in rows of the matrix."""
+"""Space between two slices, in rows of the matrix."""
 SIDE = 60
-"""Columns between the two halves of the picture, for the lines that join them."""
+"""Space between the two halves of the picture, in columns of the matrix; the lines between them stand there."""
 
 
 def _scale(color: str) -> list[list[object]]:
-    """Negative weights grey, zero clear, positive in the K/V head's colour."""
+    """The colour scale: negative weights grey, zero transparent, positive weights in the K/V head's colour."""
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return [
         [0.0, "rgba(118, 131, 144, 1)"],
@@ -70,14 +70,14 @@ def _slice(
 def plot_pooling(found: Slices) -> go.Figure:
     """Left: each head's slice of the projection, as trained. Right: the slices after pooling.
 
-    A colour stands for a K/V head after conversion. Rows are the head's dimensions, columns the inputs. Heads stand
-    group by group; where it is known what is kept of a head's energy, it stands at the head's line.
+    Each colour is a K/V head after conversion. Rows are the head's dimensions, columns the inputs. Heads stand group by
+    group. If it is known which share of a head's energy is kept, the share stands at the head's line.
     """
     n_heads, head_dim, hidden = found.heads.shape
     n_kv_heads = len(found.merged)
     group = n_heads // n_kv_heads
     pitch = head_dim + GAP
-    # one scale for both halves, so that averaging is seen to pale; the few largest weights are clipped
+    # both halves have one scale, so that averaged slices look paler; the few largest weights are clipped
     limit = float(np.quantile(np.abs(found.heads), 0.98)) or 1.0
     right = hidden + SIDE
     fig = go.Figure()
@@ -95,7 +95,7 @@ def plot_pooling(found: Slices) -> go.Figure:
             hoverinfo="skip",
         )
         if found.kept:
-            # on the side of the line that it turns away from
+            # on the outer side of the line, which turns to the middle of its group
             upper = place % group < group / 2
             kept = found.kept[head]
             fig.add_annotation(

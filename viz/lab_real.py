@@ -1,4 +1,4 @@
-"""A published model with fewer K/V heads: held-out loss against the tokens it was trained on."""
+"""A published model with fewer K/V heads: held-out loss over the tokens of its training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ HEIGHT = 400
 def plot_tokens(
     curves: Sequence[tuple[str, bool, Sequence[int], Sequence[float]]], original: float, title: str = ""
 ) -> go.Figure:
-    """Loss in nats per token over millions of tokens, logarithmic.
+    """Loss in nats per token, on a logarithmic axis, over millions of tokens.
 
     Args:
         curves: (how heads were merged, whether distilled, tokens, losses).
-        original: loss of the model as it was.
+        original: loss of the model before the conversion.
     """
     if not curves:
         return theme.empty(title or "Loss against tokens", "No run is recorded.", height=HEIGHT)

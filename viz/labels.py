@@ -1,4 +1,4 @@
-"""Names written at the ends of lines, in place of a legend, moved apart where they would overlap."""
+"""Names at the ends of lines in place of a legend; names that would overlap are moved apart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINE_PX = 17
 
 
 class EndLabel(NamedTuple):
-    """Text beside the last point (x, y) of a series; `strong` stands before it in bold. Both as they read."""
+    """Text beside the last point (x, y) of a series; `strong` stands before it in bold. Both are escaped later."""
 
     x: float
     y: float
@@ -25,23 +25,23 @@ class EndLabel(NamedTuple):
 
 
 _MARKS = {"solid": "●", "dash": "╍╍", "dot": "•••", "dashdot": "╍•", "longdash": "━ ━"}
-"""What stands before a name for its line, by the line's dash."""
+"""Dash of a line -> the mark before its name."""
 
 
 def dot(color: str, text: str, dash: str = "solid") -> str:
-    """`text` after a mark in `color`; the page's style gives text its own colour, so the mark carries the series'."""
+    """`text` after a mark in the series' colour; the text itself gets the page's colour from the style sheet."""
     return f'<span style="color:{color}">{_MARKS[dash]}</span> {text}'
 
 
 def end_labels(
     labels: Sequence[EndLabel], y_range: tuple[float, float], plot_height_px: float, *, log: bool = True
 ) -> list[dict[str, Any]]:
-    """Annotations right of the plot, spread so that none lies on another.
+    """Annotations right of the plot, moved so that none overlaps another.
 
     Args:
         y_range: lowest and highest y of the axis, as data (not logarithms).
-        plot_height_px: height of the plotting area, which `y_range` fills.
-        log: both axes are logarithmic, or both linear.
+        plot_height_px: height of the plotting area in pixels; `y_range` fills it.
+        log: whether both axes are logarithmic; otherwise both are linear.
     """
     scale = log10 if log else float
     low, high = scale(y_range[0]), scale(y_range[1])
@@ -51,7 +51,7 @@ def end_labels(
     for label in rising:
         wanted = scale(label.y) / per_px
         placed.append(max(wanted, placed[-1] + LINE_PX) if placed else wanted)
-    # pushed past the top: move the pile down, but only as far as it must
+    # labels that are above the top now: move them down, only as far as needed
     ceiling = high / per_px
     for i in range(len(placed) - 1, -1, -1):
         placed[i] = min(placed[i], ceiling)
@@ -72,7 +72,7 @@ def end_labels(
 
 
 def margin_for(labels: Sequence[EndLabel], most: int = 220) -> int:
-    """Room right of the plot for the longest label, in pixels (about 7 to a character of 13 px text)."""
+    """Margin right of the plot for the longest label, in pixels (about 7 for a character of 13-pixel text)."""
     return min(most, 28 + 7 * max((len(label.strong + label.text) for label in labels), default=0))
 
 

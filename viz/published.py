@@ -1,4 +1,4 @@
-"""All models of the catalogue: size against cache, coloured by how they share."""
+"""All models of the catalogue: cache over size, coloured by sharing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from viz.text import plain
 
 
 def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None = None) -> go.Figure:
-    """Parameters against cache bytes, both logarithmic; the chosen model is named."""
+    """Cache bytes over parameters, both logarithmic; the chosen model has its name."""
     title = f"Cache at {counted(context, 'token')}, 16 bit"
     shown = [p for p in points if p.cache_bytes]
     if not shown:
@@ -35,7 +35,7 @@ def plot_models(points: Sequence[ModelPoint], context: int, chosen: str | None =
         y=figure.bytes_axis(low / 1.6, high * 1.6, "KV cache", log=True),
         annotations=[_name(found)] if found else [],
         title=figure.title(title),
-        # room for a legend of two rows: a window made narrow does not get it by itself
+        # space for a legend of two rows: Plotly does not add it when the window becomes narrow
         margin={"t": 82, "r": 16},
         showlegend=True,
     )  # fmt: skip

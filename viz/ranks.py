@@ -1,4 +1,4 @@
-"""Accelerators as boxes with the K/V heads that each holds, as HTML: few shapes, wrapped by the browser."""
+"""Accelerators as boxes with the K/V heads that each holds, as HTML, so that the browser wraps the boxes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ _COPY = "background:repeating-linear-gradient(45deg,{0} 0 3px,transparent 3px 6p
 
 
 def boxes(found: Ranks, n_kv_heads: int, dcp: int, latent: bool = False) -> str:
-    """HTML: a box for each accelerator, a square for each K/V head in its colour, hatched where it is a copy.
+    """HTML: a box for each accelerator, a square for each K/V head in its colour, hatched if it is a copy.
+
+    Args:
+        n_kv_heads: number of K/V heads of the layer.
+        dcp: ranks of decode context parallelism; above 1 a box also names its tokens.
+        latent: the layer keeps one latent vector.
 
     Raises:
-        ValueError: too many squares to draw.
+        ValueError: there are more than MOST_SQUARES squares to draw.
     """
     squares = sum(len(rank.heads) for rank in found.ranks)
     if squares > MOST_SQUARES:

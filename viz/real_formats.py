@@ -1,4 +1,4 @@
-"""Loss against the bytes a token adds to the cache, a point for each pair of formats."""
+"""Loss over the bytes that a token adds to the cache, with a point for each pair of formats."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PLACES = ("top center", "middle left", "middle right", "bottom center")
 
 
 def _sides(points: Sequence[tuple[int, float]]) -> list[str]:
-    """Where each point's name stands: apart from those of the points at about the same bytes that stand higher."""
+    """The position of each point's name: different from those of higher points with about the same bytes."""
     most = max(x for x, _ in points)
     higher = (sum(abs(x - a) < 0.06 * most and (b, a) > (y, x) for a, b in points) for x, y in points)
     return [_PLACES[n % len(_PLACES)] for n in higher]
 
 
 def plot_costs(costs: Costs) -> go.Figure:
-    """The loss of each pair of formats; those for both are named in the figure."""
+    """The loss of each pair of formats; a pair with one format for keys and values has its name in the figure."""
     if not costs.rows:
         return theme.empty("Loss by format of the cache")
     fig = go.Figure()

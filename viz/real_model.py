@@ -1,4 +1,4 @@
-"""The real model's heads: how alike they are layer by layer, and what roles they play."""
+"""The real model's heads: their likeness layer by layer, and their roles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCALE = [[0.0, "rgba(14, 116, 144, 0.04)"], [1.0, "rgba(14, 116, 144, 1)"]]
 
 
 class RoleMap(NamedTuple):
-    """One role: score[layer][head], and the larger of the chance levels likewise."""
+    """One role: score[layer][head], and chance[layer][head], the larger of two chance levels."""
 
     label: str
     score: Sequence[Sequence[float]]
@@ -21,13 +21,13 @@ class RoleMap(NamedTuple):
 
 
 def role_map(role: Mapping[str, Any]) -> RoleMap:
-    """A role of the record."""
+    """The scores and chance levels of a role from the record."""
     chance = [[max(value, role["uniform"]) for value in row] for row in role["by_distance"]]
     return RoleMap(role["label"], role["score"], chance)
 
 
 class Best(NamedTuple):
-    """The head that plays a role most, counted from 1 by layer and from 0 in its layer."""
+    """The head with the highest score in a role. Layers count from 1, heads from 0."""
 
     label: str
     layer: int
@@ -70,7 +70,7 @@ def plot_likeness(within: Sequence[float], between: Sequence[float]) -> go.Figur
 
 
 def plot_roles(role: RoleMap, n_kv_heads: int) -> go.Figure:
-    """A role's score for every head, a row a layer; heads that read one K/V head stand between two lines."""
+    """A role's score for every head, with a row for each layer; a line above marks the heads that read one K/V head."""
     if not role.score:
         return theme.empty("Scores by layer and head")
     n_layers, n_heads = len(role.score), len(role.score[0])

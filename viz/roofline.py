@@ -19,8 +19,11 @@ def _color(sharing: str) -> str:
 
 
 def plot_roofline(numbers: Roofline, *, height: int = 430) -> go.Figure:
-    """Roofs as lines, points in the colours of their sharing: filled for the whole step, open for attention alone,
-    diamonds for what was measured; a faint trail follows the batch from 1 to 1,024."""
+    """Roofs as lines, and points in the colours of their sharing.
+
+    Filled circles are whole steps, open circles attention alone, diamonds are measured. Small dots follow the batch
+    from 1 to 1,024.
+    """
     if not numbers.roofs:
         return theme.empty("Roofline", "No machine to compare with.")
     low = min([0.25, *(p.intensity / 2 for p in numbers.points)])
@@ -51,7 +54,7 @@ def plot_roofline(numbers: Roofline, *, height: int = 430) -> go.Figure:
 
 
 def rate_axes(fig: go.Figure, intensities: tuple[float, float], rates: tuple[float, float]) -> None:
-    """Logarithmic axes of operations per byte and operations per second."""
+    """Give the figure logarithmic axes of operations per byte and operations per second."""
     fig.update_xaxes(
         type="log",
         range=[log10(x) for x in intensities],
@@ -74,10 +77,10 @@ def _height(intensity: float, roof: Roof) -> float:
 
 
 def draw_roof(fig: go.Figure, roof: Roof, low: float, high: float, *, under: bool = False) -> None:
-    """A machine's limits between two intensities, dashed where they were measured, with its name and its rates.
+    """Draw a machine's limits between two intensities, dashed if they were measured, with its name and its rates.
 
     Args:
-        under: the name alone stands under the line, where another roof's is above it.
+        under: write only the name, below the line, because the name of another roof is above it.
     """
     fig.add_scatter(
         x=[low, roof.ridge, high],
@@ -109,7 +112,7 @@ def _note(point: Point) -> str:
 def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
     whole = part == "whole step"
     for rank, point in enumerate(sorted(own, key=lambda p: p.intensity) if whole else ()):
-        # whole steps start close together, on the slope: their names fan out above it
+        # whole steps are close together on the slope: their names are spread out above it
         fig.add_annotation(
             x=log10(point.intensity),
             y=log10(point.flops_per_s),
@@ -127,7 +130,7 @@ def _points(fig: go.Figure, part: str, symbol: str, own: list[Point]) -> None:
         name=part,
         mode="markers" if whole else "markers+text",
         text=[plain(point.sharing) for point in own],
-        # neighbours among the measured may be close
+        # measured points may be close to each other
         textposition=["bottom left" if n % 2 and n + 1 < len(own) else "bottom right" for n in range(len(own))]
         if part == "measured"
         else "bottom right",

@@ -1,4 +1,4 @@
-"""The way from MQA to MHA in pictures: cost at every number of K/V heads, and the published trade-off."""
+"""From MQA to MHA: the cost at every number of K/V heads, and the published trade-off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from viz.text import plain
 
 
 class Costs(NamedTuple):
-    """Each series as a share of MHA's, by number of K/V heads; a missing value is None."""
+    """Each series as shares of MHA's value, for each number of K/V heads; a missing value is None."""
 
     n_kv_heads: Sequence[int]
     names: Sequence[str]
@@ -38,7 +38,7 @@ def plot_costs(costs: Costs) -> go.Figure:
     if not costs.n_kv_heads:
         return theme.empty("Cost, in per cent of MHA's")
     series = [
-        # the time covers the cache where both are equal
+        # this line is wider, because the line of the time covers it where both are equal
         ("KV cache", costs.cache, {"color": theme.SERIES[0], "width": 5}),
         ("attention's parameters", costs.parameters, {"color": theme.SERIES[2], "width": 2}),
         ("time per step, at least", costs.floor, {"color": theme.NEUTRAL, "width": 2, "dash": "dot"}),
@@ -84,7 +84,7 @@ def plot_costs(costs: Costs) -> go.Figure:
 
 
 def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figure:
-    """Average score against inference time, as printed; the chosen model is ringed."""
+    """Average score over inference time, as printed; the chosen model has a ring."""
     title = "Published: quality against time"
     if not rows:
         return theme.empty(title)
@@ -95,7 +95,7 @@ def plot_quality(rows: Sequence[Quality], chosen: str | None = None) -> go.Figur
         "x": [row.seconds for row in rows],
         "y": [row.average for row in rows],
         "text": [f"\u00a0{plain(row.model)}\u00a0" for row in rows],
-        # toward the middle, where a phone has room
+        # names stand toward the middle, where a phone has space
         "textposition": [f"middle {'left' if row.seconds > 1 else 'right'}" for row in rows],
         "marker": {
             "size": 16,

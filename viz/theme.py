@@ -1,7 +1,7 @@
-"""The look of every figure: one Plotly template, one colour per K/V head, axes people can read.
+"""The look of every figure: one Plotly template, one colour per K/V head, readable axes.
 
-The template is neutral: transparent background, mid-grey lines that show on light and dark. The app's style
-sheet gives the text the page's own colour, so a figure follows a change of theme without being redrawn.
+The template fits light and dark pages: its background is transparent and its lines are mid-grey. The app's style sheet
+gives the text the page's colour, so a figure follows a change of theme and is not drawn again.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from attention.spec import Kind
 from attention.units import binary_bytes, tokens
 
 NEUTRAL = "#768390"
-"""Text of a downloaded figure and lines without a series: at least 3.5:1 on white and on the dark page."""
+"""Colour of text in a downloaded figure and of lines without a series; its contrast is at least 3.5:1 on white and on
+the dark page."""
 GRID = "rgba(128, 140, 150, 0.20)"
 GHOST = "rgba(128, 140, 150, 0.35)"
-"""What would be there: counterfactuals, limits, empty slots."""
+"""Colour of counterfactuals, limits and empty slots."""
 ACCENT = "#0e7490"
 ACCENT_MID = "#1791a8"
-"""The accent as an area that shows on light and on dark."""
+"""The accent colour for areas, visible on light and on dark pages."""
 QUIET = "#9AA5AD"
-"""An area that is only there to compare with."""
+"""Colour of an area that is only there for comparison."""
 FONT = '"Source Sans", "Source Sans Pro", "Segoe UI", system-ui, sans-serif'
 
 _BASE = ("#0072B2", "#009E73", "#56B4E9", "#D55E00", "#EBAD97", "#6E605B", "#E69F00", "#CC79A7")
-"""Okabe and Ito's palette (jfly.uni-koeln.de/color), whose yellow and black do not show on both backgrounds: peach
-and brown-grey stand in, found by search for the largest distance to the others under full, protan and deutan sight;
-the order keeps neighbours apart."""
+"""Okabe and Ito's palette (jfly.uni-koeln.de/color). Its yellow and black are not visible on both backgrounds; in their
+place are peach and brown-grey, found by a search for the largest distance to the others with full, protan and deutan
+sight. The order makes neighbours differ."""
 
 KIND_COLORS: dict[Kind, str] = {
     Kind.FULL: "#0072B2",
@@ -46,16 +47,16 @@ KIND_COLORS: dict[Kind, str] = {
 }
 
 SHARING_COLORS = {"MHA": "#8A949E", "GQA": "#0072B2", "MQA": "#D55E00", "MLA": "#CC79A7"}
-"""The three ways to share (and the latent one) when they stand side by side."""
+"""Colours of the sharings, and of MLA, when they stand side by side."""
 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B6BB5", "#8C7A1A")
-"""Series that are not K/V heads: models, implementations."""
+"""Colours of series that are not K/V heads, such as models and implementations."""
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 def _oklch(lightness: float, chroma: float, hue: float) -> str:
-    """OKLCH (Björn Ottosson, bottosson.github.io/posts/oklab) to sRGB; chroma falls until it is in gamut."""
+    """OKLCH (Björn Ottosson, bottosson.github.io/posts/oklab) as sRGB; chroma is reduced until it is in gamut."""
     while True:
         a, b = chroma * cos(radians(hue)), chroma * sin(radians(hue))
         l_, m_, s_ = (
@@ -82,8 +83,8 @@ def _oklch(lightness: float, chroma: float, hue: float) -> str:
 def kv_color(i: int, n: int) -> str:
     """Colour of K/V head `i` of `n`, the same in every picture.
 
-    The first eight never change with `n`. Further heads step around the hue circle by the golden angle while
-    lightness cycles through three levels, so that neighbours differ in both.
+    The first eight colours do not depend on `n`. Further heads step around the hue circle by the golden angle, and
+    their lightness cycles through three levels, so that neighbours differ in both.
 
     Raises:
         ValueError: i is not in [0, n).
@@ -100,7 +101,7 @@ def kv_colors(n: int) -> list[str]:
 
 
 def series_color(i: int) -> str:
-    """Colour of series `i`; after eight they repeat, told apart by ``series_dash``."""
+    """Colour of series `i`. After eight series the colours repeat; ``series_dash`` then differs."""
     return SERIES[i % len(SERIES)]
 
 
@@ -136,7 +137,7 @@ TEMPLATE = go.layout.Template(
         "bargap": 0.35,
         "uniformtext": {"mode": "hide", "minsize": 10},
         "hovermode": "closest",
-        # a finger that scrolls the page must not zoom the figure; the mode bar has a zoom button
+        # scrolling the page with a finger must not zoom the figure; the mode bar has a zoom button
         "dragmode": False,
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GHOST, "activecolor": ACCENT},
         "colorscale": {"sequential": "Viridis"},
@@ -147,7 +148,7 @@ pio.templates.default = "headshare"
 
 
 def apply(fig: go.Figure, *, height: int | None = None, title: str | None = None) -> go.Figure:
-    """Give a figure the template (figures made after this module was imported have it already)."""
+    """Give a figure the template; figures made after the import of this module have it already."""
     fig.update_layout(template="headshare")
     if height is not None:
         fig.update_layout(height=height)
@@ -157,7 +158,7 @@ def apply(fig: go.Figure, *, height: int | None = None, title: str | None = None
 
 
 def enlarged(fig: go.Figure, factor: float = 1.35) -> go.Figure:
-    """The figure with text that many times as large; for a screen that many look at."""
+    """The figure with its text `factor` times as large, for the screen of a lecture; the figure itself is changed."""
 
     def grown(size: float | None, usual: float) -> float:
         return round((size or usual) * factor)
@@ -195,7 +196,7 @@ def token_axis(fig: go.Figure, low: int, high: int, *, axis: str = "x", title: s
     """Logarithmic axis of tokens, labelled 1k, 8k, 128k."""
     ticks = _powers(low, high, 1)
     if len(ticks) > 9:
-        # powers of eight read as 1k, 8k, 64k; shift so that 1k is among them
+        # keep powers of four or eight, such as 1k, 8k, 64k, with 1k among them
         ticks = [t for t in ticks if (t.bit_length() - 1 - 10) % (2 if len(ticks) <= 16 else 3) == 0]
     update = fig.update_xaxes if axis == "x" else fig.update_yaxes
     update(type="log", tickvals=ticks, ticktext=[tokens(t) for t in ticks], title_text=title, minor_ticks="")
@@ -219,13 +220,13 @@ def bytes_axis(
 
 
 def _round_binary(high: float, most: int = 6) -> list[float]:
-    """0 and multiples of a 1-2-4-8… step in the unit that `high` is shown in."""
+    """0 and the multiples of a step up to `high`; the step is a power of two."""
     step = 2.0 ** ceil(log2(max(high, 1) / most))
     return [step * i for i in range(int(high / step) + 1)]
 
 
 def ghost_line(fig: go.Figure, x: Sequence[float], row: str, width: float) -> None:
-    """A pale line along a row, behind the marks that it joins."""
+    """Draw a pale line along a row, behind the marks that it joins."""
     fig.add_scatter(
         x=list(x), y=[row] * len(x), mode="lines", line={"color": GHOST, "width": width},
         showlegend=False, hoverinfo="skip",

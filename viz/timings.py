@@ -1,4 +1,4 @@
-"""Timings as pictures: dots of one shape, curves over the context, machines side by side. Floors are marked in all."""
+"""Figures of timings: dots of one shape, curves over the context, machines side by side. All mark the floors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from viz.labels import EndLabel, end_labels
 from viz.text import plain
 
 ROW_PX = 34
-"""Height of a row, room for a label above its dots included."""
+"""Height of a row in pixels, with the space for a label above its dots."""
 
 
 def _color(name: str) -> str:
@@ -22,7 +22,7 @@ def _color(name: str) -> str:
 
 
 def _gqa_colors(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each way to share; a second GQA takes the next colour of the series."""
+    """A colour for each sharing; a second GQA takes the next spare colour."""
     colors: dict[str, str] = {}
     spare = iter(("#56B4E9", "#009E73", "#7B6BB5", "#8C7A1A", "#CC79A7"))
     for name in names:
@@ -32,24 +32,24 @@ def _gqa_colors(names: Sequence[str]) -> dict[str, str]:
 
 
 def _powers_of_ten(low: float, high: float) -> list[float]:
-    """Ticks 1, 2, 5 per decade of seconds between two times."""
+    """Ticks between two times in seconds: 1, 2 and 5 per decade, or only 1 if they are many."""
     marks = [m * 10.0**e for e in range(-7, 4) for m in (1, 2, 5)]
     inside = [m for m in marks if low <= m <= high]
     return inside if len(inside) <= 8 else [m for m in inside if f"{m:e}"[0] == "1"]
 
 
 def time_axis(fig: go.Figure, low: float, high: float, axis: str) -> None:
-    """A logarithmic axis of seconds between two times."""
+    """Give the figure a logarithmic axis of seconds between two times."""
     ticks = _powers_of_ten(low, high)
     update = fig.update_xaxes if axis == "x" else fig.update_yaxes
     update(type="log", tickvals=ticks, ticktext=[duration(t) for t in ticks], title_text="Time of one step (median)")
 
 
 def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementation") -> go.Figure:
-    """One row per implementation or machine, one dot per way to share, a tick in its colour at its floor.
+    """One row for each implementation or machine, one dot for each sharing, and a tick in its colour at its floor.
 
     Args:
-        bars: of one shape; an empty sequence gives an empty figure.
+        bars: timings of one shape; an empty sequence gives an empty figure.
         title: what was timed.
         rows: what a row is, for the hover text.
     """
@@ -89,7 +89,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
             marker={"color": colors[way], "size": 13},
             error_x={"array": [bar.iqr_s / 2 for bar in own], "thickness": 1.2, "width": 0, "color": colors[way]},
             text=[duration(bar.median_s) if bar is best or len(names) == 1 else "" for bar in own],
-            # neighbours may be close: their labels stand on either side
+            # neighbours may be close: their labels stand above and below in turn
             textposition="bottom center" if number % 2 else "top center",
             textfont={"size": 12},
             cliponaxis=False,
@@ -97,7 +97,7 @@ def plot_dots(bars: Sequence[Bar], title: str = "", *, rows: str = "Implementati
             hovertemplate=f"{rows}: %{{customdata[3]}}<br>{way}: %{{customdata[0]}}, spread %{{customdata[1]}}"
             "<br>%{customdata[2]}<extra></extra>",
         )
-    # a legend entry in a neutral colour: each way has its own floor
+    # the legend's entry has a neutral colour, because each sharing has its own floor
     fig.add_scatter(
         x=[None],
         y=[names[0]],
@@ -122,7 +122,7 @@ def _floor_text(bar: Bar) -> str:
 
 
 def plot_curves(curves: Sequence[Curve], title: str = "") -> go.Figure:
-    """Time over context for each way to share, the fastest implementation of each; dotted: the floors."""
+    """Time over context for each sharing, of its fastest implementation; dotted lines are the floors."""
     curves = [curve for curve in curves if curve.context]
     if not curves:
         return theme.empty(plain(title, 160) or "Timings over the context", "No timing of this shape yet.")

@@ -1,4 +1,4 @@
-"""Traffic of a decode step over the context: weights stay, the cache grows."""
+"""Traffic of a decode step over the context: that of the weights stays, that of the cache grows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from viz import figure, theme
 
 
 class Traffic(NamedTuple):
-    """Bytes one step reads at each context."""
+    """Bytes that one step reads at each context."""
 
     contexts: Sequence[int]
     weight_bytes: Sequence[int]
     cache_bytes: Sequence[int]
     crossover: int | None
-    """Context from which the cache is the larger part; None: never."""
+    """Context from which a step reads more cache than weights; None: never."""
 
 
 def plot_traffic(traffic: Traffic) -> go.Figure:

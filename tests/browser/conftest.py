@@ -1,12 +1,12 @@
 """A real server and a real Chromium.
 
-``app`` is the address of a server that all tests of a session share; ``cold_server`` starts a fresh one, whose first
-request is the test's own. Both listen on a free port of the loopback interface; their data lie in a temporary folder.
-What a page, a fragment or a callback raises is in the log of the server, which is read at the end of every test.
+``app`` is the address of a server that all tests of a session share. ``cold_server`` starts a fresh one, whose first
+request comes from the test. Both listen on a free port of the loopback interface and keep their data in a temporary
+folder. If a page, a fragment or a callback raises, the server's log says so; it is read at the end of every test.
 
-``page`` is a tab that tests hand on to one another: addresses open within it as Back and Forward open them, which takes
-a fifth of the time that a new tab takes to read Streamlit's scripts. An address decides all that it shows. Who starts a
-run, uploads, or listens to the tab itself is a visitor of their own: ``new_page()``.
+``page`` is one tab that all tests use one after another. Addresses open in it as Back and Forward open them; a new tab
+takes five times as long, because it reads Streamlit's scripts. The address decides everything that the tab shows. A
+test that starts a run, uploads a file or listens to the tab's events takes its own tab with ``new_page()``.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def app(shared_server: Server) -> Iterator[str]:
-    """Address of the shared server; at the test's end its log must not have told of an error."""
+    """Address of the shared server; at the end of the test its log must have no error."""
     yield shared_server.url
     assert not (said := shared_server.raised()), f"the server's log:\n{said}"
 
 
 @pytest.fixture
 def cold_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """``cold_server(**environment)`` starts a server that nobody has asked anything but its health."""
+    """``cold_server(**environment)`` starts a server that has answered only requests for its health."""
     started: list[Server] = []
 
     def start(**environment: str) -> Server:
@@ -67,8 +67,8 @@ def cold_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="session")
 def visitors(browser: Browser) -> Iterator[BrowserContext]:
-    """Where visitors open their tabs: each has a session of its own on the server, and all share what the browser has
-    read of Streamlit's scripts."""
+    """The browser context for visitors' tabs. Each tab has its own session on the server; all tabs share the browser's
+    cache of Streamlit's scripts."""
     context = browser.new_context(viewport=SIZE)
     yield context
     context.close()
@@ -76,7 +76,7 @@ def visitors(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def new_page(browser: Browser, visitors: BrowserContext) -> Iterator[Callable[..., Page]]:
-    """``new_page(**context options)`` opens a tab of a visitor of its own, 1280 × 800 unless told."""
+    """``new_page(**context options)`` opens the tab of a new visitor, 1280 × 800 by default."""
     opened: list[Page] = []
     contexts: list[BrowserContext] = []
     said: list[str] = []
@@ -94,7 +94,7 @@ def new_page(browser: Browser, visitors: BrowserContext) -> Iterator[Callable[..
         return page
 
     yield open_tab
-    # pytest shows it beside a failure
+    # pytest shows this output beside a failure
     print("\n".join(dict.fromkeys(said)))
     for page in opened:
         page.close()
@@ -149,7 +149,7 @@ def kept_tab(browser: Browser) -> Iterator[Kept]:
 
 @pytest.fixture
 def page(browser: Browser, kept_tab: Kept, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The tab of the test before, 1280 × 800 again, on a page that has no controls."""
+    """The tab that all tests use, set back to 1280 × 800 and to a page without controls."""
     failed = request.session.testsfailed
     tab = kept_tab.open(browser)
     kept_tab.said.clear()
@@ -160,7 +160,7 @@ def page(browser: Browser, kept_tab: Kept, request: pytest.FixtureRequest) -> It
         visit(tab, f"{_origin(tab.url)}/about")
     yield tab
     print("\n".join(dict.fromkeys(kept_tab.said)))
-    # whatever state a failure has left is not handed on
+    # after a failure the next test gets a new tab
     if request.session.testsfailed != failed or tab.is_closed():
         kept_tab.close()
 
@@ -177,11 +177,11 @@ GO = """address => {
     history.pushState({}, '', address);
     dispatchEvent(new PopStateEvent('popstate', {state: {}}));
 }"""
-"""Opens an address as Back does."""
+"""JavaScript that opens an address as Back does."""
 
 
 def _go(page: Page, address: str) -> bool:
-    """Open an address within the tab that is handed on; whether its script has run to its end."""
+    """Open an address within the shared tab; returns whether its script has run to its end."""
     ready(page)
     before = _kept.finished
     page.evaluate(GO, address)
@@ -192,17 +192,17 @@ def _go(page: Page, address: str) -> bool:
 
 
 def ready(page: Page) -> Page:
-    """Wait until the script has run and what it drew has arrived."""
+    """Wait until the script has run and the browser has drawn its result."""
     page.wait_for_selector(READY, timeout=PATIENCE_MS)
-    # parts of the page that the browser still loads stand as skeletons
+    # a part of the page that is still loading is drawn as a skeleton
     page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
     return page
 
 
 def visit(page: Page, address: str) -> Page:
-    """Open an address and wait for the page; in the tab that tests hand on, without loading the scripts anew."""
+    """Open an address and wait for the page; the tab that all tests use does not load the scripts again."""
     if page is _kept.page and _origin(page.url) == _origin(address) and _in_app(page):
-        # an address without a query would leave the controls as they are
+        # without a query the controls would keep their values
         if not _go(page, address if "?" in address else f"{address}?v=1"):
             page.goto(address)
     else:
@@ -221,12 +221,12 @@ def go_forward(page: Page) -> None:
 
 
 def button(page: Page, name: str) -> Locator:
-    """A button of the page itself: Streamlit's header shows a Stop of its own while a run takes long."""
+    """A button of the page itself, not of Streamlit's header, which has its own Stop during a long run."""
     return page.get_by_test_id("stMain").get_by_role("button", name=name, exact=True)
 
 
 def eventually(page: Page, holds: Callable[[], bool]) -> None:
-    """Waits until ``holds()``; for what a locator can't say, such as positions that are still in motion."""
+    """Wait until ``holds()`` is true, for conditions that a locator cannot express, such as positions in motion."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
     while not holds():
         assert time.monotonic() < deadline, f"{holds.__name__} did not come to hold"
@@ -239,11 +239,11 @@ STANDING_OUT = """
         .filter(e => e.scrollWidth > e.clientWidth + 1)
         .map(e => `${e.tagName} ${e.getAttribute('aria-label') || ''}: ${e.scrollWidth} in ${e.clientWidth}`)
 """
-"""Of the page itself and of its rows of segments, those that are wider than what is seen of them."""
+"""JavaScript: the page, its main part and its rows of segments, if their content is wider than their box."""
 
 
 def assert_sound(page: Page) -> None:
-    """No error box, no traceback, no sideways scrolling."""
+    """Assert that the page has no error box, no traceback and no sideways scrolling."""
     assert page.locator("[data-testid=stException]").count() == 0
     assert page.get_by_text("Traceback (most recent call last)").count() == 0
     assert page.get_by_text("this part of the page failed").count() == 0

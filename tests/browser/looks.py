@@ -1,7 +1,6 @@
-"""What a page must not look like: checks of a whole page, as JavaScript that names what it finds.
+"""Checks of how a whole page looks, as JavaScript that describes each fault.
 
-``findings(page)`` gives a line for each; tests and random walks share it. Parts of a page that lie in trees of their
-own (shadow roots) are looked through as well.
+``findings(page)`` gives a line for each fault. Parts of a page in shadow roots are checked too.
 """
 
 # ruff: noqa: E501  (the JavaScript reads better with its lines whole)
@@ -11,17 +10,17 @@ from __future__ import annotations
 from playwright.sync_api import BrowserContext, Page
 
 MOST_SHIFT = 0.1
-"""Cumulative layout shift that counts as good (web.dev/articles/cls)."""
+"""The largest cumulative layout shift that counts as good (web.dev/articles/cls)."""
 
 _WALK = r"""
 const broken = [], cut = [], over = [], marked = [], texts = [];
 const main = document.querySelector('[data-testid=stMain]');
 const trees = root => [root, ...[...root.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => trees(e.shadowRoot))];
-// of what is not drawn in a drawing Chromium says that it is visible
+// Chromium says that an element of a drawing is visible even if it is not drawn
 const shown = e => getComputedStyle(e.closest('.annotation, .textpoint') ?? e).display !== 'none' && e.checkVisibility({opacityProperty: true, visibilityProperty: true, contentVisibilityAuto: true});
 const brief = text => text.trim().replace(/\s+/g, ' ').slice(0, 48);
 const parentOf = e => e.parentElement || (e.getRootNode().host ?? null);
-// what a scrolling or clipping ancestor leaves of a box
+// the part of a box that scrolling and clipping ancestors leave visible
 const seen = (e, r) => {
   let box = {left: r.left, top: r.top, right: r.right, bottom: r.bottom};
   for (let p = parentOf(e); p && p !== main; p = parentOf(p)) {
@@ -39,10 +38,10 @@ for (const root of trees(main)) {
   for (let node; (node = walker.nextNode());) {
     const e = node.parentElement;
     if (!node.data.trim() || !e || e.closest(SKIPPED) || !shown(e)) continue;
-    // our own markup, made plain by mistake; code may be about it
+    // our own markup that was escaped by mistake; code may contain markup
     if (/<\/?(a|b|br|i|span|su[bp])\b/i.test(node.data) && !e.closest('pre, code, textarea')) marked.push(brief(node.data));
     const range = document.createRange();
-    // a word may break after a hyphen or a slash, as it may in print
+    // a word may break after a hyphen or a slash, as in print
     for (const found of e instanceof SVGElement ? [] : node.data.matchAll(/[^\s\-‐–—\/_·.,()]+/g)) {
       range.setStart(node, found.index); range.setEnd(node, found.index + found[0].length);
       const lines = [...range.getClientRects()].filter(r => r.width > 0.5);
@@ -51,7 +50,7 @@ for (const root of trees(main)) {
     range.selectNodeContents(node);
     for (const r of range.getClientRects()) {
       const box = r.width > 1 && seen(e, r);
-      // letters that stand upright or aslant fill little of the box around them
+      // rotated letters fill only a little of the box around them
       if (box && !aslant(e)) texts.push({e, box, text: brief(node.data)});
     }
   }
@@ -59,7 +58,7 @@ for (const root of trees(main)) {
     if (!shown(e) || e.closest(SKIPPED)) continue;
     const style = getComputedStyle(e);
     if (style.textOverflow === 'ellipsis' && e.scrollWidth > e.clientWidth + 1) cut.push(brief(e.innerText || e.value || e.tagName));
-    // a choice that fills a whole row has all the room there is
+    // a field that fills a whole row cannot be wider
     else if (e.matches('input[type=text], input[role=combobox], input:not([type])') && e.scrollWidth > e.clientWidth + 1
              && e.getBoundingClientRect().width < 0.7 * main.clientWidth) cut.push(brief(e.value || e.placeholder));
   }
@@ -74,14 +73,14 @@ for (let i = 0; i < texts.length; i += 1)
     if (across > 2 && down > Math.min(6, 0.4 * Math.min(a.box.bottom - a.box.top, b.box.bottom - b.box.top))) over.push('“' + a.text + '” and “' + b.text + '”');
   }
 """
-"""Collects `broken` (words over two lines), `cut` (texts that end in an ellipsis), `over` (texts on one another) and
+"""Collects `broken` (words over two lines), `cut` (texts that end in an ellipsis), `over` (texts that overlap) and
 `marked` (texts that show markup)."""
 
 _SIDEWAYS = """
 const wide = [document.scrollingElement, main, ...trees(main).flatMap(root => [...root.querySelectorAll('[role=radiogroup], [data-testid=stMultiSelectTagsContainer]')])]
   .filter(e => e.scrollWidth > e.clientWidth + 1 && (e === document.scrollingElement || shown(e)))
   .map(e => `${e.dataset.testid || e.tagName.toLowerCase()} ${e.scrollWidth} in ${e.clientWidth}`);
-// an own vertical bar of the page is where its box ends
+// the right edge of the page, without its own scroll bar
 const edge = main.getBoundingClientRect().left + main.clientWidth;
 """
 
@@ -111,17 +110,18 @@ new PerformanceObserver(list => {
 
 
 def findings(page: Page) -> list[str]:
-    """A line for each word broken over two lines, text cut off, text on another, and box wider than its room."""
+    """A line for each broken word, each text that is cut off, overlaps another or shows markup, and each box that is too
+    wide."""
     return list(page.evaluate(FINDINGS))
 
 
 def watch_shifts(context: BrowserContext) -> None:
-    """Record what moves by itself on every page that is opened from here on."""
+    """From now on record the layout shifts of every page that is opened in the context."""
     context.add_init_script(WATCH_SHIFTS)
 
 
 def shifts(page: Page) -> tuple[float, list[str]]:
-    """How far things have moved by themselves since the page was opened, and what moved, the most first."""
+    """(cumulative layout shift since the page was opened, a line for each shift, the largest first)."""
     seen = page.evaluate("() => window.headshareShifts")
     lines = [f"{s['value']:.3f} at {s['at']} ms: {'; '.join(s['what'])}" for s in seen if s["value"] > 0.002]
     return sum(s["value"] for s in seen), sorted(lines, reverse=True)
@@ -139,13 +139,13 @@ STILL = """() => {
 
 
 def at_rest(page: Page) -> None:
-    """Wait until nothing of the page has moved for a while: after it was opened, or after its width was changed."""
+    """Wait until nothing on the page has moved for 0.6 s, after it was opened or its width was changed."""
     page.evaluate("() => { window.headshareStill = {}; }")
     page.wait_for_function(STILL, polling=150, timeout=120_000)
 
 
 def watch_console(page: Page) -> list[str]:
-    """A list that takes up what the page's console says from here on, and every answer that is an error."""
+    """A list that collects, from now on, the errors and warnings of the page's console and every failed request."""
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))

@@ -1,7 +1,7 @@
-"""axe-core finds nothing of ours on any page, light or dark.
+"""axe-core finds no violation in our own markup on any page, light or dark.
 
-A new file in ``pages/`` is taken up by itself. ``make soak`` looks at both colours; ``test_layout`` asks it of
-every page in one of them.
+A new file in ``pages/`` is included by itself. ``make soak`` checks both colour schemes; ``test_layout`` checks every
+page in one of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BASELINE = {
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds outside the baseline, one line per element."""
+    """The violations that axe finds outside the baseline, one line per element."""
     found = []
     for violation in Axe().run(page).response["violations"]:
         allowed = BASELINE.get(violation["id"])

@@ -1,4 +1,4 @@
-"""Bars in a browser: as long as what they stand for, nothing cut off on a phone, saved as they look."""
+"""Bars in a browser: their lengths are to scale, nothing is cut off on a phone, a saved picture looks the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lengths(drawing: Locator) -> list[float]:
 
 
 def bar_lengths_are(page: Page, drawing: Locator, expected: list[float]) -> None:
-    """Waits until the bars are as long as `expected`, relative to the longest: they move."""
+    """Wait until the moving bars have the lengths `expected`, relative to the longest."""
 
     def as_expected() -> bool:
         found = lengths(drawing)
@@ -73,7 +73,7 @@ def test_a_picture_is_saved_as_it_looks(app: str, page: Page, tmp_path: Path, ke
     assert picture.tag == f"{tag}svg"
     texts = [text for text in picture.iter(f"{tag}text") if text.text]
     assert words in [text.text for text in texts]
-    # no style sheet goes with a file: its elements say how they look
+    # the file has no style sheet: its elements carry their own styles
     assert texts[0].get("fill") == "rgb(230, 235, 236)"
     ground = next(picture.iter(f"{tag}rect"))
     assert ground.get("fill") == "#11171a"

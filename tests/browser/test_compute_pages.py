@@ -1,4 +1,4 @@
-"""The computing pages in a real browser: a control moves figure and address, links restore, data can be taken away."""
+"""The computing pages in a browser: a control changes figure and address, links restore a view, data are downloaded."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LLAMA, QWEN, GEMMA = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3
 
 
 SHOWN = "JSON.stringify([e.data, e.layout.shapes, e.layout.annotations])"
-"""What of a Plotly figure a control moves: its data, its marks and their words."""
+"""JavaScript: the parts of a Plotly figure that a control changes: data, shapes and annotations."""
 
 
 def figure_json(page: Page, key: str) -> str:
-    """What a drawn Plotly figure shows, as text."""
+    """The content of a drawn Plotly figure, as text."""
     drawn = page.locator(f".st-key-{key} .js-plotly-plot")
     expect(drawn.locator(".main-svg").first).to_be_visible()
     return str(drawn.evaluate(f"e => {SHOWN}"))

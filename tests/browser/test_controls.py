@@ -1,4 +1,4 @@
-"""Shared controls in odd orders: what a control reads is what the page shows and what its address says."""
+"""Shared controls in unusual orders: a control, the page and its address always agree."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ QWEN = GPT2.with_name("Qwen__Qwen3-8B.json")
 
 
 def expect_open(page: Page) -> None:
-    """Wait until the panel stands still: what is clicked while it opens, the driver scrolls to first, and a list that
-    is open closes when the page scrolls."""
+    """Wait until the panel has opened and is still.
+
+    Otherwise Playwright scrolls to the clicked control first, and scrolling closes an open list.
+    """
     details = page.locator(".st-key-more details")
     expect(details).to_have_attribute("open", "")
     details.evaluate("e => Promise.all(e.getAnimations({subtree: true}).map(a => a.finished.catch(() => 0)))")
@@ -131,13 +133,13 @@ def test_what_stands_under_more_is_what_the_page_uses(
 def test_more_is_a_menu_for_keyboard_and_mouse(app: str, page: Page) -> None:
     visit(page, f"{app}/kv_cache")
     summary = page.locator(".st-key-more summary")
-    # what is closed away is not reached by the keyboard
+    # the keyboard does not reach the controls of the closed panel
     expect(page.locator(".st-key-more [data-testid=stExpanderDetails]")).to_have_attribute("inert", "")
     summary.focus()
     page.keyboard.press("Enter")
     expect_open(page)
     expect(page.locator(".st-key-context_exact input")).to_be_visible()
-    # a list that one of its controls opens stands outside of it, and does not close it
+    # the list of a control of the panel is outside the panel, and a click on it does not close the panel
     page.locator(".st-key-k_weights input").click()
     page.get_by_role("option", name="int4", exact=True).click()
     expect(page).to_have_url(re.compile("k_weights=int4"))

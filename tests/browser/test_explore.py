@@ -1,4 +1,4 @@
-"""Explore: the first screen, its address, examples, and a timing run to its end and one stopped half way."""
+"""Explore: the first screen, its address, and a timing run to its end and one that is stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_first_screen_tells_the_story(app: str, page: Page) -> None:
     expect(page.locator(CACHE).first).to_have_text("1.00 GiB")
     expect(page.get_by_text("4.00× smaller than MHA")).to_be_visible()
     expect(page.get_by_role("img", name="32 query heads share 8 K/V heads, 4 to each")).to_be_visible()
-    # the whole hero figure is in view at 1280 × 800 without scrolling
+    # the whole main figure is visible at 1280 × 800 without scrolling
     box = page.locator(".st-key-head_map").bounding_box()
     assert box is not None
     assert box["y"] + box["height"] <= 800
@@ -60,7 +60,7 @@ SEEN = """() => new Promise(done => {
 def test_on_arrival_heads_merge_while_the_cache_falls_once(app: str, new_page: Callable[..., Page]) -> None:
     page = new_page()
     page.goto(app)
-    # before it begins the page's own number may have stood there, still hidden
+    # before the animation begins, the page's own number may have been there, still hidden
     assert page.evaluate(SEEN)[-4:] == ["4.00 GiB", "1.00 GiB", "128 MiB", "1.00 GiB"]
     ready(page)
     expect(page.get_by_role("img", name="32 query heads share 8 K/V heads")).to_be_visible()
@@ -70,7 +70,7 @@ def test_on_arrival_heads_merge_while_the_cache_falls_once(app: str, new_page: C
         list.getEntries().filter(e => !e.hadRecentInput).reduce((sum, e) => sum + e.value, 0)
     )).observe({type: 'layout-shift', buffered: true}) || setTimeout(() => done(0), 500))""")
     assert shift < 0.1
-    # whoever asked for less motion sees the model at once, and so does who comes with a link of their own later
+    # a visitor who asked for less motion sees the model at once
     still = new_page(reduced_motion="reduce")
     visit(still, app)
     assert still.evaluate("window.headshareArrived") is None
@@ -155,13 +155,13 @@ def test_typed_sizes_that_make_no_model_are_explained(app: str, page: Page) -> N
 @long("the same of the Lab's and of Timings' runs")
 def test_a_run_is_seen_by_who_opens_its_link_and_another_is_stopped(app: str, new_page: Callable[..., Page]) -> None:
     page = new_page(viewport={"width": 390, "height": 844})
-    # a small shape, so that the run is a matter of seconds
+    # a small shape, so that the run takes only seconds
     visit(page, f"{app}/?model=custom&layers=2&heads=6&kv_heads=3&head_dim=16&context=64")
     button(page, "Run").click()
     expect(button(page, "Stop")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Done in"))).to_be_visible(timeout=120_000)
     expect(page).to_have_url(re.compile("e_kept=[0-9a-f]{16}"))
-    figure = page.locator(".st-key-times[data-stale=false]")  # for a moment the one before it stands there too
+    figure = page.locator(".st-key-times[data-stale=false]")  # for a moment the figure before it is there too
     for name in ("MHA", "GQA-3", "MQA"):
         expect(figure).to_contain_text(name)
     expect(figure).to_contain_text(re.compile(r"\d (ms|µs)"))
@@ -172,7 +172,7 @@ def test_a_run_is_seen_by_who_opens_its_link_and_another_is_stopped(app: str, ne
     expect(other.locator(".st-key-explore_status")).to_have_text(own, use_inner_text=True)
     times = page.locator(".st-key-times svg").last.get_attribute("aria-label")
     expect(other.locator(".st-key-times svg").last).to_have_attribute("aria-label", str(times))
-    # before the run there was none
+    # the view before the run shows no run
     go_back(page)
     expect(page).not_to_have_url(re.compile("e_kept"))
     expect(page.get_by_text("Measured on")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""What figures say and how they begin: hover texts that can be read, drawings that are there at once, whole arcs."""
+"""Figures in a browser: hover texts can be read, drawings do not move when they first appear, arcs are whole."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_hover_text_can_be_read(
     assert box is not None
 
     def told() -> bool:
-        # somewhere between two ticks, where the axis itself would write 10.321k
+        # between two ticks, where the axis's own heading would be 10.321k
         page.mouse.move(box["x"] + 0.47 * box["width"] + next(moves) % 2, box["y"] + 0.5 * box["height"])
         return page.locator(".hoverlayer .legend text").count() > 1
 
@@ -114,7 +114,7 @@ def test_arcs_are_drawn_whole(app: str, page: Page, text: str) -> None:
 
 
 def test_equal_columns_stand_at_one_height(app: str, page: Page) -> None:
-    """Falcon 180B: 232 query heads in several rows, whose 8 K/V heads keep the same."""
+    """Falcon 180B has 232 query heads in several rows; its 8 K/V heads stand at one height."""
     visit(page, f"{app}/heads?model={quote('tiiuae/falcon-180B')}")
     kept = page.locator(".st-key-head_map .unit:not(.merged)")
     expect(kept).to_have_count(8)

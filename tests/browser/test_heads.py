@@ -1,4 +1,4 @@
-"""Heads: the slider moves the same elements, a head lights its group, the keyboard works, links restore."""
+"""Heads: the slider moves the same elements, a head lights its group, the keyboard works, links restore the view."""
 
 from __future__ import annotations
 

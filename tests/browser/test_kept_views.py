@@ -1,4 +1,4 @@
-"""Every view is a link: what a visitor has done is what somebody else sees who opens the address."""
+"""Every view has a link: whoever opens the address sees what the visitor has chosen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.long import SOAK
 
 
 def words(page: Page) -> str:
-    """What the page's own part says, without what is hidden."""
+    """The visible text of the page's main part."""
     return str(ready(page).get_by_test_id("stMain").inner_text())
 
 
@@ -46,7 +46,7 @@ def test_the_byte_and_the_heads_looked_at_are_in_the_address(
     other = visit(new_page(), page.url).locator(".st-key-attention .view")
     expect(other.locator(".said")).to_have_text(said)
     expect(other).to_have_attribute("data-shown", str(shown))
-    # another layer keeps both, another text only the heads
+    # with another layer byte and heads stay; with another text only the heads stay
     page.locator(".st-key-learn_layer").get_by_role("radio", name="3").or_(
         page.locator(".st-key-learn_layer").get_by_role("button", name="3")
     ).click()
@@ -63,7 +63,7 @@ def test_the_byte_and_the_heads_looked_at_are_in_the_address(
 
 
 def test_back_and_forward_pressed_in_a_hurry(app: str, page: Page) -> None:
-    """The second press comes while the first one's page is still on its way; none is lost."""
+    """The second press comes while the page of the first one is still loading; no press is lost."""
     layers = page.locator(".st-key-learn_layer")
     visit(page, f"{app}/heads_learn?learn_text=Brackets")
     for layer in "234":

@@ -1,4 +1,4 @@
-"""Explore by keyboard alone, with the focus in view; the calculator on paper."""
+"""Explore by keyboard alone, with a visible focus; the calculator on paper."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DRAWN = ".js-plotly-plot .main-svg"
 
 
 def tab_to(page: Page, target: Locator) -> None:
-    """Press Tab until `target` has the focus, and see that this changes how it looks."""
-    # a part of the page that is being replaced stands twice for a moment
+    """Press Tab until `target` has the focus, and assert that it looks different then."""
+    # while a part of the page is replaced, it is there twice for a moment
     expect(target).to_have_count(1)
     page.mouse.move(0, 0)
     around = target.locator("xpath=ancestor-or-self::*[self::button or @role='group'][1]")
-    # a picture of the place, with room for an outline around it
+    # a picture of the element, with space for an outline around it
     box = around.bounding_box()
     assert box is not None
     clip: FloatRect = {"x": box["x"] - 4, "y": box["y"] - 4, "width": box["width"] + 8, "height": box["height"] + 8}
@@ -37,13 +37,13 @@ def tab_to(page: Page, target: Locator) -> None:
 
 @pytest.fixture
 def page(new_page: Callable[..., Page]) -> Page:
-    """A visitor of their own for each test: where the focus begins is the browser's."""
+    """A new visitor for each test, so that the browser's focus is at its beginning."""
     return new_page()
 
 
 def test_explore_without_a_mouse(app: str, page: Page) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    # the whole page in view, so that nothing scrolls between two pictures
+    # a window as high as the page, so that nothing scrolls between two pictures
     page.set_viewport_size({"width": 1280, "height": 1400})
     visit(page, app)
     expect(page.locator(".st-key-ways rect").first).to_be_visible()
@@ -84,12 +84,12 @@ def test_the_calculator_on_paper(app: str, page: Page) -> None:
     )
     for selector in controls[:3]:
         assert page.locator(selector).locator("visible=true").count(), f"{selector} names nothing on the screen"
-    # A4 at 96 dots an inch, less margins
+    # A4 at 96 dots per inch, without margins
     page.set_viewport_size({"width": 718, "height": 1047})
     page.emulate_media(media="print")
     for selector in controls:
         expect(page.locator(selector).locator("visible=true")).to_have_count(0)
-    # what was chosen, what comes of it, and every figure whole
+    # the chosen values, the result, and every whole figure
     expect(page.locator(".st-key-model input")).to_have_value("Llama 3.1 8B")
     expect(page.get_by_text("1.00 GiB").first).to_be_visible()
     page.wait_for_function(

@@ -1,4 +1,4 @@
-"""The uptraining lab in a real browser: the recorded study first, then a run that is watched, left, and stopped."""
+"""The uptraining lab in a browser: the recorded study, then a run that is watched, left and stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.browser.conftest import Server, assert_sound, button, eventually, rea
 from tests.long import long
 
 OLD = "[data-retained=true]"
-"""A figure that Streamlit still shows while its successor is drawn."""
+"""A figure that Streamlit still shows while the next one is drawn."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def server(app: str, shared_server: Server) -> Server:
 
 @pytest.fixture
 def page(new_page: Callable[..., Page]) -> Page:
-    """A visitor of their own for each test: they start runs."""
+    """A new visitor for each test, because the tests start runs."""
     return new_page()
 
 
@@ -36,7 +36,7 @@ def test_a_run_is_watched_left_stopped_and_seen_by_who_opens_its_link(
     page: Page, new_page: Callable[..., Page], server: Server
 ) -> None:
     visit(page, f"{server.url}/lab?lab_kv=2&lab_alpha=10")
-    # nothing is empty before the first run
+    # before the first run the recorded study is shown
     expect(curve(page)).to_contain_text("GQA-2 by mean pooling, recorded")
     eventually(page, lambda: curve(page).locator(".scatterlayer .point").count() >= 2)
     expect(page.get_by_text("Recorded, not live:").first).to_be_visible()
@@ -46,7 +46,7 @@ def test_a_run_is_watched_left_stopped_and_seen_by_who_opens_its_link(
     expect(curve(page)).to_contain_text("GQA-2 by mean pooling, live on this server", timeout=60_000)
     status = page.locator(".st-key-lab_status")
     expect(status).to_contain_text(re.compile(r"Step \d+ of 250"), timeout=60_000)
-    # the run goes on while another page is read
+    # the run goes on while the visitor is on another page
     page.get_by_role("link", name="About").click()
     page.wait_for_url(re.compile("/about"))
     ready(page)

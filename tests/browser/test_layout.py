@@ -1,7 +1,7 @@
-"""Every page at every width: whole words, nothing cut off or on one another, still while it loads, a clean console,
-and nothing of ours that axe-core finds, light and dark by turns.
+"""Every page at every width: words are whole, nothing is cut off or overlaps, nothing moves while it loads.
 
-A new file in ``pages/`` is taken up by itself.
+The console is empty, and axe-core finds no violation of ours; pages are light and dark in turn. A new file in
+``pages/`` is included by itself.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from tests.server import PATIENCE_MS, ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 DRAWN_TO = (1920, 1024, 820, 390, 320) if SOAK else (820, 320)
-"""Widths of the window that a page, opened at 1280, is then drawn to."""
+"""A page is opened at a width of 1280 and then resized to these widths."""
 LOADS = [("", 1280), ("", 390), ("timings", 390), ("fit", 1280), ("lab", 820)]
-"""Pages that a new tab loads at a width: each kind of figure, and a page that draws much."""
+"""(page, width) that a tab loads: each kind of figure, and a page with many elements."""
 if SOAK:
     LOADS = [(name, width) for width in (1280, *DRAWN_TO) for name in PAGES]
 
 
 @pytest.fixture(scope="module")
 def watched(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
-    """A tab that loads page after page, and what its console has said."""
+    """A tab that loads one page after another, and the list of its console's messages."""
     context = browser.new_context()
     watch_shifts(context)
     page = context.new_page()
@@ -44,7 +44,7 @@ def test_a_page_stands_still_while_it_loads(app: str, watched: tuple[Page, list[
     page.set_viewport_size({"width": width, "height": 844 if width < 700 else 900})
     said.clear()
     for _ in range(3):
-        # a page that a busy machine takes long to make is shown as it comes: that is seen again only if it is its own
+        # on a busy machine a slow page is shown part by part; only a real fault shows again in three tries
         visit(page, f"{app}/{name}")
         at_rest(page)
         moved, what = shifts(page)
@@ -114,7 +114,7 @@ def test_the_list_of_pages_is_closed_where_the_page_needs_the_room(app: str, new
     visit(page, f"{app}/about")
     sidebar = page.get_by_test_id("stSidebar")
     expect(sidebar).to_have_attribute("data-collapsed", "true")
-    # whoever opens it has it, and a wide window begins with it
+    # a visitor can open the list, and a wide window begins with the list open
     page.get_by_test_id("stExpandSidebarButton").click()
     expect(sidebar).to_have_attribute("data-collapsed", "false")
     visit(page, f"{app}/about")
@@ -123,7 +123,7 @@ def test_the_list_of_pages_is_closed_where_the_page_needs_the_room(app: str, new
     expect(sidebar).to_have_attribute("data-collapsed", "false")
     page.set_viewport_size({"width": 1000, "height": 800})
     expect(sidebar).to_have_attribute("data-collapsed", "true")
-    # a choice made in a wide window outlives a narrow one
+    # a choice made in a wide window is kept while the window is narrow
     page.set_viewport_size({"width": 1280, "height": 800})
     expect(sidebar).to_have_attribute("data-collapsed", "false")
     sidebar.hover()

@@ -1,4 +1,4 @@
-"""The lecture by keyboard, and the ways to take a view along."""
+"""The lecture by keyboard, and the forms in which a view can be copied."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_arrow_keys_step_through_the_lecture(app: str, page: Page) -> None:
     page.keyboard.press("ArrowRight")
     expect(place).to_have_text(re.compile("^2 / "))
     expect(page).to_have_url(re.compile(r"context=131072.*present=true"))
-    # a key that is meant for a slider is the slider's
+    # an arrow key moves a slider that has the focus
     ready(page)
     page.locator(".st-key-e_kv_pick").get_by_role("slider").press("ArrowLeft")
     expect(page).to_have_url(re.compile("e_kv=4"))
     expect(place).to_have_text(re.compile("^1 / "))
-    # what a clicker sends is never a control's
+    # the keys of a clicker always move the lecture
     page.keyboard.press("PageDown")
     expect(place).to_have_text(re.compile("^2 / "))
     ready(page)

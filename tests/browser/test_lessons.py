@@ -1,4 +1,4 @@
-"""The lessons: the animation plays by itself, texts change maps, code runs, moving controls answers questions."""
+"""The lessons: the animation plays by itself, texts change maps, code runs, moved controls answer questions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_flow_stands_still_for_those_who_ask_for_it(app: str, page: Page) ->
 
     def picture_of(key: str, frame: int) -> str:
         scrub.press(key)
-        # the browser draws at its next animation frame, the number and the picture at once
+        # the browser draws number and picture together, in its next animation frame
         expect(page.locator(DECODE)).to_have_attribute("data-frame", str(frame))
         return str(page.locator(f"{DECODE} canvas").evaluate("canvas => canvas.toDataURL()"))
 

@@ -1,4 +1,4 @@
-"""Searching a model as people write it; and what the field reads is what the page shows."""
+"""The search finds models by names as people write them, and the field always shows the page's model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attention.catalog import published
 from tests.browser.conftest import assert_sound, go_back, ready, visit
 
 FOUND = {
-    # by Hub id, with or without its organisation, and by the ids of variants
+    # Hub ids, with and without the organisation, and ids of variants
     "Qwen3-32B": "Qwen3 32B",
     "gpt-oss-120b": "gpt-oss 120B",
     "openai/gpt-oss-20b": "gpt-oss 20B",
@@ -20,7 +20,7 @@ FOUND = {
     "deepseek-ai/DeepSeek-V3": "DeepSeek-V3",
     "mistralai/Mistral-7B-Instruct-v0.2": "Mistral 7B v0.2",
     "Qwen3-32B-Chat": "Qwen3 32B",
-    # loose spelling: case, hyphens, spaces, order of words, words run together, on the way, a slip
+    # loose spelling: case, hyphens, spaces, order of words, joined words, unfinished words, a typing error
     "gpt oss": "gpt-oss 20B",
     "GPT OSS 120B": "gpt-oss 120B",
     "gptoss": "gpt-oss 20B",
@@ -38,7 +38,7 @@ FOUND = {
     "lama 3.1 8b": "Llama 3.1 8B",
     "deepsek v3": "DeepSeek-V3",
 }
-"""What is typed -> the label that comes first."""
+"""Typed text -> the label that comes first."""
 
 KINDS = {
     "MQA": "MQA",
@@ -47,7 +47,7 @@ KINDS = {
     "GQA-8": "GQA-8",
     "mqa falcon": "MQA",
 }
-"""What is typed -> how every model that is listed first shares."""
+"""Typed text -> the sharing of the model that comes first."""
 
 
 def field(page: Page, key: str = "model") -> Locator:
@@ -115,7 +115,7 @@ def test_what_finds_nothing_says_so_and_does_not_stay(app: str, page: Page) -> N
     box.press("Escape")
     expect(box).to_have_value("Llama 3.1 8B")
     expect(page).to_have_url(re.compile("Llama-3.1-8B"))
-    # what is offered then leads on
+    # the choices that remain can be used
     box.fill("no such model")
     page.get_by_role("option", name="Paste config.json …").click()
     expect(page.locator(".st-key-config_text textarea")).to_be_visible()
@@ -183,7 +183,7 @@ def test_models_are_added_and_taken_out_on_compare(app: str, page: Page) -> None
     expect(page).to_have_url(re.compile("cmp=Qwen%2FQwen3-32B"))
     chips = page.locator(".st-key-cmp .chip span")
     expect(chips).to_have_text(["Llama 3.1 8B", "gpt-oss 120B", "Qwen3 32B"])
-    # two in a row, faster than the page answers
+    # take out two models, the second before the page has answered
     page.get_by_role("button", name="Take out Llama 3.1 8B").click()
     page.get_by_role("button", name="Take out Qwen3 32B").click()
     expect(page).to_have_url(re.compile(r"cmp=openai%2Fgpt-oss-120b(?!.*cmp=)"))

@@ -1,4 +1,4 @@
-"""The list of pages: a click moves on within the session, a new tab begins with this page's model, Back goes back."""
+"""The list of pages: a click stays in the session, a new tab begins with this page's model, Back returns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_click_keeps_what_every_page_showed(app: str, page: Page) -> None:
 
 
 def test_a_link_clicked_twice_keeps_it_too(app: str, page: Page) -> None:
-    """The second click ends the first one's run half way; what that one had told the controls is told them again."""
+    """The second click ends the run of the first one before its end; the values that it had set are sent again."""
     visit(page, f"{app}/heads?v=1&model=Qwen%2FQwen3-8B&context=32768&batch=7&kv=fp8")
     page.evaluate("window.neverLoadedAnew = true")
     for name in ("KV cache", "What fits", "Why share?", "Decode step"):
@@ -46,7 +46,7 @@ def test_a_link_clicked_twice_keeps_it_too(app: str, page: Page) -> None:
             expect(slider).to_contain_text("32k")
         for box in page.locator(".st-key-batch input").all():
             expect(box).to_have_value("7")
-    # the list of a page that is drawn just then, before its script has seen it
+    # click in a list that has just been drawn, before its script has run
     page.evaluate("""() => {
         const find = root => root.querySelector('nav.hs-pages') ??
             [...root.querySelectorAll('*')].filter(e => e.shadowRoot).map(e => find(e.shadowRoot)).find(Boolean);
@@ -68,7 +68,7 @@ def test_a_new_tab_begins_with_this_page_s_model(app: str, new_page: Callable[..
     tab = ready(opened.value)
     expect(tab).to_have_url(re.compile(r"/compare\?.*context=32768"))
     expect(page).to_have_title(re.compile("KV cache"))
-    # the first page stands at the root
+    # the first page has the root address
     expect(link(tab, "Explore")).to_have_js_property("pathname", "/")
 
 
@@ -90,5 +90,5 @@ def test_by_keyboard(app: str, new_page: Callable[..., Page]) -> None:
     assert link(page, "Why share?").evaluate("e => e.matches(':focus-visible')")
     page.keyboard.press("Enter")
     expect(page).to_have_title(re.compile("Why share"))
-    # the focus stays where the reader was
+    # the focus stays on the link that the reader used
     expect(link(page, "Why share?")).to_be_focused()

@@ -1,4 +1,4 @@
-"""On paper, and inside another page."""
+"""Pages on paper, and pages inside another page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GEMMA = "model=google/gemma-3-27b-pt&context=8192"
 
 
 def printed(page: Page, path: Path) -> pypdfium2.PdfDocument:
-    """The page as a browser prints it on A4, with backgrounds."""
+    """The page as the browser prints it on A4, with backgrounds."""
     margin: PdfMargins = {"top": "1cm", "bottom": "1cm", "left": "1cm", "right": "1cm"}
     page.pdf(path=path, format="A4", margin=margin, print_background=True)
     return pypdfium2.PdfDocument(path)
@@ -29,7 +29,7 @@ def printed(page: Page, path: Path) -> pypdfium2.PdfDocument:
 
 @pytest.fixture
 def page(new_page: Callable[..., Page]) -> Page:
-    """A visitor of their own for each test."""
+    """A new visitor for each test."""
     return new_page()
 
 
@@ -43,8 +43,8 @@ def test_paper_has_it_all_in_black_on_white(
     at_rest(page)
     document = printed(page, tmp_path / "page.pdf")
     text = "\n".join(sheet.get_textpage().get_text_range() for sheet in document)
-    # all 62 layers, 52 of them windowed, whatever of the table the screen shows
-    # the reader takes two rows on a sheet of their own for columns of letters
+    # all 62 layers, 52 of them windowed, although the screen shows only a part of the table; blanks are removed,
+    # because the PDF reader splits some rows into letters
     whole = re.sub(r"\s", "", text)
     layers = [int(n) for n in re.findall(r"(?<=[a-zB])(\d+)(?:sliding|full)32", whole)]
     assert layers == list(range(62))
@@ -60,12 +60,12 @@ def test_paper_has_it_all_in_black_on_white(
     corners = [first.getpixel(at) for at in ((40, 300), (first.width - 40, 300), (first.width - 40, 790))]
     assert min(corners) > 245, corners
     assert first.getextrema()[0] < 90
-    # and the screen is as it was
+    # afterwards the screen is as before
     expect(page.locator(".main-svg[viewBox]")).to_have_count(0)
 
 
 class Host(BaseHTTPRequestHandler):
-    """A site of somebody else that shows the page named in its address."""
+    """Another site, which shows in a frame the page that its address names."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -74,7 +74,7 @@ class Host(BaseHTTPRequestHandler):
         self.wfile.write(f'<iframe src="{self.path[1:]}" width="900" height="620"></iframe>'.encode())
 
     def log_message(self, *_: object) -> None:
-        """Silent."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The path from page to page, the words that explain themselves, and the pictures in steps."""
+"""The path from page to page, the words with their meanings, and the pictures in steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PICTURES = {
     "why": ("one_row", 11),
     "spectrum?spec_kv=1": ("ranks", 5),
 }
-"""Page -> a picture of it, and the step it begins at, its last."""
+"""Page -> (key of a picture, the step at which it begins, which is its last)."""
 
 
 def along(page: Page, which: str) -> Locator:
@@ -29,7 +29,7 @@ def test_next_opens_the_view_that_makes_the_point_and_keeps_the_session(app: str
     along(page, "Next").click()
     expect(page).to_have_title(re.compile("Why share"))
     expect(page).to_have_url(re.compile("/why.*context=32768&batch=32.*why_acc=b200"))
-    # from one user to 32: the picture and the buttons are at the state they are about
+    # the page opens with 32 users, and its button says so
     expect(page.get_by_role("button", name="32 users: 90 % cache")).to_be_visible()
     page.get_by_role("button", name=re.compile("1 user")).click()
     expect(page).to_have_url(re.compile("batch=1&"))
@@ -56,10 +56,10 @@ def test_a_word_says_what_it_means_to_pointer_and_keyboard(app: str, page: Page)
     expect(card).to_contain_text("one new token of each sequence")
     page.keyboard.press("Escape")
     expect(card).to_be_hidden()
-    # in the text itself, in which nothing was wrapped
+    # the same in the page's text, in which no element was added
     text = page.get_by_text("Prefill, the reading of the prompt")
     text.scroll_into_view_if_needed()
-    # words are marked when the page has been quiet for a moment
+    # words are marked when the page has not changed for a moment
     page.wait_for_function("() => CSS.highlights.get('hs-word')?.size > 2")
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     text.hover(position={"x": 20, "y": 12})
@@ -128,7 +128,7 @@ def test_words_are_marked_on_a_page_that_moves_and_no_mark_outlives_its_text(app
     page.evaluate(MOVING)
     try:
         page.wait_for_function(f"() => {MARKED}.length > 2")
-        # while it still moves, a word that goes takes its mark along
+        # while the page still changes, a word that disappears loses its mark
         page.evaluate("""() => {
             const [range] = CSS.highlights.get('hs-word');
             window.gone = range;
@@ -138,7 +138,7 @@ def test_words_are_marked_on_a_page_that_moves_and_no_mark_outlives_its_text(app
         assert all(page.evaluate(MARKED))
     finally:
         page.evaluate("clearInterval(window.moving)")
-    # the next page has marks of its own words alone
+    # the next page has only marks of its own words
     visit(page, f"{app}/timings?v=1")
     page.wait_for_function(
         f"""() => {{

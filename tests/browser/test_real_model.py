@@ -1,4 +1,4 @@
-"""The real model in a real browser: a recorded run, then three columns that write, are stopped, and their link."""
+"""The real model in a browser: a recorded run, then three columns that write and are stopped, and their link."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_three_columns_write_are_stopped_and_their_link_shows_them_again(
     expect(page.get_by_text("Live on this server")).to_be_visible(timeout=120_000)
     expect(texts.nth(1)).to_contain_text("Paris", timeout=120_000)
     expect(texts.nth(0)).to_contain_text("Paris")
-    # two of the columns end their answer soon; averaged heads never come to an end, and are stopped
+    # two columns end their answer soon; the column with averaged heads does not end, and is stopped
     if (stop := button(page, "Stop")).is_visible():
         stop.click()
     expect(page).to_have_url(re.compile("real_kept=[0-9a-f]{16}"), timeout=60_000)
     own = [texts.nth(i).inner_text() for i in range(3)]
-    # the columns take turns token by token: stopped, one may be a word ahead
+    # the columns take turns token by token, so after a stop one may be a word ahead
     shorter, longer = sorted(own[:2], key=len)
     assert longer.startswith(shorter)
     assert "Paris" in shorter

@@ -1,4 +1,4 @@
-"""Timings in a real browser: to the end, stopped half way, with the worker killed, and two visitors in turn."""
+"""Timings in a browser: a whole run, a stopped run, a killed worker, and two visitors in turn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def server(app: str, shared_server: Server) -> Server:
 
 @pytest.fixture
 def page(new_page: Callable[..., Page]) -> Page:
-    """A visitor of their own for each test: they start runs."""
+    """A new visitor for each test, because the tests start runs."""
     return new_page()
 
 
@@ -73,7 +73,7 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(
     page: Page, new_page: Callable[..., Page], server: Server
 ) -> None:
     visit(page, f"{server.url}/timings?{SMALL}")
-    # nothing is empty before the first run
+    # before the first run a recorded run is shown
     expect(page.get_by_text("Recorded run, shipped with Headshare")).to_be_visible()
     figure = page.locator(".st-key-t_figure .main-svg").first
     figure.wait_for()
@@ -103,11 +103,11 @@ def test_a_run_to_its_end_gets_a_link_that_anybody_may_open(
 @long("Timings, where its worker is killed; the real walks")
 @pytest.mark.parametrize(("name", "key"), RUNS, ids=[key for _, key in RUNS])
 def test_a_page_stays_whole_while_its_run_goes_on(name: str, key: str, walker: Page, server: Server) -> None:
-    """Looked at twice a second from the press of the button until something was measured, and for a while after."""
+    """The page is checked twice a second, from the press of the button until some time after the first result."""
     page = walker
     if page.url == "about:blank":
         visit(page, f"{server.url}/about")
-    # a small model, so that a step is a matter of moments
+    # a small model, so that a step takes little time
     page.evaluate(GO, f"{server.url}/{name}?v=1&model=meta-llama/Llama-3.2-1B&d_ctx=256")
     # the page before may have a button of the same name
     page.locator(f".st-key-{key}_run").get_by_role("button").click()
@@ -131,11 +131,11 @@ def test_a_page_stays_whole_while_its_run_goes_on(name: str, key: str, walker: P
 
 
 def test_every_answer_is_whole(page: Page, server: Server) -> None:
-    """A message that refers to one the browser has dropped would cost the page its connection."""
+    """No message refers to an earlier message: if the browser has dropped that one, the page loses its connection."""
     kinds: list[str | None] = []
 
     def note(data: bytes | str) -> None:
-        # a reference is short; to read the figures too would take longer than the page does
+        # a reference is short, so long messages are not parsed: that would take longer than the page itself
         if isinstance(data, bytes) and len(data) < 2000:
             kinds.append(ForwardMsg.FromString(data).WhichOneof("type"))
         else:

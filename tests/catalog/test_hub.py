@@ -1,4 +1,4 @@
-"""Nothing here reaches a network: the transport is replaced, and what must be refused is refused before it."""
+"""The Hub, without a network: the transport is replaced, and what must be refused is refused before it is called."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ class Metadata:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every way out of the process fails the test, and is noted."""
+    """Any attempt to open a connection is noted and fails the test."""
     asked: list[str] = []
 
     def refuse(*args: object, **kwargs: object) -> None:
@@ -51,7 +51,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, path: Path, size: int | None = None) -> dict:
-    """The Hub as a file on disk; returns what it was asked."""
+    """Let a file on disk stand for the Hub; returns what it was asked."""
     asked: dict = {}
 
     def metadata(url: str, **kwargs: object) -> Metadata:

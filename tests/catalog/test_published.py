@@ -1,4 +1,4 @@
-"""Every row: its layers are what its published configuration says, its facts are stated and agree."""
+"""Every row's layers are what its published configuration says, and its facts are stated and agree."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ def test_a_rows_layers_are_what_its_configuration_says(row: published.ModelRow) 
     for index, (mine, theirs) in enumerate(zip(row.spec.layers, read.layers, strict=True)):
         assert mine == theirs, f"layer {index}"
     assert row.hidden_size == read.hidden_size
-    # a dtype the configuration leaves out may stand in the row, with a note on where it is from
+    # where the configuration leaves out the dtype, the row may state one, with a note on where it is from
     assert row.dtype == read.model_dtype or (read.model_dtype is None and row.note)
 
 
@@ -60,7 +60,7 @@ def test_a_row_states_its_facts(row: published.ModelRow) -> None:
 
 
 def test_parameter_counts_agree_with_the_names() -> None:
-    """The size in a label is the count, rounded by its makers; names that count only a part are left out."""
+    """The size in a model's name is its count, rounded by its makers. Names that count only a part are left out."""
     partly = {"Mixtral 8x7B", "Mixtral 8x22B", "Qwen1.5-MoE A2.7B"}  # experts counted once, or active ones
     partly |= {row.label for row in ROWS if re.search(r"\bE\dB", row.label)}  # Gemma's effective parameters
     for row in ROWS:

@@ -1,4 +1,4 @@
-"""``python -m attention bench``: what it prints, and one clear line for what it refuses."""
+"""``python -m attention bench``: what it prints, and one clear line where it refuses."""
 
 from __future__ import annotations
 

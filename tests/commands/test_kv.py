@@ -172,7 +172,7 @@ def test_fit_promises_nothing_without_room(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_from_a_shell() -> None:
-    """Once as a process: exit code, one line each, and no torch for what only computes."""
+    """Run once as a process: the exit code, one line each, and no torch for commands that only compute."""
     argv = [sys.executable, "-X", "importtime", "-m", "attention", "kv", "llama-3.1-8b", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, env=os.environ | {"HEADSHARE_HUB": "0"}, check=False)
     assert done.returncode == 0

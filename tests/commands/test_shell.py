@@ -1,4 +1,4 @@
-"""The command line in a shell: output that cannot be written, files that are none, terminals that show little."""
+"""The command line in a shell: output that cannot be written, paths that are no files, terminals with few abilities."""
 
 from __future__ import annotations
 

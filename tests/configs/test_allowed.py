@@ -1,4 +1,4 @@
-"""What of a pasted file reaches a transformers class: the architecture, and nothing that chooses code."""
+"""Which fields of a pasted file reach a transformers class: the architecture, and nothing that chooses code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_check_of_a_pasted_file_asks_no_hub(monkeypatch: pytest.MonkeyPatch)
 
 
 def class_of(stem: str) -> str | None:
-    """The type whose class transformers has for a file, None where it has none."""
+    """The model type of a file if transformers has a class for it, else None."""
     _, _, model_type = decoder_part(CONFIGS[stem])
     return registry.find(model_type).oracle_type(model_type)
 

@@ -1,4 +1,4 @@
-"""GGUF headers: the same layers as of the model's published config.json, llama.cpp's rules, and refusals."""
+"""GGUF headers: they give the same layers as the model's published config.json; llama.cpp's rules; refusals."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_parameters_are_counted_from_the_tensors_shapes(tmp_path: Path) -> None:
 
 
 def test_the_weights_of_the_models_own_code_are_stated_too() -> None:
-    """SmolLM2-135M, of which the class's own sizes would make 634 M parameters."""
+    """SmolLM2-135M: with the sizes that its class assumes it would have 634 M parameters."""
     keys = of("llama", sizes(30, 576, 9, 3, feed_forward_length=1536, vocab_size=49152))
     keys[gguf_header.TENSORS] = {"token_embd": 576 * 49152}
     part, _, _ = decoder_part(keys)
@@ -263,7 +263,7 @@ def test_kv_and_fit_take_a_file_and_say_what_it_is(tmp_path: Path, capsys: pytes
 
 
 def test_a_header_as_json_is_held_to_the_same_bounds() -> None:
-    """As tools print it; the key of our own may come from anybody then."""
+    """Tools print a header as JSON. Our own key may then come from anybody."""
     keys = of("llama", sizes(3, 308, 14, 7, 22))
     for tensors in ({"token_embd": "x"}, {"token_embd": -5}, {"token_embd": 2**60}):
         spec = spec_from_config({**keys, gguf_header.TENSORS: tensors})

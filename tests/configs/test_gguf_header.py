@@ -1,4 +1,4 @@
-"""The header of a GGUF file: what is kept of it, its bounds, and files that lie."""
+"""The header of a GGUF file: what is kept of it, its bounds, and files whose header states something untrue."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_what_is_no_ordinary_file_is_refused(tmp_path: Path) -> None:
 WHOLE = header(KEYS, TENSORS_OF)
 spec_from_config(
     of("llama", {**SIZES, "attention.head_count_kv": 7})
-)  # loads transformers, which no example shall wait for
+)  # loads transformers now, so that no example waits for it
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:

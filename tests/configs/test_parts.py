@@ -66,7 +66,7 @@ def test_long_files_are_read_and_longer_ones_refused() -> None:
     data = json.dumps(config).encode()
     assert 1_000_000 < len(data) < MAX_BYTES
     assert spec_from_config(load_config(data)).n_layers == 3
-    hostile = b'{"a":"' + b'\\"' * 3_900_000  # an unfinished text full of escapes is gone through once
+    hostile = b'{"a":"' + b'\\"' * 3_900_000  # an unfinished text full of escapes is read once, not again and again
     with pytest.raises(ValueError, match="not valid JSON"):
         load_config(hostile)
 

@@ -24,7 +24,7 @@ def spec_of(name: str) -> ModelSpec:
 
 
 def elements(spec: ModelSpec, context: int) -> int:
-    """Cached elements with an entry per position, without cross-attention: what the expectations count."""
+    """Cached elements with an entry per position, without cross-attention: the expectations count these."""
     return sum(
         state.elements_per_position * state.positions(context)
         for layer in spec.layers

@@ -30,7 +30,7 @@ NAMES = (
 )
 BASES = {name: load_config(CONFIGS / f"{name}.json") for name in NAMES}
 
-# the first reading loads transformers, which is no example's fault; the deadlines only tell a hang from an answer
+# the first reading loads transformers, so it is made before any example; the deadlines only tell a hang from an answer
 spec_from_config(BASES[NAMES[0]])
 
 WEIRD = st.one_of(
@@ -104,7 +104,7 @@ COUNTED = (
     *("shared_expert_intermediate_size", "first_k_dense_replace", "moe_layer_freq", "decoder_sparse_step"),
     *("mlp_only_layers", "q_lora_rank", "attention_bias", "mlp_bias", "use_qk_norm"),
 )
-"""What the count of the parameters reads, and the cache does not depend on."""
+"""Fields that only the count of the parameters reads; the cache does not depend on them."""
 
 
 @pytest.mark.parametrize("name", ["deepseek-ai__DeepSeek-V3", "Qwen__Qwen3-30B-A3B", "openai__gpt-oss-120b"])
@@ -171,7 +171,7 @@ def test_an_essential_field_missing_is_named(field: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fields_that_cannot_matter_do_not(name: str) -> None:
-    """Rope scaling, token ids, weights' quantisation: whatever stands there, the cache is the same."""
+    """Rope scaling, token ids, quantisation of the weights: whatever they say, the cache is the same."""
     junk = {
         "rope_scaling": "junk",
         "eos_token_id": [None, -1],

@@ -1,4 +1,4 @@
-"""Fields by which our reading and transformers' class once parted in silence: the class's reading, or a refusal."""
+"""Fields that we might silently read otherwise than transformers' class: they are read as it reads them, or refused."""
 
 from __future__ import annotations
 

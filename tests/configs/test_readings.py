@@ -1,7 +1,7 @@
-"""What a file states beside, or against, what its family reads: the class's reading or a refusal, never silently ours.
+"""Files that state more than their family reads, or something else: they are read as the class reads them, or refused.
 
 Every field of every base (`mutated_configs`) is removed, null, 0, doubled and halved, and the fields of other families
-are added; where we answer, the bytes of every layer are those that the model's own code keeps on meta tensors.
+are added. Where we answer, the bytes of every layer are those that the model's own code keeps on meta tensors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAMPLE = 170
 
 
 def of_type(model_type: str) -> dict[str, Any]:
-    """A base of that type; for Falcon one of the old architecture, which alone reads multi_query."""
+    """A base of that type. For Falcon it is one of the old architecture: only that one reads multi_query."""
     return next(
         config
         for config in SHIPPED.values()
@@ -32,17 +32,17 @@ def of_type(model_type: str) -> dict[str, Any]:
 
 
 def layer_bytes(config: dict[str, Any]) -> int:
-    """Bytes of the first layer with the test's context, 16 bits."""
+    """Bytes of the first layer at the test's context, 16 bits an element."""
     spec = spec_from_config(config)
     return cache_bytes(spec, CONTEXT).state_bytes // spec.n_layers
 
 
 EVERY = {**SHIPPED, **class_bases()} if SOAK else {}
-"""In the long form every type that is read."""
+"""In the long form, bases of every type that is read; in the short form none."""
 
 
 def test_a_sample_of_all_changes_reads_as_the_models_own_code() -> None:
-    chosen = random.Random(61)  # the same changes in every run, so that a failure is one to look at
+    chosen = random.Random(61)  # the same changes in every run, so that a failure can be repeated
     names = sorted(SHIPPED)
     found = []
     for _ in range(SAMPLE):
@@ -57,7 +57,7 @@ def test_a_sample_of_all_changes_reads_as_the_models_own_code() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", EVERY)
 def test_every_change_reads_as_the_models_own_code(name: str) -> None:
-    """The long form alone has names."""
+    """Only the long form has any names; the short form skips this test."""
     found = [f"{label}: {text}" for label, text in _silent(EVERY[name])]
     assert not found, "\n".join(found)
 
@@ -173,7 +173,7 @@ def test_files_that_contradict_their_class(name: str, words: str) -> None:
 
 
 def test_a_silent_difference_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check can fail: a reader that believes a head size which the code does not read."""
+    """The check can fail: here the reader believes a head size that the model's code does not read."""
     from attention.configs.fields import Reader
 
     monkeypatch.setattr(Reader, "even_head_dim", lambda self, name="head_dim": self.stated("head_dim") or 128)

@@ -1,4 +1,4 @@
-"""What tests of the conversion share."""
+"""Fixtures for the tests of the conversion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    # sizes this small make some configs warn about their RoPE settings
+    # with such small sizes some configurations warn about their RoPE settings
     logger = logging.getLogger("transformers")
     before, logger.level = logger.level, logging.ERROR
     yield

@@ -1,4 +1,4 @@
-"""Calibrated conversion: exact wherever heads differ by what a model can absorb, judged by transformers.
+"""Calibrated conversion, judged by transformers: exact wherever heads differ only by maps that a model can absorb.
 
 ``HEADSHARE_SOAK=1`` runs every family.
 """
@@ -32,7 +32,7 @@ MERGE_ALONE = Settings(refine_steps=0, batch=3)
 TOKENS = torch.randint(3, VOCAB, (7, 23), generator=torch.Generator().manual_seed(5))
 PROBE = TOKENS[:2, :19]
 GROUPS = ((0, 3), (1, 5), (2, 4))
-"""Pairs of heads that are made alike: no neighbours, so that the grouping has to find them."""
+"""Pairs of heads that are made alike. They are not neighbours, so the grouping has to find them."""
 
 
 def calibration(settings: Settings = MERGE_ALONE, **changes: Any) -> Calibration:
@@ -60,7 +60,7 @@ def make_alike(model: Any, family: str, equal: bool) -> None:
     generator = torch.Generator().manual_seed(3)
     _, layout = layout_of(model.config.to_dict())
     for module in attentions(model):
-        # what is clipped after the projection must stay as large as it is
+        # values that are clipped after the projection must keep their size
         equal = (
             equal
             or getattr(module, "clip_qkv", None) is not None
@@ -112,7 +112,8 @@ def write_back(module: Any, state: dict[str, torch.Tensor], heads: Any, layout: 
 
 SOAK = os.environ.get("HEADSHARE_SOAK") == "1"
 FEW = ("llama", "phi3", "cohere2", "gpt_oss", "olmo2")
-"""Separate and fused projections, neighbouring pairs and no positions, sinks, a norm; all families in the long form."""
+"""Separate and fused projections, neighbouring pairs and no positions, sinks, a norm. The long form has all families.
+"""
 
 
 @pytest.mark.parametrize("equal", [True, False] if SOAK else [False])

@@ -1,4 +1,4 @@
-"""What the calibrated conversion does with bad input and bad luck: a message that names it, and nothing half made."""
+"""The calibrated conversion with bad input, and interrupted: a message that names the cause, and nothing half made."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def no_output(attention: Any) -> None:
 
 
 def dead_head(attention: Any) -> None:
-    """A K/V head that nothing reads, as pruning leaves it."""
+    """Make a K/V head that nothing reads, as pruning leaves one."""
     size = attention.head_dim * 2
     attention.q_proj.weight[:size] = 0
     attention.q_proj.bias[:size] = 0
@@ -118,7 +118,7 @@ def test_projections_of_zeros_are_merged(kill: Callable[[Any], None], tmp_path: 
     report = convert(folder, tmp_path / "target", K, "calibrated", calibration=calibration())
     assert all(np.isfinite(t).all() for t in tensors_of(tmp_path / "target").values())
     assert report.calibration is not None
-    # what nothing reads is lost without loss
+    # to lose what nothing reads costs nothing
     limit = 1e-12 if kill in (no_output, no_values) else 0.9
     assert report.calibration["layers"][0]["error"] <= limit
     apart = (logits(tmp_path / "target") - logits(folder)).std() / logits(folder).std()
@@ -129,7 +129,7 @@ def test_projections_of_zeros_are_merged(kill: Callable[[Any], None], tmp_path: 
 
 
 def test_too_little_text_is_said_and_survived(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """32 times one byte: moments of rank one."""
+    """The text is one byte, 32 times: its moments have rank one."""
     text = tmp_path / "text"
     text.write_bytes(b"a" * 32)
     assert main(command(source, tmp_path / "target", "--calibration", str(text), "--json")) == 0
@@ -142,7 +142,7 @@ def test_too_little_text_is_said_and_survived(source: Path, tmp_path: Path, caps
 
 
 def test_held_out_is_never_less_than_a_window(source: Path, tmp_path: Path) -> None:
-    """What follows in the file is an eighth of what is calibrated on, and shorter than a window."""
+    """The rest of the file is an eighth as long as the text of the calibration, and shorter than a window."""
     text = tmp_path / "text"
     text.write_bytes(b"the quick brown fox jumps over the lazy dog " * 30)
 
@@ -190,7 +190,7 @@ def test_disk_that_fills_up_between_layers(
         written.append(path)
         if len(written) == 2:
             path.write_bytes(b"half")
-            # what safetensors raises then is no OSError
+            # what safetensors raises then is not an OSError
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
         real(tensors, path, **options)
 

@@ -1,4 +1,4 @@
-"""What is kept of each head: counted on vectors themselves, by head and as a whole."""
+"""How much is kept of each head and of all together, compared with what is counted on the vectors themselves."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def test_heads_add_up_to_the_layer(heads: Heads, n_rotated: int) -> None:
 
 
 def test_a_head_s_values_keep_what_the_best_common_rows_give_it(heads: Heads) -> None:
-    """Against the vectors: weighted values of a group, their best common subspace by a singular value decomposition."""
+    """Against the vectors: the weighted values of a group, and the best subspace for all of them, found by a singular
+    value decomposition."""
     seen, x = moments(heads)
     weighted = weigh(heads, seen, Rotation(D))
     shares = kept_by_head(weighted, GROUPS)

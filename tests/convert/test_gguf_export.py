@@ -1,4 +1,4 @@
-"""Exported GGUF files: transformers reads the same model from them, and llama.cpp computes with them what it does."""
+"""Exported GGUF files: transformers reads the same model from them, and llama.cpp computes the same as transformers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ os._exit(0)
 
 
 def llama_cpp(*asked: tuple[Path, list[int] | str]) -> list[dict[str, Any]]:
-    """What llama.cpp says, greedily: for each prompt its answer with the log probabilities of each token."""
+    """llama.cpp's answer to each prompt, always its likeliest token, with the log probabilities of each token."""
     given = json.dumps([(str(path), prompt) for path, prompt in asked])
     done = subprocess.run([sys.executable, "-c", ASK, given], capture_output=True, text=True, timeout=200)
     said = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("SAID ")]
@@ -136,7 +136,7 @@ def test_transformers_reads_back_what_was_exported(tmp_path: Path) -> None:
 
     tensors = {t.name: t for t in gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors}
     state = model.state_dict()
-    assert "output.weight" not in tensors  # the embedding is it
+    assert "output.weight" not in tensors  # the embedding serves as the output head
     for name, n_heads in (("q", 6), ("k", 3)):
         weight = state[f"model.layers.1.self_attn.{name}_proj.weight"].numpy()
         # llama.cpp's rotary embedding turns rows 2j and 2j + 1 of a head, transformers' j and j + 16
@@ -153,7 +153,8 @@ def test_rows_that_stand_beside_each_other() -> None:
 
 @LLAMA_CPP
 def test_a_converted_checkpoint_is_served_by_llama_cpp(tmp_path: Path) -> None:
-    """Heads merged by calibration, regrouped and unlike, in bf16, with a tokenizer: llama.cpp cuts the text alike."""
+    """Heads merged by calibration, regrouped and unlike one another, in bf16, with a tokenizer: llama.cpp cuts the text
+    into the same tokens."""
     text = "heads of a cache share keys, values and 1024 queries: it's theirs\n\n  if they're grouped 7 by 7.\n"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -181,7 +182,7 @@ def test_a_converted_checkpoint_is_served_by_llama_cpp(tmp_path: Path) -> None:
     assert main(["export", str(tmp_path / "converted"), str(tmp_path / "converted.gguf")]) == 0
     converted = AutoModelForCausalLM.from_pretrained(tmp_path / "converted", dtype=torch.float32).eval()
     ids = tokenizer.encode(text).ids
-    assert len(ids) < 0.7 * len(text)  # merges are at work
+    assert len(ids) < 0.7 * len(text)  # so the tokenizer's merges were used
     (said,) = llama_cpp((tmp_path / "converted.gguf", text))
     assert said["usage"]["prompt_tokens"] == len(ids)
     as_transformers(converted, said, ids, atol=0.2)

@@ -1,4 +1,4 @@
-"""What the conversion does with bad input: a clear error, the source as it was, nothing half made."""
+"""The conversion with bad input: a clear error, the source left as it was, nothing half made."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_link_that_leads_outside(source: Path, name: str, tmp_path: Path) -> Non
 
 
 def test_hub_cache_layout(source: Path, tmp_path: Path) -> None:
-    """A snapshot of the Hugging Face cache is links into the repository's own blobs."""
+    """A snapshot of the Hugging Face cache consists of links into the repository's own blobs."""
     repository = tmp_path / "models--x--y"
     snapshot_dir = repository / "snapshots" / "abc123"
     snapshot_dir.mkdir(parents=True)
@@ -210,7 +210,7 @@ def test_quantised_projections(source: Path) -> None:
 
 
 def test_quantised_experts_are_copied(source: Path) -> None:
-    """gpt-oss keeps its experts in four bits and its attention in bf16: bytes that nobody touches may be anything."""
+    """gpt-oss keeps its experts in four bits and its attention in bf16: bytes that are only copied may be anything."""
     blocks = torch.arange(11, dtype=torch.uint8)
     scales = torch.ones(5).to(torch.float8_e4m3fn)
     save_file(layer(1) | {"model.layers.1.mlp.blocks": blocks, "model.layers.1.mlp.scales": scales}, source / FILES[1])

@@ -1,4 +1,4 @@
-"""What the conversion does with bad luck: a full disk, a kill, a source that changes; and what its command reports."""
+"""The conversion interrupted: a full disk, a kill, a source that changes; and what its command reports."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_write_error_half_way(source: Path, monkeypatch: pytest.MonkeyPatch, cap
 
 
 def in_child(source: Path, prelude: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, which first runs `prelude`."""
-    # a process started in the background may have inherited that Ctrl-C is ignored
+    """Start the command in its own process, which first runs `prelude`."""
+    # a process that was started in the background may have inherited that it ignores Ctrl-C
     prelude = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{prelude}"
     code = f"{prelude}\nfrom attention.cli import main\nraise SystemExit(main({command(source)!r}))"
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -98,7 +98,7 @@ def test_killed_in_the_middle(source: Path, number: signal.Signals) -> None:
     assert not (source.parent / "target").exists()
     left = [p for p in source.parent.iterdir() if p != source]
     if number == signal.SIGKILL:
-        # only a hidden folder, and no config.json in it: nothing that a library takes for a model
+        # only a hidden folder without a config.json: no library takes that for a model
         assert all(p.name.startswith(".target.converting") for p in left)
         assert not (source.parent / ".target.converting" / "config.json").exists()
     else:

@@ -33,7 +33,7 @@ def moments(heads: Heads, x: torch.Tensor) -> Moments:
 
 
 def rotate(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:
-    """By angles of its own, pair by pair: [..., position, dimension]."""
+    """Rotate each pair of dimensions by its own angle: [..., position, dimension]."""
     real, imaginary = rotation.pairs
     angle = torch.arange(T)[:, None] * torch.linspace(0.1, 2.0, rotation.n_rotated // 2, dtype=torch.float64)
     turned = torch.complex(x[..., real], x[..., imaginary]) * torch.polar(torch.ones_like(angle), angle)
@@ -43,7 +43,7 @@ def rotate(x: torch.Tensor, rotation: Rotation) -> torch.Tensor:
 
 
 def what_it_computes(heads: Heads, rotation: Rotation) -> tuple[torch.Tensor, torch.Tensor]:
-    """(scores [head, query, key], what each head writes of each position's value [head, position, hidden])."""
+    """(scores [head, query, key], each head's output for the value of each position [head, position, hidden])."""
     x = text()[:T]
     q, k, v = (torch.einsum("tc,hdc->htd", x, w) for w in (heads.q, heads.k, heads.v))
     share = len(q) // len(k)
@@ -52,7 +52,7 @@ def what_it_computes(heads: Heads, rotation: Rotation) -> tuple[torch.Tensor, to
 
 
 def alike(heads: Heads, rotation: Rotation, one: int, other: int) -> None:
-    """Make head `other` the head `one` under maps that a model can absorb."""
+    """Replace head `other` by head `one` under maps that a model can absorb."""
     g = torch.Generator().manual_seed(other)
     real, imaginary = rotation.pairs
     rest = slice(rotation.n_rotated, D)
@@ -107,7 +107,7 @@ def test_one_head_to_a_group_changes_nothing() -> None:
 
 
 def test_lost_energy_is_what_the_best_approximation_leaves() -> None:
-    """Against a singular value decomposition of the weighted values themselves."""
+    """Compared with a singular value decomposition of the weighted values themselves."""
     heads, x = random_heads(4, 4), text()
     weighted = weigh(heads, moments(heads, x), Rotation(D))
     for group in combinations(range(4), 2):

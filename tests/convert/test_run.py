@@ -30,7 +30,7 @@ def tensors_of(folder: Path) -> dict[str, np.ndarray]:
 
 
 def load(folder: Path, auto: Any = AutoModelForCausalLM, dtype: Any = None) -> Any:
-    """The checkpoint as transformers reads it, which must find every tensor it wants and no other."""
+    """The checkpoint as transformers reads it. It must find every tensor that it wants, and no other."""
     model, info = auto.from_pretrained(
         # the plain loop over experts: the grouped product takes no float64
         folder,
@@ -43,7 +43,7 @@ def load(folder: Path, auto: Any = AutoModelForCausalLM, dtype: Any = None) -> A
 
 
 def slices(name: str, tensor: np.ndarray, n_kv: int, head_dim: int) -> list[list[np.ndarray]] | None:
-    """K's and V's heads in a tensor, written down here from the models' forward code; None if it holds none."""
+    """The heads of K and V in a tensor, as the models' forward code has them; None if it holds none."""
     module = name.rsplit(".", 2)[-2]
     if module in ("k_proj", "v_proj"):
         return [[tensor[h * head_dim : (h + 1) * head_dim] for h in range(n_kv)]]
@@ -60,7 +60,7 @@ def head_dim_of(config: Any) -> int:
 
 
 def pooled(name: str, old: dict[str, np.ndarray], pool: str, n_kv: int, k: int, head_dim: int) -> np.ndarray:
-    """What a tensor of the result must be: plain loops over heads, in float64."""
+    """What a tensor of the result must be, computed by plain loops over heads in float64."""
     share = n_kv // k
 
     def merge(heads: list[np.ndarray]) -> np.ndarray:

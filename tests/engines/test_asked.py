@@ -1,4 +1,4 @@
-"""llama.cpp's own answers: the recorded ones are what is computed today, and asking refuses what it cannot ask."""
+"""llama.cpp's own answers: those recorded equal what is computed today, and models that cannot be asked are refused."""
 
 from __future__ import annotations
 

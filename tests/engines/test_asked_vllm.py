@@ -1,4 +1,4 @@
-"""vLLM's own answers: the recorded ones are what is computed today, and asking refuses what it cannot ask."""
+"""vLLM's own answers: those recorded equal what is computed today, and models that cannot be asked are refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_recorded_answer_is_what_is_computed_today() -> None:
 
 
 def test_the_record_is_the_planners_word() -> None:
-    # ENGINES.md and vllm #57431 print the same planner's figures of other memory; here the groups of its kinds
+    # ENGINES.md and vllm #57431 print this planner's figures for other amounts of memory; compared here are its groups
     rows = {(row.model, row.context, row.kind): row for row in asked.load(asked_vllm.FILE).rows}
     gemma = rows["google/gemma-3-27b-pt", 65536, "auto"]
     assert "groups 8×16 8×16 9×16 9×16 9×16 9×16 10×16" in (gemma.printed or "")

@@ -1,6 +1,6 @@
-"""Lines that engines were seen to print, in public threads and repositories, to the digit; each with where it stands.
+"""Lines that engines printed, from public threads and repositories, to the digit; each with where it was found.
 
-A repository without a number is named by what it holds. A model that the catalogue has not stands here by its sizes.
+A repository without a number is named by what it holds. A model that is not in the catalogue is given by its sizes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `fit --engine` says an engine will print, and that a log of just that is explained."""
+"""The lines that `fit --engine` says an engine will print, and that a log of just these lines is explained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of a log, and what is never kept of it."""
+"""What is read from a log, and what of it is never kept."""
 
 from __future__ import annotations
 

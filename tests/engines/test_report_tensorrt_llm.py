@@ -1,4 +1,4 @@
-"""TensorRT-LLM's start-up lines as they were printed, and what is said where nothing explains them."""
+"""TensorRT-LLM's start-up lines as they were printed, and what the report says where nothing explains them."""
 
 from __future__ import annotations
 

@@ -121,5 +121,5 @@ def test_fifty_contexts_of_the_catalogue_in_a_second() -> None:
         for spec, kernel in rows:
             for engine in NAMES:
                 reserved_bytes(engine, spec, load, kernel)
-    # 0.2 s where this was written: a bound that only another order of growth breaks
+    # takes about 0.2 s: only another order of growth exceeds this bound
     assert time.process_time() - begin < 2

@@ -1,4 +1,4 @@
-"""Clients with an address of their own: every address of 127/8 is this machine, so one machine plays many clients."""
+"""Clients with different addresses: every address of 127/8 is this machine, so it can act as many clients."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HONEST, STRANGER = "127.0.0.1", "127.0.0.66"
 
 
 class Visitor(Session):
-    """A tab opened from one client address; it can press buttons and reads what it is told.
+    """A tab opened from one client address; it can press buttons and collects the page's messages in `said`.
 
     Args:
         source: the client's address, one of 127/8.
-        headers: further headers of the handshake, such as a proxy writes.
+        headers: further headers of the handshake, such as those of a proxy.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Visitor(Session):
             self.said.append(element.markdown.body if kind == "markdown" else element.progress.text)
 
     def widget(self, key: str) -> str | None:
-        """Identity of the widget with that key, if the page drew it."""
+        """Id of the widget with that key; None if the page did not draw it."""
         return next((i for i in self.widgets if i.endswith(f"-{key}")), None)
 
     async def press(self, key: str) -> float:
-        """Press a button; returns seconds until the page was drawn again."""
+        """Press a button; returns the seconds until the page was drawn again."""
         identity = self.widget(key)
         assert identity is not None, f"no button {key} among {sorted(self.widgets)}"
         self.values[identity] = WidgetState(id=identity, trigger_value=True)
@@ -79,7 +79,7 @@ class Visitor(Session):
             del self.values[identity]
 
     async def listen(self, seconds: float) -> None:
-        """Take in what the server sends by itself for so long."""
+        """Read for this many seconds what the server sends without being asked."""
         assert self._socket is not None
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -121,7 +121,7 @@ class Uploads:
         return answer.status, text.decode(errors="replace"), answer.headers
 
     def put(self, session: str, name: str, size: int, *, chunked: bool = False) -> tuple[int, str]:
-        """(status, words) of one upload of `size` bytes. Status 0: the server closed the connection."""
+        """(status, text of the answer) of one upload of `size` bytes. Status 0: the server closed the connection."""
         head = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f.json"\r\n\r\n'
         body: Any = head + b"x" * size + b"\r\n--b--\r\n"
         if chunked:
@@ -138,7 +138,7 @@ class Uploads:
 
 
 def dangling(address: str, data: bytes, source: str = HONEST) -> socket.socket:
-    """A connection that has sent `data` and says nothing more."""
+    """A connection that has sent `data` and sends nothing more."""
     host, port = address.split(":")
     one = socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0))
     one.sendall(data)

@@ -1,8 +1,8 @@
-"""What one client can take from the others, in figures: uploads, places in the queue, descriptors.
+"""Measure what one client can take from the others: memory of uploads, places in the queue, descriptors.
 
     python -m tests.faults.measure [uploads runs descriptors] [--json FILE]
 
-A fresh server each, on loopback; bounded in number and time.
+Each measurement has a fresh server on loopback, and is bounded in number and time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MB = 2**20
 
 
 def uploads(files: int = 1500, watch_s: float = 60) -> dict[str, Any]:
-    """One session uploads file after file of 1 MB straight to the route, then goes."""
+    """One session uploads many files of 1 MB directly to the route, then closes."""
 
     async def scenario(address: str, process: psutil.Process) -> dict[str, Any]:
         async with Visitor(address, "timings") as first:  # imports and caches
@@ -60,7 +60,7 @@ def uploads(files: int = 1500, watch_s: float = 60) -> dict[str, Any]:
 def runs(sessions: int = 50, patience_s: float = 120, job_s: int = 15) -> dict[str, Any]:
     """Sessions of one client press Run on Timings; then another client presses Run, and a third moves sliders.
 
-    Runs end after `job_s` seconds, so that the figures tell of the queue and not of this machine's speed.
+    Runs end after `job_s` seconds, so that the results show the queue and not the speed of this machine.
     """
     os.environ["HEADSHARE_JOB_SECONDS"] = str(job_s)
 
@@ -132,7 +132,7 @@ def runs(sessions: int = 50, patience_s: float = 120, job_s: int = 15) -> dict[s
 
 
 def descriptors(sessions: int = 100, half_open: int = 400, watch_s: float = 40) -> dict[str, Any]:
-    """Sessions opened and closed, and connections that never finish their first line."""
+    """Open and close sessions, and open connections that never finish their header."""
 
     async def visit(address: str) -> None:
         async with Visitor(address, "about", source=STRANGER) as session:

@@ -1,7 +1,8 @@
-"""A stranger with a budget: whatever one client does, another visitor is served, and the server gets its memory back.
+"""Whatever one client does, another visitor is served, and the server frees its memory afterwards.
 
-HTTP, WebSockets, uploads and links at once, from one address; a visitor from another moves a slider meanwhile. The
-short form takes 15 s; HEADSHARE_SOAK=1 goes on for 60 s, waits a minute and holds the bounds of docs/hosting.md.
+One address attacks with HTTP, WebSockets, uploads and links at the same time, while a visitor from another address
+moves a slider. The short form takes 15 s. HEADSHARE_SOAK=1 goes on for 60 s, waits a minute and checks the bounds of
+docs/hosting.md.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from tests.worker.shared import until
 
 ATTACK_S = 60.0 if SOAK else 12.0
 P95_S = 0.5 if SOAK else 5.0
-"""A machine that also runs other tests gets a generous bound."""
+"""The short form's bound is generous, because the machine runs other tests at the same time."""
 MOST_MORE_BYTES = 700 * 2**20
-"""What the server may grow by while it is attacked: uploads, tabs, connections, messages under way."""
+"""The server may grow by this many bytes during the attack, for uploads, tabs, connections and messages."""
 KEPT_BYTES = 50 * 2**20
 LIMITS = {
     "HEADSHARE_CLIENT_SESSIONS": "20",
@@ -54,7 +55,7 @@ def live(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> Iterator[tuple[st
 
 
 class Stranger:
-    """One client that asks for all it can get, until `end`; notes in whose words it was refused."""
+    """One client that asks for as much as it can until `end`; notes the status and text of each refusal."""
 
     def __init__(self, address: str, end: float) -> None:
         self.address, self.end = address, end
@@ -64,7 +65,7 @@ class Stranger:
         return time.monotonic() < self.end
 
     async def tabs(self, number: int) -> None:
-        """Open a page with a hostile link, ask for it again and again, press Run."""
+        """Open a page with a hostile link, run it again and again, press Run."""
         queries = [query for _, query in hostile_queries(40)]
         while self.goes_on():
             with suppress(Exception):
@@ -79,7 +80,7 @@ class Stranger:
             await asyncio.sleep(0.05)
 
     async def junk(self) -> None:
-        """Large frames, to sessions that never asked for a page."""
+        """Send large frames in sessions that never asked for a page."""
         while self.goes_on():
             with suppress(Exception):
                 async with Visitor(self.address, source=STRANGER) as session:
@@ -105,7 +106,7 @@ class Stranger:
             await asyncio.sleep(0.05)
 
     async def connections(self) -> None:
-        """Headers that never end, and answers that are never read."""
+        """Send headers that never end, and never read answers."""
         held = []
         while self.goes_on():
             for data in (b"GET / HTTP/1.1\r\nHost:", b"GET /static/js/none HTTP/1.1\r\nHost: x\r\n\r\n" * 10):
@@ -158,7 +159,7 @@ def test_one_client_cannot_take_the_server_from_another(live: tuple[str, psutil.
     assert stranger.refused, "nothing was refused"
     assert all(re.search(r"[a-z]{3,} [a-z]{2,}", words) for _, words in stranger.refused), stranger.refused[:3]
     patience_s = 75.0 if SOAK else 40.0
-    # the short form has no minute to wait: what imports and caches took for the first time is allowed for
+    # the short form does not wait a minute, so its bound allows for imports and caches
     kept = KEPT_BYTES if SOAK else 3 * KEPT_BYTES
     until(lambda: rss(process) - before < kept, patience_s)
     assert ask(address, "/_stcore/health")[0] == 200
@@ -175,7 +176,7 @@ def test_uploads_are_limited_freed_and_refused_in_words(live: tuple[str, psutil.
             assert [status for status, _ in answers[:1]] == [204]
             assert answers[-1][0] == 413
             assert "This tab keeps 2 MiB of files already" in answers[-1][1]
-            # what is given back may be used again, and a file sent again counts once
+            # freed bytes may be used again
             assert own.delete(one.id, "0") == 204
             assert own.put(one.id, "9", 500_000)[0] == 204
             async with Visitor(address, "timings", source=STRANGER) as two:
@@ -183,7 +184,7 @@ def test_uploads_are_limited_freed_and_refused_in_words(live: tuple[str, psutil.
                 assert own.put(two.id, "a", 1_000_000)[0] == 204
         async with Visitor(address, "timings", source=STRANGER) as three:
             await three.rerun()
-            # both tabs have gone, and their files with them
+            # both tabs are closed, and their files are freed
             assert [own.put(three.id, str(n), 900_000)[0] for n in range(2)] == [204, 204]
         async with Visitor(address, "timings", source=HONEST) as other:
             await other.rerun()

@@ -1,4 +1,4 @@
-"""PostgreSQL dies while pages are open: they stay usable, say it in words, and work again when it is back."""
+"""PostgreSQL stops while pages are open: the pages stay usable, say so, and work again when it is back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_pages_outlive_their_database(tab: Page, tmp_path: Path) -> None:
                 visit(tab, f"{server.url}/timings?run={later}")
                 expect(tab.get_by_text("can't be reached").first).to_be_visible()
                 assert_sound(tab)
-                # everything that needs no database goes on
+                # a page that needs no database still works
                 visit(tab, f"{server.url}/kv_cache")
                 expect(tab.get_by_text("Traceback")).to_have_count(0)
                 assert_sound(tab)

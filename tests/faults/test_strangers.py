@@ -1,4 +1,4 @@
-"""What strangers do to a public server: it lives, and other sessions do not notice.
+"""Whatever strangers send to a public server, it keeps running and other sessions do not notice.
 
 `HEADSHARE_SOAK=1` runs the long forms (thousands of addresses); the short forms take seconds.
 """
@@ -54,7 +54,7 @@ def live() -> Iterator[tuple[str, psutil.Process]]:
 
 
 def hostile_queries(count: int) -> Iterator[tuple[str, str]]:
-    """(page, query): real addresses with one to four fields spoilt, repeated, renamed or cut."""
+    """(page, query): real addresses with one to four fields that are wrong or repeated, some renamed or cut."""
     rng = random.Random(20260101)
     for number in range(count):
         fields = [(k, v) for k, v in REAL.items() if rng.random() < 0.6]
@@ -132,7 +132,7 @@ def test_broken_http_and_raw_bytes_leave_the_server_healthy(live: tuple[str, psu
 
 
 def test_a_session_stays_on_its_page(live: tuple[str, psutil.Process]) -> None:
-    """What the load and latency benches rest on: a rerun is a rerun of the page that was opened."""
+    """A rerun is a rerun of the page that was opened; bench/load.py and bench/latency.py depend on it."""
 
     async def keys(path: str) -> list[set[str]]:
         async with Session(live[0], path) as session:
@@ -158,7 +158,7 @@ def test_clients_that_vanish_are_forgotten(live: tuple[str, psutil.Process]) -> 
             await asyncio.sleep(0.02)
             assert session._socket is not None
             session._socket.transport.abort()
-            # the torn connection surfaces in more than one way, unless the run was done already
+            # the aborted connection raises different errors, or none if the run was already done
             with suppress(Exception):
                 await rerun
 
@@ -218,7 +218,7 @@ def test_an_upload_to_the_own_session_may_have_one_mebibyte(live: tuple[str, psu
             assert upload(session, 1_000_000, tell_length=True) == 204
             assert upload(session, 1_000_000, tell_length=False) == 204
             assert upload(session, 2**20 + 1, tell_length=True) in (0, 413)
-            # without a length the server has to count; a few kilobytes are for the form around the file
+            # without a length the server has to count; it allows a few kilobytes for the form around the file
             assert upload(session, 2**20 + 2**17, tell_length=False) in (0, 413)
             await session.rerun()
 
@@ -241,5 +241,5 @@ def test_files_of_the_host_are_not_served(live: tuple[str, psutil.Process]) -> N
         "/requirements.txt",
     ):
         status, _, body = ask(address, path)
-        # unknown addresses get the app's own first page
+        # an unknown address gets the app's first page
         assert status in (400, 403, 404) or b"<!doctype html" in body[:2000].lower(), (path, body[:200])

@@ -139,7 +139,7 @@ def test_a_full_disk_keeps_earlier_runs_whole_and_later_ones_work(tmp_path):
     size = max(path.stat().st_size for path in tmp_path.iterdir())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    # no file may grow beyond what is there: what a full disk does to a writer
+    # no file may grow beyond its present size: a writer meets the same on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, hard))
     try:
         with pytest.raises(StoreError, match="can't be reached"):
@@ -174,7 +174,7 @@ def test_a_killed_server_leaves_whole_runs(tmp_path):
         saver.kill()
         ids += saver.stdout.read().decode().splitlines()
     store = Store(Settings(data_dir=str(tmp_path)))
-    # a last line may have been cut; every token that was told in full is a whole run
+    # the last line may be cut off; every token that was printed in full belongs to a whole run
     whole = [token for token in ids if len(token) == 16]
     assert len(whole) >= 3
     assert all(len(store.load(token).results) == 200 for token in whole)

@@ -1,4 +1,4 @@
-"""Small cases of every kind, format and head size, with odd numbers of everything."""
+"""Small cases of every kind, format and head size, with odd sizes throughout."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ SAMPLES = [
 ]
 
 QUICK = [SAMPLES[n] for n in (3, 7, 11, 17, 25, 27, 30, -2)]
-"""Most kinds, some formats, one split: for where Triton is interpreted, tens of milliseconds a program."""
+"""Most kinds, some formats, one split: for Triton's interpreter, which takes tens of milliseconds a program."""
 
 
 def preallocated(
     kind: str, sizes: tuple[int, int, int], dtype: torch.dtype, device: str = "cpu"
 ) -> tuple[torch.Tensor, stored.Cache]:
-    """q [2, 4, 2, k_dim] and a cache as engines set one aside: positions stand before heads, and those beyond the
-    context hold NaN.
+    """q [2, 4, 2, k_dim] and a cache as engines allocate one beforehand: positions come before heads, and those beyond
+    the context hold NaN.
 
     Args:
         sizes: (n_kv_heads, k_dim, v_dim).

@@ -1,4 +1,4 @@
-"""A result's row: flat, read back, and read as earlier versions wrote it."""
+"""A result's row: it is flat, is read back, and is also read as earlier versions wrote it."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ EARLIER = json.loads(
     "dtype": "float32", "device": "cpu", "median_s": 0.002, "iqr_s": 0.0001, "cache_bytes": 48480, "bytes_per_s": 3e7,
     "error": 1e-7, "floor_s": 0.001, "times_floor": 2.0, "note": "", "phase": "prefill", "bound": "memory"}"""
 )
-"""A row of version 1.0, with the fields that it had and in their order."""
+"""A row of version 1.0, with the fields of that version in their order."""
 
 
 def test_a_row_of_an_earlier_version_is_read() -> None:

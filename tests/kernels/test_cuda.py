@@ -46,7 +46,7 @@ def test_results_say_their_floor_and_their_error() -> None:
 
 
 def test_the_clock_leaves_out_the_wait_for_a_launch() -> None:
-    """A hundred small operations cost the host far more than the device; the device's own time is what counts."""
+    """A hundred small operations cost the host far more than the device; only the device's own time counts."""
     x = torch.ones(1, device="cuda")
     clock = Clock("cuda")
     clock.time(lambda: x.add_(1))
@@ -55,7 +55,7 @@ def test_the_clock_leaves_out_the_wait_for_a_launch() -> None:
 
 
 def test_recorded_work_keeps_its_tensors() -> None:
-    """A graph has the places of its tensors by heart: freed, they would be read all the same."""
+    """A graph stores the addresses of its tensors: it would read them even after they were freed."""
     x = torch.ones(1, device="cuda")
     kept = weakref.ref(x)
 

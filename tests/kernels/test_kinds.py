@@ -1,4 +1,4 @@
-"""What each kind of cache must move and compute, counted by hand; formats as they lie; the teaching versions."""
+"""What each kind of cache must move and compute, counted by hand; formats byte by byte; the teaching versions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COUNTED: list[tuple[KindCase, int, int, int]] = [
     (KindCase("full", context=1000, q_len=3), 4_096_000, 3 * 2 * 32 * 256, 4 * 32 * 128 * (998 + 999 + 1000)),
     # one latent of 576 for all heads, whose first 512 are the value; the result has 512 elements a head
     (KindCase("latent", context=1000, **LATENT), 1152 * 1000, 128 * 2 * (576 + 512), 2 * 128 * (576 + 512) * 1000),
-    # what DeepSeek-V3's 128 heads of 192 and 128 take where they are unfolded: 71 times the latent
+    # DeepSeek-V3's 128 heads of 192 and 128, expanded, take 71 times as much as the latent
     (
         KindCase("expanded", "", 128, 128, 192, 128, 1000),
         128 * 1000 * 2 * (192 + 128),

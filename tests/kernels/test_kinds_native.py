@@ -66,7 +66,7 @@ def test_with_fewer_instructions(without: str, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("kind", ["full", "latent", "window"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_front_of_a_longer_cache_and_positions_before_heads(kind: str, dtype: str) -> None:
-    """Strides of caches that engines set aside beforehand: rows beyond the context hold NaN, and are not read."""
+    """Strides of caches that engines allocate beforehand: rows beyond the context hold NaN, and are not read."""
     sizes = (1, 96, 64) if kind == "latent" else (2, 64, 32)
     q, cache = preallocated(kind, sizes, getattr(torch, dtype))
     rough = 1e-5 if dtype == "float32" else 0.03
@@ -108,7 +108,7 @@ def not_finite(dtype: str, contexts: tuple[int, ...]) -> None:
 
 
 def test_positions_that_weigh_nothing(threads: int) -> None:
-    """Scores of minus infinity: in whole threads' parts of the context, but for one position, everywhere."""
+    """Scores of minus infinity: in all that some threads read of the context, at all positions but one, everywhere."""
     for hidden, dtype in itertools.product((slice(0, 300), slice(1, 391), slice(0, 391)), ("float32", "bfloat16")):
         torch.manual_seed(threads)
         q, k, v = (
@@ -132,7 +132,8 @@ def as_specified(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, what: str) -
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fp8_is_widened_exactly(dtype: torch.dtype) -> None:
-    """All e4m3 numbers, NaN too: what is attended to alone comes out as it is, but for the division by its weight."""
+    """All e4m3 numbers, NaN too. A single position that is attended to comes out as it is, except for the division by
+    its weight."""
     codes = torch.arange(256, dtype=torch.uint8)
     data = codes.view(torch.float8_e4m3fn).view(256, 1, 1, 1).expand(-1, -1, -1, 48).contiguous()
     values = stored.Plane("fp8-head", 48, data, torch.ones(1))

@@ -1,7 +1,7 @@
 """Triton's kernels and other libraries' against float64, for every kind of cache.
 
-On CUDA where there is a GPU; elsewhere in Triton's interpreter, in a process of its own, since what Triton is decided
-when it is loaded. Needs nothing but torch, Triton and pytest: ``python -m bench.gpu`` runs this file.
+They run on CUDA where there is a GPU. Elsewhere they run in Triton's interpreter, in a process of its own, since Triton
+decides at its import whether it interprets. This needs only torch, Triton and pytest: ``python -m bench.gpu`` runs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ NAN, INF = float("nan"), float("inf")
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 runs_here = pytest.mark.skipif(bool(fused.unavailable(DEVICE)), reason="needs a GPU or Triton's interpreter")
 WHOLE = CUDA or os.environ.get("HEADSHARE_SOAK") == "1"
-"""Triton's interpreter takes a minute of processor time for all of it: on a processor the long form alone does so."""
+"""Whether all cases run. Triton's interpreter takes a minute of processor time for them, so without a GPU only the long
+form has them all."""
 CASES = SAMPLES if WHOLE else QUICK
 DTYPES = ("bfloat16", "float16", "float32") if CUDA else ("float32", "bfloat16")
 
@@ -64,12 +65,12 @@ def test_in_the_interpreter() -> None:
 
 @pytest.fixture(autouse=True)
 def likeliest_tile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each shape the first tile alone: trying all of them would compile three times as much."""
+    """Only the first tile of each shape is tried: trying all of them would compile three times as much."""
     monkeypatch.setattr(fused, "_tile_of", lambda shape, known, launch: known[0])
 
 
 def error_of(case: KindCase, name: str = "triton") -> tuple[float, float]:
-    """Of one implementation: its error, and what is allowed."""
+    """The error of one implementation, and the error that is allowed."""
     torch.manual_seed(7)
     q, cache = inputs.make(case)
     with torch.inference_mode():
@@ -98,7 +99,7 @@ def test_every_tile_agrees_with_float64(case: KindCase, which: int, monkeypatch:
 @runs_here
 @pytest.mark.parametrize("kind", ["full", "latent", "window"] if WHOLE else ["window"])
 def test_the_front_of_a_longer_cache_and_positions_before_heads(kind: str) -> None:
-    """Strides of caches that engines set aside beforehand: rows beyond the context hold NaN, and are not read."""
+    """Strides of caches that engines allocate beforehand: rows beyond the context hold NaN, and are not read."""
     sizes = (1, 72, 64) if kind == "latent" else (2, 48, 48)
     q, cache = preallocated(kind, sizes, torch.float32, DEVICE)
     torch.testing.assert_close(fused.attend(q, cache).double(), reference.attention(q, cache), rtol=1e-4, atol=1e-5)
@@ -137,7 +138,7 @@ def test_nan_and_infinity_as_float64_has_them(dtype: str, context: int) -> None:
 
 @runs_here
 def test_positions_that_weigh_nothing() -> None:
-    """Scores of minus infinity: in a whole part of the context, but for one position, everywhere."""
+    """Scores of minus infinity: in a whole part of the context, at all positions but one, everywhere."""
     for hidden in (slice(0, 300), slice(1, 391), slice(0, 391)) if WHOLE else (slice(0, 300),):
         q, k, v = torch.randn(1, 4, 1, 48).abs(), torch.randn(1, 2, 391, 48), torch.randn(1, 2, 391, 48)
         k[0, 1, hidden, 7] = -INF
@@ -160,7 +161,7 @@ def assert_as_specified(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> No
 
 @runs_here
 def test_fp8_is_widened_exactly() -> None:
-    """Zeros, the smallest and largest e4m3 numbers, and NaN: what is attended to alone comes out as it is."""
+    """Zeros, the smallest and largest e4m3 numbers, and NaN: a position attended to alone comes out as it is."""
     codes = torch.arange(256, dtype=torch.uint8)
     data = codes.view(torch.float8_e4m3fn).view(1, 1, 256, 1).expand(-1, -1, -1, 16).contiguous()
     for code in (0, 1, 7, 8, 0x7E, 0x7F, 0x80, 0x81, 0xFE, 0xFF, 0x38, 0xC5) if WHOLE else (1, 0x7E, 0xFF, 0xC5):

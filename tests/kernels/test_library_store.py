@@ -1,4 +1,4 @@
-"""Compiled libraries that are kept: nothing that somebody else wrote, and nothing damaged, is ever loaded."""
+"""Compiled libraries that are kept: none that somebody else wrote and none that is damaged is ever loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def compiler(answer: int, made: list[Path]) -> Callable[[Path], None]:
 
 
 def digest(path: Path) -> str:
-    """What the name of a kept library tells of its content."""
+    """The hash of a library's content, as its name has it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
@@ -54,7 +54,7 @@ def test_a_library_is_compiled_once_and_named_by_its_content(tmp_path: Path, mad
 
 @pytest.mark.parametrize("name", ["one.so", "one-{}.so", "one-0123456789abcdef0123456789abcdef.so"])
 def test_a_planted_library_is_not_loaded(name: str, tmp_path: Path, made: list[Path]) -> None:
-    """The name can be guessed, and whoever plants it may even give it the hash of what he plants."""
+    """The name can be guessed, and whoever plants a library may even put its right hash into the name."""
     folder = tmp_path / "native"
     folder.mkdir(mode=0o700)
     compiler(666, [])(folder / "planted")
@@ -66,7 +66,7 @@ def test_a_planted_library_is_not_loaded(name: str, tmp_path: Path, made: list[P
 
 
 def test_other_content_under_a_kept_name_is_not_loaded(tmp_path: Path, made: list[Path]) -> None:
-    """Owner, permissions and name are right, and it would load: its content alone tells."""
+    """Owner, permissions and name are right, and it would load: only its content gives it away."""
     path = library_store.kept(tmp_path / "native", "one", compiler(17, made))
     compiler(666, [])(tmp_path / "planted")
     path.write_bytes((tmp_path / "planted").read_bytes())
@@ -107,7 +107,7 @@ def test_a_damaged_library_is_made_again(size: int, tmp_path: Path, made: list[P
 
 
 def test_a_library_that_ends_its_process_is_not_loaded_here(tmp_path: Path, made: list[Path]) -> None:
-    """Whole by its name, and truncated before it was given that name."""
+    """Its name has the hash of what it holds, but it was truncated before it was given that name."""
     folder = tmp_path / "native"
     whole = library_store.kept(folder, "one", compiler(17, made))
     os.truncate(whole, 5000)

@@ -1,4 +1,4 @@
-"""Matrix-vector products against float64: every kind of weight, odd sizes, strides, threads, what is no number."""
+"""Matrix-vector products against float64: every kind of weight, odd sizes, strides, threads, NaN and infinity."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_scale_that_is_no_number_spoils_its_row_alone(kind: str) -> None:
     assert isinstance(weight, Q4Blocks)
     block = weight.data.view(5, 3, -1)[2, 1]
     block[:2] = torch.tensor([float("inf")]).half().view(torch.uint8)
-    block[-16:] |= 0x99  # no weight of 8 or 0, which infinity makes NaN
+    block[-16:] |= 0x99  # no weight of 8 or 0: infinity would make those NaN
     x = torch.rand(2, 96)
     expected, y = exact(weight, x), matvec.matvec(weight, x)
     assert expected[:, 2].isinf().all()

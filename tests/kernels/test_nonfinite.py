@@ -16,10 +16,10 @@ from tests.long import SOAK, short
 NAN, INF = float("nan"), float("inf")
 DTYPES = ("float32", "bfloat16", "float16")
 RUNS_HERE = [n for n, i in IMPLEMENTATIONS.items() if not i.unavailable("cpu") and (not i.compiled or n == "native")]
-# on a processor PyTorch's fused kernel gives 0 where every score of a row is NaN; what we name and time is that kernel
+# left out: on a CPU PyTorch's fused kernel gives 0 where every score of a row is NaN, and we time that kernel as it is
 ON_CPU = [n for n in RUNS_HERE if not n.endswith(("_sdpa", "enable_gqa"))]
 CASES = [(n, d) for n in ON_CPU for d in DTYPES if SOAK or n == "native" or d == "float32"]
-"""Ours in every dtype; PyTorch's products are the same code in all of them."""
+"""Our own kernel in every dtype. PyTorch's products run the same code in all of them, so float32 is enough."""
 needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
 
 
@@ -75,7 +75,7 @@ def test_native_with_fewer_instructions(without: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_positions_that_weigh_nothing(name: str, dtype: str) -> None:
-    """Scores of minus infinity: at some positions, at a whole chunk's, at all but one, at all of them."""
+    """Scores of minus infinity: at some positions, in a whole chunk, at all positions but one, everywhere."""
     context = 1100
     for hidden in (slice(40, 45), slice(0, 512), slice(512, 1024), slice(0, 1099), slice(1, 1100), slice(0, 1100)):
         q, k, v = inputs(dtype, 2, context)
@@ -103,7 +103,7 @@ def test_native_rows_that_threads_share(threads: int) -> None:
             assert_as_specified("native", what, tensors)
         q, k, v = inputs("float32", 1, 700)
         q.abs_()
-        k[:, :, :600, 7] = -INF  # whole threads that see nothing
+        k[:, :, :600, 7] = -INF  # some threads see nothing at all
         assert_as_specified("native", "600 of 700 hidden", [q, k, v])
     finally:
         torch.set_num_threads(before)

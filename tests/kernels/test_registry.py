@@ -27,7 +27,7 @@ def tensors(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     dtype = getattr(torch, case.dtype)
     query = case.context if case.phase == "prefill" else 1
     kv = (case.batch, case.n_kv_heads, case.context, case.head_dim)
-    torch.manual_seed(7)  # among many thousands of draws one exceeds a tolerance that is meant for one
+    torch.manual_seed(7)  # the tolerance is meant for one draw: among many thousands, one exceeds it
     q = torch.randn(case.batch, case.n_heads, query, case.head_dim)
     return q.to(dtype), torch.randn(*kv).to(dtype), torch.randn(*kv).to(dtype)
 
@@ -162,7 +162,7 @@ def test_extreme_scores_do_not_overflow() -> None:
 
 
 def test_the_tolerance_finds_a_lost_chunk() -> None:
-    """What would pass unseen: the last 1 % of the context forgotten."""
+    """An error that is easily missed: the last 1 % of the context is left out."""
     for dtype in ("float32", "bfloat16"):
         q, k, v = tensors(Case("folded_matmul", 6, 2, 16, 4096, 1, dtype, "cpu"))
         wrong = plain.folded_matmul(q, k[:, :, :4055], v[:, :, :4055])

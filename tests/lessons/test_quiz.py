@@ -1,4 +1,4 @@
-"""The quiz: each question can be answered, and not by everything."""
+"""The quiz: each question has a right answer, and not every answer is right."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3_text": {"sliding_window": 37, "query_pre_attn_scalar": 29, "layer_types": [
         "sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"]},
 }  # fmt: skip
-"""Per kind what is not in SIZES: each switch that the kind has is used."""
+"""What each kind has beside SIZES. Every switch of the kind is used."""
 
 
 def made(kind: str, folder: Path) -> Any:
@@ -32,7 +32,7 @@ def made(kind: str, folder: Path) -> Any:
         torch.manual_seed(1)
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
         for name, weight in model.named_parameters():
-            # from_config draws with 0.02 and norms of one: larger, so that every part shows in the logits
+            # from_config draws weights of 0.02 and norms of one; larger ones make every part show in the logits
             torch.nn.init.normal_(weight, 1.0 if "norm" in name else 0.0, 0.1)
     model.save_pretrained(folder)
     return model

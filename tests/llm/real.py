@@ -1,4 +1,4 @@
-"""The packaged model, loaded once in a test process; tests of it are skipped by name where its package is missing."""
+"""The packaged model, loaded once in a test process. Where its package is missing its tests are skipped, saying so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formats of the cache compared on a text: what is told, and that coarser formats err more."""
+"""Formats of the cache compared on a text: what is reported, and that coarser formats have larger errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Caches of rounded rows: their bytes beside the calculator's, and a step beside reading the same at once."""
+"""Caches of rounded rows: their bytes are the calculator's, and single steps give the same as one pass over a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decode loop on the packaged model: words, bytes, what it tells, and what it refuses."""
+"""The decode loop on the packaged model: words, bytes, what it reports, and what it refuses."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_same_seed_draws_the_same_words() -> None:
 @long("small models read a prompt in pieces")
 @needed
 def test_a_context_filled_beforehand_is_one_that_was_read() -> None:
-    """Copied into the multi-head cache, it gives the words that reading it with nine K/V heads gives."""
+    """Copied into the multi-head cache, a context gives the same words as when it is read with nine K/V heads."""
     together, _ = _run(Plan(PROMPT, ("mha", "gqa"), tokens=3, context_fill=61, kv_dtype="fp32"))
     alone, _ = _run(Plan(PROMPT, ("mha",), tokens=3, context_fill=61, kv_dtype="fp32"))
     assert together.columns["mha"].text == alone.columns["mha"].text
@@ -126,7 +126,7 @@ def test_a_context_filled_beforehand_is_one_that_was_read() -> None:
 def test_stopped_in_the_middle_of_a_sentence_the_text_so_far_stays() -> None:
     written, _ = _run(Plan(PROMPT, ("gqa",), tokens=200), stop_after=2)
     column = written.columns["gqa"]
-    # told ten times a second, however many tokens that are
+    # reported ten times a second, however many tokens there are
     assert 3 <= column.n_tokens < 200
     assert column.text
     assert not column.ended
@@ -167,7 +167,7 @@ def test_logits_of_200_tokens_are_those_of_transformers_on_the_same_file() -> No
     else:
         # blocks meet numbers of 16 bits: tests/llm/test_products.py, with 120 products in a row
         assert (found - expected).abs().amax() < (5e-5 * 120**0.5 + 1e-4) * expected.abs().amax()
-    # two tokens nearer to each other than that may change places
+    # two tokens whose logits differ by less than that may change places
     taken = expected.gather(-1, found.argmax(-1, keepdim=True))[..., 0]
     assert (expected.amax(-1) - taken <= 2e-3 * expected.abs().amax()).all()
 

@@ -1,4 +1,4 @@
-"""What heads look at: attention against transformers' own, likeness and roles of made-up maps, the real heads."""
+"""What heads look at: attention compared with transformers', likeness and roles of made-up maps, the real heads."""
 
 from __future__ import annotations
 

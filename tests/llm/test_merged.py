@@ -1,4 +1,4 @@
-"""K/V heads merged on a text: without loss where they can be, and with less than their mean elsewhere."""
+"""K/V heads merged on a text: without loss where that is possible, and elsewhere with less loss than their mean."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ from tests.long import SOAK, long
 N_TOKENS = 200
 PROMPT = 53
 TOLERANCE = 4e-5
-"""Of the largest logit. 5 layers of some 20 roundings of 2^-24 each: 6e-6, once for either program; and transformers'
-angles are float32, so that at position 253 those of a query and of a key are off by up to 253 * 2^-24 = 1.5e-5 each."""
+"""As a share of the largest logit. Five layers have some 20 roundings of 2^-24 each: 6e-6, once for either program. And
+transformers' angles are float32: at position 253 the angle of a query and that of a key are each off by up to
+253 * 2^-24 = 1.5e-5."""
 
 
 def _pair(kind: str, folders: pytest.TempPathFactory) -> tuple[Any, Model]:
@@ -40,7 +41,7 @@ def _ids(n: int) -> torch.Tensor:
 
 
 def _decoded(model: Model, ids: torch.Tensor) -> torch.Tensor:
-    """Logits of every position: a prompt at once, then token by token."""
+    """The logits of every position, with the prompt read at once and the rest token by token."""
     caches = model.caches(ids.shape[1])
     parts = [model.forward(ids[:, :PROMPT], caches, every=True)]
     parts += [model.forward(ids[:, at : at + 1], caches) for at in range(PROMPT, ids.shape[1])]

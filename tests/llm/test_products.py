@@ -1,4 +1,4 @@
-"""Weights in a GGUF file's blocks: what they give beside the same weights in float32, and the bytes they take."""
+"""Weights in a GGUF file's blocks: their results compared with the same weights in float32, and the bytes they take."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SIZES = {"hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3}
 PROMPT, N_TOKENS = 11, 23
 LAYERS = SIZES["num_hidden_layers"]
 TOLERANCE = 5e-5 * (4 * LAYERS) ** 0.5
-"""Of the largest logit. Blocks of four bits meet numbers rounded to a 2^15th of the largest of 32. Such a rounding has
-the root mean square 2^-15 / sqrt(12) of that largest, which is at most sqrt(32) times that of the numbers themselves:
-5e-5 of them. A layer has four such products in a row, and each adds its own part."""
+"""As a share of the largest logit. Blocks of four bits are multiplied with numbers rounded to a 2^15th of the largest
+of 32. The root mean square of such a rounding is 2^-15 / sqrt(12) of that largest number, which is at most sqrt(32)
+times the root mean square of all 32: together 5e-5 of it. A layer has four such products in a row, and each adds its
+own part."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def pair(path: Path) -> tuple[Model, Model]:
 
 
 def _decoded(model: Model) -> torch.Tensor:
-    """Logits of every position: a prompt at once, then token by token."""
+    """The logits of every position, with the prompt read at once and the rest token by token."""
     ids = torch.randint(331, (1, N_TOKENS), generator=torch.Generator().manual_seed(7))
     caches = model.caches(N_TOKENS)
     parts = [model.forward(ids[:, :PROMPT], caches, every=True)]
@@ -75,7 +76,7 @@ def test_copied_and_merged_heads_are_those_of_the_float32_weights(pair: tuple[Mo
 @needs_compiler
 @pytest.mark.parametrize("batch", [3, 11])
 def test_sequences_decoded_together_are_those_decoded_alone(pair: tuple[Model, Model], batch: int) -> None:
-    """Three take the layer's native calls; eleven are more than those take."""
+    """The layer's native calls take three sequences; eleven are more than they take."""
     ids = torch.randint(331, (batch, 5), generator=torch.Generator().manual_seed(3))
     caches, alone = pair[0].caches(5, batch), pair[0].caches(5)
     together = torch.cat([pair[0].forward(ids[:, at : at + 1], caches) for at in range(5)], dim=1)

@@ -1,4 +1,4 @@
-"""Where weights come from: GGUF files in llama.cpp's order, and files that are cut off, foreign or not there."""
+"""Where weights come from: GGUF files in llama.cpp's order, and files that are cut off, of another kind or missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = {
 
 
 def _neighbours(rows: np.ndarray, head_dim: int) -> np.ndarray:
-    """Rows of halves as llama.cpp has them: pair j of a head is rows 2j and 2j + 1."""
+    """Rows whose pairs lie half a head apart, put into llama.cpp's order: pair j of a head is rows 2j and 2j + 1."""
     heads = rows.reshape(-1, 2, head_dim // 2, rows.shape[-1])
     return heads.swapaxes(1, 2).reshape(rows.shape)
 
@@ -103,7 +103,7 @@ def test_another_architecture_is_refused_by_name(small: tuple[Any, Path], tmp_pa
 
 @needed
 def test_the_packaged_file_is_multiplied_from_blocks_that_lie_side_by_side() -> None:
-    """What a kernel that multiplies the blocks as they come needs of the file."""
+    """A kernel that multiplies the blocks directly needs this of the file."""
     path = place.local()
     assert isinstance(path, Path)
     found = GgufFile(path)

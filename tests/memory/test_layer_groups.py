@@ -1,4 +1,4 @@
-"""Groups of equal layers: together they are the model, and the typical one comes first."""
+"""Groups of equal layers: together they are the model, and the typical group comes first."""
 
 import pytest
 

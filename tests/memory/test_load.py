@@ -1,4 +1,4 @@
-"""A load says what is wrong with it, once, and its bytes are those of the loose numbers."""
+"""A load says what is wrong with it, once, and gives the same bytes as its numbers passed one by one."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The sums of a spec, against adding up its layers one by one, and what a redraw of a hostile one costs."""
+"""The sums of a spec, compared with adding up its layers one by one, and what a redraw of a hostile spec costs."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def redraws(spec: ModelSpec, context: int) -> None:
 
 @pytest.mark.parametrize("make", HOSTILE.values(), ids=list(HOSTILE))
 def test_a_redraw_costs_no_layer_anything(make: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many layers differ: once the first redraw has summed them, none is looked at again."""
+    """However many layers differ, none is looked at again once the first redraw has summed them."""
     spec = spec_from_config(make())
     assert len(spec.groups) == 10_000
     redraws(spec, 8192)
@@ -198,7 +198,7 @@ def test_a_redraw_costs_no_layer_anything(make: Callable[[], dict[str, Any]], mo
     start = time.perf_counter()
     for context in (1, 5_000, 70_001, 2**20):
         redraws(spec, context)
-    assert time.perf_counter() - start < 20  # it took minutes; a busy machine is allowed a lot
+    assert time.perf_counter() - start < 20  # without the sums it would take minutes; a busy machine is allowed a lot
 
 
 def test_ways_to_compress_are_bounded() -> None:

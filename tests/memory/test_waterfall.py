@@ -1,4 +1,4 @@
-"""Each idea's saving, by hand; the last step is the model's own cache, for every model there is."""
+"""Each idea's saving, worked by hand; for every model of the catalogue the last step is the model's own cache."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The checked-in results are what the code gives now, and say what they claim."""
+"""The checked-in results are what the code gives now, and state what they claim."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_published_figures_say_where() -> None:
 
 
 def test_wrong_rules_by_hand() -> None:
-    """Sizes that a calculator on paper gives."""
+    """Sizes worked out on paper."""
     layers = (attention_layer(14, 7, 22), attention_layer(14, 7, 22, window=13))
     spec = ModelSpec("m", layers, "bf16", hidden_size=14 * 11)
     row = 2 * 7 * 22 * 2

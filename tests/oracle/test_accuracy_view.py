@@ -63,7 +63,7 @@ def test_the_figure_has_a_row_per_rule_and_a_dot_per_model() -> None:
     mistakes = accuracy_view.mistakes(RESULTS)
     fig = checked(plot_mistakes(mistakes, {"r1": "first"}))
     assert [len(trace.x) for trace in fig.data] == [len(m.models) for m in mistakes]
-    assert fig.data[0].x[0] == 1 / 64  # nothing at all lies on the edge, and its hover says 0
+    assert fig.data[0].x[0] == 1 / 64  # a difference of 0 lies on the edge, and its hover says 0
     assert fig.data[0].customdata[0].endswith("0×")
     assert plot_mistakes((), {}).layout.title.text
 

@@ -1,4 +1,4 @@
-"""Every model type of the installed transformers: answered, and then as its own code keeps it, or truly refused."""
+"""Every model type of the installed transformers is answered with what its own code keeps, or rightly refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ SIZES = {
     "qwen3_omni_moe": "head_dim",
     "qwen3_omni_moe_thinker": "head_dim",
 }
-"""Types whose class's defaults leave open what their published files state: the field that the refusal names."""
+"""Types that are refused with their class's defaults, because these leave out a field that published files state. The
+value is the field that the refusal names."""
 CANNOT_BE_ASKED = {
     **dict.fromkeys(
         (
@@ -44,13 +45,13 @@ CANNOT_BE_ASKED = {
     "dots1": "empty",
     "xmod": "language",
     "udop": "attention_mask",
-    # sizes of its own that the class's defaults do not make fit together
+    # the class's defaults do not fit together
     "glm4v_text": "split_with_sizes",
     "hunyuan_vl_text": "NoneType",
     "cohere_compass_text": "full_attention",
 }
-"""Types whose code cannot be asked here, with a word of the reason: it looks at values, which meta tensors have none
-of, or transformers builds it within a larger model alone."""
+"""Types whose code cannot be asked here, with a word of the reason: it looks at values, which meta tensors do not have,
+or transformers only builds it as part of a larger model."""
 
 
 def asked() -> list[str]:
@@ -59,7 +60,7 @@ def asked() -> list[str]:
 
 
 def refusal(model_type: str) -> str:
-    """Why what transformers itself writes of the type is refused, "" where it is answered."""
+    """Why the configuration that transformers itself writes for the type is refused; "" where it is answered."""
     try:
         spec_from_config(written(model_type))
     except ValueError as error:
@@ -94,7 +95,7 @@ def test_types_that_write_no_text_are_not_called_unknown() -> None:
 
 @pytest.mark.parametrize("model_type", asked() if ALL else SAMPLE)
 def test_a_small_model_of_the_type_keeps_what_is_computed(model_type: str) -> None:
-    """With HEADSHARE_ALL_TYPES=1 every type (five minutes)."""
+    """With HEADSHARE_ALL_TYPES=1 every type is tried (five minutes)."""
     config = {**small(model_type), "dtype": "bfloat16"}
     for context in CONTEXTS:
         if model_type in CANNOT_BE_ASKED:

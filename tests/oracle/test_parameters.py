@@ -1,4 +1,4 @@
-"""Parameters: the rules against the models' own code, the record against the catalogue, the bound by hand."""
+"""Parameters: the rules compared with the models' own code, the record with the catalogue, the bound worked by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attention.serving.roofline import decode_floor
 EXPLAINED = {
     "Qwen/Qwen3-Next-80B-A3B-Instruct": "A3B is cut, not rounded: 3.3 billion without the embeddings",
 }
-"""Active parameters as their makers state them, where they are not what is counted to the digits given."""
+"""Models whose makers state another number of active parameters than we count, to the digits given, and why."""
 CONFIGS = Path(__file__).parents[1] / "data" / "configs"
 OWN_CODE = {c.model: c.n_parameters for c in accuracy.load().checks if c.n_parameters and c.source == "catalogue"}
 H100 = published.accelerator("h100-sxm")

@@ -29,8 +29,8 @@ CANNOT_BE_ASKED = {
 
 
 def shortened(config: dict[str, Any]) -> dict[str, Any]:
-    """The same configuration with as many of its first layers as show every distinct layer, so that all run
-    within a minute. Checks at full depth are in attention/data/accuracy.json."""
+    """The same configuration with only as many of its first layers as it takes to include every distinct layer, so that
+    all run within a minute. Checks at full depth are in attention/data/accuracy.json."""
     spec = spec_from_config(config)
     if any(layer.shares is not None for layer in spec.layers) or spec.model_type in ("longcat_flash", "gpt_neo"):
         return config
@@ -40,7 +40,7 @@ def shortened(config: dict[str, Any]) -> dict[str, Any]:
         if layer not in seen:
             seen.add(layer)
             needed = index + 1
-    # a cache of linear layers alone is none that transformers can ask for its length
+    # transformers cannot ask a cache of linear layers alone for its length
     needed = min(max(needed, 2), spec.n_layers)
     out: dict[str, Any] = json.loads(json.dumps(config))
     part, _, _ = decoder_part(out)
@@ -60,7 +60,7 @@ def shortened(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def contexts(spec: ModelSpec, model_type: str) -> tuple[int, ...]:
-    """One below every window, one above each, prime numbers where nothing slides."""
+    """One context below every window and one above each; prime numbers where there is no window."""
     windows = [s.window for layer in spec.layers for s in layer.states if isinstance(s, PositionState) and s.window]
     if model_type in STEPWISE:
         return 61, 251
@@ -146,7 +146,7 @@ def test_published_parameter_counts() -> None:
 
 
 def test_experts_in_half_precision_can_be_asked() -> None:
-    """The products of experts are written for bfloat16 alone, which is of the same size."""
+    """The products of experts are written for bfloat16 alone. It has the same size, so it is asked instead."""
     config = {**CONFIGS["mistralai__Mixtral-8x7B-v0.1"], "torch_dtype": "float16"}
     done = verify(config, 53)
     assert done.kv_dtype == "fp16"
@@ -166,7 +166,7 @@ def test_a_difference_of_another_size_is_not_explained() -> None:
 
 
 def test_a_wrong_reading_is_found_out() -> None:
-    """The check can fail: a model claimed with twice its K/V heads."""
+    """The check can fail: here a model is claimed to have twice its K/V heads."""
     config = shortened(CONFIGS["meta-llama__Meta-Llama-3.1-8B"])
     claimed = spec_from_config({**config, "num_key_value_heads": 16})
     found = verify(config, 61, spec=claimed)

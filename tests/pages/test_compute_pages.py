@@ -1,4 +1,4 @@
-"""The computing pages through AppTest: their numbers are attention's, and bad input becomes a message."""
+"""The computing pages through AppTest: their numbers are those of `attention`, and bad input becomes a message."""
 
 from __future__ import annotations
 

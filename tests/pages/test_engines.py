@@ -1,4 +1,4 @@
-"""The page on engines: its numbers are the ledger's, and a pasted log is explained and then gone."""
+"""The page on engines: its numbers are the ledger's, and a pasted log is explained and not kept."""
 
 from __future__ import annotations
 

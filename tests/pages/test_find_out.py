@@ -1,4 +1,5 @@
-"""Find out on every page that explains or computes: folded it costs nothing, then a guess, the control, and why."""
+"""Find out on every page that explains or computes. Folded it costs nothing; opened it takes a guess, shows the control
+to try, and says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The views of kinds of cache on Timings and Roofline by script: recorded, live, kept, and for any model."""
+"""The views of kinds of cache on Timings and Roofline, through AppTest: recorded, live, kept, and for any model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def job_of(seconds: float, unsteady: str = "", state: State = State.RUNNING) -> Job:
-    """A job that times MLA beside GQA, every shape as long."""
+    """A job that times MLA beside GQA; every shape takes `seconds`."""
     no_turn: Any = None
     job = Job("kinds", {"topic": "mla"}, "me", "cpu", 60.0, 2**30, no_turn)
     job.state, job.started_at = state, 0.0

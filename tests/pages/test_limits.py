@@ -1,4 +1,4 @@
-"""Limits as a visitor meets them: beyond each, the page says so in a sentence and goes on."""
+"""Limits as a visitor meets them: beyond each limit the page says so in a sentence and goes on working."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JSON = "application/json"
 
 @pytest.fixture(autouse=True)
 def new_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All script tests of a process are one session to Streamlit."""
+    """Start a new visitor: to Streamlit, all AppTests that run in one process are one session."""
     kept, session = kept_runs._Kept(), jobs.SessionJobs()
     monkeypatch.setattr(kept_runs, "_kept", lambda: kept)
     monkeypatch.setattr(jobs, "_session_jobs", lambda: session)
@@ -45,7 +45,7 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store
 
 @pytest.fixture
 def queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
-    """The server's queue, with room for two runs of which a visitor may have one; no run ends by itself."""
+    """The server's queue, with room for two runs. A visitor may have one of them. No run ends by itself."""
     settings = Settings(lock_dir=str(tmp_path), use_gpu=False, max_queue=2, session_jobs=1)
     own = Queues(settings, KINDS, (sys.executable, "-c", HANG.format(kinds=KINDS)))
     monkeypatch.setattr(client, "_queues", own)
@@ -63,7 +63,7 @@ def with_upload(at: AppTest, key: str, content: bytes) -> AppTest:
 
 
 def padded(size: int) -> bytes:
-    """A configuration that is good but for its length, in bytes."""
+    """A configuration of `size` bytes with nothing wrong but its length."""
     text = (Path(__file__).parents[1] / "data" / "configs" / "Qwen__Qwen3-8B.json").read_bytes()
     return text + b" " * (size - len(text))
 
@@ -141,7 +141,7 @@ def test_the_queue_of_the_machine_is_so_long(queues: Queues) -> None:
     at.button(key="timings_run").click().run()
     assert_sound(at)
     assert "2 runs are waiting on this machine already: try again in a few minutes" in said(at).replace("\\", "")
-    # a place that becomes free is given to who asks next
+    # a place that becomes free goes to whoever asks next
     others[1].stop()
     at.button(key="timings_run").click().run()
     assert "waiting on this machine already" not in said(at)

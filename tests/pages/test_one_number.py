@@ -1,4 +1,4 @@
-"""One quantity, one number: whatever pages show it, whatever the model, and in words that are true of it."""
+"""One quantity has one number on every page that shows it, for every model, in words that are true of that model."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ HEADS = re.compile(r"K/V head of its own|as MHA|than MHA|\bevery head\b", re.I)
 
 
 OF_NO_MODEL = ("headshare_words", "headshare_path")
-"""Components that say the same of every model."""
+"""Components that show the same for every model."""
 
 
 @remembered
 def drawn(page: str, model: str, context: int, batch: int) -> str:
-    """All that a page says: texts, metrics, tables, and what its pictures are given."""
+    """All that a page says: texts, metrics, tables, and the data that its pictures are given."""
     at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     if page != "app.py":
         at.switch_page(page)
@@ -95,7 +95,7 @@ def _texts(node: Any) -> list[str]:
 
 
 CASES = [pytest.param(m, 8192, 1, id=f"{kind}, 8192 x 1") for kind, m in MODELS.items()]
-# one of a thing is said otherwise than many
+# one of a thing is worded differently from many
 CASES += [pytest.param(MODELS[kind], 1, 1, id=f"{kind}, 1 x 1") for kind in ("GQA", "latent", "recurrent only")]
 CASES.append(pytest.param(MODELS["experts"], 4096, 32, id="experts, 4096 x 32"))
 

@@ -1,6 +1,6 @@
-"""Every page, whatever its address says: it runs, shows no error, and answers junk with a sentence.
+"""Every page runs whatever its address says, shows no error, and answers junk with a sentence.
 
-A new file in ``pages/`` is taken up by itself.
+A new file in ``pages/`` is tested without being listed here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ JUNK = (
 
 
 def own_keys(page: str) -> list[str]:
-    """Address keys the page declares for itself: first arguments of ``params.KIND("key", …)``."""
+    """Address keys that only this page declares: the first arguments of ``params.KIND("key", …)``."""
     tree = ast.parse((ROOT / page).read_text(encoding="utf-8"))
     return [
         call.args[0].value
@@ -57,7 +57,7 @@ def open_page(page: str, **query: str | list[str]) -> AppTest:
 
 
 def pick(at: AppTest, model: str) -> AppTest:
-    """Pick a model, as the search field does: it is a component of our own, which these tests cannot press."""
+    """Pick a model as the search field does. That field is a component of our own, which AppTest cannot press."""
     at.session_state["model"] = model
     return at.run()
 
@@ -86,7 +86,7 @@ def test_default_view(page: str) -> None:
 @pytest.mark.parametrize("turn", range(2))
 def test_junk_in_every_parameter(page: str, turn: int) -> None:
     keys = [*(p.key for p in params.SHARED), *own_keys(page), "v", "nonsense"]
-    # each key meets several kinds of junk over the turns, and its neighbours meet others at the same time
+    # over the turns each key gets several kinds of junk, and its neighbours get other kinds at the same time
     at = open_page(page, **{key: JUNK[(i + 3 * turn) % len(JUNK)] for i, key in enumerate(keys)})
     assert_sound(at)
     assert "could not be used" in said(at)
@@ -122,7 +122,7 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
 
 
 def test_a_page_draws_only_what_it_calls_for(tmp_path: Path) -> None:
-    """A constant's docstring once stood above the Heads page: Streamlit draws what stands alone, unless told."""
+    """Streamlit draws an expression that stands alone, such as a constant's docstring, unless it is told not to."""
     script = tmp_path / "page.py"
     script.write_text('MOST = 3\n"""The most."""\nMOST\n')
     assert not AppTest.from_file(str(script)).run().markdown
@@ -166,7 +166,7 @@ def test_sizes_typed_for_a_model_without_published_ones_are_in_the_address() -> 
 
 
 def test_an_address_that_arrives_late_changes_nothing() -> None:
-    """Over a slow link the browser may still say an address of long ago with what is pressed next."""
+    """Over a slow link, a browser may still send an old address with the next thing that is pressed."""
     at = open_page("pages/kv_cache.py", context="5000")
     old = dict(at.query_params)
     at.number_input(key="batch").set_value(3).run()
@@ -177,7 +177,7 @@ def test_an_address_that_arrives_late_changes_nothing() -> None:
     at.query_params = old
     at.selectbox(key="kv").set_value("int4").run()
     assert (at.number_input(key="batch").value, at.selectbox(key="kv").value) == (3, "int4")
-    # but an address that was gone back to is what is shown
+    # but if the visitor went back to that address, it is the one shown
     at.query_params = old
     with opened_from_history():
         at.run()

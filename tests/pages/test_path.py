@@ -1,4 +1,4 @@
-"""The path: one list, every page but those that are looked up, and each opens at the view its link promises."""
+"""The path: one list of all pages except those for looking things up. Each link opens the view that it promises."""
 
 from __future__ import annotations
 

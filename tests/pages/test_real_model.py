@@ -1,4 +1,4 @@
-"""The real model's page: what is no prompt is refused in words, and without the model all else is there."""
+"""The real model's page: what cannot be a prompt is refused in words, and without the model all the rest is there."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_without_the_model_the_other_views_show_what_was_recorded(monkeypatch: p
 
 
 def test_what_stops_in_the_middle_of_a_sentence_keeps_its_text(own_store: Store) -> None:
-    """A worker that was killed: the page says so, and shows the words that had come."""
+    """A worker is killed: the page says so, and still shows the words that had come."""
     record = recorded.load()
     some = [item for item in record["runs"]["mean"] if item["kind"] in ("model", "machine", "first")]
     killed = KeptJob(
@@ -149,7 +149,7 @@ def test_the_recorded_text_has_every_heads_attention() -> None:
     layer = heads_view.first_layer(roles)
     (head,) = heads_view.first_heads(roles, layer)
     assert heads_view.names(roles, layer, 9)[head].startswith("induction")
-    # from the last word of a phrase that comes again, that head looks at what followed the first time
+    # at the last word of a phrase that is repeated, that head looks at what followed it the first time
     at = heads_view.first_token(found.tokens)
     rows = np.frombuffer(unpacked(found.layers[layer]), np.uint8).reshape(9, -1)[head]
     row = rows[at * (at + 1) // 2 : (at + 1) * (at + 2) // 2]

@@ -53,7 +53,7 @@ def test_a_redraw_of_ten_thousand_different_layers(where: str, monkeypatch: pyte
     start = time.process_time()
     at.session_state["context"] = 12_345
     at.run()
-    assert time.process_time() - start < 3  # it took 12; about 0.05 now
+    assert time.process_time() - start < 3  # takes about 0.05
     assert_sound(at)
     assert sum(built) <= 300
     assert not specs, "a variant of the model is built anew: it costs 0.1 s, and all that was summed of it is lost"
@@ -88,7 +88,7 @@ def test_a_cache_is_counted_once_a_redraw(where: str, monkeypatch: pytest.Monkey
     at.session_state["context"] = 12_345
     at.run()
     assert_sound(at)
-    # by the page, and for the sentence about the view, which is kept
+    # once by the page, and once for the sentence about the view, which is then kept
     assert [cache.context for cache in made] == [12_345, 12_345]
     made.clear()
     at.run()

@@ -1,4 +1,4 @@
-"""The measuring pages by script: shipped and kept runs, links, junk in their own address keys, a store that is gone."""
+"""The measuring pages through AppTest: shipped and kept runs, links, junk in their own keys, a store that is gone."""
 
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def test_two_links_are_compared(own_store):
 
 
 def live_job(*results):
-    """A job that goes on, with results so far."""
+    """A job that is still running, with the results that it has so far."""
     no_turn: Any = None
     job = Job("bench", {}, "me", "cpu", 60.0, 2**30, no_turn)
     job.state, job.started_at = State.RUNNING, 0.0
@@ -120,7 +120,7 @@ def test_a_choice_from_options_that_have_changed_falls_back_to_the_first():
         state.remember("timings", PARAMS)
 
     at = AppTest.from_function(page).run()
-    # what the server makes of a choice that the browser took from an older list
+    # how the server answers a choice that the browser took from an older list
     at.session_state["t_shape"] = "Decode at context 1k, 3 query heads of 5, float32"
     at.session_state["t_phase"] = "prefill"
     at.run()

@@ -1,4 +1,4 @@
-"""Operations per byte of kinds of cache: by hand, for models of the catalogue, and as they were measured."""
+"""Operations per byte of kinds of cache: worked by hand, for models of the catalogue, and as measured."""
 
 from __future__ import annotations
 

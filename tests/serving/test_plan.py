@@ -1,4 +1,4 @@
-"""The page's answers are those of fit and roofline, and the solved numbers really are the last that fit."""
+"""The page's answers are those of fit and roofline, and the numbers it solves for are the last that fit."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Rows that meet a matrix, by hand on a device of round numbers."""
+"""The rows that each matrix is multiplied with, worked by hand on a device of round numbers."""
 
 from __future__ import annotations
 

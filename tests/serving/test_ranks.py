@@ -1,4 +1,4 @@
-"""Who holds which K/V heads, by hand."""
+"""Which rank holds which K/V heads, worked by hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_tokens_of_copies_are_dealt_out() -> None:
     assert [rank.copied for rank in half.ranks] == [False] * 4 + [True] * 4
     assert (whole.copies, [rank.share for rank in whole.ranks]) == (1, list(range(8)))
     assert "each holds every 8th token, and nothing is kept twice" in whole.says
-    # every entry is held as often as it says: heads x shares, counted
+    # every entry is held as many times as stated: heads x shares, counted
     for tp, dcp in ((8, 1), (16, 2), (32, 2), (32, 4)):
         held = [(rank.heads, rank.share) for rank in ranks(GQA, tp, dcp).ranks]
         assert {held.count(entry) for entry in held} == {ranks(GQA, tp, dcp).copies}
@@ -89,7 +89,7 @@ def test_below_as_many_heads_as_ranks_each_keeps_the_same_whatever_is_shared() -
     assert [dealt.kept for dealt in found] == [4, 2, 1, 1, 1, 1]
     assert [dealt.needed for dealt in found] == [4, 2, 1, Fraction(1, 2), Fraction(1, 4), Fraction(1, 8)]
     assert [dealt.ranks.copies for dealt in found] == [1, 1, 1, 2, 4, 8]
-    # a latent layer as its query heads would need; numbers that 8 ranks cannot deal out are left out
+    # a latent layer has as many as its query heads; numbers that 8 ranks cannot share evenly are left out
     assert [dealt.n_kv_heads for dealt in sharings(LATENT, 8)] == [128, 64, 32, 16, 8, 4, 2, 1]
     assert [dealt.n_kv_heads for dealt in sharings(attention_layer(24, 8, 64), 8)] == [24, 8, 4, 2, 1]
     with pytest.raises(ValueError, match="tp must divide n_heads = 32, got 3"):

@@ -1,4 +1,4 @@
-"""The floor of a decode step, by hand on a device of round numbers."""
+"""The floor of a decode step, worked by hand on a device of round numbers."""
 
 import pytest
 
@@ -117,7 +117,7 @@ def test_where_the_cache_overtakes_the_weights() -> None:
     spec = model("meta-llama/Llama-3.1-8B").spec
     assert spec is not None
     context = traffic_crossover(spec, "bf16", "bf16")
-    # the table of input embeddings, 128,256 x 4,096, is not read but for one row
+    # of the table of input embeddings, 128,256 x 4,096, only one row is read
     read = 8_030_261_248 - 128_256 * 4096 + 4096
     assert context == 2 * read // 131_072 + 1 == 114_517
     assert sequence_bytes(spec, context) > 2 * read >= sequence_bytes(spec, context - 1)
@@ -167,5 +167,5 @@ def test_a_published_indexer_bounds_what_is_read(id_: str, picked: int) -> None:
     read, held = decode_floor(spec, TOY, 131_072).cache_bytes, sequence_bytes(spec, 131_072)
     assert read == spec.n_layers * 2 * (picked * 576 + 131_072 * 128)
     assert held == spec.n_layers * 2 * 131_072 * (576 + 128)
-    # the counterfactual has no indexer that picks
+    # the counterfactual has no indexer to pick entries
     assert decode_floor(with_n_kv_heads(spec, None), TOY, 131_072).cache_bytes > held

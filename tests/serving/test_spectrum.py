@@ -18,7 +18,7 @@ H100 = published.accelerator("h100-sxm")
 
 
 def test_a_model_whose_layers_share_in_two_ways_stands_at_its_own_place() -> None:
-    """Found by a walk: half the cache of Baichuan-M1 was shown, whose windowed layers have other K/V heads."""
+    """As in Baichuan-M1, whose windowed layers have another number of K/V heads than the others."""
     spec = ModelSpec("m", (attention_layer(12, 2, 8), attention_layer(12, 2, 8), attention_layer(12, 4, 8, 5)),
                      "bf16", hidden_size=7)  # fmt: skip
     points = {p.n_kv_heads: p for p in spectrum(spec, H100, Load(100, 3))}

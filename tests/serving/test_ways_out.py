@@ -1,4 +1,4 @@
-"""Every way out is enough by itself, and asks for no more than is needed."""
+"""Every proposed change is enough by itself to make the model fit, and asks for no more than is needed."""
 
 from dataclasses import replace
 from typing import Any, cast

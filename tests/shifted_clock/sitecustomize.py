@@ -1,6 +1,6 @@
-"""A Python process whose wall clock is off by as many seconds as the file SHIFTED_CLOCK says, read anew at each look.
+"""Puts the wall clock of a Python process off by as many seconds as the file SHIFTED_CLOCK says at that moment.
 
-Put this folder on PYTHONPATH. Monotonic clocks go on as they are, as on a host whose clock is set.
+Put this folder on PYTHONPATH. Monotonic clocks are left as they are, as on a host whose clock is set.
 """
 
 import os
@@ -10,7 +10,7 @@ _seconds, _nanoseconds = time.time, time.time_ns
 
 
 def shift_s() -> int:
-    """Seconds by which the wall clock is off just now."""
+    """Seconds by which the wall clock is off at this moment."""
     with open(os.environ["SHIFTED_CLOCK"]) as file:
         return int(file.read() or 0)
 

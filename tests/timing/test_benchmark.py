@@ -1,4 +1,4 @@
-"""What a timing promises: checked, interleaved, bounded, stoppable. Nothing here asserts how fast anything is."""
+"""Timings are checked, interleaved, bounded and can be stopped. No test here asserts how fast anything is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.made_up_host import CALIBRATION, made_up_host
 
 SMALL = Case("folded_matmul", 6, 3, 10, 101, 2, "float32", "cpu")
 LARGER = replace(SMALL, context=211)
-"""Its K/V are larger than the flush buffer of these tests, so no layer before it is attended to."""
+"""Its K/V are larger than the flush buffer of these tests, so no other layer is computed before it."""
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_numbers_of_kv_heads_take_turns_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen[6:18] == [6, 3, 1, 1, 3, 6, 6, 3, 1, 1, 3, 6]
     assert {r.together for r in results} == {1}
     assert len({len(r.times_s) for r in results}) == 1
-    # where they do not fit the memory together, each is timed by itself
+    # if they do not fit into the memory together, each is timed alone
     seen.clear()
     monkeypatch.setattr(benchmark, "memory_needed", lambda case, impl=None: 1)
     alone = times(cases, extra=extra, memory_bytes=5_000)
@@ -128,7 +128,8 @@ def test_what_waits_for_a_compiler_is_prepared_last() -> None:
 
 
 def test_no_time_lies_below_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reading beside it is made ten thousand times too slow: the floor follows what a step itself reached."""
+    """The read rate measured beside it is made ten thousand times too slow. The floor then follows the rate that the
+    step itself reached."""
     time_one = Clock.time
     read_once = speed.read_once
 
@@ -240,7 +241,7 @@ def test_stop_is_asked_between_runs() -> None:
     asked = itertools.count()
     results = times([SMALL, replace(SMALL, context=103)], should_stop=lambda: next(asked) >= 4)
     assert results == []
-    # no further run after the answer: only the set and the run as a whole ask once more
+    # nothing more is run after the answer: only the set and the whole run ask once more
     assert next(asked) == 7
     stream = benchmark.run_cases([SMALL, replace(SMALL, context=103)], seconds_per_case=0.01, should_stop=lambda: stop)
     stop = False
@@ -267,7 +268,7 @@ def test_memory_needed_counts_copies() -> None:
     assert copied - plainly == 2 * replace(SMALL, context=99_991).cache_bytes
     check = check_bytes(6, 3, 10, 99_991)
     assert plainly > SMALL.cache_bytes + check
-    # the layer before a small one takes as much again
+    # the layer computed before a small one takes the same memory again
     small = inputs.memory_needed(SMALL) - inputs.memory_needed(replace(SMALL, context=99_991))
     assert (
         small

@@ -1,4 +1,4 @@
-"""Timings of kinds of cache are written, read again, and read on trust of nothing; what ships can be read."""
+"""Timings of kinds of cache are written and read again; nothing in a file is trusted; what ships can be read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_is_written_is_read_again() -> None:
     assert run.results == tuple(RESULTS)
     assert (run.device, run.label, run.id, run.created) == ("cuda", "Made-up GPU", "made-up", STAMP["created"])
     assert '"times_s": [1.8e-05, 2e-05,' in text
-    # what is at its default is not written, and every timing is one line
+    # values at their default are not written, and every timing is one line
     assert len([line for line in text.splitlines() if '"kind"' in line]) == len(RESULTS)
     assert '"window"' not in text
 
@@ -130,7 +130,7 @@ def test_the_table_sets_ours_against_floor_and_peers() -> None:
 
 
 def test_every_set_can_be_asked_for() -> None:
-    """What is timed on a GPU are cases that can be, and each kind is among the first."""
+    """The cases that are timed on a GPU can be timed, and each kind is among the first."""
     sets = list(bench.sets("cuda"))
     assert {shape.kind for one in sets[:4] for shape in one.shapes} == set(bench.names.KINDS)
     assert {shape.batch for one in sets for shape in one.shapes} == {1, 8, 32}

@@ -1,4 +1,4 @@
-"""Timings of kinds of cache side by side: what stands beside what, and what may be compared."""
+"""Timings of kinds of cache side by side: which are shown together, and which may be compared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE: dict[str, Any] = {"context": 1024, "batch": 3, "dtype": "float32"}
 
 
 def timed(case: KindCase, seconds: float, together: int = 1, name: str = "plain", unsteady: str = "") -> KindResult:
-    """A result of five rounds that all took as long."""
+    """A result of five rounds that all took `seconds`."""
     case = replace(case, implementation=name, device="cpu")
     times = (seconds,) * 5
     return KindResult(case, seconds, 0.0, 1e-6, 1e-4, seconds / 2, "memory", 1e10, 1e11, times, together, "", unsteady)

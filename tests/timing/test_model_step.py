@@ -1,4 +1,4 @@
-"""A model's decode step: the counts by hand, the layer against the specification, and refusals."""
+"""A model's decode step: its counts worked by hand, the layer compared with the specification, and refusals."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_experts_are_met_equally_often() -> None:
 
 
 def test_absorbed_attention_is_that_of_the_expanded_heads() -> None:
-    """Keys and values made for each head from the latent vectors give the same."""
+    """Keys and values that are expanded for each head from the latent vectors give the same result."""
     case = KINDS["a latent"]
     layer = decoder_layer.LatentAttention(case).double()
     with torch.inference_mode():

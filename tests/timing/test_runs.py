@@ -1,4 +1,4 @@
-"""Runs of timings as documents: what is written is read again, and nothing incoherent or hostile is."""
+"""Runs of timings as documents: what is written is read again; incoherent and hostile documents are refused."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from tests.timing_samples import result, run
 
 
 def changed(**values):
-    """The JSON text of a good run with some top-level values replaced; None takes one out."""
+    """The JSON text of a good run with some top-level values replaced; None removes a value."""
     document = run().to_json()
     document.update(values)
     return json.dumps({key: value for key, value in document.items() if value is not None})

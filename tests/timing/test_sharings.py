@@ -1,4 +1,4 @@
-"""One layer timed as MHA, itself and MQA: cases that fit, and the fastest result of each."""
+"""One layer timed as MHA, as it is and as MQA: the cases that fit, and the fastest result of each."""
 
 import pytest
 

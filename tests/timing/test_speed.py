@@ -21,7 +21,7 @@ def test_calibration_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.threads == torch.get_num_threads()
     assert set(first.flops_per_s) == {"float32", "bfloat16", "float16"}
     for rate in (first.read_bytes_per_s, first.copy_bytes_per_s, *first.flops_per_s.values()):
-        # between a machine of the sixties and none that exists
+        # not as slow as a machine of the sixties, and not faster than any that exists
         assert 1e3 < rate < 1e18
     json.dumps(first.to_json(), allow_nan=False)
 
@@ -31,7 +31,7 @@ def test_the_shortest_of_some_runs_counts_and_the_first_do_not() -> None:
     calls: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-        # two to warm up, only begun; then 7, 3 and 5
+        # two calls to warm up, whose end is not timed; then 7, 3 and 5
         assert speed.best_time(lambda: calls.append(1), "cpu", repeats=3) == 3.0
     assert len(calls) == 5
 

@@ -1,4 +1,4 @@
-"""What may be concluded from timings: intervals, ratios by round, and other processes that are noticed."""
+"""What may be concluded from timings: intervals, ratios by round, and noticing other processes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.made_up_host import calibrated
 
 BURN = "while True: pass"
 STREAM = "import numpy as np\na = np.ones(2**26)\nwhile True: a.sum()"
-"""Keeps one core busy; streams half a GiB of memory again and again."""
+"""Keeps one core busy: it reads half a GiB of memory again and again."""
 
 
 @contextmanager
 def beside(code: str, count: int = 2) -> Iterator[None]:
-    """Other processes of this machine, ended by their process ids."""
+    """Run `count` other processes with `code` meanwhile, and end them by their process ids."""
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
     try:
         yield
@@ -101,7 +101,7 @@ def test_a_busy_machine_is_noticed(code: str, monkeypatch: pytest.MonkeyPatch) -
         results = list(benchmark.run_cases(cases, seconds_per_case=0.3))
     assert results
     for result in results:
-        # either half of the machine was taken all the time, and that is said; or enough rounds were left in peace
+        # either half of the machine was busy all the time, and the result says so; or enough rounds were undisturbed
         assert result.median_s == pytest.approx(median(result.times_s))
         assert result.unsteady.startswith(("other processes took", "the host of this virtual machine")), result
         assert result.times_floor is not None

@@ -1,4 +1,4 @@
-"""Heads shared out over processes: the division by hand, and really run with two and four ranks."""
+"""Heads divided among processes: the division worked by hand, and run for real with two and four ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timings arranged for figures: nothing incomparable side by side, nothing lost."""
+"""Timings arranged for figures: only comparable ones side by side, and none lost."""
 
 import subprocess
 import sys
@@ -88,7 +88,7 @@ def test_a_quiet_machine_stands_beside():
     said = views.recorded_beside(Shape(32, 128, 4096, 1, "float32", "decode"))
     assert said.startswith("On a quiet machine (recorded on AMD EPYC")
     assert "GQA-8" in said
-    # what is not there is answered by the nearest, and named
+    # a shape that was not recorded is answered by the nearest one, and the answer names it
     assert "decode at context" in views.recorded_beside(Shape(77, 19, 1000, 1, "float32", "decode"))
     assert views.recorded_beside(SHAPE, "abacus") == ""
 
@@ -132,7 +132,7 @@ def test_empty_figures_are_titled():
 
 
 def test_every_kernel_has_a_name_and_every_name_a_kernel():
-    # in a process of its own: torch shall not slow the other tests
+    # in a process of its own, so that torch does not slow the other tests
     code = (
         "from attention.kernels import names as n, registry as k\n"
         "assert (list(n.DECODE), list(n.PREFILL)) == (list(k.IMPLEMENTATIONS), list(k.PREFILL))\n"

@@ -1,4 +1,4 @@
-"""What tests of the byte models share."""
+"""Fixtures for the tests of the byte models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rows() -> torch.Tensor:
 
 @pytest.fixture
 def four_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lab whose losses cost little: one training window a step, four held-out ones."""
+    """Make the lab's losses cheap: one training window per step, four held-out windows."""
     stream, rows = uptraining.text()
     monkeypatch.setattr(uptraining, "text", lambda: (stream, rows[:4]))
     recipe = replace(uptraining.original(), batch=1)

@@ -67,7 +67,7 @@ def test_the_recorded_conversions_are_what_the_study_starts_from(mha: TinyLM, ro
         assert all(np.array_equal(state[name].numpy(), value) for name, value in pages.arrays.items())
         point = study.at(k, "calibrated", 0.0)
         assert point is not None
-        # the record measured them in float32, they are shipped in float16
+        # the recorded losses are of float32 weights; the shipped ones are float16
         assert point.mean == pytest.approx(document["conversions"][str(k)]["loss"], rel=1e-3)
         assert [len(layer.groups) for layer in merged.layers(k)] == [k] * 4
     same = about["corpus_sha256"] == load_corpus().sha256

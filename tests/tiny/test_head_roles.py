@@ -1,4 +1,4 @@
-"""Roles: their places by hand, scores of heads made to play them, and what is recorded of the shipped models."""
+"""Roles: their places worked by hand, scores of heads made to play them, and what is recorded of the shipped models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tiny models: reproducible to the bit, as good as recorded, and the same in PyTorch, NumPy and transformers."""
+"""The tiny models: reproducible to the bit, as good as recorded, and equal in PyTorch, NumPy and transformers."""
 
 from __future__ import annotations
 

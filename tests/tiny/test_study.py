@@ -1,4 +1,4 @@
-"""The study: resumable, honest about its spread, and put into words that follow from its numbers."""
+"""The study: it can be resumed, it states its spread, and its words follow from its numbers."""
 
 from __future__ import annotations
 

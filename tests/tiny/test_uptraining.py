@@ -1,4 +1,4 @@
-"""The lab: conversion is what the paper says, a run streams and stops, and the study is what is run."""
+"""The Lab: it converts as the paper says, a run streams and stops, and the study's numbers are what a run gives."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_the_job_streams_and_hands_over_what_it_trained(mha: TinyLM, four_window
     )
     assert torch.get_num_threads() == threads
     json.dumps([*results, summary])
-    # the reader's first loss does not wait for anything else
+    # the first loss that a reader sees waits for nothing else
     assert results[0]["kind"] == "loss"
     run = lab_view.run_of(results)
     steps = [step for step, _ in run.validation]

@@ -1,14 +1,14 @@
-// What must hold of the head map's layout, at every size. test_head_map.py runs it in node behind layout.js, whose
-// functions it calls; it prints how many layouts it looked at and what it found broken, by property. With a name in
-// `only` it looks for the first layout that breaks that one.
+// Properties of the head map's layout at every size. test_head_map.py runs this file in node after layout.js, whose
+// functions it calls. It prints the number of layouts it has checked and the layouts that break each property. With a
+// name in `only` it searches the first layout that breaks that property.
 
-const long = (text, size) => text.length * size * 0.5; // Source Sans, semi-bold, takes 0.47 em a letter for these words
-const TALL = 0.66 * 13; // its capitals, in the names of rows
+const long = (text, size) => text.length * size * 0.5; // a letter of these words takes 0.47 em in semi-bold Source Sans
+const TALL = 0.66 * 13; // height of its capitals in the names of rows
 const near = (a, b) => Math.abs(a - b) < 1e-6;
 const within = (low, value, high) => low - 1e-6 <= value && value <= high + 1e-6;
 const overlap = (a, b) =>
   Math.abs(a.x - b.x) < (a.width + b.width) / 2 - 1e-6 && a.y < b.y + b.height - 1e-6 && b.y < a.y + a.height - 1e-6;
-// they stand in columns of `rows`, in order: whoever meets one further off meets one of the column before
+// items stand in order, in columns of `rows`: an item that overlaps one further away also overlaps one of the last column
 const anyTwo = (items, rows, wrong) => {
   for (let i = 0; i < items.length; i++)
     for (let j = Math.max(0, i - 2 * rows); j < i; j++) if (wrong(items[i], items[j])) return true;

@@ -1,4 +1,4 @@
-"""Every control is part of the address, moves a part of it, or is listed as no part of the view, with a reason."""
+"""Every control is part of the address, moves a part of it, or is listed with the reason why it is neither."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ui import address_keys, params
 
 CONFIG = (Path(__file__).parents[1] / "data" / "configs" / "openai-community__gpt2.json").read_text()
 DRAWN = ("flex_container", "plotly_chart")
-"""Elements that have a key and hold nothing that a visitor has chosen."""
+"""Kinds of element that have a key but hold no choice of the visitor."""
 VIEWS: tuple[dict[str, Any], ...] = (
     {},
     {"model": "custom", "heads": "15", "kv_heads": "5"},
@@ -36,12 +36,12 @@ VIEWS: tuple[dict[str, Any], ...] = (
 
 
 def declared_by(at: AppTest) -> set[str]:
-    """Address keys of the page, as its frame was told."""
+    """The address keys that the page handed to its frame."""
     return {param.key for own in at.session_state["_headshare"]["params"].values() for param in own}
 
 
 def controls_of(at: AppTest) -> set[tuple[str, str]]:
-    """(key, component or kind of element) of all controls."""
+    """All controls, each as (key, component or kind of element)."""
     found = set()
     for item in inside(at._tree):
         name = getattr(getattr(item, "proto", None), "id", "")
@@ -64,13 +64,13 @@ def has_models(page: str) -> bool:
 
 @cache
 def drawn(page: str) -> frozenset[tuple[str, str]]:
-    """The controls that the page draws in some view."""
+    """All controls that the page draws in at least one view."""
     found = set()
     for view in VIEWS:
         # what the page does not declare changes nothing on it
         if not set(view) - {"present"} <= declared(page) and not ("model" in view and has_models(page)):
             continue
-        # what is folded has controls too: without a guess its options, with one the way back to them
+        # the folded part has controls too: its options before a guess, and after one the way back to them
         guessed = {f"g_{name}": "1" for name in PAGES_THAT_ASK} if "model" in view or "f_acc" in view else {}
         at = open_page(page, find="True", **view, **guessed)
         if any(area.key == "config_text" for area in at.text_area):
@@ -87,7 +87,7 @@ def lost(controls: Iterable[tuple[str, str]], own: Iterable[str]) -> list[str]:
         moved = address_keys.moves(key)
         if not (key in keys or moved or address_keys.reason(key) or address_keys.reason(kind)):
             found.append(key)
-        # what moves a key moves one that this page writes into its address
+        # a control that moves a key must move one that this page writes into its address
         if not set(moved) <= keys:
             found.append(f"{key}, which moves {moved}")
     return found
@@ -102,7 +102,7 @@ def test_every_control_is_declared_or_listed_with_a_reason(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_declared_key_has_its_control(page: str) -> None:
     if page == "pages/summary.py":
-        return  # it shows what the other pages' controls have said
+        return  # it only shows what the controls of other pages were set to
     keys = {key for key, _ in drawn(page)}
     moved = {key for control in keys for key in address_keys.moves(control)}
     assert set(declared(page)) <= keys | moved

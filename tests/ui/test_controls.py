@@ -1,4 +1,4 @@
-"""Controls that several pages share: where they stand, and which configuration a page is about."""
+"""Controls that several pages share: where they are on the page, and which configuration a page is about."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QWEN, GPT2 = CONFIGS / "Qwen__Qwen3-8B.json", CONFIGS / "openai-community__gpt2.
 
 
 def inside(block: Any) -> Iterator[Any]:
-    """Everything that stands in a block of the page, however deep."""
+    """Everything inside a block of the page, at any depth."""
     for child in block.children.values():
         yield child
         if hasattr(child, "children"):
@@ -35,7 +35,8 @@ def inside(block: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_control_stands_where_the_browser_makes_it_late(page: str) -> None:
-    """In a popover or a dialog a control is made when that opens, with its first option or the last value it had."""
+    """No control is in a popover or a dialog: the browser makes those when it opens, with the first option or the last
+    value they had."""
     at = open_page(page)
     late = [block for block in inside(at._tree) if block.type in ("popover", "dialog")]
     controls = [item.proto.id for block in late for item in inside(block) if getattr(item, "key", None)]
@@ -44,13 +45,13 @@ def test_no_control_stands_where_the_browser_makes_it_late(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_field_drops_what_is_too_long(page: str) -> None:
-    """With a limit of its own, a field takes nothing of a longer text, without a word."""
+    """A field with a limit of its own drops a longer text entirely, without saying so."""
     at = open_page(page, model=params.PASTED, learn_text=OWN)
     assert [field.key for field in (*at.text_area, *at.text_input) if field.proto.max_chars] == []
 
 
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Payloads of the checks asked for from now on; none runs."""
+    """The payloads of all checks that are asked for from now on. None of them runs."""
     payloads: list[dict[str, Any]] = []
 
     def start(key: str, kind: str, payload: dict[str, Any], limits: object = None) -> None:
@@ -142,8 +143,8 @@ def test_the_configuration_goes_with_the_visitor() -> None:
 
 
 def test_what_the_browser_may_not_have_heard_is_told_again() -> None:
-    """A request that was sent before the last run's end was heard: what that run had set is set once more, also in the
-    controls that mirror a key of the address."""
+    """A browser sends a request before it has heard of the end of the last run. What that run had set is then set once
+    more, also in the controls that mirror a key of the address."""
     at = open_page("pages/kv_cache.py", context="32768", batch="7")
     at.run()
     store = at.session_state["_headshare"]

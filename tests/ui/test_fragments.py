@@ -1,7 +1,7 @@
-"""What a panel draws runs again by itself: it may use its arguments, and nothing that the page around it sets.
+"""A panel runs again without its page. So its function may use its arguments, and nothing that the page sets.
 
-The state of a control that is not drawn is gone by then, and a name that the page assigns further down is not there
-yet or is the value of another run.
+By then the state of a control that is not drawn is gone, and a name that the page assigns further down does not exist
+yet or has the value of another run.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
 
 
 def faults(source: str, page: bool = True) -> list[str]:
-    """What is wrong with a module's functions that are drawn in a panel, and with all functions of a page."""
+    """What is wrong with the functions of a module that panels draw, and with all functions of a page."""
     tree = ast.parse(source)
     known = functions(tree)
     found: list[str] = []
     for name in drawn_by_panels(tree):
         function = known.get(name.rpartition(".")[2])
         if function is None:
-            continue  # of another module, where it is looked at too
+            continue  # it is from another module, and is checked there
         if "session_state" in ast.unparse(function):
             found.append(f"{name} reads st.session_state")
     if not page:

@@ -1,4 +1,4 @@
-"""Streamlit's scripts as we send them: the same bytes, compressed; a page asks early for those it will need."""
+"""Streamlit's scripts as we send them: the same bytes, but compressed. A page asks early for those it will need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ask(
     passed_on: dict[bytes, bytes] | None = None,
     **headers: str,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    """Status, headers and body of an answer; what is not ours to answer comes from an app that says `answer`."""
+    """Status, headers and body of an answer. What we do not answer ourselves goes to an app that says `answer`."""
     extra = {b"content-encoding": headers.pop("encoded").encode()} if "encoded" in headers else {}
     status = int(headers.pop("status", "200"))
     sent: list[Any] = []
@@ -107,7 +107,7 @@ def test_all_else_is_streamlits_to_answer(path: str, options: dict[str, Any]) ->
 @pytest.mark.parametrize("path", ["/static/js/none.js", "/static/../index.html", "/static//etc/passwd", "/static/js"])
 @pytest.mark.parametrize("options", [{}, {"accept_encoding": "gzip", "accept": "text/html"}])
 def test_a_file_that_is_not_there_costs_nothing(path: str, options: dict[str, Any]) -> None:
-    """Streamlit answers with its front page, 1.7 ms each: enough of them slowed everybody's pages."""
+    """Streamlit would answer each with its front page, in 1.7 ms: enough of them slow everybody's pages."""
     status, headers, body = ask(path, **options)
     assert (status, headers, body) == (404, {b"content-length": b"0"}, b"")
 
@@ -136,7 +136,7 @@ def test_a_page_begins_with_our_script_and_style() -> None:
 
 
 def test_a_page_is_ours_to_compress_and_never_taken_for_one_that_the_browser_has() -> None:
-    """Browsers ask for a compressed page, and Streamlit's has the same tag whatever stands in our head."""
+    """Browsers ask for a compressed page, and Streamlit's has the same tag whatever our ``<head>`` contains."""
     passed_on: dict[bytes, bytes] = {}
     _, headers, body = ask(
         "/", **HTML, accept_encoding="gzip, br", if_none_match='"tag"', tags={"etag": '"tag"'}, passed_on=passed_on

@@ -1,4 +1,4 @@
-"""The gate around the app, part by part; tests/faults drives the whole of it on a real server."""
+"""The gate around the app, part by part; tests/faults tests the whole of it on a real server."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def scope(kind: str = "http", peer: str = "10.0.0.1", path: str = "/", method: s
 
 
 def test_a_header_counts_only_if_the_setting_names_it() -> None:
-    """uvicorn takes it over from a proxy on the same machine, and who speaks to that may have written it."""
+    """uvicorn accepts the header from a proxy on the same machine, and whoever calls that proxy may have written it."""
     forged = scope(x_forwarded_for="198.51.100.1, 203.0.113.7")
     assert client_of(forged, "") == "10.0.0.1"
     assert client_of(forged, "X-Forwarded-For") == "203.0.113.7"
@@ -124,7 +124,7 @@ def test_uploads_are_counted_while_they_are_under_way() -> None:
     book.arriving("s", 2 * 2**20 - 5000)
     status, words = ask(uploads, upload(6000))
     assert (status, words) == (413, "This tab keeps 2 MiB of files already: remove one, or reload the page.\n")
-    # one whose length is not told counts as the longest that may come
+    # an upload that does not state its length counts as the longest that is allowed
     assert ask(uploads, upload(None))[0] == 413
     assert ask(uploads, upload(4000))[0] == 200
     book.client_of = {"s": "a", "t": "a"}

@@ -1,4 +1,4 @@
-"""Where everything of the head map stands: its properties at every size, computed by its own JavaScript in node."""
+"""The layout of the head map: its properties at every size, computed by the map's own JavaScript in node."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ SPOILT = {
         "false ? at.unitHeight - cell",
     ),
 }
-"""What breaks each property: a piece of the layout, and what stands in its place."""
+"""For each property a change that breaks it: a piece of the layout's source, and what replaces it."""
 
 
 def computed(layout: str, only: str | None = None) -> Any:
-    """How many layouts were looked at, and up to five that break each property; the first one that breaks `only`."""
+    """How many layouts were looked at, and up to five that break each property; with `only`, the first to break it."""
     script = f"{layout}const only = {json.dumps(only)};\n{PROPERTIES}"
     done = subprocess.run([NODE, "-"], input=script, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

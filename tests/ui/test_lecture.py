@@ -1,4 +1,4 @@
-"""The lecture: every state is a link that opens it, one leads to the next, the code at its end is one of the site."""
+"""The lecture: every state is a link that opens it, each leads to the next, and the code at its end opens the site."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_lecture_goes_along_the_whole_path() -> None:
     for at, view in enumerate(VIEWS):
         assert parse_qs(urlsplit(view.address).query)["present"] == ["true"]
         assert lecture.place(view.page, dict(view.query)) == at
-    # a view that is none of the lecture's is at its page all the same
+    # a view that is not one of the lecture's still counts as being at its page
     assert VIEWS[lecture.place("why", {"batch": 3}) or 0].page == "why"
     assert lecture.place("accuracy", {}) is None
 
@@ -50,7 +50,7 @@ def test_the_code_holds_the_address() -> None:
     raw = base64.b64decode(data) if "base64" in kind else re.sub(r"%(..)", lambda x: chr(int(x[1], 16)), data).encode()
     drawn = ElementTree.fromstring(raw)
     paths = [element.attrib["d"] for element in drawn.iter() if element.tag.endswith("path")]
-    # the dark runs of the drawing are those of the code itself
+    # as many squares are dark in the drawing as in the code itself
     dark = sum(sum(row) for row in segno.make(address, error="m", micro=False).matrix)
     assert sum(int(n) for n in re.findall(r"h(\d+)", paths[-1])) == dark
     with pytest.raises(ValueError, match="data"):

@@ -1,4 +1,4 @@
-"""Addresses: what is written is read back, and nothing else is believed."""
+"""Addresses: what is written is read back, and anything else is not accepted."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What a link shows of itself: the page's own numbers, nothing of the address unescaped, and so much and no more."""
+"""The preview of a link: the page's own numbers, nothing of the address unescaped, and a bounded cost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def streamlit(scope: Any, receive: Any, send: Any) -> None:
 def answers(
     *asked: str | bytes, settings: Settings | None = None, host: str = "site.example"
 ) -> list[tuple[int, dict[bytes, bytes], bytes]]:
-    """Status, headers and body for each address, asked one after the other of one server."""
+    """Status, headers and body for each address; one server is asked for them one after the other."""
     found = []
 
     async def all_of_them() -> None:
@@ -59,7 +59,7 @@ def answers(
 
 
 class Head(HTMLParser):
-    """The tags of a page, as a reader of links takes them."""
+    """The tags of a page, as a program that makes previews of links reads them."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ def test_long_addresses_and_pasted_configurations_are_not_read() -> None:
     )
     assert pasted.tags["og:title"] == general == "What a model's cache of keys and values needs, byte for byte"
     assert "config=" not in pasted.tags["og:image"]
-    # who follows the link has it
+    # whoever follows the link gets that configuration
     assert pasted.tags["og:url"].endswith(f"config={packed}")
     long = head(f"/kv_cache?{LLAMA}&x={'a' * previews.MOST_QUERY_BYTES}")
     assert "8k tokens" in long.tags["og:title"]
@@ -216,7 +216,7 @@ def test_the_picture_is_of_the_view() -> None:
 def test_every_page_has_a_picture() -> None:
     found = answers(*(f"/card/{page}.png" for page in ("code", "why")), "/card/nobody.png", "/card/../x.png")
     assert [status for status, _, _ in found] == [200, 200, 404, 200]
-    assert found[3][2] == PAGE  # no picture's address: the app's own
+    assert found[3][2] == PAGE  # not the address of a picture, so the app answers
 
 
 def test_who_asks_for_too_many_is_refused_in_words_and_still_gets_pages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A table on paper has every row, numbers as the screen's column writes them, and nothing of a stranger's markup."""
+"""A printed table has every row, writes numbers as the column on the screen does, and contains no stranger's markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every answer over HTTP has the security headers, once each, and the operator's word on frames."""
+"""Every answer over HTTP has each security header once, with the operator's setting for frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in turn: in order of arrival, one at a time, and nobody behind one that hangs."""
+"""Runs in turn: clients take turns, in order of arrival, one run at a time, and nobody waits behind one that hangs."""
 
 import threading
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Visitors:
         self._threads: list[threading.Thread] = []
 
     def arrive(self, name: str, *, client: str = "", ahead: bool = False) -> None:
-        """Returns when `name` stands in the queue, or has been served."""
+        """Let `name` join the queue; returns when it is in the queue or has been served."""
         queued = self.turns.waiting + 1
         thread = threading.Thread(target=self._visit, args=(name, client, ahead), daemon=True)
         thread.start()
@@ -38,7 +38,7 @@ class Visitors:
             self.inside -= 1
 
     def come_at_once(self) -> None:
-        """Another one's turn comes: nobody has it."""
+        """Test that another turn comes at once: nobody has it."""
         self.arrive("at once")
         self.leave()
         assert self.served[-1] == "at once"

@@ -1,4 +1,4 @@
-"""No page uses a word of the field before it has said what it means: its words stand under its title, spelt out."""
+"""No page uses a technical word before it has said what it means: its words are spelt out under its title."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ DRAWN = (
     "headshare_one_row",
     "headshare_ranks",
 )
-"""Components of ours that draw; the others are controls and links."""
+"""Those of our components that draw something; the others are controls and links."""
 MARKUP = re.compile(r"<style.*?</style>|<[^>]*>|`[^`]*`", re.DOTALL)
 FIGURE_TEXTS = re.compile(r'"(?:text|name|title)":"([^"\\]*)"')
 
 
 def texts(at: AppTest) -> list[str]:
-    """What a reader reads, in the order of the page: headings, text, numbers, controls, figures."""
+    """All that a reader reads, in the order of the page: headings, text, numbers, controls, figures."""
     read = []
     for item in inside(at._tree):
         proto: Any = getattr(item, "proto", None)
@@ -65,7 +65,7 @@ def test_a_page_explains_the_words_it_uses_and_no_others(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_nothing_before_the_words_uses_one(page: str) -> None:
-    """Title and lead stand before them; a word there is spelt out beside it."""
+    """Title and lead come before the words; a technical word in them is spelt out beside it."""
     before = " ".join(texts(open_page(FILES[page]))[:2])
     for word in glossary.of_page(page):
         if word.long and word.short in glossary.found(before):

@@ -1,4 +1,4 @@
-"""Distillation: the divergence is the textbook's, the run minimises what it says, and foreign teachers are refused."""
+"""Distillation: the divergence is the textbook's, the run minimises what it reports, and other teachers are refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _fresh_accelerator() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level MHA model that has opinions (its weights are large), its conversion, and text."""
+    """A byte-level MHA model with clear preferences (its weights are large), its conversion, and text."""
     folder = tmp_path_factory.mktemp("distil")
     torch.manual_seed(11)
     config = LlamaConfig(
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def apart(one: Path, other: Path, temperature: float, rows: torch.Tensor) -> float:
-    """Summed up by hand in float64, from the definition."""
+    """The divergence of two models, summed by hand in float64 from the definition."""
     with torch.no_grad():
         p, q = (
             torch.softmax(AutoModelForCausalLM.from_pretrained(f).eval()(rows).logits.double() / temperature, -1)
@@ -72,8 +72,8 @@ def test_divergence_is_the_textbooks() -> None:
 
 
 def test_gradient_keeps_its_size_when_distributions_soften() -> None:
-    """What the factor of temperature squared is for (Hinton et al., section 2): at a high temperature the gradient
-    tends to (student - teacher) / vocabulary for logits of mean 0."""
+    """The factor of temperature squared is for this (Hinton et al., section 2): at a high temperature, and with logits
+    of mean 0, the gradient tends to (student - teacher) / vocabulary."""
     torch.manual_seed(3)
     student, teacher = torch.randn(1, 5, 7).double(), torch.randn(1, 5, 7).double()
     student, teacher = (x - x.mean(-1, keepdim=True) for x in (student, teacher))

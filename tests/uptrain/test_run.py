@@ -1,4 +1,4 @@
-"""Uptraining: the loss falls, a resumed run is the run, and two processes compute what one does."""
+"""Uptraining: the loss falls, a resumed run equals an uninterrupted one, and two processes compute what one does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = Settings(steps=STEPS, batch=4, seq_len=23, lr=3e-3, warmup=2, schedul
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps one state per process; every run here has its own settings."""
+    """accelerate keeps one state per process, but every run here has its own settings."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -77,7 +77,7 @@ class Log(list[dict[str, Any]]):
 
 @pytest.fixture(scope="module")
 def whole(source: Path, data: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log]:
-    """The run without interruption that others are compared with."""
+    """A run without interruption, which others are compared with."""
     target, log = tmp_path_factory.mktemp("whole") / "result", Log()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -130,7 +130,7 @@ def test_resumed_run_is_the_uninterrupted_one(
     assert not (target / "config.json").exists()
     with pytest.raises(ValueError, match="go on with --resume"):
         uptrain(source, data, target, SETTINGS)
-    # stopped once more, so that a state made from a state is resumed too
+    # stopped once more, so that a state saved by a resumed run is resumed too
     uptrain(source, data, target, SETTINGS, resume=True, on_event=log, should_stop=lambda: len(log.losses) == 5)
     uptrain(source, data, target, SETTINGS, resume=True, on_event=log)
     assert log.losses == whole[1].losses

@@ -1,4 +1,4 @@
-"""Bars carry the numbers given and say them."""
+"""Bars are drawn from the numbers given and state them."""
 
 import pytest
 

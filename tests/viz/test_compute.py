@@ -103,7 +103,7 @@ def test_comparison(view: str) -> None:
 
 
 def test_names_carry_the_dash_of_their_line() -> None:
-    """Beyond eight models colours come again: a line and its name are told apart by the dash."""
+    """Beyond eight models the colours repeat: the dash then tells lines and their names apart."""
     x = (256, 1024)
     numbers = Comparison("total", x, tuple(Curve(f"m{i}", (2.0**i, 4.0**i)) for i in range(1, 20)), (), 256)
     fig = checked(compare.plot_over_context(numbers))
@@ -125,7 +125,7 @@ def test_equal_lines_show_beside_one_another() -> None:
     numbers = Comparison("total", x, tuple(Curve(f"m{i}", y) for i, y in enumerate(curves)), (), 256)
     widths = [trace.line.width for trace in compare.plot_over_context(numbers).data if trace.mode == "lines"]
     first, second, apart, last = widths
-    # drawn from first to last: each shows a rim of at least two pixels to either side of the next
+    # drawn from first to last, each leaves a rim of at least two pixels on either side of the next
     assert first - second >= 4
     assert second - last >= 4
     assert apart == last

@@ -1,4 +1,4 @@
-"""The ledger's bars carry its numbers."""
+"""The ledger's bars are drawn from its numbers."""
 
 from attention.catalog.sources import resolve
 from attention.engines.ledger import ledger

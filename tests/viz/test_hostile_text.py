@@ -1,4 +1,4 @@
-"""A stranger's text is read as text wherever it is shown: no link, no markup, no formula, nothing that turns around."""
+"""A stranger's text is shown as plain text everywhere: no link, no markup, no formula, no change of direction."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def test_a_figure_shows_it_as_text(figure: str, text: str) -> None:
     written = json.dumps(json.loads(FIGURES[figure](text).to_json()), ensure_ascii=False)
     for live in ("<a ", "<b>x<", "&lt;a&gt;", "\u202e", "\\u001b", "x" * 200, "$", "%{x}</"):
         assert live not in written.replace("&amp;lt;a&amp;gt;", "")
-    # a template of ours never begins with a place of that name
+    # none of our templates begins with a placeholder of that name
     assert text != "%{x}" or "%&#123;x}" in written
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_bars_hand_text_on_as_text(text: str) -> None:
-    """Their script writes with textContent, and a saved SVG is serialised from the page."""
+    """The bars' script writes text with textContent, and a saved SVG is serialised from the page."""
     shown = bars.published([spectrum.Quality(text, 1.0, 47.0)], text)
     assert shown[0].label == text
     from ui.frame import ROOT
@@ -190,18 +190,18 @@ def test_no_file_holds_a_formula(text: str) -> None:
 # --- through the pages
 
 MARKED = 'Zq<a href="https://evil.example">h</a>**b**[l](https://evil.example)$x$:smile:'
-"""One text with every kind of markup; `_unescaped` looks for what of it is left alive."""
+"""One text with every kind of markup; `_unescaped` looks for markup that still works."""
 
 
 def _unescaped(at: Any) -> list[str]:
-    """Texts that are read as Markdown in which the mark lives, and figures in which it is markup."""
+    """The Markdown texts and figures in which the mark still works as markup."""
     found = []
     kinds = ("warning", "error", "info", "success", "caption", "markdown", "subheader", "title", "header")
     texts = [str(element.value) for kind in kinds for element in getattr(at, kind)]
     texts += [text for m in at.metric for text in (m.label, str(m.value), str(m.delta), str(m.help or ""))]
     texts += [element.label for kind in ("button", "selectbox", "expander") for element in getattr(at, kind)]
     for text in texts:
-        # what stands as code is plain
+        # text in backticks is shown as it is
         outside = re.sub(r"`[^`]*`", "", text)
         if "Zq" in outside and re.search(r"(?<!\\)(<a|\*\*b|\[l\]|\$x|:smile)|https:(?!\u2060)", outside):
             found.append(text)
@@ -218,7 +218,7 @@ def kept(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _strangers_run(name: str = MARKED) -> runs.Run:
-    """What an upload may hold: every text of it is the mark."""
+    """A run as a stranger may upload it: each of its texts is the mark."""
     made = run(
         timed([0.13, 0.13, 0.13], n_kv_heads=77, floor_s=0.12, unsteady=name),
         timed([0.013, 0.013, 0.013], unsteady=name),
@@ -232,7 +232,7 @@ def _strangers_run(name: str = MARKED) -> runs.Run:
 
 
 def test_pages_show_a_strangers_run_as_text(kept: Store) -> None:
-    """Alone, in comparison, and as the roof of the roofline page."""
+    """By itself, in a comparison, and as the roof on the roofline page."""
     tokens = [kept.save(_strangers_run()).id, kept.save(_strangers_run("Zq other")).id]
     for page, query in (
         ("timings", {"run": tokens[:1]}),

@@ -1,4 +1,4 @@
-"""Colours that can be told apart, axes that can be read."""
+"""Colours can be told apart, and axes can be read."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Fast walks: a visitor of :class:`tests.walks.tab.Tab`, whose every step is something that the page offers."""
+"""Fast walks: a visitor with a :class:`tests.walks.tab.Tab` takes random steps among those that the page offers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PAGES = ["app.py", *sorted(f"pages/{p.name}" for p in (ROOT / "pages").glob("*.p
 LENGTH = 40
 """Steps of one visitor."""
 LEAST = 11
-"""Steps that are taken however slow the machine is."""
+"""At least this many steps are taken, also on a slow machine."""
 JOB_ACTIONS = ("begin", "result", "result", "result", "finish", "fail")
 
 
 class Walk:
-    """A visitor, the runs they started, and what was seen so far."""
+    """A visitor, the runs that they started, and the quantities seen so far."""
 
     def __init__(self, jobs: list[FakeJob], ledger: oracles.Ledger, fresh_every: int = 1) -> None:
         self.tab = Tab()
@@ -35,7 +35,7 @@ class Walk:
     # -- what can be done ------------------------------------------------------------------------------------------
 
     def offers(self, rng: random.Random) -> Step:
-        """One step that is possible now; which is drawn from all that the page offers."""
+        """A random step among those that are possible now."""
         tab = self.tab
         ways: list[Step] = [("control",)] * 14 + [("page",)] * 3 + [("reload",)]
         if tab.popovers():
@@ -85,7 +85,7 @@ class Walk:
     # -- doing it --------------------------------------------------------------------------------------------------
 
     def do(self, step: Step) -> None:
-        """Do a step; one whose control is not there does nothing."""
+        """Do a step; if its control is not there, do nothing."""
         tab, what, *rest = self.tab, *step
         match what:
             case "page":
@@ -116,10 +116,10 @@ class Walk:
                         tab.upload(part, *texts.FILES[rest[1]])
 
     def take(self, step: Step) -> list[Fault]:
-        """Do a step and ask every oracle."""
+        """Do a step and return the faults that the oracles find."""
         self.steps.append(step)
         self.do(step)
-        # between two steps of a visitor, whatever draws itself anew has done so
+        # between two steps of a visitor every live fragment runs once
         for fragment in sorted(self.tab.live):
             self.tab.run_fragment(fragment)
         return [Fault(oracle, self.tab.page, what, list(self.steps)) for oracle, what in self._asked()]
@@ -134,9 +134,9 @@ class Walk:
 
 
 def play(steps: Sequence[Step], sought: tuple[str, str] | None = None) -> Fault | None:
-    """Walk `steps`; the first fault, or the first of the kind `sought`, or None."""
+    """Walk `steps`; the first fault, or the first one of the kind `sought`; None if there is none."""
     with worker_of_walks() as jobs:
-        # addresses are compared only where that may be what is sought
+        # compare addresses only if the fault that is sought may be one of them
         walk = Walk(jobs, oracles.Ledger(), fresh_every=1 if sought is None or sought[0] == "address" else 10**9)
         for step in steps:
             for fault in walk.take(tuple(step)):
@@ -146,12 +146,14 @@ def play(steps: Sequence[Step], sought: tuple[str, str] | None = None) -> Fault 
 
 
 def walk(seed: int, steps: int, until: float, known: set[tuple[str, str]] | None = None) -> tuple[int, list[str]]:
-    """Walks of LENGTH steps from `seed` on until `steps` are done, or LEAST are and it is past `until` on the clock.
+    """Take walks of LENGTH steps until `steps` are done, or until the clock is past `until` and LEAST are done.
 
     Args:
-        known: kinds of fault already reported; one report for each.
+        until: seconds of the monotonic clock.
+        known: kinds of fault that are already reported; each kind is reported once.
 
-    Returns the steps done and a report of each fault: what, where, seed, and a shortened script.
+    Returns:
+        (number of steps done, a report of each fault: what, where, seed, and a shortened script).
     """
     known = set() if known is None else known
     done, reports = 0, []

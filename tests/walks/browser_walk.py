@@ -1,4 +1,4 @@
-"""Real walks: Chromium before a real server. Every step is a control that the page shows just then."""
+"""Real walks: Chromium with a real server. Every step uses a control that the page shows at that moment."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TYPED = ("Qwen3-32B", "gpt oss", "MLA", "no such model", "fp8", "128k", "8192", 
 LENGTH = 14
 """Steps of one visitor."""
 FEWEST = 4
-"""Steps that are walked however long a busy machine takes for them."""
+"""At least this many steps are taken, also on a slow machine."""
 
 
 class Visitor:
-    """A visitor with a tab of some width and colours, and what is wrong with what they see."""
+    """A visitor with a tab of some width and colour scheme, and the checks of what the tab shows."""
 
     def __init__(self, browser: Browser, server: Server, width: int, scheme: str) -> None:
         self.browser, self.server = browser, server
@@ -54,7 +54,7 @@ class Visitor:
         return page
 
     def _console(self, message: ConsoleMessage) -> None:
-        # a failed request is told by its address below
+        # _response reports a failed request, with its address
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.said.append(f"console: {message.text[:300]}")
 
@@ -70,14 +70,14 @@ class Visitor:
 
     @property
     def place(self) -> str:
-        """The page and how it is looked at."""
+        """The page and the width of its window."""
         path = self.page.url.split("?")[0].rsplit("/", 1)[-1] or "explore"
         return f"{path} at {self.page.viewport_size['width'] if self.page.viewport_size else 0}"
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def offers(self, rng: random.Random) -> Step:
-        """One step of what the page shows, or of what the browser itself offers; some are not waited for."""
+        """A random step: a control of the page, or one of the browser. After some of the steps nothing waits."""
         step = self._offers(rng)
         return ("hurry", *step) if rng.random() < 0.2 and step[0] not in ("reload", "second") else step
 
@@ -107,12 +107,12 @@ class Visitor:
         return (how, number, f"{key} {label}".strip())
 
     def do(self, step: Step) -> None:
-        """Do a step; what is not there is passed over. Ends when the page has settled, but for a step in a hurry."""
+        """Do a step; nothing if its control is not there. Then wait for the page, unless the step is in a hurry."""
         page, (what, *rest) = self.page, step[1:] if step[0] == "hurry" else step
         try:
             self._do(page, what, rest)
         except BrowserError as error:
-            # what a redraw took away under the hand is no fault; everything else shows on the page
+            # it is no fault if a redraw removes the control during the step; other faults show on the page
             if "Timeout" not in str(error) and "detached" not in str(error):
                 raise
         if step[0] == "hurry":
@@ -128,7 +128,7 @@ class Visitor:
             case "visit":
                 page.goto(f"{self.server.url}/{rest[0]}")
             case "back":
-                # not out of the app, to the empty tab
+                # do not go back out of the app to the empty tab
                 if page.evaluate("navigation.canGoBack"):
                     page.go_back()
             case "forward":
@@ -163,7 +163,7 @@ class Visitor:
                 if rest[1]:
                     self.page.keyboard.press("Escape")
             case "number":
-                # what is out of range stays in the box, and the browser says so
+                # stay in the range: the browser only warns about a number outside it
                 low, high = target.get_attribute("min", **quick), target.get_attribute("max", **quick)
                 allowed = min(max(float(rest[0]), float(low or "-inf")), float(high or "inf"))
                 target.fill(f"{allowed:.0f}", **quick)
@@ -193,7 +193,7 @@ class Visitor:
             self.page.mouse.up()
 
     def settle(self) -> None:
-        """Wait until the script has run and what it drew stands still."""
+        """Wait until the script has run and the page is still."""
         self.page.wait_for_selector(READY, timeout=PATIENCE_MS)
         self.page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
         self.page.wait_for_function(STILL, polling=150)
@@ -201,10 +201,10 @@ class Visitor:
     # -- oracles ---------------------------------------------------------------------------------------------------
 
     def take(self, step: Step, *, fresh: bool = False) -> list[Fault]:
-        """Do a step and look; with `fresh`, compare with the address opened by somebody else."""
+        """Do a step and return the faults; with `fresh`, also compare with the address opened by another visitor."""
         self.steps.append(step)
         self.do(step)
-        # what a run finds is this visitor's own: an address does not carry it
+        # an address does not carry the results of this visitor's runs
         self.runs += "press" in step[:2]
         if step[0] == "hurry":
             return []
@@ -229,7 +229,7 @@ class Visitor:
             yield from self._fresh()
 
     def _looks(self) -> list[str]:
-        """What is wrong for longer than a moment: a page in motion is looked at again."""
+        """The faults that stay: a page in motion is checked again, up to four times."""
         found: list[str] = self.page.evaluate(LOOK)
         for _ in range(4):
             if not found:
@@ -240,7 +240,7 @@ class Visitor:
         return found
 
     def _fresh(self) -> Iterator[tuple[str, str]]:
-        # what stands in a list that is still searched is not chosen yet; given up, it reads what the page shows
+        # a text in an open search is not chosen yet: close the search, so that the field shows the page's value
         self.page.keyboard.press("Escape")
         self.page.evaluate("() => document.activeElement?.blur()")
         if self.other is None:
@@ -250,13 +250,13 @@ class Visitor:
         if size := self.page.viewport_size:
             other.set_viewport_size(size)
         opened = ""
-        # a busy machine may take a step, and its address, only after another was opened
+        # on a busy machine the address may change late: open it again until it stays
         while opened != self.page.url:
             opened = self.page.url
             other.goto(opened)
             other.wait_for_selector(READY)
             other.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
-            # words arrive one after the other
+            # the words of a page arrive one after another
             for _ in range(20):
                 mine, theirs = self.page.evaluate(WORDS), other.evaluate(WORDS)
                 if theirs == mine:
@@ -275,7 +275,7 @@ def play(
     steps: Sequence[Step],
     sought: tuple[str, str] | None = None,
 ) -> Fault | None:
-    """Walk `steps`; the first fault, or the first of the kind `sought`, or None."""
+    """Walk `steps`; the first fault, or the first one of the kind `sought`; None if there is none."""
     visitor = Visitor(browser, server, width, scheme)
     try:
         for step in steps:
@@ -291,16 +291,17 @@ def play(
 def walk(
     browser: Browser, server: Server, seed: int, steps: int, until: float, starts: Sequence[str], fresh_every: int = 4
 ) -> tuple[int, list[str]]:
-    """Visitors of LENGTH steps each from `seed` on, until `steps` are done or the clock (monotonic) reads `until`.
+    """Send visitors of LENGTH steps each, until `steps` are done or the monotonic clock reads `until`.
 
-    Returns the steps done and a report of each fault: what, where, seed, and a shortened script.
+    Returns:
+        (number of steps done, a report of each fault: what, where, seed, and a shortened script).
     """
     known: set[tuple[str, str]] = set()
     done, number = 0, 0
     reports: list[str] = []
     while done < steps and (done < FEWEST or time.monotonic() < until):
         rng = random.Random(f"{seed} {number}")
-        # every width and start comes up; the seed decides which go together
+        # every width and every start is used; the seed decides their pairs
         width, scheme = WIDTHS[(seed + number) % len(WIDTHS)], rng.choice(("light", "dark"))
         visitor = Visitor(browser, server, width, scheme)
         found: list[tuple[int, Fault]] = []
@@ -327,7 +328,7 @@ def walk(
 
 
 def replay(steps: Sequence[Step], width: int, scheme: str) -> Fault | None:
-    """Walk `steps` in a browser and before a server of their own; the first fault, or None."""
+    """Walk `steps` with a new browser and a new server; the first fault, or None."""
     with TemporaryDirectory() as data, sync_playwright() as playwright:
         server, browser = Server(Path(data)), chromium(playwright)
         try:

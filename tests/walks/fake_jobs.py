@@ -1,4 +1,4 @@
-"""Runs without a worker: each goes where the walk says, with results made up but coherent with what was asked."""
+"""Runs without a worker: the walk decides their course, and their made-up results agree with what was asked."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from attention.worker import client
 from attention.worker.client import Job, State
 
 RATE, FLOPS = 17e9, 1.3e11
-"""Bytes and operations a second of the machine that is made up; nothing takes less than its floor."""
+"""Bytes and operations per second of the made-up machine; no result is faster than its floor."""
 
 
 class _NoTurn:
     position = 2
 
     def wait_s(self) -> tuple[float | None, float]:
-        """Nobody knows how long; ten minutes at most."""
+        """(the expected time, which is not known; at most ten minutes)."""
         return None, 600.0
 
     def leave(self) -> None:
@@ -35,7 +35,7 @@ class _NoTurn:
 
 
 class FakeJob(Job):
-    """A run that a walk moves on; `during` reads of `done` later, what was put off happens: in the middle of a draw."""
+    """A run that a walk moves on. `later`: (n, action); the action happens after n reads of `done`, during a draw."""
 
     later: tuple[int, Callable[[], None]] | None = None
 
@@ -49,7 +49,7 @@ class FakeJob(Job):
         return self.state in (State.DONE, State.FAILED, State.STOPPED)
 
     def move(self, action: str) -> None:
-        """begin, result, finish or fail."""
+        """Do an action: "begin", "result", "finish" or "fail"."""
         if self.state in (State.DONE, State.FAILED, State.STOPPED):
             return
         if self.state is State.QUEUED:
@@ -72,7 +72,7 @@ class FakeJob(Job):
 
 @contextmanager
 def worker_of_walks() -> Iterator[list[FakeJob]]:
-    """Nothing is computed: runs that pages submit stand in the list that is given."""
+    """Replace the worker, so that nothing is computed; the yielded list holds the runs that pages submit."""
     jobs: list[FakeJob] = []
     no_turn: Any = _NoTurn()
 
@@ -102,7 +102,7 @@ def summary_of(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def results_of(kind: str, payload: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the job of this kind would emit, in order."""
+    """The results that a job of this kind would emit, in order."""
     match kind:
         case "bench":
             return [_timing(Case.from_json(case), n) for n, case in enumerate(payload["cases"])]

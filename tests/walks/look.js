@@ -1,4 +1,4 @@
-// What is wrong with how the page looks: a list of sentences, empty if nothing is. Runs in the page.
+// The faults in how the page looks, as a list of sentences; it is empty if there is none. Runs in the page.
 () => {
   const found = [];
   const main = document.querySelector("[data-testid=stMain]");
@@ -31,12 +31,12 @@
     }
   }
 
-  // our own markup, made plain by mistake
+  // our own markup that was escaped by mistake
   for (const e of main.querySelectorAll("text, p, td, th, small, [data-testid=stMetricValue]"))
     if (/<\/?(b|br|i|span|su[bp])\b/i.test(e.textContent) && seen(e) && !e.closest("pre, code, textarea") && !e.querySelector("pre, code"))
       found.push(`markup is shown: "${e.textContent.trim().slice(0, 60)}"`);
 
-  // cut: labels, numbers and choices whose text is wider than the room they have; what a visitor writes may be longer
+  // cut: labels, numbers and choices whose text is wider than their box; a visitor's own text may be longer
   const cut = "[data-testid=stWidgetLabel] p, [data-testid=stMetricLabel] p, [data-testid=stMetricValue] > div, button p, " +
     "[data-baseweb=select] [value], [data-testid=stNumberInputField], h1, h2, h3";
   for (const e of main.querySelectorAll(cut)) {
@@ -51,7 +51,7 @@
     }
   }
 
-  // options of a row out of sight
+  // options that stand outside their row
   for (const row of main.querySelectorAll("[data-testid=stButtonGroup], [data-testid=stMultiSelectTagsContainer]")) {
     if (!seen(row)) continue;
     const room = row.getBoundingClientRect();
@@ -61,7 +61,7 @@
     }
   }
 
-  // one thing upon another, unless it floats over the page, as what a button opened does
+  // elements that overlap, unless one floats over the page, such as a list that a button has opened
   const layer = (e) => {
     for (let box = e.parentElement; box && box !== main; box = box.parentElement)
       if (["absolute", "fixed"].includes(getComputedStyle(box).position)) return box;

@@ -1,4 +1,4 @@
-"""The messages a page is made of: its elements, what each says, and what a control is told to read."""
+"""The messages of a page: its elements, the text of each, and the value that a message gives to a control."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES = ("selectbox", "radio", "multiselect", "slider", "number_input", "text_i
 
 
 class Part(NamedTuple):
-    """An element of the page: its kind, its message, its place, the fragment that drew it (or "")."""
+    """An element of the page: its kind, its message, its path in the page, the fragment that drew it (or "")."""
 
     kind: str
     proto: Any
@@ -37,10 +37,10 @@ class Part(NamedTuple):
 
 
 def says(part: Part, reads: Callable[[Part], Any]) -> str:
-    """What an element shows, as text; figures and tables as a digest of their data with its beginning.
+    """The text that an element shows; for figures and tables a digest of their data and its beginning.
 
     Args:
-        reads: gives the value of a control at this moment.
+        reads: gives the present value of a control.
     """
     p = part.proto
     match part.kind:
@@ -63,14 +63,14 @@ def says(part: Part, reads: Callable[[Part], Any]) -> str:
         case "progress" | "text":
             return str(getattr(p, "text", "") or getattr(p, "body", ""))
         case kind if kind in VALUES and address_keys.reason(part.name):
-            return ""  # no part of what an address restores
+            return ""  # an address does not restore this control
         case kind if kind in VALUES:
             return f"{p.label} = {reads(part)!r}"
     return ""
 
 
 def of_message(part: Part) -> Any:
-    """What the newest message tells a control to read: a value that the program has put, else its default."""
+    """The value that the newest message gives to a control: one that the program has set, otherwise its default."""
     p, put = part.proto, bool(getattr(part.proto, "set_value", False))
     match part.kind:
         case "selectbox" | "radio":
@@ -107,7 +107,7 @@ def _digest(data: Any) -> str:
 
 
 def differences(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> Iterator[str]:
-    """What one page shows and the other does not, each way."""
+    """The entries that only one of two pages shows, for both pages."""
     for mine, theirs, word in ((one, other, "only here"), (other, one, "only there")):
         left = list(theirs)
         for entry in mine:

@@ -1,4 +1,4 @@
-// What a visitor can use of what the page shows: [how, where, what it is called], in the order of the page.
+// The controls that a visitor can use on the page: [kind, number, key, label] of each, in the order of the page.
 () => {
   const out = [];
   const seen = (e) => {

@@ -1,4 +1,4 @@
-"""What must hold after every step of a walk, whatever it did. An oracle says what is wrong, or nothing."""
+"""Conditions that must hold after every step of a walk. An oracle yields (kind, words) for each fault that it finds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.walks.tab import Tab
 BROKEN = ("Traceback (most recent call last)", "this part of the page failed")
 SIZE = r"([\d.,]+ (?:[KMGTPEZY]i)?B)"
 MIRRORS = {"context_exact": "context", "context_pick": "context", "r_batch_pick": "batch"}
-"""Controls that show the value of another key of the address."""
+"""Control -> the address key whose value it shows."""
 
 
 def sound(tab: Tab) -> Iterator[tuple[str, str]]:
-    """No error box, nothing raised."""
+    """The page has no error box, and nothing was raised."""
     for part in tab.main:
         if part.kind == "exception":
             yield "error box", str(part.proto.message)[:300]
@@ -30,7 +30,7 @@ def sound(tab: Tab) -> Iterator[tuple[str, str]]:
 
 
 def controls_read_what_is_used(tab: Tab) -> Iterator[tuple[str, str]]:
-    """A control reads, or would read once its popover is opened, what the server computes with."""
+    """A control shows the value with which the server computes, or would show it once its popover is open."""
     query = parse_qs(tab.query, keep_blank_values=True)
     for part in tab.main:
         if part.kind not in VALUES or part.kind == "file_uploader":
@@ -45,9 +45,9 @@ def controls_read_what_is_used(tab: Tab) -> Iterator[tuple[str, str]]:
 
 
 def fresh_is_the_same(tab: Tab) -> Iterator[tuple[str, str]]:
-    """The address, opened by somebody else, shows the same words and numbers."""
+    """Another visitor who opens the address sees the same words and numbers."""
     if any(part.kind == "text_input" and tab.shown(part) for part in tab.main):
-        # what was typed and refused stays, with the reason, for who typed it
+        # a typed text that was refused stays only for the visitor who typed it
         return
     other = Tab(tab.page, tab.at.query_params)
     yield from sound(other)
@@ -61,25 +61,25 @@ CACHE = {
     "pages/kv_cache.py": re.compile(rf"Cache of .+ at .+: {SIZE} \("),
     "pages/spectrum.py": re.compile(rf"KV cache, [\d,]+ tokens.*: {SIZE} \("),
 }
-"""Where a page says what the model's own cache needs, as text of :meth:`Tab.text`. What a step reads is another
-quantity: recurrent states are written back."""
+"""Page -> pattern of the text in :meth:`Tab.text` that gives the bytes of the model's own cache. The bytes that a step
+reads are another quantity, because recurrent states are also written back."""
 WEIGHTS = {
     "pages/kv_cache.py": (re.compile(rf"weights {SIZE}, [\d.,]+ ?[KMBT]? parameters"), "k_weights", ""),
     "pages/fit.py": (re.compile(rf'"label": "weights", "text": "{SIZE}"'), "f_weights", "f_count"),
 }
-"""Where a page says what the weights need, the key of their format, and the key by which they are divided."""
+"""Page -> (pattern of the text with the bytes of the weights, key of their format, key of the number of parts)."""
 LOAD = ("model", "context", "batch", "kv", "layers", "heads", "kv_heads", "head_dim", "window", "config")
-"""Keys of the address that a model's cache depends on."""
+"""The address keys on which a model's cache depends."""
 
 
 class Ledger:
-    """Every quantity that a page told, by all that it depends on; the same one must be told the same everywhere."""
+    """Every quantity that a page has shown, by the keys on which it depends; all pages must show the same value."""
 
     def __init__(self) -> None:
         self.told: dict[tuple[Any, ...], tuple[str, str]] = {}
 
     def check(self, tab: Tab) -> Iterator[tuple[str, str]]:
-        """Note what this page tells; yields where another page told otherwise."""
+        """Note the quantities of this page; yields a fault if another page showed another value."""
         query = parse_qs(tab.query, keep_blank_values=True)
         load = tuple(query.get(key, [""])[-1] for key in LOAD)
         text = tab.text()

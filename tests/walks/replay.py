@@ -1,7 +1,7 @@
-"""A walk's record: its steps as plain values, found fault and shortened script.
+"""The record of a walk: its steps as plain values, a fault that was found, and a shortened script.
 
-A step is a tuple whose first entry says what is done and whose others say to what, in words that stand on the page, so
-that a step still means the same when others are left out. A step whose control is not there is passed over.
+A step is a tuple. Its first entry is the action, the others name the control in the page's own words, so that a step
+means the same when other steps are left out. A step whose control is not there does nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Play = Callable[[Sequence[Step]], "Fault | None"]
 
 @dataclass
 class Fault:
-    """What an oracle found.
+    """A fault that an oracle found.
 
     Attributes:
-        oracle: which; page: where; what: in words. steps: all that was done up to it.
+        oracle: the kind of fault. page: the page that shows it. what: the fault in words. steps: all steps up to it.
     """
 
     oracle: str
@@ -30,7 +30,7 @@ class Fault:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Two faults of one kind on one page are taken for the same."""
+        """(oracle, page); two faults with the same kind count as one."""
         return self.oracle, self.page
 
     def __str__(self) -> str:
@@ -38,8 +38,10 @@ class Fault:
 
 
 def shorten(fault: Fault, play: Play, seconds: float = 12.0) -> list[Step]:
-    """The fewest steps found within `seconds` that still give a fault of the same kind: pieces are left out, halves
-    first, then ever smaller ones."""
+    """The fewest steps found within `seconds` that still give a fault of the same kind.
+
+    Pieces of the walk are left out, at first halves, then smaller and smaller pieces.
+    """
     until = time.monotonic() + seconds
     steps = list(fault.steps)
     size = max(1, len(steps) // 2)
@@ -59,7 +61,7 @@ def shorten(fault: Fault, play: Play, seconds: float = 12.0) -> list[Step]:
 
 
 def script(seed: str, fault: Fault, steps: Sequence[Step], module: str, arguments: str = "") -> str:
-    """A program that walks `steps` again."""
+    """A report of the fault with a program that walks `steps` again."""
     lines = ",\n    ".join(repr(step) for step in steps)
     return (
         f"seed {seed}, step {len(fault.steps)}: {fault}\n\n"

@@ -1,4 +1,4 @@
-// Whether the page is as long, and says as much, as when it was last asked.
+// Whether the page has the same height and the same amount of text as at the last call.
 () => {
   const now = [document.body.innerText.length, document.querySelector("[data-testid=stMain]")?.scrollHeight].join();
   const same = window.headshareWalk === now;

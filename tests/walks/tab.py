@@ -1,9 +1,9 @@
-"""A browser's tab without a browser: Streamlit's AppTest, with what the front end does about widgets added.
+"""A browser's tab without a browser: Streamlit's AppTest, and the front end's own handling of widgets.
 
-AppTest reads a control's value from the server's own state, so it can't see a control that reads otherwise. A
-:class:`Tab` keeps what the front end keeps: a control shows what it was set to here, or what the server's newest
-message tells it to, or its default; what stands in a closed popover is not there, keeps what it had and is not sent.
-Fragments run again alone, with the state such a run has. Each tab is a session of its own.
+AppTest reads a control's value from the server's state, so it cannot find a control that shows another value. A
+:class:`Tab` keeps the values as the front end does: a control shows the value that the visitor set, or the value of the
+server's newest message, or its default. A control in a closed popover is not there; its value is kept and not sent.
+Fragments run alone, with the state that such a run has. Each tab is its own session.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _numbers = itertools.count()
 
 
 class Log(logging.Handler):
-    """Keeps what is logged as an error."""
+    """Collects what is logged as an error."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -46,7 +46,7 @@ class Log(logging.Handler):
 
 
 class _Runner(LocalScriptRunner):
-    """Runs for one tab: with its session's name, whole or one fragment."""
+    """Runs the script for one tab, with the tab's session id: the whole page or one fragment."""
 
     tab: Tab
 
@@ -65,7 +65,7 @@ class _Runner(LocalScriptRunner):
         else:
             alone = RerunData(widget_states=widget_state, query_string=self.tab.query, page_script_hash=page_hash,
                               fragment_id=self.tab.fragment)  # fmt: skip
-            # the run that a runner is made with is one of the whole page
+            # a new runner has a request for a run of the whole page: replace it
             self._requests = ScriptRequests()
             self.request_rerun(alone)
             try:
@@ -82,9 +82,11 @@ class Tab:
     """One visitor's tab.
 
     Attributes:
-        parts: the page's elements in their order. page: file of the page. blocks: path -> message of a container.
+        parts: the page's elements in their order. page: file of the page.
+        blocks: path -> (message of a container, id of its fragment).
         live: ids of the fragments that run again by themselves.
-        open: path of the popover that is open, if one is.
+        held: id of a control -> the value that the browser holds.
+        open: path of the popover that is open; None if none is.
     """
 
     def __init__(self, page: str = "app.py", query: dict[str, Any] | None = None) -> None:
@@ -104,7 +106,7 @@ class Tab:
     # -- what the visitor does -------------------------------------------------------------------------------------
 
     def go(self, page: str, query: dict[str, Any] | None = None) -> None:
-        """Follow a link to a page; the address holds `query` alone."""
+        """Follow a link to a page; the address has only the keys of `query`."""
         if page != self.page:
             self.held.clear()
         self.page, self.open = page, None
@@ -136,12 +138,12 @@ class Tab:
         self.put(part, [(f"{name}-{len(content)}", name, len(content))])
 
     def open_popover(self, path: tuple[int, ...]) -> None:
-        """Open what stands behind a button like *More*; nothing runs, but its controls now are there."""
+        """Open a popover: nothing runs, but its controls are there now."""
         self.open = path
         self._mount()
 
     def run_fragment(self, fragment: str) -> None:
-        """What happens by itself twice a second while a run goes on."""
+        """Run one fragment, as happens by itself twice a second during a run."""
         self._run(self._states(), fragment)
 
     # -- what the browser knows ------------------------------------------------------------------------------------
@@ -164,18 +166,18 @@ class Tab:
         return [p for p, (block, _) in sorted(self.blocks.items()) if block.WhichOneof("type") == "popover"]
 
     def controls(self) -> list[Part]:
-        """What can be used at this moment."""
+        """The controls that the visitor can use now."""
         usable = [p for p in self.main if p.kind in (*TRIGGERS, *VALUES) and not getattr(p.proto, "disabled", False)]
         return [p for p in usable if self._popover(p.path) in (None, self.open)]
 
     def shown(self, part: Part) -> Any:
-        """What a control reads, or would read as soon as its popover was opened."""
+        """The value that a control shows, or would show as soon as its popover is open."""
         if part.kind == "file_uploader" or (part.id in self.held and not getattr(part.proto, "set_value", False)):
             return self.held.get(part.id)
         return of_message(part)
 
     def known(self, part: Part) -> Any:
-        """What the server takes the control to be set to, in the form the browser sends."""
+        """The control's value on the server, in the form that the browser sends."""
         state = self.at._session_state._state
         meta = state._new_widget_state.widget_metadata.get(part.id)
         return None if meta is None else meta.serializer(state[part.id])
@@ -186,7 +188,7 @@ class Tab:
         return " ".join(filter(None, (user_key_from_element_id(i) or i for i in ids if i)))
 
     def words(self) -> list[tuple[str, str]]:
-        """(what it is, what it says) of everything the main part shows, in order; what tells of time alone left out."""
+        """(name, text) of everything that the main part shows, in order, without status lines and notices."""
         return [
             (part.name, text)
             for part in self.main
@@ -232,7 +234,7 @@ class Tab:
         self._mount()
 
     def _mount(self) -> None:
-        """What is on the page takes over what it is told, and holds it from then on."""
+        """Let every control on the page take the value that it shows, and hold it from now on."""
         for part in self.elements.values():
             if part.kind in VALUES and self._popover(part.path) in (None, self.open):
                 self.held[part.id] = self.shown(part)

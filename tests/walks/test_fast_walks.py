@@ -1,4 +1,4 @@
-"""Fast walks over all pages: a fixed seed, and a fresh one that the failure names."""
+"""Fast walks over all pages, with a fixed seed and with a random seed that a failure names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_nothing_is_found(seed: int | None) -> None:
 
 
 def test_a_walk_is_shortened() -> None:
-    """Steps that the fault does not need are left out; the first, which opens the page, stays."""
+    """Steps that the fault does not need are left out; the first step, which opens the page, stays."""
     steps = [("page", "a"), *(("set", f"k{n}", n) for n in range(40)), ("click", "bad")]
 
     def fake(tried: Sequence[Step]) -> Fault | None:
@@ -44,7 +44,7 @@ def test_a_step_whose_control_is_gone_is_passed_over() -> None:
 
 
 def test_a_list_whose_names_change_reads_the_new_one() -> None:
-    """Found by a walk: the browser holds a choice by its name, and showed the name of before."""
+    """Found by a walk: the browser holds a choice by its name, and can show an old name."""
     tab = Tab("pages/heads.py", {"model": "custom", "kv_heads": "4"})
     tab.put(next(part for part in tab.controls() if part.name == "heads"), 5.0)
     layer = next(part for part in tab.controls() if part.name == "h_layer")
@@ -56,7 +56,7 @@ def test_a_list_whose_names_change_reads_the_new_one() -> None:
     [("pages/spectrum.py", "heads", "spec_kv_pick", "MQA"), ("pages/timings.py", "t_heads", "t_kv", "MQA")],
 )
 def test_a_sharing_is_named_for_the_heads_there_are(page: str, heads: str, key: str, name: str) -> None:
-    """Found by a walk: one K/V head of one query head is MHA, and was still called so when there were 1,024."""
+    """Found by a walk: one K/V head is MHA with one query head, but MQA with more of them."""
     tab = Tab(page, {"model": "custom", "heads": "1", "kv_heads": "1", "t_heads": "1", "t_kv": "1"})
     for n in (1.0, 64.0):
         tab.put(next(part for part in tab.controls() if part.name == heads), n)
@@ -65,7 +65,7 @@ def test_a_sharing_is_named_for_the_heads_there_are(page: str, heads: str, key: 
 
 
 def test_controls_that_a_run_left_out_read_their_values_when_it_has_ended() -> None:
-    """Found by a walk: nothing was marked under View after a run that other controls had been moved in."""
+    """Found by a walk: if another control is moved during a run, View must show its value after the run."""
     with worker_of_walks() as jobs:
         tab = Tab("pages/timings.py")
         tab.click(next(part for part in tab.controls() if part.name == "timings_run"))

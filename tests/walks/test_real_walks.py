@@ -1,4 +1,4 @@
-"""Real walks in Chromium: pages × widths × colours, a fixed seed, and a fresh one that the failure names."""
+"""Real walks in Chromium: pages × widths × colours, with a fixed seed and with a random seed that a failure names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nothing_is_found(visited: tuple[Browser, Server], seed: int | None) -> 
 
 
 def test_the_look_finds_what_is_wrong(visited: tuple[Browser, Server], tmp_path: Path) -> None:
-    """A page with one fault of each kind is told all of them."""
+    """On a page with one fault of each kind, the check finds all of them."""
     from tests.walks.browser_walk import LOOK
 
     bad = tmp_path / "bad.html"

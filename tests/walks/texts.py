@@ -1,4 +1,4 @@
-"""What a visitor types, pastes, uploads and opens: published configurations, slips, and what strangers send."""
+"""Texts that a visitor types, pastes, uploads and opens: published configurations, mistakes, and hostile texts."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ KINDS = (
     "tiiuae/falcon-mamba-7b", "google/flan-t5-xxl", "google/Gemini-1.0", "openai/gpt-oss-120b",
     "Qwen/Qwen3-Next-80B-A3B-Instruct", "custom", "config",
 )  # fmt: skip
-"""Models of every kind: grouped, multi-head, multi-query, latent, windows, hybrid, recurrent, encoder-decoder, none
-with published sizes."""
+"""Models of every kind: grouped, multi-head, multi-query, latent, windows, hybrid, recurrent, encoder-decoder, and one
+without published sizes."""
 
 
 def models() -> list[str]:
-    """Those of KINDS that the catalogue has, and all others."""
+    """The models of KINDS, six times each, and all models of the catalogue."""
     known = {row.id for row in catalog.models()}
     return [name for name in KINDS if name in known or name in ("custom", "config")] * 6 + sorted(known)
 
 
 def query(rng: random.Random) -> dict[str, Any]:
-    """An address to begin with."""
+    """A random address at which a walk begins."""
     if rng.random() < 0.25:
         return {}
     model = rng.choice(models())
@@ -63,14 +63,14 @@ def query(rng: random.Random) -> dict[str, Any]:
 
 
 def typed(proto: Any, rng: random.Random) -> str:
-    """Text for a field, no longer than the field takes."""
+    """A random text for a field, not longer than the field accepts."""
     published = rng.choice(CONFIGS).read_text()
     text = json.dumps(json.loads(published)) if rng.random() < 0.5 else rng.choice(SLIPS)
     return text[: proto.max_chars or None]
 
 
 def number(proto: Any, now: Any, rng: random.Random) -> float:
-    """A number for a field: a step up or down, an end, or any size between."""
+    """A random number for a field: a step up or down, an end of its range, or a number between."""
     low = proto.min if proto.has_min else -1e6
     high = proto.max if proto.has_max else 1e6
     pick = rng.choice(("up", "down", "low", "high", "any", "any", "any"))

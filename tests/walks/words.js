@@ -1,4 +1,4 @@
-// What the page tells and its controls read, in the order of the page; what tells of time alone left out.
+// The page's texts and the values of its controls, in the order of the page, without status lines and notices.
 () => {
   const main = document.querySelector("[data-testid=stMain]");
   const own = (e) => e.closest('[class*="_status"], .st-key-notice, [data-testid=stExpander], [data-testid=stPopoverBody], [data-testid=stTooltipContent]');

@@ -1,4 +1,4 @@
-"""An queues of each test's own."""
+"""Each test has its own queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the worker share: handlers that misbehave (tests/worker_handlers.py), and patience."""
+"""What the tests of the worker share: handlers that misbehave (tests/worker_handlers.py), and how long to wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who runs when: places in the queue, turns of clients and of processes, and how many runs may wait."""
+"""Which run comes when: places in the queue, turns of clients and of processes, and how many runs may wait."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def test_who_waits_is_not_passed_for_ever_by_clients_that_come_again():
     served = {"b": 11}
     order = [(t.client, t.arrived_ns) for t in in_turn(waiting, served)]
     assert order == [("a", 1), ("new", 9), ("b", 12), ("a", 2), ("a", 3)]
-    # once a's run has ended, its next one counts from then, and who comes later comes later
+    # once a's run has ended, its next one counts from that time, and later arrivals come after it
     assert [t.client for t in in_turn([ticket(2, "a"), ticket(15, "c"), ticket(8, "b")], {"a": 10, "b": 13})] == list(
         "abc"
     )

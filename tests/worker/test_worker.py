@@ -141,7 +141,7 @@ def test_a_worker_frozen_while_idle_is_replaced_before_the_next_run(queues):
     assert first.wait(PATIENCE_S)
     worker = psutil.Process(first.results[0]["pid"])
     worker.suspend()
-    # on a busy machine that takes a moment, and what is stopped only after its next run has begun is another case
+    # on a busy machine that takes a moment; a worker that is stopped only after its next run began is another case
     until(lambda: worker.status() == psutil.STATUS_STOPPED)
     after = queues.submit("count", {"n": 1}, owner="a", limits=Limits(seconds=300))
     assert after.wait(PATIENCE_S)
@@ -229,7 +229,7 @@ def test_fifty_runs_leave_no_process_thread_or_memory_behind(queues):
     before = run(1)
     after = run(50)
     assert after[:2] == before[:2]
-    # a page or two of the allocator may move; 50 runs that each kept something would show as more
+    # the allocator may take a page or two; if each of 50 runs kept something, it would be more
     assert after[2] - before[2] < 8 * 2**20
     assert after[3] - before[3] < 8 * 2**20
 
@@ -293,7 +293,7 @@ def test_kinds_are_the_modules_of_the_jobs_folder():
 
 
 def test_a_warm_worker_has_calibrated_in_its_turn(settings, monkeypatch):
-    """Whoever presses Run first finds the device measured; beside somebody's run it is not measured."""
+    """Whoever presses Run first finds the device measured already. It is not measured while somebody's run goes on."""
     monkeypatch.setenv("HEADSHARE_LOCK_DIR", settings.lock_dir)
     with turn("cpu", settings.lock_dir):
         queues = Queues(settings)
@@ -346,7 +346,7 @@ def test_what_is_made_ready_is_told_and_comes_before_the_estimate(queues):
 
 
 def test_the_worker_steps_back_once_somebody_has_a_run(settings, monkeypatch):
-    """What a first result waits for, the libraries and the measured device, is there as soon as can be."""
+    """A first result waits for the libraries and for the measured device: both are there as soon as possible."""
     monkeypatch.setenv("HEADSHARE_LOCK_DIR", settings.lock_dir)
     queues = Queues(replace(settings, worker_nice=3))
     own = psutil.Process().nice()

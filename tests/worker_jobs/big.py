@@ -1,4 +1,4 @@
-"""Says beforehand how much memory it needs, and must not be run when that is too much."""
+"""States beforehand how much memory it needs, and must not be run if that is too much."""
 
 
 def estimate_bytes(payload):

@@ -1,4 +1,4 @@
-"""Takes 16 MiB of memory at a time until it is ended."""
+"""Takes 16 MiB more memory again and again, until it is ended."""
 
 import time
 

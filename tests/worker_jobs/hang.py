@@ -1,4 +1,4 @@
-"""Gives one result, then hears nothing any more."""
+"""Gives one result, then hangs and no longer reacts to being stopped."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Needs something that is made ready, which takes a moment, before its memory can be estimated."""
+"""Before its memory can be estimated, it needs something made ready, which takes a moment."""
 
 READY: list[bool] = []
 

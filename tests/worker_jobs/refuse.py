@@ -1,4 +1,4 @@
-"""Something asked for that can't be."""
+"""Refuses what it is asked for."""
 
 
 def run(payload, emit, should_stop):

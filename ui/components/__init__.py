@@ -1,1 +1,1 @@
-"""Elements in HTML, CSS and JavaScript, a folder each."""
+"""Elements in HTML, CSS and JavaScript, each in its own folder."""

@@ -27,7 +27,7 @@ def show(lines: Sequence[Line], *, label: str, key: str) -> None:
 
 
 def table(lines: Sequence[Line], label: str) -> str:
-    """The diff as HTML. All text is escaped; the mark is also said in words for screen readers."""
+    """The diff as HTML. All text is escaped. For screen readers each mark also stands in words."""
     rows = []
     for line, code in zip(lines, _coloured(tuple(lines)), strict=True):
         kind = {"+": "add", "-": "del", " ": "same"}[line.change]
@@ -46,7 +46,7 @@ def _coloured(lines: tuple[Line, ...]) -> tuple[str, ...]:
     """Each line as escaped HTML with keywords, strings, numbers and comments marked."""
     sides: dict[str, dict[int, str]] = {}
     for side in ("+", "-"):
-        # each side by itself is a whole class, which Python's own tokenizer reads
+        # the lines of one side are a whole class, so Python's own tokenizer can read them
         mine = [line for line in lines if line.change in (" ", side)]
         coloured = _tokens([line.text for line in mine])
         sides[side] = {id(line): code for line, code in zip(mine, coloured, strict=True)}

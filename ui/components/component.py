@@ -1,4 +1,4 @@
-"""Declares the components in HTML, CSS and JavaScript that stand in a folder of their own."""
+"""Declares a component in HTML, CSS and JavaScript; each component has its own folder."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def component(
     layout: bool = False,
     plays: bool = False,
 ) -> Any:
-    """What draws the component of `folder`: ``NAME.html``, ``NAME.css`` and ``NAME.js`` in a folder NAME.
+    """The function that draws the component of `folder`: ``NAME.html``, ``NAME.css`` and ``NAME.js`` in a folder NAME.
 
     Args:
-        html: in place of ``NAME.html``.
-        apart: in a tree of its own, where no other style sheet reaches it.
-        saves: its script has ``offerSave`` of ``save_picture.js``.
-        layout: its script has what ``layout.js`` of its folder defines.
-        plays: it is a picture in steps: its script hands a sketch to ``createPicture`` of ``moving_picture.js``, which
-            plays, pauses and scrubs it; its HTML is the one all such pictures have.
+        html: HTML to use in place of ``NAME.html``.
+        apart: put the component into a shadow tree, where the page's style sheets do not reach it.
+        saves: put ``save_picture.js`` before its script, so that the script can call ``offerSave``.
+        layout: put ``layout.js`` of the same folder before its script.
+        plays: the component is a picture in steps. Its script gives a sketch to ``pictureOf`` of
+            ``moving_picture.js``, which plays and pauses it and moves it to a step. All such pictures have one HTML.
     """
 
     def part(kind: str, where: Path = folder, name: str = folder.name) -> str:

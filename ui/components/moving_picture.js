@@ -1,7 +1,7 @@
-// What the pictures in steps share: an SVG drawn anew for each width, and Play, one step back and on, and a scrubber. Nothing
-// is asked from the server while one plays. A sketch is
-//   { name, everyMs, last(data), layout(width, data), build(pen, at, data), draw(parts, at, data, step), says(data, step) }
-// layout gives at least `height`; build makes the parts once for a width; draw shows a step of them.
+// The common part of the pictures in steps: an SVG that is drawn again for each width, with Play, one step back and on,
+// and a slider for the step. It asks the server nothing while it plays. A sketch is
+//   { everyMs, last(data), layout(width, data), build(pen, at, data), draw(parts, at, data, step), says(data, step) }
+// layout returns at least `height`; build makes the parts once for a width; draw shows a step; says describes it.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -84,12 +84,12 @@ function createPicture(root, sketch) {
     const same = JSON.stringify(data) === JSON.stringify(it.data);
     if (same) return;
     const first = it.data === null;
-    // a control that says where the picture begins takes it there
+    // a control of the page that changes the first step moves the picture to it
     const led = !first && data.start !== it.data.start;
     it.data = data;
     root.setAttribute("aria-label", data.title);
     scrub.max = sketch.last(data);
-    // whole at first: who does not play it sees what it comes to
+    // begin at the last step, unless the data name a first one: a reader who does not press Play sees the result
     if (led) setPlaying(false);
     it.step = first || led ? (data.start ?? sketch.last(data)) : Math.min(it.step, sketch.last(data));
     build();

@@ -1,4 +1,4 @@
-// Two buttons that save a drawing as it looks: what the style sheet says is written into a copy of it.
+// Two buttons that save a drawing as it looks: the computed styles are written into a copy of it.
 const SAVED_STYLES = [
   "fill", "stroke", "stroke-width", "stroke-dasharray", "opacity",
   "font-family", "font-size", "font-weight", "text-anchor", "dominant-baseline",
@@ -54,7 +54,7 @@ async function savePicture(svg, format, filename) {
   canvas.toBlob((blob) => hand(blob, `${filename}.png`));
 }
 
-/** Puts the buttons at the end of `place`, once. */
+/** Adds the buttons to the end of `place`, if they are not there. */
 function offerSave(place, svg, filename) {
   let row = place.querySelector(".save");
   if (!row) {

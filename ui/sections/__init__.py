@@ -1,1 +1,1 @@
-"""What stands on a page, under the page's own name."""
+"""The parts of each page, in a module with the page's name."""

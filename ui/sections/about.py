@@ -1,4 +1,4 @@
-"""What the about page says of this installation."""
+"""Facts about this installation, for the page About."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ui.frame import ROOT
 
 
 def facts() -> dict[str, str]:
-    """Counts and versions, by the names the text uses; read without importing what they describe."""
+    """Counts and versions, by the names that the text uses. The packages themselves are not imported."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         own = str(tomllib.load(file)["project"]["version"])
     packages = ("torch", "transformers", "streamlit", "plotly")

@@ -1,4 +1,4 @@
-"""Pieces of the accuracy page: what was checked, the published figures, the state before any results."""
+"""Parts of the accuracy page: the checks, the published figures, the text before any results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RULE_NAMES = {
 
 
 def metrics(counts: Summary) -> None:
-    """How exact, in three numbers."""
+    """Draw three numbers that show how exact the arithmetic is."""
     with frame.numbers():
         beside = f"{counts.exact} exact, {counts.explained} of them up to an explained difference"
         _metric("Models asked for their own cache", f"{counts.asked:,}", beside)
@@ -46,7 +46,7 @@ def _metric(label: str, value: str, beside: str) -> None:
 
 
 def pickers(results: Results) -> tuple[str | None, str]:
-    """The family looked at, and which checks are listed."""
+    """Draw both pickers; return the chosen family (None for all) and which checks to list."""
     families = sorted(
         {check.family for check in results.checks if check.family} | {row.family for row in results.rules}
     )
@@ -70,7 +70,7 @@ def alt(mistakes: Sequence[Mistake]) -> str:
 
 
 def rules(results: Results) -> None:
-    """What each rule does, in words."""
+    """Draw a sentence for each wrong rule that says what it does."""
     lesson.show("accuracy_rules")
     names = results.about["rules"]
     st.markdown(
@@ -79,7 +79,7 @@ def rules(results: Results) -> None:
 
 
 def golden(rows: Sequence[Golden]) -> None:
-    """Published figures beside ours."""
+    """Draw the table of published figures beside the computed ones."""
     st.subheader("Published figures", anchor=False)
     frame.table(
         {
@@ -98,7 +98,7 @@ def golden(rows: Sequence[Golden]) -> None:
 
 
 def checks(rows: Sequence[Check], results: Results) -> None:
-    """Computed against the model's own code, a row per model."""
+    """Draw the table of computed bytes beside the bytes of the model's own code, with its downloads."""
     st.subheader("Computed against the model's own code", anchor=False)
     about = results.about
     st.caption(f"transformers {about['transformers']}, torch {about['torch']}, {about['date']}; one sequence.")
@@ -131,12 +131,12 @@ def checks(rows: Sequence[Check], results: Results) -> None:
 
 
 def nothing_yet() -> None:
-    """Before the results file was ever written."""
+    """Draw the text for a site without a results file."""
     lesson.show("accuracy_empty")
 
 
 def engines() -> None:
-    """What engines say of every model, asked themselves, beside what is computed."""
+    """Draw the figures that engines themselves give for every model, beside the computed ones."""
     st.subheader("Engines' own figures", anchor=False)
     _engine("llama.cpp", asked.FILE, "with files of the models' shapes", "to the cell and to the digit printed")
     _engine("vllm", asked_vllm.FILE, "its planner with the models' shapes", "to the block and to the token printed")
@@ -152,7 +152,7 @@ def _engine(engine: str, file: Path, how: str, equality: str) -> None:
     rows = [row for row in results.rows if row.reason is None]
     equal = sum(row.equal for row in rows)
     models = len({row.model for row in rows})
-    # a model that was not asked at all has one line
+    # a model that was not asked has one line for all its contexts
     listed = list({(row.model, row.reason) if row.reason else row: row for row in results.rows}.values())
     st.markdown(
         f"{name} ({foreign_text.markdown(results.about[engine])}), asked itself on "

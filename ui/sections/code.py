@@ -1,4 +1,4 @@
-"""What the code page runs and shows for a configuration: checks and timings in the worker, and its numbers."""
+"""Parts of the page The code: checks and timings in the worker, and the numbers of a configuration."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ STEP_LESSONS = {
 }
 TRAP_IMPLEMENTATIONS = ("repeat_sdpa", "enable_gqa", "folded_matmul")
 TRAP_BYTES = 2**28
-"""Keys and values of all query heads, as the copying way writes them, are at most so many bytes in float32."""
+"""The most bytes of the copied keys and values of all query heads, in float32."""
 
 
 def heads_of(spec: ModelSpec) -> tuple[int, int]:
-    """(query heads, K/V heads) of the layer that stands for the model.
+    """(query heads, K/V heads) of the model's main attention layer.
 
     Raises:
         ValueError: the model has no attention to show.
@@ -47,7 +47,7 @@ def payload(sizes: Sizes) -> dict[str, Any]:
 
 
 def lesson_values(sizes: Sizes) -> dict[str, str]:
-    """For the step's text."""
+    """The numbers in the step's text, by their placeholders."""
     return {
         "n_heads": f"{sizes.n_heads:,}",
         "n_kv_heads": f"{sizes.n_kv_heads:,}",
@@ -60,7 +60,7 @@ def lesson_values(sizes: Sizes) -> dict[str, str]:
 
 
 def shape_rows(sizes: Sizes, step: str) -> list[dict[str, str]]:
-    """Rows of the shape table, of the class that the step shows."""
+    """Rows of the table of tensor shapes, for the class that the step shows."""
     return [
         {
             "Tensor": shape.name,
@@ -73,7 +73,7 @@ def shape_rows(sizes: Sizes, step: str) -> list[dict[str, str]]:
 
 
 def draw_check(job: Seen | None) -> None:
-    """Counts as a table, equalities as lines."""
+    """Draw the results of the check: counts as a table, equalities as lines."""
     if job is None:
         return
     counted = [row for row in job.results if row["what"] == "counts"]
@@ -101,7 +101,7 @@ def draw_check(job: Seen | None) -> None:
 
 
 def trap_context(sizes: Sizes) -> int:
-    """The chosen context, halved until the copying way fits TRAP_BYTES."""
+    """The chosen context, halved until the copied keys and values fit into TRAP_BYTES."""
     context = sizes.context
     while context > 1 and 8 * sizes.n_heads * sizes.head_dim * context > TRAP_BYTES:
         context //= 2
@@ -109,7 +109,7 @@ def trap_context(sizes: Sizes) -> int:
 
 
 def trap_cases(sizes: Sizes) -> list[dict[str, Any]]:
-    """Cases of the bench job: multi-head attention once, then the chosen sharing in three ways."""
+    """Cases of the bench job: multi-head attention once, then the chosen sharing by three implementations."""
     shared = {
         "n_heads": sizes.n_heads,
         "head_dim": sizes.head_dim,
@@ -125,7 +125,7 @@ def trap_cases(sizes: Sizes) -> list[dict[str, Any]]:
 
 
 def trap(sizes: Sizes) -> None:
-    """The lesson on copying, with its timing on this host."""
+    """Draw the lesson on copying, with its timing on this host."""
     text, figure = st.columns([1, 1], gap="large")
     with text:
         lesson.show("code_trap", **lesson_values(sizes))

@@ -1,4 +1,4 @@
-"""Pieces of the comparison page: choosing columns, the numbers, the table, a family's history."""
+"""Parts of the comparison page: the choice of columns, the numbers, the table, a family's history."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 def examples() -> None:
-    """Comparisons worth a look, a click each."""
+    """Draw buttons, each of which loads an example."""
     with st.container(horizontal=True, key="cmp_examples", vertical_alignment="center", gap="small"):
         st.html('<span class="hs-try">Try</span>', width="content")
         for number, (name, values) in enumerate(EXAMPLES.items()):
@@ -57,7 +57,7 @@ def examples() -> None:
 
 
 def columns_picker(key: str) -> list[Column]:
-    """The models compared, in order; a chip each, with its own settings if it has some."""
+    """Draw the field for the models to compare, one chip each. Return the chosen columns in order."""
     chosen = [comparison.column(text) for text in st.session_state[key]]
     with st.container(key="bar-models"):
         labels = {column.write(): column.label for column in chosen}
@@ -67,8 +67,10 @@ def columns_picker(key: str) -> list[Column]:
 
 
 def pasted(columns: Sequence[Column]) -> tuple[ModelSpec | None, Mapping[str, Any] | None]:
-    """The configuration that a column stands for, asked for below the row of controls, as layers and as it is; None
-    without such a column."""
+    """(layers, configuration) of the pasted config.json if a column needs it; (None, None) otherwise, or if it fails.
+
+    The field for the configuration stands below the row of controls.
+    """
     if all(col.model != comparison.PASTED for col in columns):
         return None, None
     with frame.guard():
@@ -78,7 +80,7 @@ def pasted(columns: Sequence[Column]) -> tuple[ModelSpec | None, Mapping[str, An
 
 
 def view_picker(key: str) -> str:
-    """What the figure shows of each cache."""
+    """Draw the choice of what the figure shows of each cache; a key of ``comparison.VIEWS``."""
     return str(
         st.selectbox(
             "Show", list(comparison.VIEWS), key=key, format_func=_VIEW_NAMES.__getitem__,
@@ -88,7 +90,7 @@ def view_picker(key: str) -> str:
 
 
 def more(key: str, tp_key: str) -> int:
-    """Shared ranks, and a model once more with settings of its own; returns the shared ranks."""
+    """Draw the controls under More: the ranks of all models, which it returns, and a column with its own settings."""
     st.number_input("Ranks (TP), all models", 1, MAX_TP, key=tp_key, help="Ranks of tensor parallelism.")
     st.markdown("**Add a column with its own settings**")
     st.session_state.setdefault("cmp_add_model", DEFAULT_MODEL)
@@ -108,7 +110,7 @@ def _add(key: str) -> None:
 
 
 def metrics(rows: Sequence[Compared], context: int) -> None:
-    """The two ends of the comparison."""
+    """Draw the largest and the smallest cache, and the ratio between them."""
     known = [row for row in rows if row.state_bytes]
     if not known:
         return
@@ -133,7 +135,7 @@ def alt(rows: Sequence[Compared], context: int) -> str:
 
 
 def ranked(rows: Sequence[Compared], view: str, context: int) -> None:
-    """The models by size at the chosen context, equal ones in one bar."""
+    """Draw the models ranked by size at the chosen context; models of one size share a bar."""
     found = comparison.ranked(rows, view)
     if not found:
         return
@@ -148,7 +150,7 @@ def ranked(rows: Sequence[Compared], view: str, context: int) -> None:
 
 
 def side_by_side(rows: Sequence[Compared], pasted_config: Mapping[str, Any] | None) -> None:
-    """Two of the models, number by number, with the configuration's field and the rule behind each."""
+    """Draw two of the models number by number, with the configuration's field and the rule for each number."""
     known = {row.key: row for row in rows if row.state_bytes is not None}
     if len(known) < 2:
         return
@@ -182,7 +184,7 @@ def _config(row: Compared, pasted_config: Mapping[str, Any] | None) -> Mapping[s
 
 
 def notes(rows: Sequence[Compared], picture: Comparison) -> None:
-    """Why something is missing, and what the diamonds mean."""
+    """Draw the notes: why something is missing, and what the diamonds mean."""
     for row in rows:
         if row.note:
             st.caption(f"**{foreign_text.markdown(row.label)}**: {foreign_text.markdown(row.note)}")
@@ -193,7 +195,7 @@ def notes(rows: Sequence[Compared], picture: Comparison) -> None:
 
 
 def table(rows: Sequence[Compared]) -> None:
-    """All figures, sortable by a click on a heading, and to take away."""
+    """Draw all figures as a table that can be sorted, with its downloads."""
     st.subheader("Side by side", anchor=False)
     if not rows:
         st.caption("Choose models above; each becomes a row here.")
@@ -263,7 +265,7 @@ def _size(n: int | None) -> str:
 
 
 def history(key: str, families: Sequence[str], load: Load) -> None:
-    """How one family came to share, by release."""
+    """Draw the history of a family: each model's cache, by date of release."""
     st.subheader("How sharing evolved", anchor=False)
     family = st.pills("Family", families, key=key, required=True, label_visibility="collapsed") or families[0]
     models = lineage.lineage(family, load.context, load.kv_dtype)

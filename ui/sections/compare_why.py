@@ -1,4 +1,4 @@
-"""Why a compared model's cache is as small as it is: one waterfall, of the model that has most to tell or is chosen."""
+"""Why a compared model's cache is so small: the waterfall of one model, at first the one that saves most."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PARAM = params.integer("cmp_why", 0, 0, MAX_COLUMNS - 1)
 
 
 def times_smaller(spec: ModelSpec, load: Load) -> float:
-    """How many times smaller than plain multi-head attention over all tokens."""
+    """How many times smaller the cache is than with plain multi-head attention over all tokens."""
     steps = waterfall(spec, load)
     return steps[0].state_bytes / max(1, steps[-1].state_bytes) if steps else 1.0
 
 
 def show(rows: Sequence[Compared], load: Load) -> None:
-    """The waterfall, and a choice among the models to which at least one idea applies, smallest beside MHA first."""
+    """Draw the waterfall, and the choice among models to which at least one idea applies, the largest saving first."""
     found = [(row.label, row.spec) for row in rows if row.spec is not None and len(waterfall(row.spec, load)) > 1]
     if not found:
         return

@@ -26,10 +26,13 @@ PARAMS = (
 
 
 def choose() -> tuple[tuple[step_view.Step, ...], str, Any]:
-    """The row of controls; returns the steps, what of the model is not timed, and the column for the button.
+    """Draw the row of controls.
+
+    Returns:
+        (the steps, a sentence about the parts of the model that are not timed, the column for the button).
 
     Raises:
-        ValueError: a size that is not known or out of range.
+        ValueError: a size is not known or out of range.
     """
     columns = frame.bar(2.2, 2, 1.6, 1.2, 0.9, 1.1)
     with columns[0]:
@@ -50,7 +53,7 @@ def choose() -> tuple[tuple[step_view.Step, ...], str, Any]:
 
 
 def finding(asked: Sequence[step_view.Step]) -> str:
-    """What sharing changes of the last step that was asked for."""
+    """The cache's share of a step with the first and with the last sharing, for the last context and batch chosen."""
     if not asked:
         return "What to look for"
     where = asked[-1].label.rpartition(" · ")[0]
@@ -64,10 +67,10 @@ def finding(asked: Sequence[step_view.Step]) -> str:
 
 
 def draw(job: Seen | None, asked: tuple[step_view.Step, ...], apart: str) -> None:
-    """The figure and its table, with the timings taken so far.
+    """Draw the figure and its table, with the timings so far.
 
     Args:
-        apart: what of the model is not timed, in words; may be empty.
+        apart: a sentence about the parts of the model that are not timed; may be empty.
     """
     rows = step_view.rows(asked, step_view.latest(jobs.parsed(job, StepResult.from_json)))
     if why := step_view.trouble(rows):
@@ -91,7 +94,7 @@ def draw(job: Seen | None, asked: tuple[step_view.Step, ...], apart: str) -> Non
 
 
 def table(rows: Sequence[step_view.StepRow]) -> None:
-    """Every step with its parts, and its timing where there is one."""
+    """Draw the table of all steps: the bytes of each, and its timing if there is one."""
     number = st.column_config.NumberColumn
     columns: dict[str, list[Any]] = {
         "Step": [row.label for row in rows],

@@ -1,4 +1,4 @@
-"""Pieces of the page on engines: its controls, the ledger, the lines an engine will print."""
+"""Parts of the page Engines: its controls, the ledger, the lines that an engine will print."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXAMPLES = {
 
 
 class Chosen(NamedTuple):
-    """What is chosen beside model and load. `conv_kernel`: columns of the model's convolution."""
+    """The choices besides model and load. `conv_kernel`: columns of the model's convolution, None if it has none."""
 
     engine: str
     accelerator: str
@@ -44,14 +44,14 @@ class Chosen(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is left for the cache on each accelerator, None where that is not known; `says`: how it comes about."""
+    """`n_bytes`: memory for the cache on each accelerator, None if it is not known. `says`: the reason, in words."""
 
     n_bytes: int | None
     says: str
 
 
 def controls_bar() -> tuple[ChosenModel, Load, Chosen]:
-    """Model, engine, accelerators and context; what else decides under More."""
+    """Draw the controls: model, engine, accelerators and context; the others under More."""
     columns = frame.bar(2.3, 1.3, 1.8, 0.8, 2.2, 0.9)
     with columns[5], frame.more():
         controls.exact_context()
@@ -79,7 +79,7 @@ def controls_bar() -> tuple[ChosenModel, Load, Chosen]:
 
 
 def memory(model: ChosenModel, chosen: Chosen, load: Load) -> Memory:
-    """What is left for the cache on each accelerator: as typed, else what the weights leave."""
+    """Memory for the cache on each accelerator: as typed, otherwise what the weights leave free."""
     if typed := float(st.session_state["eng_memory"]):
         return Memory(round(typed * _GIB), "as typed under More")
     spec = model_weights.if_known(model)
@@ -109,7 +109,7 @@ def _where(chosen: Chosen) -> str:
 
 
 def metrics(entries: Sequence[Entry], chosen: Chosen) -> None:
-    """The least, what the chosen engine sets aside, what a step reads, what is printed."""
+    """Draw the numbers: the least memory, what the engine sets aside, what a step reads, what the engine prints."""
     by_name = {entry.name: entry for entry in entries}
     least, name = entries[0], NAMES[chosen.engine]
     with frame.numbers():
@@ -136,7 +136,7 @@ def _metric(label: str, value: str, beside: str | None) -> None:
 
 
 def picture(entries: Sequence[Entry], model: ChosenModel, load: Load) -> None:
-    """Every definition whose rule is known, as bars; examples below."""
+    """Draw a bar for every definition whose rule is known, and examples below."""
     shown = [entry for entry in entries if entry.n_bytes is not None]
     what = counted(load.batch, "sequence") + f" of {held(load.context)}"
     bars(
@@ -152,7 +152,7 @@ def picture(entries: Sequence[Entry], model: ChosenModel, load: Load) -> None:
 
 
 def table(entries: Sequence[Entry], model: ChosenModel, load: Load, memory: Memory) -> None:
-    """Exact numbers, each with its rule and source; what has no rule says so."""
+    """Draw the exact numbers, each with its rule and source; a definition without a rule says so."""
     st.subheader("The ledger, exactly", anchor=False)
     st.caption(lesson.text("engines_ledger"))
     rows: list[dict[str, Any]] = [
@@ -164,7 +164,7 @@ def table(entries: Sequence[Entry], model: ChosenModel, load: Load, memory: Memo
         }
         for entry in entries
     ]
-    # a table holds 64-bit numbers; the files hold every digit
+    # a table on the page holds 64-bit numbers at most; the downloads hold every digit
     huge = any((entry.n_bytes or 0) >= 2**63 for entry in entries)
     frame.records(
         [row | {"bytes": float(row["bytes"] or 0)} for row in rows] if huge else rows,
@@ -179,10 +179,10 @@ def table(entries: Sequence[Entry], model: ChosenModel, load: Load, memory: Memo
 
 
 def prediction(model: ChosenModel, chosen: Chosen, load: Load, memory: Memory) -> None:
-    """The lines that the engine will print, each with what it means.
+    """Draw the lines that the engine will print, each with its meaning.
 
     Raises:
-        ValueError: no rule is known, or no memory for the cache.
+        ValueError: no rule is known, or there is no memory for the cache.
     """
     name = NAMES[chosen.engine]
     st.subheader(f"What {name} will print", anchor=False)

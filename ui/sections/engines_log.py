@@ -1,7 +1,7 @@
-"""Explain my log: start-up lines pasted by the visitor, figure by figure.
+"""Explain my log: the visitor pastes an engine's start-up lines, and each figure in them is explained.
 
-The text itself is read once, in the callback, and dropped: what stays in the session are figures, words of known lists
-and the model that was recognised. Nothing of it is written into the address or kept.
+The callback reads the text once and drops it. Only figures, words from fixed lists and the recognised model stay in the
+session. Nothing is written into the address or stored.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ui import frame, lesson
 from ui.controls import ChosenModel
 
 MAX_LOG = 1_000_000
-"""Bytes of a pasted log."""
+"""The most bytes of a pasted log."""
 EXAMPLE = (
     "INFO vLLM API server version 0.20.0\nmodel='google/gemma-4-31B-it'\nAvailable KV cache memory: 24.54 GiB\n"
     "GPU KV cache size: 26,800 tokens\n"
 )
-"""Lines of hf-mem #61."""
+"""The lines that issue 61 of hf-mem quotes."""
 _READ = "_eng_log"
 _VERDICTS = {
     "reproduced": "reproduced to the digit",
@@ -41,7 +41,7 @@ class _Chosen(Protocol):
 
 
 def _take(text: str | None = None) -> None:
-    """Read what was pasted, keep its figures, drop the text."""
+    """Callback: read the pasted text (or `text`), keep its figures, drop the text."""
     pasted = str(st.session_state.get("eng_log", "")) if text is None else text
     st.session_state["eng_log"] = ""
     raw = pasted.encode("utf-8", errors="replace")
@@ -67,14 +67,14 @@ def _take(text: str | None = None) -> None:
 
 
 def explanation(model: ChosenModel, chosen: _Chosen) -> None:
-    """The box, and what the last log means.
+    """Draw the text field and the explanation of the last log.
 
     Raises:
-        ValueError: what was pasted is no log that is read here, or has no figure in it.
+        ValueError: the pasted text is no log of a known engine, or has no figure in it.
     """
     st.subheader("Explain my log", anchor=False)
     st.caption(lesson.text("engines_log"))
-    # without max_chars, with which the browser drops a longer text without a word
+    # no max_chars: with it the browser cuts a longer text and says nothing
     st.text_area(
         "Start-up lines of vLLM, SGLang, llama.cpp or TensorRT-LLM",
         key="eng_log",

@@ -1,4 +1,4 @@
-"""The parts of the first page: the cache beside its counterfactuals, and the live timing."""
+"""Parts of the first page: the cache beside its counterfactuals, and the live timing."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ EXAMPLES = (
         {"cmp": ["deepseek-ai/DeepSeek-V3", "meta-llama/Llama-3.1-405B"], "context": "131072"},
     ),
 )
-"""(what to see, page, its address)."""
+"""(label, page, address keys of the view)."""
 
 
 def examples() -> None:
-    """Links to views that tell a story."""
+    """Draw links to views that show something."""
     with st.container(key="examples", horizontal=True, gap="small", vertical_alignment="center"):
         st.html('<span class="hs-try">Try</span>', width="content")
         for label, page, query in EXAMPLES:
             if (frame.ROOT / page).exists():
-                # a page run by itself, as a test does, knows no other pages
+                # when a test runs this page alone, Streamlit knows no other pages
                 with suppress(StreamlitAPIException):
                     st.page_link(page, label=label, query_params=list(_pairs(query)))
 
@@ -63,7 +63,7 @@ def _pairs(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
 
 
 def slider(layer: Layer | None, key: str) -> int | None:
-    """The slider under the map; gives the number of K/V heads to show, None for the model as it is."""
+    """Draw the slider under the map. Return the number of K/V heads to show, None for the model as published."""
     if layer is None or not layer.n_heads:
         return None
     latent = layer.kind is Kind.LATENT
@@ -72,19 +72,19 @@ def slider(layer: Layer | None, key: str) -> int | None:
 
 
 def shown(rows: tuple[Variant, ...], chosen: int | None) -> Variant:
-    """The row that the slider stands on."""
+    """The row with the slider's number of K/V heads; without one, the model's own row."""
     own = next(row for row in rows if row.is_model)
     return next((row for row in rows if row.n_kv_heads == chosen and row is not own), own)
 
 
 def intro(rows: tuple[Variant, ...]) -> tuple[int, ...]:
-    """What the map passes through on arrival: from a K/V head each to one for all."""
+    """The numbers of K/V heads that the map shows in turn on arrival, from MHA to MQA; empty for MLA."""
     own = next(row for row in rows if row.is_model)
     return () if own.label == "MLA" or len(rows) < 2 else tuple(row.n_kv_heads for row in rows)
 
 
 def cache(model: ChosenModel, load: Load, rows: tuple[Variant, ...], shown: Variant) -> None:
-    """The cache as one large number, and as bars beside MHA and MQA."""
+    """Draw the cache as one large number, and as a bar beside those of MHA and MQA."""
     many = f", {counted(load.batch, 'sequence')}" if load.batch > 1 else ""
     as_other = "" if shown.is_model else f" as {shown.label}"
     big_number(
@@ -109,7 +109,7 @@ def _beside(spec: ModelSpec, rows: tuple[Variant, ...], shown: Variant) -> str:
 
 
 def words(layer: Layer | None, rows: tuple[Variant, ...], shown: Variant) -> None:
-    """Three sentences: what a K/V head is, what is kept, why it is shared."""
+    """Draw three sentences: what a K/V head is, what is kept, why it is shared."""
     if layer is None or not layer.n_heads:
         return
     mha = next((row for row in rows if row.label == "MHA"), shown)
@@ -126,7 +126,7 @@ def words(layer: Layer | None, rows: tuple[Variant, ...], shown: Variant) -> Non
 
 
 def timing(layer: Layer | None, load: Load) -> None:
-    """Run, Stop, and the decode times of MHA, the model's sharing and MQA as they arrive."""
+    """Draw Run or Stop, and the decode times of MHA, the model's sharing and MQA as they arrive."""
     if layer is None or not layer.n_heads:
         st.caption("There are no attention heads to time in this model.")
         return
@@ -143,7 +143,7 @@ def timing(layer: Layer | None, load: Load) -> None:
 
 @cache_of
 def _recorded(n_heads: int, head_dim: int, context: int) -> tuple[Run, tuple[Case, ...]] | None:
-    """The newest run that ships with timings of these heads, or of any, with the cases nearest to `context`."""
+    """The newest recorded run with timings of these heads, otherwise of any; with its cases nearest to `context`."""
     found = None
     for run in runs.recorded():
         timed = [r.case for r in run.results if r.case.phase == "decode" and r.case.dtype == "float32"]
@@ -196,7 +196,7 @@ def _draw(job: Seen | None, cases: tuple[Case, ...], own: int | None) -> None:
 
 
 def _faster(rows: Sequence[sharings.SharingTime], how: str) -> None:
-    """The ends of the bars as a heading, where they may be compared."""
+    """Draw a heading that compares the first and the last bar, if they may be compared."""
     first, last = rows[0].result, rows[-1].result
     found = views.faster(first, last) if first and last and first is not last else None
     if found is not None:
@@ -204,7 +204,7 @@ def _faster(rows: Sequence[sharings.SharingTime], how: str) -> None:
 
 
 def _draw_recorded(asked: Case) -> None:
-    """What was measured before, on the machine that it names, until a visitor measures here."""
+    """Draw a recorded run, with the name of its machine, until a visitor measures here."""
     found = _recorded(asked.n_heads, asked.head_dim, asked.context)
     if found is None:
         return

@@ -1,4 +1,4 @@
-"""Pieces of the page on what fits: its controls, its numbers, the other accelerators."""
+"""Parts of the page What fits: its controls, its numbers, the other accelerators."""
 
 from __future__ import annotations
 
@@ -27,11 +27,18 @@ from viz import bars as figures
 
 _GIB = 2**30
 MAX_PRICE = 10_000.0
-"""Highest price of an accelerator's hour that is accepted."""
+"""The highest accepted price of an accelerator for one hour."""
 
 
 def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
-    """The row of controls: the model with its parameter count, the accelerators, the load."""
+    """Draw the row of controls.
+
+    Returns:
+        (model, its layers with parameters, arguments of ``Setup`` from this row, context, batch).
+
+    Raises:
+        ValueError: the model's parameters are not known; see :func:`ui.model_weights.known`.
+    """
     columns = frame.bar(2.3, 2.3, 0.9, 1.2, 2.2, 1, 0.9)
     with columns[6], frame.more():
         fmt = controls.cache_format()
@@ -58,14 +65,14 @@ def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
 
 
 def drafted(model: ChosenModel, spec: ModelSpec) -> ModelSpec:
-    """The model with its draft's layers, where a draft is asked for."""
+    """The model with the layers of its draft, if a draft is chosen."""
     if not st.session_state["f_draft"] or not sharing.has_attention(spec):
         return spec
     return with_draft(spec, stated_layers(model.config) or 1)
 
 
 def drafting(model: ChosenModel, spec: ModelSpec, plan: Plan, setup: Setup, context: int, batch: int) -> None:
-    """What a draft takes, and the step that checks its tokens."""
+    """Draw a paragraph about the draft: its cache, and the step that checks its tokens."""
     n = int(st.session_state["f_draft"])
     if not n or not plan.fits:
         return
@@ -89,7 +96,7 @@ def drafting(model: ChosenModel, spec: ModelSpec, plan: Plan, setup: Setup, cont
 
 
 def assumptions() -> None:
-    """How to read the map, and what is assumed about memory, as controls beside the bar they change."""
+    """Draw how to read the map, and the assumptions about memory as controls."""
     st.caption(lesson.text("fit_map"))
     columns = st.columns(4, gap="medium", vertical_alignment="bottom")
     columns[0].slider(
@@ -107,7 +114,10 @@ def assumptions() -> None:
 
 
 def current_assumptions() -> dict[str, Any]:
-    """What those controls say; read before they are drawn, since they stand below the figure."""
+    """The values of those controls as arguments of ``Setup``.
+
+    They are read before the controls are drawn, because these stand below the figure.
+    """
     values = st.session_state
     return {
         "utilisation": values["f_util"] / 100,
@@ -118,11 +128,11 @@ def current_assumptions() -> dict[str, Any]:
 
 
 _SHOWN = {"kv_dtype": "kv", "weight_dtype": "f_weights", "context": "context", "batch": "batch", "count": "f_count"}
-"""What a way out changes -> the address key that says it."""
+"""What a single change of the load or setup changes -> its address key."""
 
 
 def verdict(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
-    """Whether the load fits, in a sentence; if not, every single change that is enough, as a button that makes it."""
+    """Draw a sentence that says whether the load fits; if not, a button for every single change that is enough."""
     bar = serving.memory_bar(plan.budget, plan.state_bytes)
     each = f"each {setup.accelerator.label}" if setup.count > 1 else f"the {setup.accelerator.label}"
     if plan.fits:
@@ -163,7 +173,7 @@ def _way(way: Way, setup: Setup) -> str:
 
 
 def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
-    """Whether the load fits, the three solved numbers, and the bound of a step if it does."""
+    """Draw whether the load fits, the three solved numbers, and the bound of a step if the load fits."""
     count = f"{setup.count} × {setup.accelerator.label}" if setup.count > 1 else setup.accelerator.label
     with frame.numbers():
         _metric("This load", *_verdict(plan))
@@ -185,7 +195,7 @@ def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int)
 
 
 def speeds(plan: Plan, setup: Setup, prompt: Prefill | None) -> None:
-    """What each user gets, how long a prompt takes and what tokens cost, at best."""
+    """Draw the bounds on each user's speed, on the time of a prompt and on the price of tokens."""
     st.subheader("How fast, and what it costs, at best", anchor=False)
     typed, shown = st.columns([1, 2.4], gap="large", vertical_alignment="center")
     with typed:
@@ -217,7 +227,7 @@ def speeds(plan: Plan, setup: Setup, prompt: Prefill | None) -> None:
 
 
 def prefill(model: ChosenModel, spec: ModelSpec, setup: Setup, context: int) -> Prefill | None:
-    """Bound of one prompt as long as typed, or else as the context; None for a model with an encoder."""
+    """The bound of one prompt of the typed length, otherwise of the context's; None for a model with an encoder."""
     try:
         return prefill_floor(
             spec, setup.accelerator, st.session_state["f_prompt"] or context,
@@ -251,7 +261,7 @@ def _limit(plan: Plan, spec: ModelSpec) -> str:
 
 
 def memory(plan: Plan, setup: Setup) -> None:
-    """One accelerator's memory."""
+    """Draw the memory of one accelerator as bars."""
     bar = serving.memory_bar(plan.budget, plan.state_bytes)
     st.subheader(f"Memory of one {setup.accelerator.label}", anchor=False)
     bars(
@@ -262,7 +272,7 @@ def memory(plan: Plan, setup: Setup) -> None:
 
 
 def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
-    """The map in words."""
+    """The map in words, for people who cannot see it."""
     return (
         f"What fits on {setup.count} × {setup.accelerator.label} over context and batch. At batch {batch:,} up to "
         f"{_context(plan.largest_context)} tokens; at {counted(context, 'token')} up to "
@@ -271,7 +281,7 @@ def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
 
 
 def step(plan: Plan, spec: ModelSpec, setup: Setup, prompt: Prefill | None) -> None:
-    """Where the time of a decode step and of a prompt goes, as the roofline bounds it."""
+    """Draw the bound of a decode step and of a prompt in words: bytes, operations, and the time of each."""
     bound, floor, batch = plan.floor, plan.floor.floor, plan.floor.batch
     st.subheader("One decode step, as a bound", anchor=False)
     if not plan.fits:
@@ -322,7 +332,7 @@ def _of_prompt(prompt: Prefill, setup: Setup) -> str:
 
 
 def others(spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
-    """The same load on every accelerator of the catalogue."""
+    """Draw the table of the same load on every accelerator of the catalogue."""
     st.subheader("The same load on other accelerators", anchor=False)
     rows = serving.every_accelerator(spec, setup, context, batch)
     frame.table(

@@ -1,4 +1,4 @@
-"""What stands beside and below the head map: the step in words, and the layer's projections."""
+"""The parts around the head map: the step in words, the heads of each accelerator, the layer's projections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def variant(layer: Layer, n_kv_heads: int | None) -> Layer:
 
 
 def metrics(shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
-    """The two numbers that matter: a token's cache in this layer, and the projections' parameters."""
+    """Draw two numbers: this layer's cache of one sequence, and the parameters of its projections."""
     fmt = cache_format(load.kv_dtype)
     own, most = (layer_bytes(layer, load.context, fmt, spec.model_dtype) for layer in (shown, mha))
     st.metric(
@@ -59,7 +59,7 @@ def _against(shown: Layer, own: int, most: int) -> str | None:
 
 
 def step(stage: int, shown: Layer, mha: Layer, load: Load, spec: ModelSpec) -> None:
-    """The chosen step of decoding in words, with the layer's numbers."""
+    """Draw the chosen step of decoding in words, with the layer's numbers."""
     summary = describe(shown.n_heads, shown.n_kv_heads, shown.kind)
     fmt = cache_format(load.kv_dtype)
     state = shown.key_value
@@ -102,7 +102,7 @@ def _fixed(layer: Layer, spec: ModelSpec, load: Load) -> int:
 
 
 def heads_per_rank(shown: Layer) -> None:
-    """Accelerators as boxes: which K/V heads each holds, and what is kept more than once."""
+    """Draw accelerators as boxes: the K/V heads that each holds, and the part of the cache that is copied."""
     if not shown.n_kv_heads:
         st.subheader("Heads per accelerator", anchor=False)
         st.caption("This layer keeps no keys and values of its own, so there are no heads to deal out.")
@@ -129,7 +129,7 @@ def heads_per_rank(shown: Layer) -> None:
 
 
 def _one_of(place: Any, label: str, options: tuple[int, ...], key: str, why: str) -> int:
-    """A choice among the numbers that this layer allows: the largest that is no larger than the one before."""
+    """Draw a choice among the numbers that this layer allows. Another number becomes the next smaller allowed one."""
     state = st.session_state
     if state[key] not in options:
         state[key] = max(n for n in options if n <= state[key])
@@ -137,7 +137,7 @@ def _one_of(place: Any, label: str, options: tuple[int, ...], key: str, why: str
 
 
 def projection_table(shown: Layer, spec: ModelSpec) -> None:
-    """Shapes of the weight matrices, and what each would be in MHA."""
+    """Draw the shapes of the weight matrices beside those of MHA."""
     found = projections(shown, spec.hidden_size)
     if found is None:
         st.subheader("Projections of this layer", anchor=False)
@@ -170,7 +170,7 @@ def _table(found: Projections, shown: Layer) -> list[dict[str, str]]:
 
 
 def where(group: LayerGroup, n_layers: int) -> str:
-    """Which layers of the model look like this one, shortened."""
+    """A sentence that lists the layers of the model that look like this one, at most twelve."""
     if len(group.indices) == n_layers:
         return "The one layer looks like this." if n_layers == 1 else f"All {n_layers} layers look like this."
     shown = ", ".join(str(i) for i in group.indices[:12])

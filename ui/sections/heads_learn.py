@@ -1,4 +1,4 @@
-"""The heads page's texts, models and numbers."""
+"""Texts, models and numbers of the page What the heads learn."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _own(text: str) -> str:
 
 BYTE = text("learn_byte", "", r"\d{1,3}|", "the number of a byte of the text")
 HEADS = text("learn_heads", "", r"(\d(-\d)*|none|)", "numbers of heads such as 0-3, or none")
-"""The byte looked from and the heads shown; empty for the ones worth seeing first."""
+"""The byte whose attention is drawn, and the heads that are shown; empty: the page chooses them."""
 OWN_TEXT = Param("learn_own", "for i in range(10):\n    print(i)\n", _own, f"text of 1 to {MAX_TYPED:,} characters")
 
 
@@ -62,7 +62,7 @@ def _maps(name: str, text: bytes) -> tuple[Any, Any]:
 
 
 def maps_of(name: str, text: bytes) -> Maps:
-    """A model's maps of a text; the last few are kept."""
+    """A model's attention maps of a text; the last few are cached."""
     return Maps(*_maps(name, text))
 
 
@@ -78,19 +78,19 @@ def roles() -> dict[str, Any]:
 
 @st.cache_data(show_spinner=False, max_entries=1)
 def records() -> dict[str, Any]:
-    """NAME.json of each shipped model."""
+    """Name -> the content of NAME.json, for each shipped model."""
     return {name: json.loads((DATA / f"{name}.json").read_text()) for name in MODELS}
 
 
 def chosen_text(choice: str, box: Any) -> Cleaned:
-    """The text of a choice; the visitor's own is typed into `box`.
+    """The text of a choice; the field for the visitor's own text is drawn into `box`.
 
     Raises:
-        ValueError: their text is empty or far too long.
+        ValueError: the visitor's text is empty or far too long.
     """
     if choice == OWN:
         with box:
-            # without max_chars, with which the browser drops a longer text without a word
+            # no max_chars: with it the browser cuts a longer text and says nothing
             typed = st.text_area(
                 f"Text, at most {MAX_BYTES} bytes", key=OWN_TEXT.key, height=110, on_change=_adopt_text
             )
@@ -104,12 +104,12 @@ def chosen_text(choice: str, box: Any) -> Cleaned:
 
 
 def forget_byte() -> None:
-    """Callback of what changes the text: a byte's number means nothing in another one."""
+    """Callback of the controls that change the text: forget the byte, whose number means nothing in another text."""
     st.session_state[BYTE.key] = ""
 
 
 def look(byte: int | None, heads: list[int] | None) -> None:
-    """Callback of the view: what was chosen in it, None for what was not."""
+    """Callback of the view: keep the chosen byte and heads; None means not changed."""
     if byte is not None:
         st.session_state[BYTE.key] = str(byte)
     if heads is not None:
@@ -117,7 +117,7 @@ def look(byte: int | None, heads: list[int] | None) -> None:
 
 
 def chosen_byte(length: int) -> int | None:
-    """The byte that was chosen, None if none was; one that the text does not have is replaced in words."""
+    """The chosen byte, None if there is none. If the text has no such byte, say so and return None."""
     byte = st.session_state[BYTE.key]
     if byte and int(byte) >= length:
         st.session_state[BYTE.key] = ""
@@ -127,7 +127,7 @@ def chosen_byte(length: int) -> int | None:
 
 
 def shown_heads(model: str, layer: int) -> list[int]:
-    """The heads whose arcs are drawn: those chosen, or the ones worth seeing first."""
+    """The heads whose arcs are drawn: the chosen ones, otherwise those of :func:`shown_at_first`."""
     chosen = st.session_state[HEADS.key]
     if not chosen:
         return shown_at_first(model, layer)
@@ -136,7 +136,7 @@ def shown_heads(model: str, layer: int) -> list[int]:
 
 
 def _adopt_text() -> None:
-    """Cut a text that is longer than an address takes, and say so."""
+    """Callback: cut a text that is too long for an address, and say so."""
     forget_byte()
     typed = str(st.session_state.get(OWN_TEXT.key, ""))
     st.session_state.pop("_learn_cut", None)
@@ -148,14 +148,14 @@ def _adopt_text() -> None:
 
 
 def head_names(model: str, layer: int) -> list[str]:
-    """Per head the role it plays most clearly on held-out text, or ""."""
+    """For each head its clearest role on held-out text, or ""."""
     record = roles()["models"][model]
     found = [named(record, layer, head) for head in range(len(record["roles"]["previous"]["score"][layer]))]
     return [f"{n.role.key} {100 * n.score:.0f} %" if n else "" for n in found]
 
 
 def shown_at_first(model: str, layer: int) -> list[int]:
-    """The heads worth seeing first: of each K/V head, or of all if every head has its own, the most clearly named."""
+    """The heads with the clearest roles: one for each K/V head in GQA, two of all heads in MHA and MQA."""
     record = roles()["models"][model]
     n_heads, n_kv_heads = len(record["roles"]["previous"]["score"][layer]), MODELS[model]
     found = [(named(record, layer, head), head) for head in range(n_heads)]
@@ -194,7 +194,7 @@ def definitions() -> str:
 
 
 def layer_similarity(model: str, layer: int) -> list[list[float]]:
-    """[n_heads][n_heads] of one layer."""
+    """[n_heads][n_heads]: likeness of the heads of one layer."""
     record = roles()["models"][model]
     n = len(record["roles"]["previous"]["score"][layer])
     rows = record["similarity"][layer * n : (layer + 1) * n]
@@ -202,7 +202,7 @@ def layer_similarity(model: str, layer: int) -> list[list[float]]:
 
 
 def similarity_title(model: str, layer: int) -> str:
-    """What the matrix shows, as a heading."""
+    """The heading of the matrix: its finding."""
     import numpy as np
 
     within, between = group_similarity(np.array(layer_similarity(model, layer)), MODELS[model])
@@ -213,7 +213,7 @@ def similarity_title(model: str, layer: int) -> str:
 
 
 def similarity_finding(model: str, layer: int) -> str:
-    """What the matrix shows, in a sentence."""
+    """The finding of the matrix, in a sentence."""
     import numpy as np
 
     within, between = group_similarity(np.array(layer_similarity(model, layer)), MODELS[model])
@@ -250,14 +250,14 @@ def losses() -> str:
 
 
 def losses_title() -> str:
-    """The ends beside each other, as a heading."""
+    """A heading that compares MHA with MQA."""
     loss = {name: record["validation"]["loss"] for name, record in records().items()}
     ends = loss["mqa"] - loss["mha"]
     return f"One K/V head for all cost {ends:.3f} nats a byte here" if ends > 0 else "Sharing cost nothing here"
 
 
 def losses_finding() -> str:
-    """Which models came out better than MHA, which worse, in a sentence."""
+    """A sentence about each model's loss against MHA's."""
     loss = {name: record["validation"]["loss"] for name, record in records().items()}
     mha = loss["mha"]
     parts = [

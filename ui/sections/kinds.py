@@ -1,4 +1,4 @@
-"""Parts of the timings page that show kinds of cache: its controls, the figure, the table below it."""
+"""Parts of the page Timings for kinds of cache: the controls, the figure, the table below it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PARAMS = (
 
 
 def controls() -> tuple[str, dict[str, Any] | None, Any]:
-    """The row of controls; returns the topic, the job's payload and the column for its button."""
+    """Draw the row of controls; (the topic, the job's payload, the column for its button)."""
     topic_column, context_column, dtype_column, run = frame.bar(2.4, 1.4, 1.4, 1.2)
     topic = topic_column.selectbox(
         "Compare", list(TOPICS), key="tk_topic", format_func=lambda name: TOPICS[name].label, help="What is compared."
@@ -51,7 +51,10 @@ def controls() -> tuple[str, dict[str, Any] | None, Any]:
 
 
 def view(topic: str) -> Shown | None:
-    """What is shown: the run in view on this server, or a recorded one, at one of its places."""
+    """Draw the choice of what is shown: a run of this server or a recorded run, at a context, batch and data type.
+
+    None while a run goes on, or if there is nothing to show.
+    """
     live = (job := jobs.current(JOB)) is not None and not job.done
     with frame.below_bar():
         if live:
@@ -82,7 +85,7 @@ def _of_job(seen: Seen | None, topic: str) -> list[Shown]:
 
 
 def draw(job: Seen | None, shown: Shown | None, topic: str) -> None:
-    """The numbers and the figure: of what is being timed, else of what was chosen."""
+    """Draw the numbers and the figure: of the running job, otherwise of what was chosen."""
     if job is not None and not job.done:
         topic = str(job.payload.get("topic", topic))
         shown = next(iter(_of_job(job, topic)), None)
@@ -116,7 +119,7 @@ def draw(job: Seen | None, shown: Shown | None, topic: str) -> None:
 
 
 def explain(shown: Shown | None, topic: str) -> None:
-    """What the comparison teaches, each timing, and what the implementations do."""
+    """Draw the lesson of the comparison, the table of timings, and a sentence about each implementation."""
     lesson.show(f"kinds_{topic}")
     if shown is None:
         return
@@ -129,7 +132,7 @@ def explain(shown: Shown | None, topic: str) -> None:
 
 
 def table(rows: Sequence[Row]) -> None:
-    """Every timing of the shapes that are shown, sortable."""
+    """Draw every timing of the shapes that are shown, as a table that can be sorted."""
     found = [(row, result) for row in rows for result in row.results]
 
     def column(value: Callable[[KindResult], Any]) -> list[Any]:

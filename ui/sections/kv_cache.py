@@ -1,4 +1,4 @@
-"""What stands around the figure of one model's cache: the numbers, the formula, the engine's share, the layers."""
+"""Parts of the page KV cache: the numbers, the formula, the memory that an engine sets aside, the layers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from viz.kv_cache import KIND_NAMES
 _AXES = {"log": "context, log–log", "linear": "context, linear", "batch": "batch"}
 
 MOST_TERMS, MOST_ROWS = 24, 256
-"""Lines of the formula and rows of the table that a page draws; no published model has as many."""
+"""The most lines of the formula and rows of the table that the page draws; no published model has so many."""
 
 
 def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
-    """Model, context, batch, format, what the figure runs over; exact numbers and the weights under More."""
+    """Draw the controls: model, context, batch, format, the figure's axis; exact numbers and the weights under More."""
     columns = frame.bar(3, 3, 1, 1.2, 1.8, 0.9)
     with columns[5], frame.more():
         controls.exact_context()
@@ -59,7 +59,7 @@ def controls_bar(axes: Sequence[str]) -> tuple[ChosenModel, Load, str]:
 
 
 def metrics(spec: ModelSpec, cache: CacheBytes, picture: ContextPicture, variants: Sequence[Variant]) -> None:
-    """The numbers that matter: what the states need, what is set aside, the growth, where it passes the weights."""
+    """Draw four numbers: bytes of the states, bytes set aside, growth per token, context that equals the weights."""
     full = max((row.state_bytes for row in variants if row.n_kv_heads == spec.n_heads), default=0)
     beside = f"MHA: {binary_bytes(full)}, {ratio(full / cache.state_bytes)}" if full > cache.state_bytes else None
     with frame.numbers():
@@ -80,7 +80,7 @@ def _metric(label: str, value: str, beside: str | None = None) -> None:
 
 
 def _allocation(spec: ModelSpec, cache: CacheBytes) -> allocation.Allocation:
-    """What an engine sets aside with the assumptions chosen below the figure."""
+    """The memory that an engine sets aside, with the assumptions chosen below the figure."""
     state = st.session_state
     return allocation.set_aside(
         spec,
@@ -127,7 +127,7 @@ def alt(label: str, cache: CacheBytes, picture: ContextPicture) -> str:
 
 
 def counterfactuals(spec: ModelSpec, rows: Sequence[Variant]) -> None:
-    """The same model with other numbers of K/V heads."""
+    """Draw bars of the same model with other numbers of K/V heads."""
     st.subheader(_otherwise(rows), anchor=False)
     if not sharing.has_attention(spec):
         st.caption("This model has no K/V heads to share: its layers keep one state of fixed size.")
@@ -143,7 +143,7 @@ def counterfactuals(spec: ModelSpec, rows: Sequence[Variant]) -> None:
 
 
 def _otherwise(rows: Sequence[Variant]) -> str:
-    """The ends of the ways to share, beside the model."""
+    """The heading: how large the cache would be as MHA and as MQA."""
     own = next((row for row in rows if row.is_model), None)
     others = [row for row in rows if row is not own and row.label in ("MHA", "MQA")]
     if own is None or not own.state_bytes or not others:
@@ -157,7 +157,7 @@ def _beside(row: Variant, own: Variant) -> str:
 
 
 def engine(spec: ModelSpec, cache: CacheBytes) -> None:
-    """From the bytes the states need to the bytes an engine sets aside."""
+    """Draw the steps from the bytes that the states need to the bytes that an engine sets aside."""
     finding = st.container()
     columns = st.columns(4, gap="small", vertical_alignment="bottom")
     state = st.session_state
@@ -196,7 +196,7 @@ def engine(spec: ModelSpec, cache: CacheBytes) -> None:
 
 
 def formula(spec: ModelSpec, cache: CacheBytes) -> None:
-    """The sum with its numbers put in."""
+    """Draw the formula with the model's numbers."""
     st.subheader(f"The formula, with the numbers put in: {binary_bytes(cache.state_bytes)}", anchor=False)
     fmt = cache_format(cache.kv_dtype)
     shown = breakdown.terms(spec, cache.load, most=MOST_TERMS)
@@ -210,7 +210,7 @@ def formula(spec: ModelSpec, cache: CacheBytes) -> None:
 
 
 def layer_rows(spec: ModelSpec, load: Load, most: int | None = None) -> list[dict[str, Any]]:
-    """One row per layer of one sequence, or of the first `most`, in bytes."""
+    """One row for each layer, or for the first `most`, with the bytes of one sequence."""
     return [
         {
             "layer": row.index,
@@ -227,7 +227,7 @@ def layer_rows(spec: ModelSpec, load: Load, most: int | None = None) -> list[dic
 
 
 def layer_table(model: ChosenModel, load: Load, cache: CacheBytes) -> None:
-    """Every layer of one sequence, to read and to take away."""
+    """Draw the table of layers for one sequence, with its downloads."""
     rows = layer_rows(model.spec, load, MOST_ROWS)
     st.subheader(_layers_finding(model.spec, cache.by_kind), anchor=False)
     frame.table(
@@ -252,7 +252,7 @@ def layer_table(model: ChosenModel, load: Load, cache: CacheBytes) -> None:
 
 
 def _layers_finding(spec: ModelSpec, by_kind: Mapping[Kind, int]) -> str:
-    """Which kind of layer keeps most of the cache."""
+    """The heading: the kind of layer that keeps most of the cache."""
     whole = sum(by_kind.values())
     if not whole:
         return "Layer by layer"

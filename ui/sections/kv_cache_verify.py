@@ -1,4 +1,4 @@
-"""Ask the model's own code what it caches, and show it beside what was computed."""
+"""Ask the model's own code what it caches, and show the answer beside the computed bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY = "kv_verify"
 
 
 def verify(model: ChosenModel, load: Load) -> None:
-    """A button that builds the model on meta tensors in the worker, and the answer layer by layer."""
+    """Draw a button that has the worker build the model on meta tensors, and the answer layer by layer."""
     st.subheader("Verify with the model's own code", anchor=False)
     lesson.show("kv_verify")
     payload, why_not = _payload(model, load)
@@ -40,7 +40,7 @@ def _payload(model: ChosenModel, load: Load) -> tuple[dict[str, Any] | None, str
 
 
 def _about(payload: Mapping[str, Any] | None) -> tuple[Any, Any]:
-    """Which model or configuration a payload asks about."""
+    """(model, configuration) that a payload asks about."""
     return (None, None) if payload is None else (payload.get("model"), payload.get("config"))
 
 

@@ -1,4 +1,4 @@
-"""The uptraining lab's controls, its live run, the recorded study, and the picture of pooling."""
+"""Parts of the uptraining lab: its controls, its live run, the recorded study, and the picture of pooling."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ MHA_HEADS = max(results.KV_HEADS)
 
 
 class Chosen(NamedTuple):
-    """What the controls, or a run in hand, are set to."""
+    """The settings of the controls, or of the run in view."""
 
     n_kv_heads: int
     pool: str
     percent: int
 
     def payload(self) -> dict[str, Any]:
-        """Of the job; always on the CPU, where models of this size are trained."""
+        """The job's payload. The device is always the CPU, where models of this size are trained."""
         plan = {"n_kv_heads": self.n_kv_heads, "pool": self.pool, "alpha": self.percent / 100}
         return {**plan, "seed": 0, "device": "cpu"}
 
@@ -54,7 +54,7 @@ class Chosen(NamedTuple):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether heads are merged by what a text makes of them; with all kept there is nothing to merge."""
+        """Whether heads are merged by calibration on a text; not if all heads are kept, because nothing is merged."""
         return self.pool == results.CALIBRATED and self.n_kv_heads != MHA_HEADS
 
 
@@ -89,17 +89,17 @@ def _first_maps(n_kv_heads: int, pool: str) -> dict[str, Any]:
 
 
 def draw(job: Seen | None, plan: Chosen, layer: int) -> None:
-    """Numbers, curve, download and maps: of the run in hand, else of the recorded study."""
+    """Draw numbers, curve, download and maps: of the run in view, otherwise of the recorded study."""
     run = Run()
     if job is not None and job.results:
         started = Chosen(job.payload["n_kv_heads"], job.payload["pool"], round(100 * job.payload["alpha"]))
-        # a run that has ended makes way for what is chosen next
+        # after a run has ended, other settings of the controls show the recorded study again
         if not job.done or started == plan:
             plan, run = started, results.run_of(job.results)
     found = study()
     _numbers(plan, run, found)
     _curve(plan, run, found)
-    # a place of its own: what comes after must not move when the button appears
+    # in its own container, so that the parts below do not move when the button appears
     with st.container(key="lab_download"):
         if run.validation and job is not None and job.summary and "weights" not in job.summary:
             st.caption("A link keeps the numbers of a run, not its weights: press Start to make them again.")
@@ -126,7 +126,7 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
         if found:
             points = {p.alpha: p.mean for p in found.points(plan.n_kv_heads, plan.pool)}
             start, mha = points.get(0.0), found.mha
-            # calibrated starts are not measured as far: the furthest that is, under its own name
+            # calibrated starts are measured for fewer alphas: take the largest one, and name it
             at = max((alpha for alpha in points if 0 < alpha <= plan.percent / 100), default=None)
             if at is not None:
                 end, end_name = points[at], f"After alpha = {100 * at:g} %, recorded"
@@ -169,7 +169,7 @@ def _curve(plan: Chosen, run: Run, found: Study | None) -> None:
         figure,
         key="lab_curve",
         filename=f"uptraining-{_shared(plan.n_kv_heads).lower()}-{plan.pool}",
-        # the same words all through a run, or the figure would be a new one with every point; the numbers stand above
+        # the text stays the same during a run: another text would make Streamlit draw a new figure for every point
         alt=f"Held-out loss of {plan.name} over {n_steps} steps of uptraining.",
     )
 
@@ -198,7 +198,7 @@ def _maps(plan: Chosen, run: Run, layer: int) -> None:
 
 
 def _order(plan: Chosen, run: Run, layer: int) -> tuple[int, ...] | None:
-    """The old head at each place of a calibrated conversion: of the run in hand, else of the recorded one."""
+    """The old head at each place of a calibrated conversion: of the run in view, otherwise of the recorded one."""
     if not plan.is_calibrated:
         return None
     if "converted" in run.maps and run.layers:
@@ -208,7 +208,7 @@ def _order(plan: Chosen, run: Run, layer: int) -> tuple[int, ...] | None:
 
 
 def recorded(plan: Chosen) -> None:
-    """The study's two figures and what they say."""
+    """Draw the study's two figures and their findings."""
     found = study()
     if found is None:
         lesson.show("lab_no_study")
@@ -261,7 +261,7 @@ def _line(found: Study, n_kv_heads: int, pool: str, name: str, color: str) -> Li
 
 
 def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
-    """The projection's head slices, as trained and pooled."""
+    """Draw the projection's head slices, as trained and as pooled."""
     source = heads_learn.weights("mha")
     if plan.is_calibrated:
         found = merged.slices(source, layer, matrix, plan.n_kv_heads)

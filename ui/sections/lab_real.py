@@ -1,4 +1,4 @@
-"""The lab's recorded run of a published model: what fewer heads cost it, before training and after."""
+"""The lab's recorded run of a published model: its loss with fewer K/V heads, before and after training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _read(changed_ns: int) -> Record | None:
 
 
 def section() -> None:
-    """The loss against tokens, the numbers before training beside it, and how it was measured."""
+    """Draw the numbers before training, the loss against tokens, and how it was measured; nothing without a record."""
     path = uptraining.FILE
     found = _read(path.stat().st_mtime_ns if path.exists() else 0)
     if found is None:

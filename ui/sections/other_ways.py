@@ -1,4 +1,4 @@
-"""The other ways to a small cache: windows, a latent vector, shared layers."""
+"""Parts of the page on other methods that make the cache small: windows, a latent vector, shared layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ui.components.latent import GQA_8, latent
 from ui.components.windows import has_windows
 
 WINDOWED, LATENT = "google/gemma-3-27b-pt", "deepseek-ai/DeepSeek-V3"
-"""Shown where the chosen model does not have what a picture is about."""
+"""The models to show if the chosen model has no windows, or no latent vector."""
 
 
 def windowed(spec: ModelSpec, label: str) -> tuple[ModelSpec, str]:
-    """The chosen model if it has windows, else one that has."""
+    """(layers, label) of the chosen model if it has windows, otherwise of WINDOWED."""
     return (spec, label) if has_windows(spec) else _published(WINDOWED)
 
 
@@ -27,7 +27,7 @@ def _published(model: str) -> tuple[ModelSpec, str]:
 
 
 def words(spec: ModelSpec, label: str, load: Load) -> None:
-    """What each way keeps, with the numbers of a model that goes it."""
+    """Draw a text for each method, with the numbers of a model that uses it."""
     shown, name = windowed(spec, label)
     steps = {step.name: step.state_bytes for step in waterfall(shown, load)}
     sizes = list(steps.values())

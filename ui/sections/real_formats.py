@@ -1,4 +1,4 @@
-"""What each format of the cache costs the real model's words: the choice of a pair, the figure and the table."""
+"""The loss that each cache format costs the real model: the choice of a pair, the figure and the table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARAMS = (
 
 
 def payload(text: str | None) -> dict[str, Any] | None:
-    """What a run is asked for; None where there is nothing to read."""
+    """The payload of a run; None without a text or a model."""
     if text is None or place.find() is None:
         return None
     state = st.session_state
@@ -33,7 +33,7 @@ def payload(text: str | None) -> dict[str, Any] | None:
 
 
 def draw(job: Seen | None) -> None:
-    """The figure and the table: of the reader's text once the first figures are there, of held-out text before."""
+    """Draw the figure and the table: of the reader's text as soon as it has results, of held-out text before."""
     costs = None if job is None else format_costs.of_results(job.results)
     if job is None or costs is None or not costs.rows:
         costs, about = recorded.format_costs(), recorded.load()["formats"]
@@ -79,5 +79,5 @@ def _table(costs: Costs) -> dict[str, list[Any]]:
 
 
 def lessons() -> None:
-    """What the formats are, and what is recorded."""
+    """Draw the text about the formats and the record."""
     lesson.show("real_formats")

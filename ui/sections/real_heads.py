@@ -1,4 +1,4 @@
-"""The real model's heads over the reader's text: what to look at, and which head and token to open on."""
+"""The real model's heads over the reader's text: the maps to show, and the token and heads that are chosen at first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ui.params import Param
 
 KEY = "real_heads"
 LAYER = params.integer("real_layer", 0, 0, 999)
-"""Counted from 1; 0 for the one worth seeing first."""
+"""The layer, counted from 1; 0 for the layer that the page chooses."""
 TOKEN = params.text("real_token", "", r"\d{1,3}|", "the number of a token of the text")
 HEADS = params.text("real_heads", "", r"(\d{1,3}(-\d{1,3})*|none|)", "numbers of heads such as 0-3, or none")
 PARAMS: tuple[Param, ...] = (LAYER, TOKEN, HEADS)
 
 
 def payload(text: str | None, layer: int) -> dict[str, Any] | None:
-    """What a look is asked for; None where there is nothing to look at."""
+    """The payload of a job that records the heads' maps; None without a text or a model."""
     if text is None or place.find() is None:
         return None
     return {"text": text, "first_layer": layer - 1, "device": "cpu"}
@@ -35,12 +35,12 @@ def _kept() -> dict[str, Any]:
 
 
 def looked() -> Looked:
-    """The last look that has come to its end, or the recorded one."""
+    """The maps of the last job that finished, otherwise the recorded ones."""
     job = jobs.current(KEY)
     kept = _kept()
     if job is not None and job.done and kept.get("job") is not job:
         found = Looked().take_in(job.results)
-        # one that was stopped or refused shows nothing new
+        # a job that was stopped or refused changes nothing
         if found.tokens and len(found.layers) == found.about["n_layers"]:
             kept["looked"] = found
         kept["job"] = job
@@ -48,13 +48,13 @@ def looked() -> Looked:
 
 
 def note(found: Looked) -> str:
-    """Where what is shown comes from."""
+    """The origin of the maps, in a sentence."""
     origin = "A recorded look" if found is recorded.looked() else "Looked at on this server"
     return f"{origin}: {foreign_text.code(found.about['model'], 80)}, {len(found.tokens)} tokens."
 
 
 def chosen_layer(found: Looked) -> int:
-    """The layer to draw, counted from 1."""
+    """The layer to draw, counted from 1. Its address key is set to that number."""
     n_layers = int(found.about["n_layers"])
     layer = int(st.session_state[LAYER.key]) or heads_view.first_layer(recorded.roles(found.about["model"])) + 1
     st.session_state[LAYER.key] = min(layer, n_layers)
@@ -62,7 +62,7 @@ def chosen_layer(found: Looked) -> int:
 
 
 def draw(found: Looked, layer: int) -> None:
-    """The text and a layer's heads over it."""
+    """Draw the text and a layer's heads over it; `layer` counts from 1."""
     n_heads, n_kv_heads = found.about["n_heads"], found.about["n_kv_heads"]
     roles = recorded.roles(found.about["model"])
     named = heads_view.names(roles, layer - 1, n_heads)
@@ -85,7 +85,7 @@ def draw(found: Looked, layer: int) -> None:
 
 
 def look(token: int | None, heads: list[int] | None) -> None:
-    """Callback of the view: what was chosen in it, None for what was not."""
+    """Callback of the view: keep the chosen token and heads; None means not changed."""
     if token is not None:
         st.session_state[TOKEN.key] = str(token)
     if heads is not None:
@@ -109,9 +109,9 @@ def _shown(roles: dict[str, Any], layer: int, n_heads: int) -> list[int]:
 
 
 def nothing(job: jobs.Seen | None) -> None:
-    """The panel draws how the look goes; the heads are drawn by the page, once they are all there."""
+    """Draw nothing: the panel shows the progress, and the page draws the heads once all of them are there."""
 
 
 def forget_choice() -> None:
-    """Callback of what changes the layer: heads of one layer are not those of another."""
+    """Callback of the slider of layers: forget the chosen heads, which belong to the layer before."""
     st.session_state[HEADS.key] = ""

@@ -1,4 +1,4 @@
-"""The real model's page: the controls' values, the columns that write, and what is recorded of the model."""
+"""Parts of the page A real model: the controls' values, the columns that write, and the record of the model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PARAMS = (
 
 
 def payload() -> dict[str, Any] | None:
-    """What a run is asked for, None where there is nothing to run; says what is wrong."""
+    """The payload of a run; None without a valid prompt or a model. Draws a message that says what is wrong."""
     real_text.say(PROMPT.key)
     state = st.session_state
     if real_text.valid(PROMPT.key) is None or missing():
@@ -74,7 +74,7 @@ def payload() -> dict[str, Any] | None:
 
 
 def missing() -> bool:
-    """Whether there is no model here; says how to get one."""
+    """Whether there is no model on this server; if so, draws a message that says how to get one."""
     if place.find() is not None:
         return False
     st.info(f"{place.MISSING} What is shown below was recorded.")
@@ -87,7 +87,7 @@ def _kept() -> dict[str, Any]:
 
 
 def _written(job: Seen) -> Written:
-    """The job's words so far; what was read once is not read again."""
+    """The text that the job has written so far; each result is read once."""
     kept = _kept()
     if kept.get("job") is not job:
         kept.update(job=job, written=Written())
@@ -96,7 +96,7 @@ def _written(job: Seen) -> Written:
 
 
 def draw(job: Seen | None, merge: str) -> None:
-    """The columns, and above them what is being shown: until its first word, what was there before."""
+    """Draw the columns, and above them their origin. Until a run's first word the columns from before stay."""
     kept = _kept()
     now = None if job is None else _written(job)
     if now is not None and any(column.n_tokens for column in now.columns.values()):
@@ -137,7 +137,7 @@ def _columns(written: Written, plan: dict[str, Any], origin: str, live: bool, st
 
 
 def _most_cache(written: Written, tokens: int) -> int:
-    """Bytes that the largest cache can become."""
+    """The bytes of the largest cache at the end of the run."""
     about = written.about
     context = about["fill"] + about["prompt_tokens"] + tokens
     widest = max(written.columns.values(), key=lambda c: c.n_kv_heads)
@@ -182,7 +182,7 @@ def _column(
 
 
 def _said(written: Written) -> None:
-    """What the three columns show, in words made of their figures."""
+    """Draw the finding of the three columns in words."""
     c = written.columns
     parts = []
     if {"mha", "gqa"} <= c.keys() and c["gqa"].cache_bytes and c["mha"].n_tokens == c["gqa"].n_tokens:
@@ -200,7 +200,7 @@ def _said(written: Written) -> None:
 
 
 def recorded_likeness() -> None:
-    """Whether heads that share a K/V head look at the same places: held-out text, all layers."""
+    """Draw whether heads that share a K/V head look at the same places, on held-out text, over all layers."""
     record = recorded.load()
     title = st.container()
     chosen = controls.segmented("The first token", list(LIKENESS), "real_likeness", format_func=LIKENESS.__getitem__)
@@ -223,7 +223,7 @@ def recorded_likeness() -> None:
 
 
 def recorded_roles() -> None:
-    """What each head does on held-out text."""
+    """Draw the score of each head in a role, on held-out text."""
     record = recorded.load()
     maps = {key: figures.role_map(role) for key, role in record["roles"].items()}
     title = st.container()
@@ -245,7 +245,7 @@ def recorded_roles() -> None:
 
 
 def provenance() -> None:
-    """How the recorded figures were made."""
+    """Draw how the recorded figures were made."""
     record = recorded.load()
     names = {"mqa": "MQA averaged", "mqa_calibrated": "MQA merged on a text"}
     losses = ", ".join(f"{names.get(key, key.upper())} {value:.3f}" for key, value in record["losses"].items())

@@ -1,4 +1,4 @@
-"""The text that the real model's heads and cache formats are looked at with, typed once for both."""
+"""The text on which the real model's heads and cache formats are shown; the visitor types it once for both."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from attention.llm.plan import FIRST_TEXT, check_prompt
 from ui.params import Param
 
 MAX_TYPED = 2_000
-"""Characters that an address can hold."""
+"""The most characters that an address can hold."""
 
 
 def checked(text: str) -> str:
     """A text that an address may hold.
 
     Raises:
-        ValueError: too long, or none that the model can be given.
+        ValueError: the text is too long, or the model cannot read it.
     """
     if len(text) > MAX_TYPED:
         raise ValueError(f"{len(text):,} characters")
@@ -27,7 +27,7 @@ TEXT = Param("real_text", FIRST_TEXT, checked, f"a text of 1 to {MAX_TYPED:,} ch
 
 
 def adopt(key: str, what: str) -> None:
-    """Callback of a text field: cut what is longer than an address takes, and say so."""
+    """Callback of the text field `key`: cut a text that is too long for an address, and say so; `what` names it."""
     typed = str(st.session_state.get(key, ""))
     st.session_state.pop(f"_{key}_cut", None)
     if len(typed) > MAX_TYPED:
@@ -38,13 +38,13 @@ def adopt(key: str, what: str) -> None:
 
 
 def area() -> str | None:
-    """Draw the field; returns the text, None for one that is none, which is said below the bar."""
+    """Draw the field. Return the text, or None if it is not valid; :func:`say` then says why."""
     st.text_area("Text, at most 256 tokens", key=TEXT.key, height=68, on_change=adopt, args=(TEXT.key, "text"))
     return valid(TEXT.key)
 
 
 def valid(key: str) -> str | None:
-    """The text under a key, if it is one."""
+    """The text under a key; None if it is not valid."""
     try:
         return check_prompt(st.session_state[key])
     except ValueError:
@@ -52,7 +52,7 @@ def valid(key: str) -> str | None:
 
 
 def say(key: str) -> None:
-    """Say what was cut of a text, or why it is none."""
+    """Draw what was cut off a text, and why a text is not valid."""
     if cut := st.session_state.get(f"_{key}_cut"):
         st.caption(cut)
     try:

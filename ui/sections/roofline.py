@@ -1,4 +1,4 @@
-"""Parts of the roofline page: the batch as a slider, formats, and the host's own measurement."""
+"""Parts of the page Roofline: the batch as a slider, formats, kinds of cache, and the host's own measurement."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ STEP, KINDS = "Decode step", "Kinds of cache"
 HELP = "Operations for each byte of the cache that one step reads; a machine's ridge says how many it can do meanwhile."
 KEPT = params.token("r_kept")
 PARAMS = (KEPT, kept_runs.PARAM)
-"""The machine's own measurement, and the run of Timings whose points are drawn."""
+"""Keys of this machine's own measurement, and of the run of Timings whose points are drawn."""
 
 
 def view() -> str:
-    """Which points are drawn: a model's STEP, or KINDS of cache."""
+    """Draw the choice of points: a model's STEP, or KINDS of cache."""
     with frame.below_bar():
         return str(
             st.segmented_control("View", [STEP, KINDS], key="r_view", required=True, label_visibility="collapsed")
@@ -37,8 +37,10 @@ def view() -> str:
 
 
 def kinds(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int) -> None:
-    """Every kind of cache for the model's heads, beside the ridges and a recorded run: two figures and the lesson.
-    Attention is computed in 16 bit, however the weights are stored."""
+    """Draw every kind of cache for the model's heads, beside the ridges and a recorded run: two figures and the lesson.
+
+    The roof is that of 16-bit arithmetic, because attention uses it whatever format the weights have.
+    """
     roof = roofline_points.accelerator_roof(accelerator, "bf16")
     computed = kind_points.computed(spec, context, batch, roof)
     if not computed:
@@ -93,13 +95,13 @@ def kinds(spec: ModelSpec, accelerator: Accelerator, context: int, batch: int) -
 
 
 def spec_sharing(spec: ModelSpec) -> str:
-    """How the model's heads share, or GQA where they read a latent."""
+    """The name of the model's sharing; GQA-8 for a model with latents."""
     name = sharing.of(spec)
     return "GQA-8" if name == "MLA" else name
 
 
 def finding(points: Sequence[roofline_points.Point], roof: roofline_points.Roof) -> str:
-    """The model's own step, or the one that there is, beside the ridge."""
+    """A heading that compares the model's own step with the ridge."""
     steps = roofline_points.steps(points)
     if not steps:
         return f"The roof bends at {significant(roof.ridge)} operations a byte"
@@ -109,7 +111,7 @@ def finding(points: Sequence[roofline_points.Point], roof: roofline_points.Roof)
 
 
 def batch_slider() -> int:
-    """Batch as powers of two, and the exact number the address has."""
+    """Draw the slider of the batch: powers of two, and the exact number in the address. Return the choice."""
     chosen = int(st.session_state["batch"])
     options = sorted({*BATCHES, chosen})
     if state.moved() or st.session_state.get("r_batch_pick") != chosen:
@@ -123,7 +125,8 @@ def batch_slider() -> int:
 
 
 def formats() -> tuple[str, str, str, int]:
-    """Formats of weights and cache, the data type of the host's own points, and the tokens that a step checks."""
+    """Draw the controls under More; (format of weights, format of cache, data type of the host's points, tokens a step
+    checks)."""
     weights = st.selectbox("Weights", list(WEIGHT_BITS), key="r_weights", help="How the weights are stored.")
     fmt = controls.cache_format()
     dtype = st.selectbox(
@@ -133,7 +136,7 @@ def formats() -> tuple[str, str, str, int]:
 
 
 def drafting(q_len: int) -> None:
-    """What the points mean where a draft proposes tokens."""
+    """Draw what the points mean if a draft proposes tokens."""
     if q_len > 1:
         st.caption(
             f"A step checks {q_len} tokens of each sequence, {q_len - 1} of them drafted: the same bytes, "
@@ -143,7 +146,7 @@ def drafting(q_len: int) -> None:
 
 
 def host_run() -> Run:
-    """The timings in view on Timings, or a run that ships; with this server's calibration if it was measured."""
+    """The run in view on Timings, or a recorded run; with this server's calibration if it was measured."""
     kept_runs.keep_finished("timings")
     found, _ = kept_runs.shown("timings")
     run = found[0]
@@ -163,7 +166,7 @@ def host_name(run: Run) -> str:
 
 
 def calibrate(shown: Run) -> None:
-    """Measure this server's own roof, and what was found; `shown` is what the figure above was drawn from."""
+    """Draw a button that measures this server's own roof, and the result; the figure above was drawn from `shown`."""
     left, _ = st.columns([1, 3])
     with left:
         jobs.button("r_calibrate", "calibrate", {"device": "auto"}, label="Measure this server")
@@ -182,7 +185,7 @@ def calibrate(shown: Run) -> None:
 
     measured, _ = jobs.in_view("r_calibrate", KEPT.key)
     if measured is not None and measured.summary and shown.calibration != measured.summary["calibration"]:
-        # it was known already, and the run ended while the page was drawn
+        # the measurement ended while the page was drawn: draw the figure again with it
         st.rerun()
     with frame.guard():
         jobs.panel("r_calibrate", draw, address=KEPT.key)

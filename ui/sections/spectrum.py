@@ -1,4 +1,4 @@
-"""What the spectrum page shows beside its head map."""
+"""Parts of the page MHA – GQA – MQA beside its head map."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from viz import spectrum as figures
 from viz.code import compare_trap, describe_trap, plot_trap
 
 TIMED_WAYS = ("folded_matmul", "split_matmul")
-"""Both read each K/V head once; the faster one counts."""
+"""The implementations to time. Both read each K/V head once; the faster one counts."""
 MOST_BYTES = 2**28
-"""Keys and values of MHA that are timed at most, float32."""
+"""The most bytes of MHA's keys and values that are timed, in float32."""
 
 
 def metrics(point: Point, mha: Point, load: Load) -> None:
-    """The numbers of the chosen place on the spectrum, against MHA."""
+    """Draw the numbers of the chosen number of K/V heads, against MHA."""
     st.metric(
         f"KV cache{' as MLA' if not point.n_kv_heads else ''}, {counted(load.context, 'token')}"
         + (f" × {load.batch:,}" if load.batch > 1 else ""),
@@ -64,7 +64,7 @@ def _smaller(own: float, most: float, word: str = "smaller") -> str:
 
 
 def timed_context(spec: ModelSpec, load: Load) -> int:
-    """The chosen context, halved until MHA's keys and values of one layer fit MOST_BYTES."""
+    """The chosen context, halved until MHA's keys and values of one layer fit into MOST_BYTES."""
     context = load.context
     while context > 1 and 8 * spec.n_heads * spec.head_dim * context > MOST_BYTES:
         context //= 2
@@ -90,7 +90,7 @@ def cases(spec: ModelSpec, points: tuple[Point, ...], load: Load) -> list[dict[s
 
 
 def best_results(job: Seen | None, spec: ModelSpec) -> dict[int, Result]:
-    """The fastest result by number of K/V heads, of this model's heads only."""
+    """Number of K/V heads -> its fastest result, of this model's heads only."""
     own = (spec.n_heads, spec.head_dim)
     return views.fastest(r for r in jobs.timings(job) if (r.case.n_heads, r.case.head_dim) == own)
 
@@ -121,7 +121,7 @@ def costs(spec: ModelSpec, points: tuple[Point, ...], chosen: int, job: Seen | N
 
 
 def _share_of(base: Result, result: Result) -> float | None:
-    """The time as a share of MHA's, by the rounds both were timed in; None where nothing may be concluded."""
+    """The time over MHA's, from the rounds in which both were timed; None if they may not be compared."""
     if result is base:
         return None if base.unsteady else 1.0
     found = views.faster(base, result)
@@ -129,7 +129,7 @@ def _share_of(base: Result, result: Result) -> float | None:
 
 
 def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Load) -> None:
-    """The figure with its Run button; measured times join the lines as they arrive."""
+    """Draw the figure with its Run button; measured times join the lines as they arrive."""
 
     st.subheader(_cost_finding(points, chosen), anchor=False)
     st.caption(
@@ -161,7 +161,7 @@ def cost_chart(spec: ModelSpec, points: tuple[Point, ...], chosen: int, load: Lo
 
 
 def _cost_finding(points: tuple[Point, ...], chosen: int) -> str:
-    """What the chosen place costs beside MHA."""
+    """The heading: the costs of the chosen number of K/V heads over MHA's."""
     mha = points[-1]
     point = next(p for p in points if p.n_kv_heads == chosen)
     if point is mha:
@@ -178,7 +178,7 @@ def _with(chosen: int) -> str:
 
 
 def show_lesson(spec: ModelSpec, chosen: int, near: str) -> None:
-    """What the slider's place means, and the paper's model that shares alike; MLA is in neither paper."""
+    """Draw what the chosen number of K/V heads means, with the paper's model of this sharing; MLA has its own text."""
     if not chosen:
         layer = spec.attention_layer
         assert layer is not None
@@ -203,13 +203,13 @@ def show_lesson(spec: ModelSpec, chosen: int, near: str) -> None:
 
 
 def table_one_cases() -> list[dict[str, Any]]:
-    """Decode attention with T5.1.1-XXL's heads (64 of size 64) over the paper's 2,048 tokens, shared as in Table 1."""
+    """Cases of the bench job: T5.1.1-XXL's heads (64 of size 64), the paper's 2,048 tokens, the sharings of Table 1."""
     shared = {"n_heads": 64, "head_dim": 64, "context": 2048, "batch": 4, "dtype": "float32", "device": "auto"}
     return [{**shared, "implementation": way, "n_kv_heads": k} for k in (64, 8, 1) for way in TIMED_WAYS]
 
 
 def draw_table_one(job: Seen | None) -> None:
-    """This host's times of those cases, the faster implementation of each."""
+    """Draw this host's times of those cases; of two implementations the faster one."""
     results = list(views.fastest(jobs.timings(job)).values())
     if results:
         measured.notice(results)
@@ -230,7 +230,7 @@ def published() -> list[figures.Quality]:
 
 
 def published_bars(near: str) -> None:
-    """Table 1 as bars; `near` is the model that shares as the slider says."""
+    """Draw Table 1 as bars; `near` is the paper's model with the slider's sharing."""
     rows = published()
     lost = table_one_values()
     st.subheader(
@@ -248,7 +248,7 @@ def published_bars(near: str) -> None:
 
 
 def rank(points: Sequence[ModelPoint], chosen: str, context: int) -> str:
-    """Where a model's cache stands among those of about its size, half to twice the parameters."""
+    """A sentence that ranks a model's cache among models with half to twice its parameters."""
     own = next((point for point in points if point.id == chosen), None)
     if own is None:
         return f"Caches of {len(points):,} models at {held(context)}"
@@ -260,7 +260,7 @@ def rank(points: Sequence[ModelPoint], chosen: str, context: int) -> str:
 
 
 def token_costs() -> list[figures.TokenCost]:
-    """Table 2 of the MQA paper, decoder."""
+    """Table 2 of the MQA paper, its columns for the decoder."""
     table = papers.table("mqa", 2)
     return [
         figures.TokenCost(model, table.value(model, "Greedy dec"), table.value(model, "Beam-4 dec"))
@@ -269,7 +269,7 @@ def token_costs() -> list[figures.TokenCost]:
 
 
 def table_one_values() -> dict[str, str]:
-    """For ``published_gqa.md``: ratios and differences of printed figures."""
+    """Ratios and differences of printed figures, by the placeholders of ``published_gqa.md``."""
     rows = {q.model: q for q in published()}
     mha, mqa, gqa = rows["MHA-XXL"], rows["MQA-XXL"], rows["GQA-8-XXL"]
     return {

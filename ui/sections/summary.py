@@ -1,4 +1,4 @@
-"""The summary of the path: each page's guess, and the sentence that was learned from it."""
+"""Parts of the summary: the guess on each page, and the sentence that explains the answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ui.params import VERSION
 
 
 class Outcome(NamedTuple):
-    """One page of those that ask. `chosen`: place of the guessed option, None for none yet."""
+    """One page with a question. `chosen`: index of the guessed option, None if there is no guess."""
 
     page: str
     file: str
@@ -27,13 +27,13 @@ class Outcome(NamedTuple):
 
 
 def outcomes() -> list[Outcome]:
-    """Every page that asks, in the order of the list of pages, with what the address says was guessed there."""
+    """Every page with a question, in the order of the list of pages, with the guess that the address holds."""
     listed = [entry for _, entries in NAVIGATION for entry in entries]
     return [Outcome(key, file, label, quiz.guessed(key)) for key, file, label in listed if key in PAGES]
 
 
 def metrics(found: list[Outcome]) -> None:
-    """How many were guessed, and how many of those are right."""
+    """Draw the number of guesses, and the number of right ones."""
     guessed = [one for one in found if one.chosen is not None]
     right = sum(one.right for one in guessed)
     with frame.numbers():
@@ -48,7 +48,7 @@ def metrics(found: list[Outcome]) -> None:
 
 
 def each(found: list[Outcome]) -> None:
-    """A question each: what was guessed, whether it is so, and why; or a way to where it is asked."""
+    """Draw each question with a link to its page; if there is a guess, whether it is right, and why."""
     for one in found:
         asked = of_page(one.page).guess
         with st.container(key=f"learned-{one.page}", gap=None):

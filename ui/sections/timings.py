@@ -1,4 +1,4 @@
-"""Parts of the timings page: its controls, and the table below the figure."""
+"""Parts of the page Timings for shared heads: its controls, the figure, and the table below it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PARAMS = (
 
 
 def subject() -> str:
-    """What is timed: HEADS or KINDS, each with controls of its own."""
+    """Draw the choice of what is timed: HEADS or KINDS. Each has its own controls."""
     with st.container(key="bar-subject"):
         chosen = st.segmented_control(
             "What is timed", [HEADS, KINDS], key="t_what", required=True, label_visibility="collapsed"
@@ -52,7 +52,11 @@ def subject() -> str:
 
 
 def controls() -> tuple[dict[str, Any] | None, Any]:
-    """The row of controls; returns the job's payload (None while nothing can run) and the column for its button."""
+    """Draw the row of controls; (the job's payload, None if nothing can run; the column for its button).
+
+    Raises:
+        ValueError: a size is out of range.
+    """
     heads, kv, ctx, dtype, more, run = frame.bar(1, 2.8, 2.1, 1.2, 0.8, 1)
     with heads:
         n_heads = int(st.number_input("Query heads", 1, 128, key="t_heads", help="Query heads of one layer."))
@@ -114,13 +118,13 @@ def _rare() -> tuple[list[str], dict[str, Any]]:
 
 
 def draw(job: Job | None, found: Sequence[Run], chosen: Shape | None, view: str) -> None:
-    """The numbers and the figure: of what is being timed, else of the runs in view.
+    """Draw the numbers and the figure: of the running job, otherwise of the runs in view.
 
     Args:
-        found: the runs in view. chosen: the shape to show of them. view: ONE or OVER, for a single run.
+        found: the runs in view. chosen: the shape of them to show. view: ONE or OVER, for a single run.
     """
     live = jobs.timings(job) if job is not None and not job.done else ()
-    # while timings arrive, the figure follows the newest
+    # while timings arrive, the figure shows the newest shape
     shape = views.shape_of(live[-1]) if live else chosen
     if shape is None:
         st.info("These runs have no shape in common, so there is nothing to compare.")
@@ -156,7 +160,7 @@ def draw(job: Job | None, found: Sequence[Run], chosen: Shape | None, view: str)
 
 
 def table(results: Iterable[Result], key: str) -> None:
-    """Every timing, sortable."""
+    """Draw every timing, as a table that can be sorted."""
     rows = list(results)
 
     def column(value: Callable[[Result], Any]) -> list[Any]:
@@ -200,9 +204,9 @@ def table(results: Iterable[Result], key: str) -> None:
 
 
 def view_controls(found: Sequence[Run], shapes: Sequence[Shape], *, running: bool) -> tuple[Shape | None, str]:
-    """What is shown, and which of its shapes, and how: (shape, ONE or OVER). Shape 0 is the last one timed.
+    """Draw the choice of a shape and of the view; (shape, ONE or OVER). Shape 0 is the last one timed.
 
-    While a run goes on, the figure follows its newest timing: there is nothing to choose.
+    While a run goes on, the figure shows its newest timing, so there is nothing to choose.
     """
     view = str(st.session_state["t_view"])
     with frame.below_bar():
@@ -237,13 +241,13 @@ def view_controls(found: Sequence[Run], shapes: Sequence[Shape], *, running: boo
 
 
 def kept(found: Sequence[Run]) -> None:
-    """The timings of the runs in view as tables and files, and ways to bring in more runs."""
+    """Draw the timings of the runs in view as tables with downloads, and the controls that add more runs."""
     for run in found:
         if len(found) > 1:
             st.markdown(f"**{kept_runs.provenance(run)}**")
         table(run.results, f"t_table_{run.id or 'now'}")
         kept_runs.downloads(run)
-    # above the expander, which closes when the tables over it change: a refusal must be seen
+    # above the expander: this closes when the tables above it change, and the refusal must be seen
     if problem := kept_runs.upload_problem():
         st.warning(foreign_text.code(problem, 300))
     with st.expander("Compare with other machines"):
@@ -273,7 +277,7 @@ def kept(found: Sequence[Run]) -> None:
 
 
 def explanations(results: Iterable[Result]) -> None:
-    """What is to be learnt from each implementation that was timed."""
+    """Draw a sentence about each timed implementation: what it teaches."""
     timed = dict.fromkeys((r.case.phase, r.case.implementation) for r in results)
     known = [kernel_names.table(phase)[name] for phase, name in timed if name in kernel_names.table(phase)]
     st.markdown("\n".join(f"- **{name.label}**: {name.why}" for name in known))

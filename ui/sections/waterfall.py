@@ -1,4 +1,4 @@
-"""Why a model's cache is as small as it is, idea by idea; for every page that shows one model's cache."""
+"""Why a model's cache is so small, one idea after another; for every page that shows one model's cache."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from viz import bars as figures
 
 
 def why_so_small(spec: ModelSpec, load: Load, *, key: str, at_least: int = 2, label: str = "") -> None:
-    """The waterfall with its finding above it; nothing for a model to which fewer than `at_least` ideas apply.
-    `label` names it in the heading."""
+    """Draw the waterfall with its finding above it.
+
+    Args:
+        key: stable key of the element.
+        at_least: a waterfall with fewer steps is not drawn. Plain MHA is the first step, each idea is one more.
+        label: names the model in the heading.
+    """
     steps = waterfall(spec, load)
     if len(steps) <= at_least - 1:
         return

@@ -1,4 +1,4 @@
-"""The numbers that the *Why* page's text shows."""
+"""Parts of the page Why share?: its buttons, findings, and the numbers of its texts."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from ui.sections.spectrum import table_one_values as published_losses
 
 PHASES = {"decode": "Decode", "prefill": "Prefill"}
 USERS = (1, 8, 32)
-"""Sequences decoded together that the page steps through."""
+"""Numbers of users, decoded together, that have a button."""
 
 
 def users(spec: ModelSpec, load: Load, weight_dtype: str) -> None:
-    """From one user to many, a button each, with the part of a step's traffic that is cache."""
+    """Draw a button for each of USERS, with the larger part of a step's traffic: cache or weights."""
     st.markdown("**Step from one user to 32.** Weights are read once for all of them, the cache for each.")
     with st.container(key="why_users", horizontal=True, gap="small"):
         for n in USERS:
@@ -52,7 +52,7 @@ def users(spec: ModelSpec, load: Load, weight_dtype: str) -> None:
 
 
 def phase() -> str:
-    """The switch of the animation."""
+    """Draw the switch between decode and prefill; a key of PHASES."""
     return str(
         controls.segmented(
             "What passes: one new token of each user, or a whole prompt",
@@ -74,7 +74,7 @@ def shown(
     weight_dtype: str,
     count: int,
 ) -> Trace:
-    """What the animation plays, with its finding as a heading."""
+    """The trace that the animation plays; draws its finding as a heading."""
     if phase == "decode":
         last = trace.frames[-1]
         st.subheader(_larger(last, load, bool(spec.n_heads)), anchor=False)
@@ -89,7 +89,7 @@ def shown(
 
 
 def _larger(last: Frame, load: Load, grows: bool) -> str:
-    """Which of weights and cache a step reads more of, and how many times."""
+    """The heading: whether a step reads more weights or more cache, and their ratio."""
     kept = "cache" if grows else "state"
     at = f"At {counted(load.batch, 'user')} of {held(load.context)}" if grows else f"At {counted(load.batch, 'user')}"
     times = last.cache_bytes / last.weight_bytes
@@ -99,7 +99,7 @@ def _larger(last: Frame, load: Load, grows: bool) -> str:
 
 
 def queries(spec: ModelSpec, load: Load, accelerator: Accelerator, weight_dtype: str) -> None:
-    """One row times the keys beside many rows; nothing for a model without heads."""
+    """Draw one query row times the keys beside many rows; nothing for a model without heads."""
     layer = spec.attention_layer
     if layer is None or not layer.n_heads or not layer.n_kv_heads:
         return
@@ -123,7 +123,7 @@ def _queries(n: int) -> str:
 
 
 def overtakes(trace: Trace, kept: str) -> str:
-    """The finding of the figure of traffic."""
+    """The heading of the figure of traffic: the context at which the cache overtakes the weights."""
     longest = trace.frames[-1].context
     if trace.crossover is None:
         return f"A step always reads more weights than {kept}"
@@ -133,7 +133,7 @@ def overtakes(trace: Trace, kept: str) -> str:
 
 
 def why_not_one(spec: ModelSpec, load: Load) -> None:
-    """Why not one K/V head for all, in short, and where it is answered."""
+    """Draw the question why not one K/V head for all, with a short answer and a link to the page that answers it."""
     variants = {row.label: row.state_bytes for row in ends(spec, load)}
     if spec.n_kv_heads <= 1 or "MQA" not in variants:
         return
@@ -142,7 +142,7 @@ def why_not_one(spec: ModelSpec, load: Load) -> None:
     with (
         st.container(key="why_not_link"),
         suppress(StreamlitAPIException),
-    ):  # a page run by itself, as a test does, knows no other pages
+    ):  # when a test runs this page alone, Streamlit knows no other pages
         st.page_link(
             "pages/spectrum.py",
             label="Why not one K/V head for all? Move it on MHA – GQA – MQA",
@@ -151,10 +151,10 @@ def why_not_one(spec: ModelSpec, load: Load) -> None:
 
 
 def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_dtype: str) -> int:
-    """How many accelerators hold weights and cache; said where one does not.
+    """The fewest accelerators that hold weights and cache; draws a warning if one is not enough.
 
     Raises:
-        ValueError: no number up to ``fit.MAX_COUNT`` does, so that no time can be promised.
+        ValueError: no number up to ``fit.MAX_COUNT`` is enough, so no time can be computed.
     """
     setup = Setup(accelerator, 1, weight_dtype, load.kv_dtype)
     count = smallest_count(spec, setup, load.context, load.batch)
@@ -177,7 +177,7 @@ def accelerators(spec: ModelSpec, accelerator: Accelerator, load: Load, weight_d
 def values(
     label: str, spec: ModelSpec, trace: Trace, accelerator: Accelerator, load: Load, weight_dtype: str
 ) -> dict[str, str]:
-    """For ``why_bottleneck.md``."""
+    """The numbers of ``why_bottleneck.md``, by its placeholders."""
     last = trace.frames[-1]
     peak = compute_peak(accelerator.flops_per_s, weight_dtype)
     return {
@@ -217,7 +217,7 @@ def _as_mha(spec: ModelSpec, load: Load) -> dict[str, str]:
 
 
 def ratio_values(spec: ModelSpec, load: Load) -> dict[str, str]:
-    """For ``why_ratio.md``: the model's width and heads, the sliders' context and batch."""
+    """The numbers of ``why_ratio.md``: from the model's width and heads, and the sliders' context and batch."""
     assert spec.hidden_size is not None
     ratios = Ratios(load.context, spec.hidden_size, spec.n_heads, load.batch)
     return {

@@ -1,4 +1,4 @@
-"""Why not one K/V head for all, asked where the slider ends: three answers, each to be moved."""
+"""Why not one K/V head for all? Three answers on the page with the slider from MHA to MQA: the cut, copies, quality."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ui.sections.spectrum import table_one_values
 from viz import bars as figures
 
 LARGER = ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-405B")
-"""One family, from small to large: its query heads grow, its K/V heads stay."""
+"""One family from small to large: the number of query heads grows, the number of K/V heads stays."""
 PAPER_HEADS = 8
 """Query heads of the model in which multi-query attention was first tried (arXiv:1911.02150, section 4.1)."""
 
 
 class Cut(NamedTuple):
-    """What MQA would do to one model, beside what it has."""
+    """A model's query heads and its own K/V heads; MQA would keep one."""
 
     label: str
     n_heads: int
@@ -32,7 +32,7 @@ class Cut(NamedTuple):
 
 
 def cuts(spec: ModelSpec, label: str) -> tuple[Cut, ...]:
-    """The paper's model, the family, and the chosen model in its place among them."""
+    """The MQA paper's model, the models of LARGER and the chosen model, from fewest query heads to most."""
     found = [Cut("MQA paper, 2019", PAPER_HEADS, PAPER_HEADS)]
     for row in (published.model(name) for name in LARGER):
         assert row.spec is not None
@@ -47,7 +47,7 @@ def _latent(spec: ModelSpec) -> bool:
 
 
 def show(spec: ModelSpec, label: str, chosen: int) -> None:
-    """The three answers.
+    """Draw the three answers.
 
     Args:
         chosen: the slider's number of K/V heads; 0 for a latent vector.
@@ -64,7 +64,7 @@ def show(spec: ModelSpec, label: str, chosen: int) -> None:
 
 
 def _copies(layer: Layer, chosen: int) -> None:
-    """Accelerators as a picture in steps, with their number."""
+    """Draw the accelerators as a picture in steps, and the choice of their number."""
     plain = sharing.layer_with(layer, None)
     options = serving.tp_options(plain)
     state = st.session_state

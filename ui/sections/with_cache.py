@@ -1,4 +1,4 @@
-"""What stands below the picture of writing with a cache and without one."""
+"""The parts below the picture of generation without a cache and with one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ui import frame, lesson
 
 
 def metrics(spec: ModelSpec, load: Load, found: Passes) -> None:
-    """What the last token costs either way, what all of them do, and what is kept for it."""
+    """Draw the passes for the last token and for all tokens, without and with a cache, and the bytes of the cache."""
     with frame.numbers():
         _metric("Without: through the model for the last token", f"{found.last_without:,}", "all tokens so far, again")
         _metric("With a cache", f"{found.last_with:,}", "the new token alone")
@@ -29,7 +29,7 @@ def _metric(label: str, value: str, beside: str) -> None:
 
 
 def words(spec: ModelSpec, label: str, load: Load, found: Passes) -> None:
-    """Why all of it would be computed again, and what keeping it costs in turn."""
+    """Draw why all of it would be computed again without a cache, and what the cache costs."""
     lesson.show(
         "with_cache",
         model=label,

@@ -1,1 +1,1 @@
-"""Around the app: scripts to the browser, runs in turn, limits of what one client may use."""
+"""Middleware and the queue around the app: scripts for the browser, runs in turn, limits on what one client may use."""

@@ -1,4 +1,4 @@
-"""A refusal in words, as an answer to a request of any kind."""
+"""Refuse a request, of HTTP or of a WebSocket, with a sentence for the visitor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def refuse(scope: Scope, send: Send, status: int, words: str) -> None:
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
-        # what the client was still sending is not read
+        # the rest of the request is not read
         (b"connection", b"close"),
     ]
     if status in (429, 503):

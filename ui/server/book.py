@@ -1,4 +1,4 @@
-"""The tabs there are, whose they are, and what they keep of uploads. Used on the event loop alone."""
+"""The open tabs, their clients, and the bytes of their uploads. Only code on the event loop may use this."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from streamlit import runtime
 
 FILE_BYTES = 4096
-"""What any file counts at least: its name and record take memory too."""
+"""Every file counts at least this many bytes, because its name and record take memory too."""
 
 
 def _storage() -> dict[str, dict[str, Any]]:
-    """Session -> file -> its record, as Streamlit keeps uploads in memory."""
+    """Session -> file id -> record: Streamlit's own store of uploads in memory."""
     if not runtime.exists():
         return {}
     found: dict[str, dict[str, Any]] = getattr(runtime.get_instance().uploaded_file_mgr, "file_storage", {})
@@ -26,15 +26,15 @@ class Book:
 
     def __init__(self) -> None:
         self.open: Counter[str] = Counter()
-        """Client -> its open tabs."""
+        """Client -> number of its open tabs."""
         self.client_of: dict[str, str] = {}
-        """Session -> its client, as long as the session exists, connected or not."""
+        """Session -> its client, while the session exists, connected or not."""
         self._sessions: dict[str, Any] = {}
         self._arriving: Counter[str] = Counter()
-        """Session -> bytes of uploads under way."""
+        """Session -> bytes of uploads that are arriving."""
 
     def kept(self, session: str) -> int:
-        """Bytes of the files that a session keeps or is sending."""
+        """Bytes of the files that a session keeps or is uploading."""
         files = list(_storage().get(session, {}).values())
         return self._arriving[session] + sum(max(len(file.data), FILE_BYTES) for file in files)
 
@@ -45,20 +45,20 @@ class Book:
         return sum(self.kept(session) for session in {*_storage(), *self._arriving})
 
     def arriving(self, session: str, size: int) -> None:
-        """Count bytes of an upload under way; negative ones when it has ended."""
+        """Count `size` bytes of an upload that begins; call it with -`size` when the upload has ended."""
         self._arriving[session] += size
         if self._arriving[session] <= 0:
             del self._arriving[session]
 
     def enter(self, session: str, client: str) -> None:
-        """Note a session that has been opened, or taken up again, by a client."""
+        """Note that a client has opened a session or connected to it again."""
         self.client_of[session] = client
         if runtime.exists():
-            # Streamlit forgets a disconnected session that is one too many, and then nothing would end it
+            # if there are too many disconnected sessions, Streamlit forgets some; then only this reference can end them
             self._sessions[session] = runtime.get_instance().get_app_session(session)
 
     def close(self, session: str) -> None:
-        """End a session with all it holds: its files, the descriptors of its event loop. Not one in use."""
+        """End a session and free its files and the descriptors of its event loop; nothing if it is connected."""
         if not runtime.exists() or runtime.get_instance().is_active_session(session):
             return
         self.client_of.pop(session, None)
@@ -72,7 +72,7 @@ class Book:
 
 
 def give_back_memory() -> None:
-    """Have the C library return freed memory to the system: files of 1 MB lie between what stays."""
+    """Have the C library return freed memory to the system. Otherwise freed uploads between other objects stay held."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

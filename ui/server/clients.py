@@ -1,7 +1,7 @@
-"""Who asks: the client's address, from the connection, or from the header that the proxy in front writes.
+"""The client of a request: its address, from the connection or from the header that the proxy in front writes.
 
-Everything that is shared among clients is counted by what stands here. An address of IPv6 counts with its neighbours
-of the same /64, which one subscriber has whole.
+All limits count by this client. All IPv6 addresses of one /64 network count as one client, because a subscriber gets a
+whole /64.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from attention.settings import Settings
 
 HEADER = b"headshare-client-" + secrets.token_hex(8).encode()
-"""Added to the handshake of a tab, for pages (``ui.server.client``). No client knows its name, which is this process's
-own."""
+"""This header is added to the handshake of a tab, for pages (``ui.server.client``). Its name is random in each process,
+so no client can send it."""
 KEY = "headshare.client"
-"""The client in an ASGI scope, for the rest of the gate."""
+"""Key of the client in an ASGI scope, for the rest of the gate."""
 FORWARDING = (b"x-forwarded-for", b"x-real-ip", b"forwarded")
 
 log = logging.getLogger("headshare")
 
 
 def normal(text: str) -> str | None:
-    """An address as it is counted, None if it is none. A port, brackets and a zone are left out."""
+    """An address in the form that is counted, without port, brackets and zone; None if `text` is no address."""
     text = text.strip().strip('"').partition("%")[0]
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -45,15 +45,15 @@ def normal(text: str) -> str | None:
 
 
 def client_of(scope: Scope, header: str, proxies: int = 1) -> str:
-    """The client behind a request, as it is counted.
+    """The client of a request, in the form that is counted.
+
+    If the header is missing, has fewer than `proxies` entries or holds no address, the connection's address counts.
 
     Args:
-        scope: the request's. ``ui.server.connections`` notes the connection's address in its state: what stands in
-            "client" uvicorn may have taken from a header that the client wrote.
+        scope: the request's ASGI scope. ``ui.server.connections`` puts the connection's address into its state.
+            "client" is not safe: uvicorn may have taken it from a header that the client wrote.
         header: name of the header that the proxy writes; "" for none.
-        proxies: how many proxies add to it; each adds the address that it was asked from at the end.
-
-    A request without the header, or with one that is too short or no address, counts for the connection's address.
+        proxies: number of proxies that add to the header. Each adds the address that it was asked from at the end.
     """
     host = scope.get("state", {}).get("peer") or (scope.get("client") or ("unknown",))[0]
     if header:
@@ -65,7 +65,7 @@ def client_of(scope: Scope, header: str, proxies: int = 1) -> str:
 
 
 class Clients:
-    """ASGI middleware that notes the client in the scope, and for pages in a header of the handshake."""
+    """ASGI middleware that puts the client into the scope, and for pages into a header of the handshake."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self._header, self._proxies = app, settings.client_header, settings.proxies

@@ -1,7 +1,7 @@
-"""Connections, below HTTP: how many one address may have, and how long one may take over the header of a request.
+"""Limits on connections, below HTTP: how many an address may have, and how long the header of a request may take.
 
-uvicorn has no setting for either, so its protocol for HTTP/1.1 is told here what it leaves out. Nothing else of it
-changes, and where it is not the one we know, the server works as without us.
+uvicorn has no setting for either, so two methods of its HTTP/1.1 protocol are wrapped here. Nothing else of it changes.
+If a version of uvicorn does not have these methods, the server works without the limits.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("headshare")
 
 SPARE_DESCRIPTORS = 256
-"""For files, the worker's pipes and databases; the rest is for connections and tabs."""
+"""Descriptors kept for files, the worker's pipes and databases; the others are for connections and tabs."""
 SWEEP_S = 5.0
 STALLED_MS = 60_000
-"""A client that takes nothing of what is being sent to it is given up after so long."""
+"""A connection is closed when its client has not accepted any sent data for this long."""
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
     b"retry-after: 60\r\n\r\nToo many connections are open, from your address or in all: try again in a minute.\n"
@@ -33,7 +33,7 @@ BUSY = (
 
 
 class Connections:
-    """Open connections by address, swept of those that have ended."""
+    """Open connections by address; those that have ended are removed."""
 
     def __init__(self, settings: Settings, most: int) -> None:
         # behind a proxy every connection is the proxy's
@@ -42,7 +42,7 @@ class Connections:
         self._open: dict[str, set[Any]] = defaultdict(set)
 
     def take(self, transport: Any, address: str) -> bool:
-        """Count a new connection; False if there is no room for it."""
+        """Count a new connection; False if its address, or the server, has too many already."""
         self._sweep(address)
         if len(self._open[address]) < self._each and self._total() >= self._most:
             for other in list(self._open):
@@ -59,7 +59,7 @@ class Connections:
         self._open[address] = {transport for transport in self._open[address] if not transport.is_closing()}
 
     async def sweep_for_ever(self) -> None:
-        """Let go of connections that have ended, now and then."""
+        """Remove connections that have ended, every SWEEP_S seconds."""
         while True:
             await asyncio.sleep(SWEEP_S)
             for address in list(self._open):
@@ -69,7 +69,7 @@ class Connections:
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process have as many descriptors as the system allows it; returns how many those are."""
+    """Raise this process's limit on descriptors as far as the system allows, at most to 65,536; returns the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     if soft == resource.RLIM_INFINITY or soft >= most:
@@ -81,8 +81,8 @@ def raise_descriptor_limit() -> int:
 
 
 def watch(settings: Settings) -> Connections:
-    """Have every connection from now on counted, its address noted for ``ui.server.clients``, and its header awaited
-    for `settings.header_seconds` and no longer."""
+    """From now on count every connection, note its address for ``ui.server.clients``, and close it if the header of a
+    request takes longer than `settings.header_seconds`."""
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     most = max(64, raise_descriptor_limit() - SPARE_DESCRIPTORS)
@@ -128,7 +128,7 @@ def _between_requests(protocol: Any) -> bool:
 
 
 def _give_up(protocol: Any) -> None:
-    """Close a connection that is still at its header; one that became a WebSocket has another protocol by now."""
+    """Close a connection that still waits for a header, but not one that became a WebSocket with its own protocol."""
     protocol._header_timer = None
     transport = protocol.transport
     if transport is None or transport.is_closing() or transport.get_protocol() is not protocol:
@@ -138,11 +138,11 @@ def _give_up(protocol: Any) -> None:
 
 
 def prepare_listening() -> None:
-    """Set what every accepted connection inherits from the sockets that listen.
+    """Set two options on the listening sockets; every accepted connection inherits them.
 
-    Without Nagle's algorithm, with which an answer in several parts waits 40 ms for a delayed acknowledgement; asyncio
-    does that for sockets made with their protocol named, which Streamlit's is not. And given up when nothing of what
-    is sent is taken for STALLED_MS.
+    TCP_NODELAY turns off Nagle's algorithm, which makes an answer in several parts wait 40 ms for a delayed
+    acknowledgement. asyncio sets it only for sockets whose protocol is named, and Streamlit's socket does not name it.
+    TCP_USER_TIMEOUT closes a connection whose client has accepted no data for STALLED_MS.
     """
     for connection in psutil.Process().net_connections("tcp"):
         if connection.status == psutil.CONN_LISTEN:

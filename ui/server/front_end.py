@@ -1,8 +1,8 @@
-"""Streamlit's own scripts on their way to the browser: compressed, kept in memory, and the ones that every page of ours
-needs asked for while the page is still loading instead of one after another once its content has arrived. The icon in
-the browser's tab is ours, and so is what a link shows of itself (``previews``).
+"""Middleware that sends Streamlit's own scripts faster, with our head, icon and previews of links; see ``serve.py``.
 
-Middleware around the app, see ``serve.py``. Whatever it does not know is Streamlit's to answer.
+Scripts are compressed and kept in memory. The scripts that every page needs are requested while the page is still
+loading, not one after another when its content has arrived. The icon in the browser's tab is ours, and so are the
+previews of links (``previews``). All other requests go on to Streamlit.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ PARTS = (
     *("BidiComponent/BidiComponent", "Selectbox/Selectbox", "Slider/Slider", "NumberInput/NumberInput"),
     *("Button/Button", "ButtonGroup/ButtonGroup"),
 )
-"""Parts of the front end that are drawn by our pages, as its manifest names them."""
+"""Parts of Streamlit's front end that our pages draw, by their names in its manifest."""
 FIGURES = ("PlotlyChart/PlotlyChart",)
-"""Fetched early too, but read only when a figure arrives: 4.7 MB, during which nothing else would be drawn."""
+"""Fetched early too, but the browser parses them only for a figure: 4.7 MB, and nothing is drawn meanwhile."""
 COMPRESSIBLE = (".js", ".css", ".svg", ".json")
 PART_BYTES = 2**16
 _HOW_TO_ANSWER = (b"accept-encoding", b"if-none-match", b"if-modified-since")
 _TITLE = re.compile(rb"<title>.*?</title>", re.DOTALL)
 FOR_A_YEAR = b"public, immutable, max-age=31536000"
-"""Every name contains a hash of its content."""
+"""Browsers may keep a script for a year, because its name contains a hash of its content."""
 
 
 @cache
 def needed(parts: tuple[str, ...] = PARTS) -> tuple[str, ...]:
-    """Names below "static/" of the scripts behind some parts, those that Streamlit's page asks for itself left out.
+    """Names below "static/" of the scripts of `parts`, without those that Streamlit's page requests itself.
 
-    Another version of Streamlit may name its parts otherwise: what is not found is loaded later, as without us.
+    Another version of Streamlit may have other names for its parts. A part that is not found loads later, as usual.
     """
     try:
         manifest: dict[str, Any] = json.loads((FOLDER / "manifest.json").read_text())
@@ -67,14 +67,14 @@ def needed(parts: tuple[str, ...] = PARTS) -> tuple[str, ...]:
 
 @cache
 def _known() -> frozenset[str]:
-    """Names below "static/" of all files that can be asked for."""
+    """Names below "static/" of all files that are sent compressed."""
     root = FOLDER / "static"
     return frozenset(path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix in COMPRESSIBLE)
 
 
 @cache
 def _files() -> frozenset[str]:
-    """Names below "static/" of all files that are there."""
+    """Names below "static/" of all files that exist."""
     root = FOLDER / "static"
     return frozenset(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
@@ -86,10 +86,10 @@ def _compressed(name: str) -> bytes:
 
 @cache
 def _first() -> bytes:
-    """What has to be there before Streamlit's scripts: our own, and the style sheet, without which the page would be
-    drawn once in Streamlit's look and then move.
+    """The beginning of the head: our script and our style sheet, before Streamlit's scripts.
 
-    Streamlit's rules come later, so ours are nested in one that weighs more.
+    Without the style sheet the page would first be drawn in Streamlit's look, and then move. Streamlit's rules come
+    later, so ours are nested in a rule with a higher specificity.
     """
     script = (OURS / "head.js").read_text(encoding="utf-8")
     style = (OURS.parent / "style.css").read_text(encoding="utf-8")
@@ -97,10 +97,11 @@ def _first() -> bytes:
 
 
 def _head(page: bytes, tags: bytes) -> bytes:
-    """The page with what it needs first at the beginning of its head, and what it needs later asked for at its end.
+    """The page with our script and style at the beginning of its head, and links that preload scripts at the end.
 
     Args:
-        tags: what its link shows of itself, the title last. They come before all else: who reads them stops early.
+        tags: tags for the preview of a link, the title last. They come first, because a program that makes previews
+            reads only the beginning of a page.
     """
     links = "".join(f'<link rel="modulepreload" crossorigin href="./static/{name}">\n' for name in needed())
     figures = [name for name in needed(FIGURES) if name not in needed()]
@@ -113,7 +114,7 @@ def _head(page: bytes, tags: bytes) -> bytes:
 
 
 class FrontEnd:
-    """ASGI middleware: see the module."""
+    """The ASGI middleware that this module describes."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -127,20 +128,20 @@ class FrontEnd:
         name = scope["path"].removeprefix("/static/")
         compressed = b"gzip" in asked.get(b"accept-encoding", b"")
         if scope["path"] == "/favicon.png":
-            # as a page's own icon it would be one of the files of a run, which are gone when that run is given up
+            # set by Streamlit, the icon would be a file of one run, and Streamlit deletes it when that run is given up
             icon = (OURS.parent / "favicon.png").read_bytes()
             await _send_whole(icon, [(b"content-type", b"image/png"), (b"cache-control", b"max-age=86400")], send)
         elif name in _known() and compressed and b"range" not in asked:
             await self._file(name, send)
         elif scope["path"].startswith("/static/") and name not in _files():
-            # Streamlit would look for it, and then send its front page
+            # Streamlit would search for the file and then send its front page
             await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
         elif found := PLACE.fullmatch(scope["path"]):
             await self._previews.send_picture(found[1], scope, send)
-        # who reads a link for somebody else often says of no kind that it is wanted
+        # a program that makes previews of links often sends no Accept header
         elif b"text/html" in asked.get(b"accept", b"") or page_of(scope["path"]) is not None:
-            # as it is: what is compressed, or what the browser has already, could not be given our head
+            # ask for the plain page: our head cannot be put into a compressed answer or a "not modified"
             tags = await self._previews.tags(scope)
             plain = [(n, v) for n, v in scope["headers"] if n not in _HOW_TO_ANSWER]
             await self.app({**scope, "headers": plain}, receive, _WithHead(send, compressed=compressed, tags=tags))
@@ -162,15 +163,15 @@ class FrontEnd:
 async def _send_whole(body: bytes, headers: list[tuple[bytes, bytes]], send: Send) -> None:
     headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    # in parts, between which a client that does not take them is waited for: whole bodies would lie in memory,
-    # one for each of its connections
+    # send in parts and wait between them for a slow client: otherwise a whole body would stay in memory for each of
+    # its connections
     for start in range(0, len(body), PART_BYTES):
         part, end = body[start : start + PART_BYTES], start + PART_BYTES
         await send({"type": "http.response.body", "body": part, "more_body": end < len(body)})
 
 
 class _WithHead:
-    """Sends an answer on; a page of the app gets our part of its head."""
+    """Passes an answer on; a page of the app gets our part of the head."""
 
     def __init__(self, send: Send, *, compressed: bool, tags: bytes) -> None:
         self.send = send
@@ -188,7 +189,7 @@ class _WithHead:
             self.body += message.get("body", b"")
             if not message.get("more_body"):
                 body = _head(self.body, self.tags)
-                # its tag and date are those of Streamlit's file, which our head does not change
+                # ETag and date belong to Streamlit's file and would not change with our head
                 stale = (b"content-length", b"etag", b"last-modified")
                 headers = [(n, v) for n, v in self.start["headers"] if n.lower() not in stale]
                 headers.append((b"vary", b"accept-encoding"))

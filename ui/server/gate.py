@@ -1,7 +1,7 @@
-"""What strangers may use of the server: connections, tabs, messages, uploads; counted by client, refused in words.
+"""Limits on what a client may use of the server: tabs, messages, uploads. A refusal is a sentence for the visitor.
 
-`middleware(settings)` is the whole of it, from the outside in; ``serve.py`` puts it around the app. Nothing here knows
-pages. The table of what each client may have is in docs/hosting.md.
+`middleware(settings)` gives all of the middleware, from the outside in; ``serve.py`` puts it around the app. Nothing
+here knows pages. docs/hosting.md has the table of all limits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def middleware(settings: Settings) -> list[Middleware]:
-    """Middleware that holds every limit of `settings`, in the order in which a request meets it."""
+    """The middleware that enforces the limits of `settings`, in the order in which a request meets it."""
     book = Book()
     return [
         Middleware(Clients, settings=settings),

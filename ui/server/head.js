@@ -1,9 +1,9 @@
-// Runs before Streamlit's own scripts: where the server is, whether the list of pages stands beside the page, that the
-// page is shown when it stands, not while its parts still push each other about, and that figures fit on paper, on
-// which stands where it is from.
+// Runs before Streamlit's own scripts. It tells Streamlit where the server is, decides whether the list of pages stands
+// beside the page, shows the page only when all its parts are in place, and prepares it for paper: figures fit, and the
+// address and the date are printed.
 
-// Streamlit otherwise tries its own address first and gets 404 twice on every page but the first. Pages lie side by
-// side, so the server is at the folder of each, also behind a proxy that serves the app under a path of its own.
+// Otherwise Streamlit tries the page's own address first and gets 404 twice on every page but the first. All pages are
+// in one folder, so the server's address is that folder, also behind a proxy that serves the app under its own path.
 window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
 
 {
@@ -11,10 +11,10 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
   const narrow = window.matchMedia("(max-width: 1099.98px)");
   const embedded = new URLSearchParams(window.location.search).get("embed") === "true";
   const presenting = new URLSearchParams(window.location.search).get("present") === "true";
-  // where Streamlit keeps what the visitor chose, and where that waits while the window is narrow
+  // keys of the storage: Streamlit's, with the visitor's choice, and ours, which holds it while the window is narrow
   const [chosen, waiting] = ["stSidebarCollapsed-", "headshareSidebar"];
 
-  // a narrow window begins with the list closed, whatever was chosen in a wide one, which gets its choice back
+  // a narrow window begins with the list closed; a wide window gets back what the visitor chose there
   const adapt = (loading) => {
     try {
       const before = localStorage.getItem(waiting);
@@ -28,24 +28,24 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
       }
       return localStorage.getItem(chosen) === "true";
     } catch {
-      return narrow.matches; // no storage for this visitor
+      return narrow.matches; // this browser has no storage
     }
   };
 
-  // the style sheet keeps the list's room free until it is drawn
+  // the style sheet keeps the width of the list free until it is drawn
   root.classList.toggle("hs-list-beside", !adapt(true) && !embedded && !presenting);
-  // before Streamlit's own listener, which reads what is kept
+  // before Streamlit's own listener, which reads the storage
   window.addEventListener("resize", () => adapt(false), { capture: true });
 }
 
 {
   const root = document.documentElement;
-  const RUN_MS = 5000; // a page whose run takes longer is shown as it comes
-  const PARTS_MS = 8000; // nothing but grey boxes would be seen
+  const RUN_MS = 5000; // a page whose run takes longer is shown part by part
+  const PARTS_MS = 8000; // after so long the page is shown even if parts are still loading
   let since = null;
   root.classList.add("hs-arriving");
 
-  // a part whose script is still loading; a figure's takes long, but its room is reserved
+  // a visible part whose script is still loading; not a figure, whose script takes long but whose height is reserved
   const missing = (part) => {
     const { top, height } = part.getBoundingClientRect();
     return top < window.innerHeight && height < 120;
@@ -57,7 +57,7 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
     const skeletons = app?.querySelectorAll("[data-testid=stMain] [data-testid=stSkeleton]") ?? [];
     const ran = app?.dataset.testScriptState === "notRunning" || waited > RUN_MS;
     if (since !== null && ran && (waited > PARTS_MS || ![...skeletons].some(missing)))
-      // components draw on the frame after they have arrived
+      // components draw in the frame after they have arrived
       requestAnimationFrame(() => requestAnimationFrame(() => root.classList.remove("hs-arriving")));
     else setTimeout(look, 25);
   };
@@ -65,7 +65,7 @@ window.__streamlit = { BACKEND_BASE_URL: new URL("./", document.baseURI).href };
 }
 
 {
-  // A printer takes the page as it is, without time for a figure to be drawn anew: it is scaled, like a picture.
+  // There is no time to draw a figure again for the printer, so it is scaled like a picture.
   const figures = (root) => [
     ...root.querySelectorAll(".stPlotlyChart svg.main-svg, svg[role=img]"),
     ...[...root.querySelectorAll("*")].flatMap((e) => (e.shadowRoot ? figures(e.shadowRoot) : [])),

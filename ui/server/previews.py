@@ -1,9 +1,9 @@
-"""What a link shows of itself where it is posted: title, sentence and picture of the view that its address names
-(Open Graph, ogp.me; Twitter's cards take the same), and the picture itself at ``card/PAGE.png``.
+"""Previews of links: title, sentence and picture of the view that an address names (Open Graph, ogp.me; Twitter's cards
+use the same), and the picture itself at ``card/PAGE.png``.
 
-An address is read by the rules of ``ui.params`` and nothing else of it gets into an answer but its own text, escaped,
-as the address of the page. Words and pictures are made in one thread of their own, a bounded number is kept, a client
-may ask for so many a second, and what comes on top of that gets the page's general words.
+The rules of ``ui.params`` read an address. Besides values that these accept, an answer repeats only the address itself,
+escaped. One thread makes words and pictures, and a bounded number of them is kept. A client may ask for a limited
+number per second; above that it gets the page's general words.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
 
 PLACE = re.compile(r"/card/([a-z_]{1,40})\.png")
 PAGES = {"/": "explore"} | {f"/{file.stem}": file.stem for file in (Path(__file__).parents[2] / "pages").glob("*.py")}
-"""Path of a page -> its key in ``ui.components.navigation``, which is not imported here: components are declared once
-Streamlit's runtime is there, and this module is read before."""
+"""Path of a page -> its key in ``ui.components.navigation``. That module is not imported here: its component can be
+declared only when Streamlit's runtime exists, and this module is imported before."""
 MOST_QUERY_BYTES, MOST_FIELDS, MOST_TEXTS, MOST_CHARACTERS = 16_384, 300, 32, 200
-"""Of an address that is read: in all, keys and values, texts of one key, characters of a text."""
+"""Limits of an address that is read: bytes in all, pairs of key and value, texts of one key, characters of a text."""
 PER_S, BURST_S = 10.0, 4.0
-"""A client may have words and pictures made so often; four seconds' worth at once."""
+"""A client may ask for PER_S words and pictures per second, and at once for those of BURST_S seconds."""
 MOST_CLIENTS, MOST_WAITING = 1024, 16
 PATIENCE_S = 1.0
-"""A page waits so long for its words; the picture's readers have more patience."""
+"""A page waits at most this long for its words; a request for a picture has no such limit."""
 KEPT_PICTURES = 128
-"""About 20 kB each."""
+"""Number of pictures in the cache; each takes about 20 kB."""
 WIDTH, HEIGHT = 1200, 630
 CACHED = b"public, max-age=3600"
 
@@ -66,7 +66,7 @@ def page_of(path: str) -> str | None:
 def _drawn(shown: Card) -> bytes:
     from viz.card import draw_card
 
-    # the pages' own; another version of Streamlit may call it otherwise
+    # the font of the pages; in another version of Streamlit the file may have another name
     font = next((Path(streamlit.__file__).parent / "static/static/media").glob("SourceSansVF-Upright*"), "")
     return draw_card(shown, str(font))
 
@@ -80,8 +80,10 @@ def picture(words: ViewWords) -> bytes:
 
 @lru_cache(maxsize=512)
 def read(page: str, query: bytes) -> tuple[ViewWords, str]:
-    """Words of a page at an address's query, and the query of its picture: the keys that the words depend on, with the
-    values that were taken."""
+    """(words of a page at an address's query, query of its picture).
+
+    The picture's query has the keys that the words depend on, with the values that were accepted.
+    """
     from ui import view_words
 
     found: dict[str, list[str]] = {}
@@ -101,17 +103,17 @@ def read(page: str, query: bytes) -> tuple[ViewWords, str]:
 
 
 class Previews:
-    """Makes what links show of themselves, for ``ui.server.front_end``."""
+    """Makes the previews of links for ``ui.server.front_end``."""
 
     def __init__(self, settings: Settings) -> None:
         self._public = settings.public_url.rstrip("/")
-        # the font library is not for several threads, and strangers' addresses shall not take more than one
+        # the font library is not safe in several threads, and addresses of strangers must not keep more than one busy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="previews")
         self._waiting = 0
         self._clients: OrderedDict[str, Bucket] = OrderedDict()
 
     async def tags(self, scope: Scope) -> bytes:
-        """Title and tags for the head of a page; nothing where the path is no page's."""
+        """Title and tags for the head of a page; empty if the path is not a page's."""
         page, query = page_of(scope["path"]), scope.get("query_string", b"")
         if page is None:
             return b""
@@ -141,7 +143,7 @@ class Previews:
         await send({"type": "http.response.body", "body": body})
 
     def _made(self, scope: Scope, work: Callable[[], T]) -> asyncio.Future[T] | None:
-        """`work` on its way in the thread; None if the client, or all of them, ask for too much."""
+        """The future of `work` in the thread; None if the client, or all clients together, ask for too much."""
         client = str(scope.get(KEY, ""))
         bucket = self._clients.pop(client, None) or Bucket(PER_S, BURST_S)
         self._clients[client] = bucket
@@ -158,8 +160,8 @@ class Previews:
         self._waiting -= 1
 
     def _origin(self, scope: Scope) -> str:
-        """Scheme, host and path under which visitors reach the server: as its operator states it, or as it was asked
-        if the operator has named that host; else "", because a stranger may write any host into a request."""
+        """The address under which visitors reach the server: the one that the operator states, otherwise the request's
+        host if the operator allows it, otherwise "", because a stranger may write any host into a request."""
         if self._public:
             return self._public
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()

@@ -1,4 +1,4 @@
-"""Addresses of Streamlit that are not for the public: its metrics tell how many people do what."""
+"""Addresses of Streamlit that are not for the public, such as its metrics, which show what people do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PATHS = ("_stcore/metrics", "_stcore/script-health-check")
 
 
 class Private:
-    """ASGI middleware: PATHS are for who sends HEADSHARE_METRICS_TOKEN."""
+    """ASGI middleware that answers PATHS only to a request with HEADSHARE_METRICS_TOKEN."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app, self._token = app, settings.metrics_token

@@ -1,7 +1,7 @@
 """Security headers on every answer.
 
-The policy of a page's content is strict but for what Streamlit's front end needs: it styles inline, compiles
-components' code and draws to blobs. Everything else stays at home.
+The content security policy of a page allows what Streamlit's front end needs: inline styles, compiled code of
+components, and blobs. Otherwise it allows this server's own content only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEADERS = (
 
 
 class SecurityHeaders:
-    """ASGI middleware that sets these headers in HTTP answers and leaves WebSockets alone."""
+    """ASGI middleware that sets these headers in HTTP answers and does not change WebSockets."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         policy = "; ".join((*CONTENT_SECURITY_POLICY, f"frame-ancestors {settings.frame_ancestors}"))

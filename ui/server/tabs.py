@@ -1,8 +1,8 @@
-"""Tabs: how many a client may have open, how fast one may speak, and that a closed one is over.
+"""Limits on tabs: how many a client may have open, and how fast a tab may send. A closed tab's session is ended.
 
-Streamlit keeps a session that lost its connection for `server.disconnectedSessionTTL`, in case it comes back, and
-then drops it without ending it: what it holds (uploads, three descriptors of an event loop) lasts until a garbage
-collection finds it. Here it is ended: at once when the tab said goodbye, after that time when it did not.
+Streamlit keeps a session that has lost its connection for `server.disconnectedSessionTTL`, in case the tab comes back.
+Then it drops the session without ending it: its uploads and the three descriptors of its event loop stay until a
+garbage collection. Here the session is ended: at once if the tab was closed on purpose, otherwise after that time.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
 
 STREAM = "_stcore/stream"
 GOODBYE = (1000, 1001)
-"""Codes of a connection that was closed on purpose: closed by its script, or the tab is gone."""
+"""Codes of a connection that was closed on purpose: by the page's script, or because the tab was closed."""
 MESSAGES_PER_S, BYTES_PER_S = 50.0, 2e6
 BURST_S = 4.0
-"""A tab may speak so fast; four seconds' worth at once. A pasted configuration has up to 3 MB."""
+"""A tab may send this much per second, and BURST_S seconds' worth at once. A pasted configuration has up to 3 MB."""
 FIRST_MESSAGES = 20
-"""Among which is the one that names the session."""
+"""The message that names the session is among the first FIRST_MESSAGES of a tab."""
 
 
 class Bucket:
-    """So much a second, and `burst_s` seconds' worth at once."""
+    """A token bucket: `per_s` units a second, and at most `burst_s` seconds' worth at once."""
 
     def __init__(self, per_s: float, burst_s: float = BURST_S) -> None:
         self._per_s, self._most = per_s, per_s * burst_s
         self._left, self._at = self._most, time.monotonic()
 
     def take(self, amount: float) -> float:
-        """Take `amount`; returns the seconds to wait before the next."""
+        """Take `amount`; returns the seconds to wait before taking more."""
         now = time.monotonic()
         self._left = min(self._most, self._left + (now - self._at) * self._per_s) - amount
         self._at = now
         return max(0.0, -self._left / self._per_s)
 
     def may_take(self, amount: float) -> bool:
-        """Take `amount` if it is there at once; what is not costs nothing."""
+        """Take `amount` if it is there now; otherwise take nothing and return False."""
         if self.take(amount) > 0:
             self._left += amount
             return False
@@ -98,7 +98,7 @@ class Tabs:
 
 
 class _Tab:
-    """One connection: notes the session's name and how it ended, and holds up who speaks too fast."""
+    """One connection: notes the session's id and the code of its end, and slows down a tab that sends too fast."""
 
     def __init__(self, receive: Receive, send: Send, named: Callable[[str], None]) -> None:
         self._receive, self._send, self._named = receive, send, named
@@ -113,7 +113,7 @@ class _Tab:
             self.code = int(message.get("code") or 1006)
         elif message["type"] == "websocket.receive":
             size = len(message.get("bytes") or message.get("text") or b"")
-            # the connection is not read meanwhile, so the sender waits too
+            # the connection is not read during the sleep, so the sender has to wait too
             if (wait_s := max(self._messages.take(1), self._bytes.take(size))) > 0:
                 await asyncio.sleep(wait_s)
         return message

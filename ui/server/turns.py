@@ -1,12 +1,12 @@
-"""Runs of pages one after another; clients take turns.
+"""A queue for the runs of pages: they run one after another, and clients take turns.
 
-A Python process computes one thing at a time. Runs that come together would share it in slices of 5 ms: all of them
-end when the last does, and each pays for the changes. In turn, the first is done after its own time and the last no
-later (bench/load.py: fifty visitors' 95th percentile fell to a third). Nobody waits for a run that takes long: after
-LONGEST_S the next begins beside it.
+A Python process computes one thing at a time. Runs that come together would share it in slices of 5 ms: all of them end
+late, and switching takes time too. One after another, the first ends after its own time and the last no later
+(bench/load.py: fifty visitors' 95th percentile is a third of that without turns). A long run does not hold up the
+others: after LONGEST_S the next one begins beside it.
 
-Each client has a line of its own, and the lines are served in turn: who has fifty tabs waits for their own tabs, and
-another visitor for one of them.
+Each client has its own queue, and the queues are served in turn. A client with fifty tabs waits for its own tabs;
+another visitor waits for only one of them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST_S = 0.3
-"""A run has the process to itself for so long; ordinary ones take 0.02 s, the first of a page more: its imports."""
+"""A run has the process to itself for this long. An ordinary run takes 0.02 s; the first run of a page also imports."""
 MOST_BESIDE = 4
-"""A client's runs that take longer are beside one another and everyone else's; so many at most."""
+"""At most this many longer runs of one client go on beside other runs."""
 GIVEN_UP_S = 10.0
-"""A run that takes even longer waits for something, and is not counted among them."""
+"""A run that takes even longer is waiting for something, and does not count for MOST_BESIDE."""
 
 
 class _Run:
@@ -33,7 +33,7 @@ class _Run:
 
 
 class Turns:
-    """A queue of threads before one thing; each begins when the one before it has ended, or had `longest_s`."""
+    """A queue of threads: each begins when the one before it has ended or has run for `longest_s` seconds."""
 
     def __init__(self, longest_s: float = LONGEST_S, most_beside: int = MOST_BESIDE) -> None:
         self.longest_s, self.most_beside = longest_s, most_beside
@@ -45,18 +45,18 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """Runs that wait for their turn."""
+        """Number of runs that wait for their turn."""
         with self._lock:
             return sum(map(len, self._lines.values()))
 
     @contextmanager
     def turn(self, *, client: str = "", ahead: bool = False) -> Iterator[None]:
-        """Wait for those that came before, then do what is inside. A turn within a turn is that turn.
+        """Wait for the runs before this one, then run the block. A turn inside a turn does not wait.
 
         Args:
-            client: whose run it is.
-            ahead: go before the client's other runs, because one's turn had come and was given up; before everyone's
-                if the client has no others.
+            client: the client of this run.
+            ahead: go before the client's other runs, because a run of this client gave up its turn; if the client has
+                no other runs, go before everyone's.
         """
         if getattr(self._own, "has_turn", False):
             yield
@@ -84,7 +84,7 @@ class Turns:
                 self._next()
 
     def _next(self) -> None:
-        """Under the lock: let the first of the next line begin, if its time has come."""
+        """Let the first run of the next client's queue begin, if it may. Call this with the lock held."""
         now = time.monotonic()
         if self._running is not None and now - self._running.since < self.longest_s:
             return

@@ -1,4 +1,4 @@
-"""Uploads: how much a tab, a client and all of them may keep in the server's memory, and how long one may take."""
+"""Limits on uploads: the bytes that a tab, a client and all clients may keep in memory, and the time of one upload."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 ROUTE = re.compile(r"(?:^|/)_stcore/upload_file/([^/]+)/([^/]+)/?$")
 FORM_BYTES = 4096
-"""Of a form around its file, where the length is told."""
+"""Bytes of the form around a file whose length is not announced."""
 REFUSAL_S = 10.0
 
 
 class Uploads:
-    """ASGI middleware before Streamlit's upload route, whichever way it is asked."""
+    """ASGI middleware before Streamlit's upload route."""
 
     def __init__(self, app: ASGIApp, settings: Settings, book: Book) -> None:
         self.app, self._book, self._longest_s = app, book, settings.upload_seconds
@@ -68,7 +68,7 @@ class Uploads:
             self._book.arriving(session, -size)
 
     def _refusal(self, session: str, asking: str, size: int) -> str | None:
-        """Why the upload is refused, None if it may come. It counts for the client that the session belongs to."""
+        """Why the upload is refused; None if it is accepted. It counts for the client to which the session belongs."""
         book = self._book
         client = book.client_of.get(session, asking)
         if book.kept(session) + size > self._each:
@@ -81,8 +81,10 @@ class Uploads:
 
 
 async def _let_it_end(receive: Receive) -> None:
-    """Take in what is still being sent, and drop it: who is answered while sending sees a broken connection and no
-    words. Not for long, nor for more than a file may have."""
+    """Read the rest of the upload and drop it, for at most REFUSAL_S and twice the size of a file.
+
+    A browser that gets an answer while it is still sending shows a broken connection instead of the sentence.
+    """
     left = 2 * int(config.get_option("server.maxUploadSize")) * 2**20
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(REFUSAL_S):
@@ -94,7 +96,7 @@ async def _let_it_end(receive: Receive) -> None:
 
 
 def _announced(scope: Scope) -> int:
-    """Bytes that an upload may bring: as its header tells, else the most that one may have."""
+    """Bytes that an upload may have: from its header, otherwise the most that an upload may have."""
     most = int(config.get_option("server.maxUploadSize")) * 2**20
     told = dict(scope["headers"]).get(b"content-length", b"")
     return min(int(told), most) if told.isdigit() and len(told) < 12 else most + FORM_BYTES

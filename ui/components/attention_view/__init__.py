@@ -1,4 +1,4 @@
-"""Attention of one layer's heads over a text: matrices, shading and arcs, all on the browser's side."""
+"""Attention of one layer's heads over a text: matrices, shading and arcs, all drawn in the browser."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def attention_view(
     key: str,
     on_look: Callable[[int | None, list[int] | None], None],
 ) -> None:
-    """Draw a layer.
+    """Draw a layer of a byte model.
 
     Args:
-        maps: of `text`.
-        layer: 0-based.
-        roles: per head, what it is called ("" for nothing).
+        maps: attention maps and predictions of `text`.
+        layer: from 0.
+        roles: a role's name for each query head, "" for none.
         shown: heads whose arcs are drawn.
-        chosen: the byte looked from; None for one that is worth it.
-        on_look: called with the byte and the heads a visitor has chosen, None for what stays as it is.
+        chosen: index of the byte whose attention is drawn; None for a byte that shows something.
+        on_look: called with the byte and the heads that the visitor has chosen; None for one that has not changed.
     """
     view = View(
         packed=pack(maps.attention[layer]),
@@ -60,11 +60,11 @@ class View(NamedTuple):
     """One layer's heads over a text.
 
     Attributes:
-        packed: of each head, row by row, round(255 · √w) of what is visible, as base64.
-        glyphs: each part of the text as drawn; names: as spoken of.
-        predictions: of each part {"top": [[name, share], …], "next": [name, share] or None}.
-        unit: what the parts are, "byte" or "token".
-        columns: heads side by side.
+        packed: base64 of one byte per visible weight w, round(255 · √w): head by head, row by row.
+        glyphs: each part of the text as it is drawn. names: the same parts as sentences name them.
+        predictions: for each part {"top": [[name, share], …], "next": [name, share] or None}.
+        unit: the kind of part, "byte" or "token".
+        columns: number of heads side by side.
     """
 
     packed: str
@@ -85,13 +85,13 @@ def draw(
     key: str,
     on_look: Callable[[int | None, list[int] | None], None],
 ) -> None:
-    """Draw a layer.
+    """Draw a layer of any model.
 
     Args:
-        roles: per head, what it is called ("" for nothing).
+        roles: a role's name for each query head, "" for none.
         shown: heads whose arcs are drawn.
-        start: the part looked from.
-        on_look: called with the part and the heads a visitor has chosen, None for what stays as it is.
+        start: index of the part whose attention is drawn.
+        on_look: called with the part and the heads that the visitor has chosen; None for one that has not changed.
     """
     n_heads, n = len(roles), len(view.glyphs)
     group_size = n_heads // view.n_kv_heads
@@ -138,7 +138,7 @@ def draw(
 
 
 def _start(text: bytes) -> int:
-    """A byte worth looking at first: the last closing bracket, else the last byte that is no blank."""
+    """The byte that is chosen at first: the last closing bracket, otherwise the last byte that is no blank."""
     for wanted in (b")]}", None):
         for at in range(len(text) - 1, 0, -1):
             if text[at] in wanted if wanted else not text[at : at + 1].isspace():

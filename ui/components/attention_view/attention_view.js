@@ -1,10 +1,10 @@
-// A text, the attention of one layer's heads over it, and arcs from the chosen byte to where each shown head looks.
-// All maps come with the data; choosing a byte or a head waits for nothing, and is told to the page for its address.
+// A text, the attention of one layer's heads over it, and arcs from the chosen byte to the bytes each shown head looks
+// at. All maps come with the data, so a choice of a byte or a head shows at once; the page hears of it for its address.
 
 const views = new WeakMap();
 const SVG = "http://www.w3.org/2000/svg";
-const TELL_MS = 300; // a choice is told when no other has followed for so long
-const MOST_ARCS = 8; // of one head; the rest of its attention shows as shading
+const TELL_MS = 300; // the page hears of a choice when no other choice has followed for so long
+const MOST_ARCS = 8; // arcs of one head; the rest of its attention is drawn as shading only
 
 function unpack(text) {
   const raw = atob(text);
@@ -101,7 +101,7 @@ function buildHeads(view) {
 
 function paint(view, canvas, head, color) {
   const { n } = view.data;
-  // few tokens get several points each, so that the frame of the chosen row hides no other row
+  // with few tokens each gets several pixels, so that the frame of the chosen row hides no other row
   canvas.width = n * view.scale;
   canvas.height = n * view.scale;
   const sheet = document.createElement("canvas");
@@ -219,7 +219,7 @@ function drawArcs(view) {
       const [x0, y0] = middle(view.spans[s]);
       const path = document.createElementNS(SVG, "path");
       const wanted = Math.min(60, 12 + Math.hypot(x1 - x0, y1 - y0) * 0.25) + 2 * head;
-      // such a curve rises to three quarters of its lift; it ends below the upper edge
+      // the curve rises to three quarters of `lift`; it must stay below the upper edge
       const lift = Math.min(wanted, (Math.min(y0, y1) - half - 4) / 0.75);
       path.setAttribute("d", `M${x1},${y1 - half} C${x1},${y1 - half - lift} ${x0},${y0 - half - lift} ${x0},${y0 - half}`);
       path.setAttribute("fill", "none");
@@ -242,7 +242,7 @@ export default function (component) {
   view.key = data.key;
   view.component = component;
   view.n = data.told;
-  // the answer to an earlier choice is not shown over a later one
+  // an answer to an earlier choice must not replace a later choice
   if (data.told >= view.sent) {
     view.chosen = data.start;
     view.shown = new Set(data.shown);

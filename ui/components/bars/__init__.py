@@ -1,4 +1,4 @@
-"""Horizontal bars with their values, which move to their new lengths; saved as SVG or PNG."""
+"""Horizontal bars with their values. They move to their new lengths, and can be saved as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def bars(rows: Sequence[Bar], *, key: str, filename: str, alt: str, joined: bool
     """Draw the bars.
 
     Args:
-        rows: of ``viz.bars``, from top to bottom.
+        rows: bars made by ``viz.bars``, from top to bottom.
         key: stable key of the element.
-        filename: of a saved picture, without ending.
+        filename: name of a saved picture, without ending.
         alt: what the figure shows, for people who cannot see it.
-        joined: a thin line leads from a bar's end to the next bar that begins or ends there, for bars that add up.
-        empty: said in their place if there are none.
+        joined: draw a thin line from a bar's end to the next bar if that begins or ends there; for bars that add up.
+        empty: the text to show if there are no bars.
     """
     if not rows:
         st.caption(empty)

@@ -1,4 +1,4 @@
-// Bars with their values beside them; the longest takes what its own text leaves.
+// Bars with their values beside them. The longest bar takes the width that its own text leaves.
 
 const NS = "http://www.w3.org/2000/svg";
 const ROW = 38;
@@ -78,7 +78,7 @@ function createBars(root) {
       }));
     }
     draw();
-    // two frames: the first shows it, and what changes after the second may move
+    // the first frame draws the new bars; only changes after the second frame are animated
     requestAnimationFrame(() => requestAnimationFrame(() => svg.classList.remove("fresh")));
     offerSave(root, svg, data.filename);
   };

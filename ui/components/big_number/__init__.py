@@ -1,5 +1,7 @@
-"""One large number, with what it is and what it is compared with, as ``st.metric`` draws it. It follows the head map
-while that passes through the ways to share on arrival."""
+"""One large number with its label and a comparison, drawn as ``st.metric`` draws it.
+
+On arrival the head map shows several sharings in turn; the number then shows the value of each.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ def big_number(label: str, value: str, beside: str, *, key: str, ways: Mapping[i
     """Draw the number.
 
     Args:
-        ways: for each number of K/V heads of the head map's ``intro`` the value and what stands beside it.
+        label: what the number is. value: the number as text. beside: the comparison beside it.
+        ways: number of K/V heads -> (value, text beside it), for each number in the head map's ``intro``.
     """
     _component(
         key=key, data={"label": label, "value": value, "beside": beside, "ways": {str(n): w for n, w in ways.items()}}

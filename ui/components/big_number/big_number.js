@@ -1,4 +1,4 @@
-// While the head map passes through the ways to share it says which one it shows; null: its own again.
+// While the head map shows several sharings in turn, it sends the number of K/V heads of each; null: its own again.
 const numbers = new Set();
 window.addEventListener("headshare:sharing", ({ detail }) => {
   for (const root of numbers) if (root.isConnected) show(root, detail);

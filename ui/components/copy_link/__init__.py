@@ -1,5 +1,5 @@
-"""A button that copies the page's full address, and a list of the other ways to take the view along: as Markdown, as a
-frame in another page, as a lecture. Inside another page, a link to the whole of this one."""
+"""A button that copies the page's full address, with a list of other forms: Markdown, a frame for another page, the
+lecture. Inside another page it is a link to the whole page."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def copy_link(says: str, *, back: bool = False) -> None:
     """Draw the button, or with `back` the link. The address already holds the whole view.
 
     Args:
-        says: what the view shows, one sentence; beside the address where text stands.
+        says: what the view shows, in one sentence; the text of a Markdown link and the title of a frame.
+        back: draw the link to the whole page, for a page that is shown inside another.
     """
     _component(key="copy_link", data={"back": back, "says": says}, width="content")

@@ -1,10 +1,10 @@
-// Everything is made in the browser from the address that stands in its bar.
+// The browser makes everything from the address in its address bar.
 const listeners = new WeakMap();
 
 const attribute = (text) =>
   text.replaceAll("&", "&amp;").replaceAll('"', "&quot;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-/** The address of this view as a whole page; with `added`, in another way. */
+/** The address of this view as a whole page, with the keys of `added`. */
 function address(added = {}) {
   const found = new URL(window.location.href);
   for (const key of ["embed", "embed_options", "present"]) found.searchParams.delete(key);
@@ -43,7 +43,7 @@ export default function (component) {
   back.hidden = !component.data.back;
 
   const follow = () => { back.href = address(); present.href = address({ present: "true" }); };
-  follow(); // a link without an address is none; later the address may have changed
+  follow(); // a link needs an address; before each use it is set again, because the address may have changed
   for (const link of [back, present])
     for (const event of ["pointerover", "focus", "click"]) link.addEventListener(event, follow);
 
@@ -83,7 +83,7 @@ export default function (component) {
     event.preventDefault();
     follow();
     open(false);
-    // as the links of the list of pages are followed (navigation.js)
+    // follow the link in the same way as the links of the list of pages (navigation.js)
     window.history.pushState(null, "", present.href);
     window.dispatchEvent(new PopStateEvent("popstate"));
   };

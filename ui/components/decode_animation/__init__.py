@@ -1,4 +1,4 @@
-"""The animated decode: tokens arrive, the cache grows, and every step reads weights and cache past the processor."""
+"""The animated decode: tokens arrive, the cache grows, and every step reads weights and cache into the processor."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LABELS = {
     },
 }
 MOST_STRIPES = 16
-"""More K/V heads than this are drawn as so many stripes."""
+"""The cache is drawn with at most this many stripes, also for more K/V heads."""
 
 _component = component(Path(__file__).parent)
 
 
 def summary(trace: Trace, accelerator: Accelerator, n_kv_heads: int, count: int = 1, phase: str = "decode") -> str:
-    """The animation's last frame in a sentence."""
+    """The animation's last frame in one sentence."""
     last = trace.frames[-1]
     kept = "KV cache" if n_kv_heads else "state"
     weights, cache = binary_bytes(last.weight_bytes), binary_bytes(last.cache_bytes)
@@ -54,9 +54,9 @@ def decode_animation(
     """Draw the animation; it starts at the last step and waits for Play.
 
     Args:
-        trace: of ``decode.trace``, or of ``decode.prefill_trace`` for the phase "prefill".
-        n_kv_heads: K/V heads whose colours the cache has (0: a state without heads).
-        count: accelerators at work together.
+        trace: made by ``decode.trace``, or by ``decode.prefill_trace`` for the phase "prefill".
+        n_kv_heads: number of K/V heads, which give the cache its colours (0: a state without heads).
+        count: number of accelerators that work together.
         phase: one of ``PHASES``.
     """
     last = trace.frames[-1]
@@ -90,7 +90,7 @@ def _device(accelerator: Accelerator, count: int) -> str:
 
 
 def _crossing(trace: Trace, phase: str) -> tuple[str, str, str]:
-    """What is said before and after the crossing, and the mark's text."""
+    """(text before the crossing, text after it, the mark's label)."""
     at = trace.crossover
     if phase == "prefill":
         if at is None:

@@ -1,5 +1,5 @@
-// Plays a decode from frames the server has computed. Nothing is asked from the server while it plays: numbers and
-// their texts come with the frames, and the browser only moves bars and streams.
+// Plays a decode from frames that the server has computed. It asks the server nothing while it plays: numbers and their
+// texts come with the frames, and the browser only moves bars and streams.
 
 const PLAY_SECONDS = 14; // a whole decode
 const scenes = new WeakMap();
@@ -116,7 +116,7 @@ function drawFlow(scene) {
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
   const f = data.frames[scene.shown];
-  // a stream's thickness is its share of the most that any step of this decode moves
+  // a stream's thickness is its bytes over the most bytes that any step of this decode moves
   const thick = (bytes) => Math.max(1.5, (bytes / data.most) * height * 0.42);
   const middle = height / 2;
   const weights = thick(f.weights);
@@ -125,7 +125,7 @@ function drawFlow(scene) {
   stream(scene, pen, width, height * 0.7, middle + weights / 2, cache, data.colors, 0.37, data.phase === "prefill");
 }
 
-/** One stream from memory (left, at y0) to the processor (right, at y1), or back: a band and what moves along it. */
+/** One stream from memory (left, at y0) to the processor (right, at y1), or back: a band with moving dashes. */
 function stream(scene, pen, width, y0, y1, thickness, colors, shift, back = false) {
   const y = (x) => {
     const t = x / width;
@@ -168,7 +168,7 @@ export default function (component) {
   const share = before && before.frames.length > 1 ? scene.at / (before.frames.length - 1) : 1;
   scene.data = data;
   const last = data.frames.length - 1;
-  // a changed setting keeps the place in the decode
+  // when a setting changes, the animation stays at the same share of the decode
   scene.at = share * last;
   scene.shown = -1;
   scene.scrub.max = last;
@@ -185,7 +185,7 @@ export default function (component) {
   scene.mark.hidden = !marked;
   if (marked) {
     const at = data.crossoverFrame / last;
-    // the thumb's centre runs from half its width to the track's end less half its width
+    // the centre of the slider's thumb stays half its width away from both ends of the track
     scene.mark.style.left = `calc(${(100 * at).toFixed(2)}% + ${(8 - 16 * at).toFixed(1)}px)`;
     scene.mark.querySelector("span").textContent = data.markText;
     scene.mark.classList.toggle("right", at > 0.85);

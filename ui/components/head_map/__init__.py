@@ -1,7 +1,7 @@
-"""The head map: query heads above, the K/V heads they read below, one colour per K/V head.
+"""The head map: query heads above, the K/V heads that they read below, one colour per K/V head.
 
-The elements on screen stay the same when ``n_kv_heads`` changes, so the browser moves them: key/value heads slide
-together into the one they share.
+When ``n_kv_heads`` changes, the elements on the screen stay the same and the browser moves them: the K/V heads of a
+group slide together into the one that the group shares.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ui.components.component import component
 from viz.theme import kv_colors
 
 MOST_HEADS = 256
-"""More query heads than any published layer's are not drawn one by one."""
+"""A layer with more query heads is not drawn; no published layer has so many."""
 
 STAGES = ("The map", "1 Project", "2 Append", "3 Read", "4 Output")
 
@@ -22,7 +22,7 @@ _component = component(Path(__file__).parent, saves=True, layout=True)
 
 
 def describe(n_heads: int, n_kv_heads: int, kind: Kind = Kind.FULL) -> str:
-    """The picture in one sentence."""
+    """What the picture shows, in one sentence."""
     if not n_kv_heads:
         return "This layer keeps no keys and values of its own."
     if kind is Kind.LATENT:
@@ -51,13 +51,13 @@ def head_map(
     """Draw one layer.
 
     Args:
-        layer: the layer; one without attention shows what it keeps instead.
+        layer: the layer; for a layer without attention a sentence says what it keeps.
         key: stable key of the element.
-        n_kv_heads: K/V heads to draw in place of the layer's own.
+        n_kv_heads: number of K/V heads to draw in place of the layer's own.
         held: part of the context's positions that the layer's cache holds, in (0, 1].
-        stage: step of decoding shown, an index of ``STAGES``; 0 shows the plain map.
-        intro: numbers of K/V heads that the map passes through once, on arrival, before it shows its own; not for
-            those who asked for less motion. ``ui.components.big_number`` goes along.
+        stage: the step of decoding to show, an index of ``STAGES``; 0 shows the plain map.
+        intro: numbers of K/V heads that the map shows in turn, once, on arrival, before it shows its own; not for
+            visitors who asked for less motion. ``ui.components.big_number`` shows the value of each.
     """
     n_heads = layer.n_heads
     kind = layer.kind
@@ -69,7 +69,7 @@ def head_map(
     latent_width = 1.0
     state = layer.key_value
     if kind is Kind.LATENT and state is not None:
-        # a column's width is its elements per token, next to one head's K and V
+        # the latent column's width: its elements per token over those of one head's K and V
         latent_width = state.elements_per_position / (layer.k_head_dim + layer.v_head_dim)
     _component(
         key=key,

@@ -1,5 +1,5 @@
-// Draws one attention layer; layout.js says where everything stands. Every query head keeps its elements for the life of the picture, as does the K/V head it
-// would have in MHA: when heads share, the K/V heads of a group move onto the slot of the one they share.
+// Draws one attention layer; layout.js computes all positions. The picture keeps the elements of every query head, and
+// of the K/V head that this query head has in MHA: when heads share, the K/V heads of a group move onto one slot.
 
 const SVG = "http://www.w3.org/2000/svg";
 const node = (name, parent, className) => {
@@ -63,7 +63,7 @@ function createMap(root) {
     const data = map.data;
     const width = stage.clientWidth;
     if (!data || !data.nHeads || width < 40) return;
-    // a high window has room for longer columns
+    // a high window gives the columns more height
     const at = layout(width, { ...data, room: Math.max(0, Math.min(150, window.innerHeight - 860)) });
     const held = cells(at, data);
     svg.setAttribute("height", at.height);
@@ -202,10 +202,10 @@ function createMap(root) {
       svg.classList.add("fresh");
       build(data.nHeads);
       show();
-      // two frames: the first shows it, and what changes after the second may move
+      // the first frame draws the new parts; only changes after the second frame are animated
       requestAnimationFrame(() => requestAnimationFrame(() => svg.classList.remove("fresh")));
     } else {
-      // half a second of motion takes every frame's time: what else this run changed is shown before it begins
+      // the motion keeps the browser busy for half a second: show this run's other changes first
       later(show);
     }
     offerSave(root, svg, "head-map");
@@ -213,12 +213,12 @@ function createMap(root) {
   return map;
 }
 
-const SOON_MS = 900; // the first way to share is looked at, then each next one
-const EACH_MS = 1700;
+const SOON_MS = 900; // the first sharing stays so long
+const EACH_MS = 1700; // each next sharing stays so long
 const lessMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
 const tell = (nKv) => window.dispatchEvent(new CustomEvent("headshare:sharing", { detail: nKv }));
 
-/** Passes through the ways to share once, until the visitor does anything. */
+/** Shows each sharing of `data.intro` once; ends as soon as the visitor does anything. */
 function playIntro(map, data) {
   const ways = [...data.intro, null];
   let timer = 0;
@@ -242,7 +242,7 @@ function playIntro(map, data) {
   map.update({ ...data, ...first });
   const begin = () => {
     if (map.endIntro !== end) return;
-    // the page is shown when all of it stands (ui/server/head.js)
+    // ui/server/head.js shows the page when all of it is drawn
     if (document.documentElement.classList.contains("hs-arriving")) timer = setTimeout(begin, 60);
     else {
       tell(first.nKv);

@@ -1,15 +1,15 @@
-// Where everything of the head map stands. Nothing here touches the page: tests/ui/test_head_map.py runs it in node.
+// Positions of everything in the head map. Nothing here touches the page, so tests/ui/test_head_map.py runs it in node.
 
 const CELLS = 14; // cached tokens drawn in a full column
 
-/** Where everything stands, in pixels, for this width. */
+/** All positions and sizes for this width, in pixels. */
 function layout(width, data) {
   const { nHeads: n, nKv, stage } = data;
   const wide = width >= 620;
   const left = wide ? 104 : 2;
   const room = width - left - 4;
   const group = n / nKv;
-  // too many heads for one row stand in columns of 2, 4, …; a column's heads are neighbours
+  // heads that do not fit in one row stand in columns of 2, 4, …; the heads of a column are neighbours
   let rows = 1;
   while (room / Math.ceil(n / rows) < 8.5 && rows < 16) rows *= 2;
   const columns = Math.ceil(n / rows);
@@ -41,13 +41,13 @@ function layout(width, data) {
     const first = Math.floor(i / group) * group;
     return first + Math.floor((group - 1) / 2);
   };
-  // a kept K/V head stands at the top, whichever row its slot is in; two of one column stand one below the other
+  // a kept K/V head moves to the top of its column; if a column keeps several, each stays in its own row
   const keptSlot = (i) => ({ ...slot(i), unit: group >= rows ? unitTop : slot(i).unit });
   const height = unitTop + (unitHeight + 3) * rows + 4 + label;
   return { wide, left, rows, pitch, radius, slot, keptSlot, keeper, group, unitWidth, capHeight, unitHeight, unitTop, top, headsBottom, height, label, width };
 }
 
-/** Query head i, the slot of its K/V head in MHA, the K/V head that it reads and the line to it; `kept` if it is its own. */
+/** Query head i, its K/V head's slot in MHA, the K/V head that it reads, and the line to it. `kept`: K/V head i stays. */
 function standing(at, data, i) {
   const here = at.slot(i);
   const kv = Math.floor(i / at.group);
@@ -66,7 +66,7 @@ function standing(at, data, i) {
   };
 }
 
-/** The cached tokens in every column, and the new token's cell, from the column's top. */
+/** The cached tokens of a column and the new token's cell, in pixels from the column's top. */
 function cells(at, data) {
   const cell = (at.unitHeight - at.capHeight) / (CELLS + 1);
   const full = at.unitHeight - at.capHeight - 2;
@@ -77,7 +77,7 @@ function cells(at, data) {
   return { cell, bottom, top, fresh: { y, height: Math.max(2, cell - 1) } };
 }
 
-/** Names of the rows, and the bar above them that is the new token or, in the end, the output. */
+/** Names of the rows, and the bar above them: the new token or, in the last step, the output. */
 function words(at, data) {
   const many = (count, name) => `${count} ${name}${count === 1 ? "" : "s"}`;
   const kvName = data.latent ? "1 latent" : data.shared ? "shared K/V" : many(data.nKv, "K/V head");

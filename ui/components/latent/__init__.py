@@ -1,5 +1,5 @@
-"""Multi-head latent attention (arXiv:2405.04434, section 2.1) in four steps: squeeze, keep, unfold, or fold it into the
-query."""
+"""Multi-head latent attention (arXiv:2405.04434, section 2.1) in four steps: squeeze a token into a latent vector, keep
+it, unfold it into heads, or fold the unfolding into the query."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from attention.spec import Kind, ModelSpec
 from ui.components.component import component
 
 GQA_8 = 8 * (128 + 128)
-"""Numbers per token and layer of eight K/V heads of size 128, the usual grouped-query attention."""
+"""Numbers per token and layer with eight K/V heads of size 128, the usual grouped-query attention."""
 _component = component(Path(__file__).parent, plays=True)
 
 
 def latent(spec: ModelSpec, label: str, *, key: str) -> None:
-    """Draw the first latent layer of a model that has one.
+    """Draw the first latent layer of a model.
 
     Args:
+        spec: a model with a latent layer.
         label: the model's name, as people know it.
     """
     layer = next(layer for layer in spec.layers if layer.kind is Kind.LATENT)

@@ -1,4 +1,4 @@
-const HEADS = 6; // drawn for all of them
+const HEADS = 6; // so many are drawn; they stand for all heads
 const said = (n) => n.toLocaleString("en-US");
 
 export default pictureOf({

@@ -1,5 +1,5 @@
-"""The lecture view (``?present=true``): the path's states one after the other, by arrow keys or what a clicker sends;
-a QR code of the site's address at the end."""
+"""The lecture view (``?present=true``): the views of the path one after another, by arrow keys or a presenter's
+clicker; at the end a QR code of the site's address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ui.components.path import stops
 from ui.params import PRESENT, VERSION
 
 END = "about"
-"""The page on which the code stands, after the path's last."""
+"""The page that shows the QR code; it comes after the last page of the path."""
 STEPS: dict[str, tuple[tuple[tuple[str, str], ...], ...]] = {
     "explore": tuple((("e_kv", n), ("context", "131072")) for n in ("32", "0", "1")),
     "why": tuple((("batch", n), ("context", "32768"), ("why_acc", "b200")) for n in ("1", "8", "32")),
@@ -27,11 +27,11 @@ STEPS: dict[str, tuple[tuple[tuple[str, str], ...], ...]] = {
     "spectrum": tuple((("spec_kv", n), ("context", "131072")) for n in ("32", "0", "1")),
     "code": tuple((("code_step", step),) for step in ("MHA → MQA", "MQA → GQA")),
 }
-"""Pages that are shown in more than one state; of all others it is the one at which the path opens them."""
+"""Page -> its states, each as address keys. Any other page has one state: the view at which the path opens it."""
 
 
 class View(NamedTuple):
-    """One state of the lecture: the page's key and label, where it is, and the address keys that make it."""
+    """One state of the lecture: the page's key and label, its address, and the address keys of this state."""
 
     page: str
     label: str
@@ -41,7 +41,7 @@ class View(NamedTuple):
 
 @cache
 def views() -> tuple[View, ...]:
-    """All states, in order; addresses are relative, as those of the path."""
+    """All states of the lecture in order; addresses are relative, as on the path."""
     found = (
         View(stop.page, label, _address(to, query), query)
         for stop, label, to in stops()
@@ -55,7 +55,7 @@ def _address(to: str, query: tuple[tuple[str, str], ...]) -> str:
 
 
 def place(page: str, values: Mapping[str, Any]) -> int | None:
-    """Which state is shown: of those of the page the one whose keys agree best; None for a page without any."""
+    """Index in ``views()`` of the page's state whose keys agree best with `values`; None for a page without states."""
     own = [(i, view.query) for i, view in enumerate(views()) if view.page == page]
 
     def agree(at: tuple[int, tuple[tuple[str, str], ...]]) -> int:
@@ -68,11 +68,11 @@ _component = component(Path(__file__).parent, html='<nav class="hs-lecture" aria
 
 
 def lecture(page: str, values: Mapping[str, Any]) -> None:
-    """Draw the bar with the way back, on and out, and at the end the code.
+    """Draw the bar with the links back, on and out of the lecture, and on the last page the QR code.
 
     Args:
         page: the page's key.
-        values: of its address keys, the shared ones among them.
+        values: address key -> value, the page's own keys and the shared ones.
     """
     at = place(page, values)
     all_of_them = views()
@@ -92,7 +92,7 @@ def lecture(page: str, values: Mapping[str, Any]) -> None:
 
 
 def _base(url: str) -> str:
-    """Where the site lies, of a page's address as the browser has it: pages lie side by side."""
+    """The site's address, from a page's address in the browser: all pages have the same parent. "" if there is none."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}/" if parts.netloc else ""
 

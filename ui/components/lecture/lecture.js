@@ -1,5 +1,5 @@
-// Arrow keys follow the bar's links unless they are meant for what has the focus; Page Up and Page Down, which a clicker
-// sends, always do. A link is followed as those of the path are (navigation.js); Back and Forward of the browser work too.
+// Arrow keys follow the bar's links unless the focused element uses them; Page Up and Page Down, which a clicker sends,
+// always do. Links work as on the path (navigation.js); Back and Forward of the browser work too.
 const TAKES_KEYS =
   "input, textarea, select, [contenteditable=true], [role=slider], [role=radio], [role=tab], [role=combobox], [role=listbox], [role=grid], [role=application]";
 const shownBar = () => document.querySelector("nav.hs-lecture");
@@ -11,7 +11,7 @@ function go(link) {
   window.dispatchEvent(new PopStateEvent("popstate"));
 }
 
-// not on the bar: a new page draws a new one
+// the listener is on the document: every page draws a new bar
 document.addEventListener("click", (event) => {
   const link = event.composedPath().find((part) => part.matches?.("nav.hs-lecture a"));
   if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
@@ -19,7 +19,7 @@ document.addEventListener("click", (event) => {
   go(link);
 });
 
-// before any control: a slider would take a clicker's keys for its own
+// before any control hears the key: a slider would take the clicker's keys
 document.addEventListener("keydown", (event) => {
   if (!shownBar() || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   const which = { ArrowRight: ".next", PageDown: ".next", ArrowLeft: ".back", PageUp: ".back" }[event.key];
@@ -56,7 +56,7 @@ export default function ({ parentElement, data }) {
       ...(data.back ? [linked("back", data.back, "←")] : []), middle, ...(data.next ? [linked("next", data.next, "→")] : [])
     );
   }
-  // the same view as a page; its address may have changed since
+  // the link leads to the same view as an ordinary page; the address may have changed since the bar was drawn
   const leave = bar.querySelector(".leave");
   const outside = () => {
     const address = new URL(window.location.href);

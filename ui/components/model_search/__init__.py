@@ -1,6 +1,6 @@
-"""A search field over the catalogue: one model, or several as chips. Finding is the browser's, choosing the page's.
+"""A search field over the catalogue, for one model, or for several as chips. The browser searches, the page chooses.
 
-What it shows as chosen is always the value in the session's state, so it never reads other than the page does.
+The field always shows the value in the session's state, so it agrees with the page.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _component = component(Path(__file__).parent)
 
 
 def model_search(label: str, key: str, *, others: Mapping[str, str] | None = None) -> str:
-    """A field for one model; returns the value of the session's `key`, an id of the catalogue or a key of `others`.
+    """Draw a field for one model; return the value of the session's `key`: an id of the catalogue or a key of `others`.
 
     Args:
-        key: of the session's state, where the choice is kept; also names the element (``st-key-KEY``).
-        others: further choices, value -> label; offered first, and where nothing is found.
+        key: key of the session's state that holds the choice; also names the element (``st-key-KEY``).
+        others: further choices, value -> label; they come first in the list, and after a search that finds nothing.
     """
     others = dict(others or {})
     known = {*others, *(row.id for row in findable())}
@@ -38,11 +38,11 @@ def model_search(label: str, key: str, *, others: Mapping[str, str] | None = Non
 def models_search(
     label: str, key: str, labels: Mapping[str, str], most: int, *, others: Mapping[str, str] | None = None
 ) -> None:
-    """A field for several models, kept as a list in the session's `key`.
+    """Draw a field for several models, kept as a list in the session's `key`.
 
     Args:
-        labels: what the chips of the chosen ones say, by value; values may be other than ids of the catalogue.
-        most: so many can be chosen.
+        labels: the chosen values -> the text of their chips; a value need not be an id of the catalogue.
+        most: the largest number of models that can be chosen.
         others: further choices, value -> label.
     """
     more = {value: name for value, name in (others or {}).items() if value not in labels}
@@ -59,7 +59,7 @@ def _draw(label: str, key: str, take: Callable[[Any], None], **data: Any) -> Non
     name, count = f"{key}_search", f"_{key}_picks"
 
     def picked() -> None:
-        # {"value": what was picked, "n": its number}: answers to earlier picks are not shown over a later one
+        # {"value": the pick, "n": its number}: by the number the browser ignores answers to earlier picks
         said = st.session_state[name].get("pick")
         if isinstance(said, Mapping) and isinstance(said.get("n"), int):
             st.session_state[count] = said["n"]

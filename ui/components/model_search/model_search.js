@@ -1,8 +1,8 @@
-// A combobox over the catalogue. What it reads outside of a search is what the page shows: the text of a search that
-// found nothing, or that was left, does not stay.
+// A combobox over the catalogue. When nobody searches, its text is the model that the page shows: the text of a search
+// that found nothing, or that was left, is removed.
 
 const views = new WeakMap();
-const SHOWN = 80; // rows of a search; nobody reads further
+const SHOWN = 80; // rows of a search; nobody reads more
 const NOISE = new Set(["instruct", "chat", "base", "hf", "it", "pt", "fp", "bf", "awq", "gptq", "gguf", "model", "models", "llm"]);
 const TOKEN = /\d+(?:\.\d+)?(?:x\d+)?[bmk](?![a-z])|\d+(?:\.\d+)?|[a-z]+/g;
 
@@ -21,7 +21,7 @@ function prepare([id, label, names, words, sharing], index) {
   };
 }
 
-function near(a, b) { // one letter more, fewer, other, or two changed places
+function near(a, b) { // one letter more, one fewer, one different, or two neighbours exchanged
   if (Math.abs(a.length - b.length) > 1) return false;
   let i = 0;
   while (i < a.length && a[i] === b[i]) i += 1;
@@ -36,7 +36,7 @@ function cost(token, row, last, loose) {
     for (const own of field) {
       if (own === token) best = Math.min(best, f);
       else if (isNumber(token)) {
-        // "3" begins "3.1"; while it is typed, also "32b"
+        // "3" matches "3.1"; as the last token, which may not be complete, it also matches "32b"
         if (own.startsWith(`${token}.`) || (last && own.startsWith(token))) best = Math.min(best, f + 0.5);
       } else if (own.startsWith(token)) best = Math.min(best, f + 0.5);
       else if (loose && token.length > 3 && near(token, own)) best = Math.min(best, f + 2);
@@ -54,13 +54,13 @@ function search(rows, asked, loose) {
   for (const row of rows) {
     let sum = row.whole.has(whole) ? -10 : 0;
     wanted.forEach((token, i) => { sum += cost(token, row, i === wanted.length - 1, loose); });
-    // what else the label says counts against it
+    // every further word of the label counts against it
     if (sum < Infinity) found.push([sum + 0.1 * row.fields[0].filter((own) => !wanted.includes(own)).length, row]);
   }
   return found.sort((a, b) => a[0] - b[0] || a[1].index - b[1].index).map(([, row]) => row);
 }
 
-// Models that `asked` names, best first; [] if there are none even after leaving out what only decorates a name.
+// Models that `asked` names, best first; [] if there are none, also without the words of NOISE and with near spellings.
 function find(rows, asked) {
   const tail = asked.split("/").pop();
   const bare = tokens(tail).filter((token) => !NOISE.has(token)).join(" ");
@@ -106,7 +106,7 @@ function labelOf(view, value) {
   return other ? other[1] : (view.byId.get(value)?.label ?? value);
 }
 
-function settle(view) { // the text of the field, when nothing is searched
+function settle(view) { // set the text of the field when nobody searches
   view.input.value = many(view) ? "" : labelOf(view, view.values[0]);
   view.input.placeholder = many(view) ? "Add a model: name, Hub id, MQA, MLA …" : "Name, Hub id, MQA, MLA …";
 }
@@ -131,7 +131,7 @@ function show(view, all = false) {
   view.input.setAttribute("aria-expanded", "true");
   const chosen = asked ? -1 : view.options.findIndex((option) => option.id === view.values[0]);
   activate(view, asked ? (found.length ? 0 : -1) : chosen);
-  // Streamlit's columns do not clip, the window does
+  // the panel may reach out of Streamlit's column, but not out of the window
   view.panel.style.left = "0";
   const box = view.panel.getBoundingClientRect();
   const over = box.right - (document.documentElement.clientWidth - 8);
@@ -149,7 +149,7 @@ function item(view, option, at, named) {
   const label = document.createElement("b");
   label.textContent = option.label;
   const beside = document.createElement("small");
-  // a name that is not the label is told, so that one sees why it was found
+  // if the search matched a name other than the label, show that name, so that the visitor sees why it was found
   const other = named && !compact(option.label).includes(named) && option.names.find((name) => compact(name).includes(named));
   beside.textContent = [other || "", option.sharing].filter(Boolean).join(" · ");
   row.append(label, " ", beside);
@@ -166,7 +166,7 @@ function activate(view, at) {
   }
   row.classList.add("active");
   view.input.setAttribute("aria-activedescendant", row.id);
-  // in the list alone: the page stays where it is
+  // scroll the list only, not the page
   if (row.offsetTop < view.list.scrollTop) view.list.scrollTop = row.offsetTop;
   const below = row.offsetTop + row.offsetHeight - view.list.clientHeight;
   if (below > view.list.scrollTop) view.list.scrollTop = below;
@@ -268,7 +268,7 @@ export default function (component) {
     view.byId = new Map(view.rows.map((row) => [row.id, row]));
   }
   view.label.textContent = data.label;
-  // the answer to an earlier pick is not shown over a later one
+  // an answer to an earlier pick must not replace a later pick
   if (data.n >= view.sent) {
     view.values = [...data.chosen];
     drawChips(view);

@@ -1,4 +1,4 @@
-"""The panel under More: an expander that floats, and closes by Escape or a click elsewhere as a menu does."""
+"""The panel under More: an expander that floats, and that closes like a menu, by Escape or a click elsewhere."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _component = component(Path(__file__).parent, html="")
 
 @contextmanager
 def more_panel(label: str) -> Iterator[None]:
-    """Open the panel as a place to draw controls into.
+    """Draw the panel; controls that are drawn inside the ``with`` block are placed in it.
 
-    It is no ``st.popover``: the browser makes what stands in a popover when that is opened, so a control that the page
-    has set before shows its first option then, and a control that was closed away tells its last value for ever. What
-    stands in an expander is there whether it is open or not.
+    It is no ``st.popover``: the browser creates the controls of a popover only when it opens. A control that the page
+    has set before then shows its first option, and after closing a control keeps reporting its last value. The controls
+    of an expander exist whether it is open or not.
     """
     with st.container(key="more"):
         with st.expander(label):

@@ -1,4 +1,4 @@
-// Closes the panel as a menu is closed. Its open state is the expander's own, so it is closed by its own switch.
+// Closes the panel like a menu. The expander itself holds the open state, so this clicks the expander's own switch.
 const closers = new WeakMap();
 
 export default function (component) {
@@ -8,7 +8,7 @@ export default function (component) {
   if (!details || closers.has(here)) return undefined;
   const summary = details.querySelector("summary");
 
-  // the panel counts as open until its closing has been drawn: a second switch meanwhile would open it again
+  // the panel counts as open until it is drawn closed: a second click before that would open it again
   let closing = false;
   const close = () => {
     if (closing) return;
@@ -19,7 +19,7 @@ export default function (component) {
   const drawn = () => { closing = false; };
 
   const elsewhere = (event) => {
-    // a list that a control of the panel has opened stands at the end of the page
+    // Streamlit puts a list that a control has opened at the end of the page, outside the panel
     const inList = event.target.closest?.("[role=listbox], [data-baseweb=popover], [role=dialog]");
     if (details.open && !details.contains(event.target) && !inList) close();
   };

@@ -1,4 +1,4 @@
-"""The list of pages in the sidebar: one element, whatever the number of links, because every run draws it again."""
+"""The list of pages in the sidebar. All links are one element, because every run draws it again."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ NAVIGATION: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
 
 
 def address(file: str) -> str:
-    """Of a page, seen from any other."""
-    # relative, because a proxy may serve the app under a path of its own
+    """The relative address of the page in `file`; it is the same from every page."""
+    # relative, because a proxy may serve the app under its own path
     return "./" if file == "app.py" else Path(file).stem
 
 

@@ -1,13 +1,13 @@
-/* Each link is an ordinary one, so a new tab, a copied address and a page without scripts work. A plain click moves
-   on as Back does: Streamlit hears of it by "popstate", and this visitor's session remembers what each page showed. */
-let followed = null; // the page whose link was followed: its own list stands in place of this one, without the focus
+/* Each link is an ordinary link, so a new tab, a copied address and a page without scripts work. A plain click works
+   like the browser's Back: Streamlit hears of it by "popstate", and the session remembers what each page showed. */
+let followed = null; // the page whose link was clicked: that page draws a new list, which must get the focus back
 
 function follow(event) {
   const link = event.composedPath().find((part) => part.matches?.("nav.hs-pages a, nav.hs-path a"));
   if (!link || event.defaultPrevented) return;
   if (event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  // a link of the path brings the view it is about, and the next page is read from its top
+  // a link of the path brings its own view, and the page opens at its top
   const onward = link.closest("nav.hs-path") !== null;
   followed = onward ? null : link.dataset.page;
   window.history.pushState(null, "", onward ? link.pathname + link.search : link.pathname);
@@ -17,7 +17,8 @@ function follow(event) {
     document.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
 }
 
-// not on the list: a new page draws a new one, and a click on it before it was furnished would load the app anew
+// the listener is on the document: each page draws a new list, and a click before that list has its own listener would
+// load the whole app again
 document.addEventListener("click", follow);
 
 export default function ({ parentElement, data }) {
@@ -33,7 +34,7 @@ export default function ({ parentElement, data }) {
     if (document.activeElement === document.body) list.querySelector("[aria-current]").focus({ preventScroll: true });
   }
 
-  // in another tab the page shall begin with this one's model and context
+  // a page that is opened in another tab begins with this page's model and context
   const carry = () => {
     for (const link of links) link.search = window.location.search;
   };

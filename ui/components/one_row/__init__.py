@@ -1,4 +1,5 @@
-"""One row times a matrix beside many rows times the same matrix: the keys of one K/V head in decode and in prefill."""
+"""One row times a matrix beside many rows times the same matrix: queries and the keys of one K/V head, in decode and in
+prefill."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _component = component(Path(__file__).parent, plays=True)
 
 
 def one_row(decode: Meeting, prefill: Meeting, *, key: str) -> None:
-    """Draw both, with how busy memory and processor are in each."""
+    """Draw decode and prefill side by side, with the busy share of memory and processor in each."""
     _component(
         key=key,
         data={

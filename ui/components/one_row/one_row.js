@@ -1,6 +1,6 @@
-const KEYS = 12; // drawn; they stand for all tokens of the context
-const ROWS = 12; // the most drawn
-const HIGH = 5; // cells of a key
+const KEYS = 12; // so many keys are drawn; they stand for all tokens of the context
+const ROWS = 12; // at most so many queries are drawn
+const HIGH = 5; // cells of one key
 const per = (part) => (part === null ? "unknown" : `${part >= 0.995 ? 100 : Number((100 * part).toPrecision(2))} %`);
 
 export default pictureOf({
@@ -13,7 +13,7 @@ export default pictureOf({
     const cell = Math.min(26, (panel - left) / KEYS);
     const tall = Math.min(cell, 15);
     const rows = data.panels.map((each) => Math.min(ROWS, each.rows));
-    // side by side both have room for the longer one
+    // side by side both panels have the height of the longer one
     const [first, other] = rows.map((n) => 46 + HIGH * tall + 10 + (wide ? Math.max(...rows) : n) * tall + 66);
     return {
       panel, left, cell, tall, rows: wide ? rows.map(() => Math.max(...rows)) : rows,

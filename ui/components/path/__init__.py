@@ -1,4 +1,4 @@
-"""The path through the pages: what comes before and after each, and the view that makes the next page's point."""
+"""The path through the pages: the page before and after each, and the view at which the next page opens."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Stop(NamedTuple):
 
     Attributes:
         page: its key in ``NAVIGATION``.
-        says: what is to be found there, one sentence.
-        query: the address keys of the view that makes its point; all others have their defaults.
+        says: what the page shows, in one sentence.
+        query: the address keys of the view at which the path opens the page; all other keys have their defaults.
     """
 
     page: str
@@ -64,16 +64,16 @@ PATH: tuple[Stop, ...] = (
     Stop("roofline", "Where a step stands between memory and arithmetic.", (("batch", "32"),)),
     Stop("summary", "What you guessed on the way, and the sentences to keep."),
 )
-"""In order. A page whose file does not exist is left out."""
+"""The pages of the path in order. A page whose file does not exist is left out."""
 
 ASIDE = ("accuracy", "about")
-"""Pages that are looked up, not walked through."""
+"""Pages to look things up, which are not on the path."""
 
 
 @cache
 def stops() -> tuple[tuple[Stop, str, str], ...]:
-    """(stop, label, address) of every page of the path that exists, in order; addresses are relative, as a proxy may
-    serve the app under a path of its own."""
+    """(stop, label, address) of every page of the path that exists, in order. Addresses are relative, because a proxy
+    may serve the app under its own path."""
     files = {key: (file, label) for _, entries in NAVIGATION for key, file, label in entries}
     found = []
     for stop in PATH:
@@ -85,7 +85,7 @@ def stops() -> tuple[tuple[Stop, str, str], ...]:
 
 
 def neighbours(page: str) -> tuple[int | None, int | None]:
-    """Places in ``stops()`` before and after `page`; None where there is none, or the page is not on the path."""
+    """Indices in ``stops()`` of the pages before and after `page`; None where there is none."""
     at = next((i for i, (stop, _, _) in enumerate(stops()) if stop.page == page), None)
     if at is None:
         return None, None
@@ -103,7 +103,7 @@ _component = component(Path(__file__).parent, html='<nav class="hs-path" aria-la
 
 
 def path(page: str) -> None:
-    """Draw Back and Next of `page`; nothing for a page that is not on the path."""
+    """Draw the links Back and Next of `page`; nothing for a page that is not on the path."""
     back, on = neighbours(page)
     if back is None and on is None:
         return

@@ -1,5 +1,5 @@
-// The links are followed as those of the list of pages are (navigation.js), which also bring their own query: each page
-// opens at the view that makes its point.
+// navigation.js follows these links as it follows those of the list of pages. They bring their own query, so each page
+// opens at the view that the path names.
 const element = (name, text, attributes = {}) => {
   const made = document.createElement(name);
   made.textContent = text;

@@ -1,5 +1,5 @@
-"""Models ranked by their caches: a bar each, equal ones in one bar with all their names. What the pointer or the
-keyboard is on stands out, the rest fades."""
+"""Models ranked by their caches: one bar for each size, with the names of all models of this size. The bar under the
+pointer or the keyboard's focus stands out, the others fade."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def ranking(bars: Sequence[RankedBar], *, key: str, label: str) -> None:
     """Draw the bars.
 
     Args:
-        bars: of ``viz.compare.ranking``, the longest first.
+        bars: made by ``viz.compare.ranking``, the longest first.
         key: stable key of the element.
         label: what is ranked, for people who cannot see it.
     """

@@ -1,5 +1,5 @@
-// A list, not a drawing: names wrap where there is no room, and each entry is read and reached like any other text.
-const TEXT_REM = 11; // kept free for the value beside the longest bar
+// A list, not a drawing: long names wrap, and a keyboard and a screen reader reach each entry like any other text.
+const TEXT_REM = 11; // width kept free for the value beside the longest bar
 
 const element = (name, className, text = "") => {
   const made = document.createElement(name);

@@ -1,4 +1,4 @@
-"""Accelerators side by side as ever more query heads share: which K/V heads each holds, and which are copies."""
+"""Accelerators side by side, from MHA to MQA: the K/V heads that each holds, and which of them are copies."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _component = component(Path(__file__).parent, plays=True)
 
 
 def ranks(found: tuple[Dealt, ...], n_heads: int, *, chosen: int, key: str) -> None:
-    """Draw a step for each way to share.
+    """Draw a picture with one step for each number of K/V heads.
 
     Args:
-        found: from most K/V heads to fewest.
-        chosen: number of K/V heads of the step that it begins at, or the nearest below.
+        found: K/V heads dealt to accelerators, from most K/V heads to fewest.
+        chosen: number of K/V heads of the first step; if there is no such step, the next smaller number.
     """
     start = next((i for i, dealt in enumerate(found) if dealt.n_kv_heads <= chosen), len(found) - 1)
     _component(

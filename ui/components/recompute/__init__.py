@@ -1,4 +1,4 @@
-"""Writing without a cache and with one: each row is a step, each cell the keys and values of one token."""
+"""Generation without a cache and with one: each row is a step, each cell the keys and values of one token."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _component = component(Path(__file__).parent, plays=True)
 
 
 def recompute(*, key: str) -> None:
-    """Draw the picture; it stands at its last step and waits for Play."""
+    """Draw the picture; it shows its last step and waits for Play."""
     _component(key=key, data={"title": "Writing without a cache and with one", "words": _WORDS.split()})

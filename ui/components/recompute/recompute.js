@@ -7,7 +7,7 @@ export default pictureOf({
     const n = data.words.length;
     const wide = width >= 640;
     const panel = wide ? (width - 40) / 2 : width;
-    const left = 74; // the words
+    const left = 74; // width of the words
     const cell = Math.min(30, (panel - left - 4) / n);
     const tall = Math.min(cell, 24);
     const each = 46 + tall * n + 8;

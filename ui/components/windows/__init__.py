@@ -1,4 +1,4 @@
-"""A window that slides over the tokens: which of them each layer still keeps, layer by layer."""
+"""A window that slides over the tokens: the tokens that each layer still keeps."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from attention.units import tokens
 from ui.components.component import component
 
 MOST_LAYERS = 8
-"""Layers drawn, the first of the model."""
+"""At most this many layers are drawn, the first of the model that keep keys and values."""
 _component = component(Path(__file__).parent, plays=True)
 
 
 def has_windows(spec: ModelSpec) -> bool:
-    """Whether some of the layers that are drawn slide a window; chunks, which begin anew, are another picture."""
+    """Whether one of the drawn layers has a sliding window. Chunks do not count: they start again and do not slide."""
     return any(layer.kind is Kind.SLIDING for layer in _drawn(spec))
 
 

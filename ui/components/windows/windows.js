@@ -1,5 +1,5 @@
-const TOKENS = 24; // drawn; a window of so many stands for the model's own
-const WINDOW = 6;
+const TOKENS = 24; // so many tokens are drawn
+const WINDOW = 6; // a window of so many tokens stands for the model's own
 
 export default pictureOf({
   everyMs: 450,

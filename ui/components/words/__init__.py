@@ -1,5 +1,5 @@
-"""The words that a page uses, spelt out under its title; each tells its meaning to pointer, touch and keyboard, there
-and wherever it stands in the page's text."""
+"""The words that a page uses, spelt out under its title. Pointer, touch and keyboard open a word's meaning there;
+pointer and touch also open it in the page's text."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def _data(page: str) -> dict[str, Any]:
 
 
 def words(page: str) -> None:
-    """Draw the words of `page`; nothing where none are listed."""
+    """Draw the words of `page`; nothing for a page without a list of words."""
     if (data := _data(page))["known"]:
         _component(key="words", data=data)

@@ -1,9 +1,9 @@
-// Tells what a word means beside it. The page's text belongs to Streamlit, so nothing in it is wrapped: its words are marked
-// by the browser's own highlights, and found under the pointer by their place in the text.
+// Shows what a word means beside it. The page's text belongs to Streamlit, so no element is put around a word: the
+// browser's own highlights mark the words, and a word under the pointer is found by its position in the text.
 
-const WAIT_MS = 250; // a pointer that only passes by asks nothing
-const MARK_MS = 500; // the text is looked through when it has been quiet for so long,
-const LATEST_MS = 2000; // and at the latest so long after it changed: a page that moves is never quiet
+const WAIT_MS = 250; // a pointer that only passes over a word opens nothing
+const MARK_MS = 500; // the text is searched when it has not changed for so long,
+const LATEST_MS = 2000; // and at the latest so long after a change: a page with an animation changes all the time
 const IN_TEXT = "[data-testid=stMarkdownContainer] :is(p, li), [data-testid=stCaptionContainer] p";
 const page = { list: null, card: null, known: {}, pattern: null, shown: null, timer: 0, marking: 0, changed: 0, marks: null };
 
@@ -28,7 +28,7 @@ function under(x, y) {
   range.setStart(node, word.index);
   range.setEnd(node, word.index + word[0].length);
   const box = range.getBoundingClientRect();
-  // the nearest place in a text is told also to who points beside it
+  // the browser also gives the nearest position in a text if the pointer is beside the text
   return x < box.left - 2 || x > box.right + 2 || y < box.top - 2 || y > box.bottom + 2 ? null : { word: word[0], box };
 }
 
@@ -66,7 +66,7 @@ function mark() {
       const node = texts.currentNode;
       if (node.parentElement.closest("a, button, code, label")) continue;
       for (const found of node.data.matchAll(page.pattern)) {
-        // once each: a page full of dots is no easier to read
+        // mark each word only once: many dotted words make a page harder to read
         if (!left.delete(found[0])) continue;
         const range = document.createRange();
         range.setStart(node, found.index);
@@ -79,7 +79,7 @@ function mark() {
   CSS.highlights.set("hs-word", page.marks);
 }
 
-/** What is marked and no longer one of the page's words, for its text has gone or changed. */
+/** Removes the marks whose text has gone or is not one of the page's words any more. */
 function dropStale() {
   for (const range of [...(page.marks ?? [])])
     if (!range.startContainer.isConnected || !(range.toString() in page.known)) page.marks.delete(range);
@@ -91,7 +91,7 @@ function markSoon() {
   const now = performance.now();
   page.changed = page.changed || now;
   const wait = Math.min(MARK_MS, Math.max(0, page.changed + LATEST_MS - now));
-  // no pause of the browser's is waited for at the end: there may be none
+  // near the limit it does not wait for the browser to be idle, because that may never happen
   const idle = (then) => (wait < MARK_MS || !window.requestIdleCallback ? then() : requestIdleCallback(then, { timeout: MARK_MS }));
   page.marking = setTimeout(() => idle(mark), wait);
 }

@@ -1,4 +1,4 @@
-"""Columns in which one model, its K/V heads shared in several ways, writes at the same time."""
+"""Columns side by side: one model writes with several sharings of its K/V heads at the same time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ _component = component(Path(__file__).parent)
 
 
 class Column(NamedTuple):
-    """A column as drawn.
+    """One column.
 
     Attributes:
-        kind: beside the name, in small letters.
-        colors: one for each K/V head; group: query heads that read each.
-        share: the cache beside the largest it can become in any column, 0 to 1.
-        figures: (name, value) below the text.
-        state: one line under the text; waiting: said in the place of a text that has not begun.
+        kind: small text beside the name.
+        colors: one colour for each K/V head. group: number of query heads that read each K/V head.
+        live: whether the text is still being written.
+        share: the cache's size over the largest that any column can reach, 0 to 1.
+        figures: (name, value) pairs below the text.
+        state: one line under the text. waiting: text that is shown before the column's own text begins.
     """
 
     name: str

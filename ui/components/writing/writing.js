@@ -1,4 +1,4 @@
-// Columns of one model that write at the same time. All texts are set as text, never as markup.
+// Columns in which one model writes at the same time. All texts are set as text, never as markup.
 
 function make(tag, className, parent) {
   const element = document.createElement(tag);
