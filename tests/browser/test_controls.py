@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import assert_sound, go_back, ready, visit
+from tests.browser.test_axe import PAGES
 from tests.long import long, short
 
 GPT2 = Path(__file__).resolve().parents[1] / "data" / "configs" / "openai-community__gpt2.json"
@@ -128,6 +129,28 @@ def test_what_stands_under_more_is_what_the_page_uses(
     expect(page.locator(f".st-key-{key} input").first).to_have_value(value)
     said = path.partition("?")[2].split("&")
     assert all(part in page.url for part in said), (said, page.url)
+
+
+@pytest.mark.parametrize(
+    ("path", "width"),
+    short(
+        [(path, width) for path in PAGES for width in (320, 390, 820, 1024, 1280, 1920)],
+        [("fit", 1280), ("fit", 390), ("kv_cache", 820)],
+    ),
+)
+def test_the_panel_of_more_is_inside_the_page(app: str, sized: Callable[[int], Page], path: str, width: int) -> None:
+    page = visit(sized(width), f"{app}/{path}?v=1")
+    if not page.locator(".st-key-more").count():
+        return
+    open_more(page)
+    main = page.get_by_test_id("stMain").bounding_box()
+    panel = page.locator(".st-key-more details > :not(summary)").bounding_box()
+    assert main
+    assert panel
+    assert panel["x"] >= main["x"], (panel, main)
+    assert panel["x"] + panel["width"] <= main["x"] + main["width"], (panel, main)
+    page.keyboard.press("Escape")
+    expect_closed(page)
 
 
 def test_more_is_a_menu_for_keyboard_and_mouse(app: str, page: Page) -> None:

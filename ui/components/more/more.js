@@ -15,8 +15,21 @@ export default function (component) {
     closing = true;
     summary.click();
   };
+  // the panel ends below its button's right edge; where it would begin left of the page, it begins with the page
+  const place = () => {
+    const panel = details.querySelector(":scope > :not(summary)");
+    const page = details.closest("[data-testid=stMain]");
+    if (!details.open || !panel || !page) return;
+    const holder = details.closest(".st-key-more");
+    holder.style.setProperty("--hs-panel-right", "0px");
+    const beyond = page.getBoundingClientRect().left + 8 - panel.getBoundingClientRect().left;
+    if (beyond > 0) holder.style.setProperty("--hs-panel-right", `${-beyond}px`);
+  };
   const switched = (event) => { if (event.isTrusted) closing = false; };
-  const drawn = () => { closing = false; };
+  const drawn = () => {
+    closing = false;
+    place();
+  };
 
   const elsewhere = (event) => {
     // Streamlit puts a list that a control has opened at the end of the page, outside the panel
@@ -33,12 +46,14 @@ export default function (component) {
   details.addEventListener("toggle", drawn);
   document.addEventListener("pointerdown", elsewhere);
   document.addEventListener("keydown", escape);
+  window.addEventListener("resize", place);
   closers.set(here, true);
   return () => {
     summary.removeEventListener("click", switched);
     details.removeEventListener("toggle", drawn);
     document.removeEventListener("pointerdown", elsewhere);
     document.removeEventListener("keydown", escape);
+    window.removeEventListener("resize", place);
     closers.delete(here);
   };
 }
