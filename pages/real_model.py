@@ -43,7 +43,7 @@ with frame.page("real_model", title="A real model", lead=LEAD, params=(*sections
             jobs.button(sections.KEY, "generate", asked, label="Write", prepare=READY if asked else "")
         jobs.panel(
             sections.KEY, sections.draw, st.session_state["real_merge"], address="real_kept",
-            refresh_s=sections.REFRESH_S,
+            refresh_s=sections.refresh_s,
         )  # fmt: skip
 
     elif view == "heads":

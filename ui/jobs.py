@@ -168,7 +168,12 @@ def button(
 
 
 def panel(
-    key: str, draw: Draw, *args: Any, idle: str = "", address: str | None = None, refresh_s: float = REFRESH_S
+    key: str,
+    draw: Draw,
+    *args: Any,
+    idle: str = "",
+    address: str | None = None,
+    refresh_s: float | Callable[[Job], float] = REFRESH_S,
 ) -> None:
     """Show the job under `key`: its place in the queue or its progress, its results through `draw`, and how it ended.
 
@@ -178,8 +183,12 @@ def panel(
             of a control that is not drawn is gone then.
         idle: the text to show before the first run.
         address: the page's address key for the token of the job in view, once it has ended.
-        refresh_s: seconds between two drawings while the job lives.
+        refresh_s: seconds between two drawings while the job lives, or what gives them for the job so far.
     """
+
+    def seconds(job: Job) -> float:
+        return refresh_s(job) if callable(refresh_s) else refresh_s
+
     live = (job := current(key)) is not None and not job.done
     seen: Seen | None = job
     if address is not None and not live:
@@ -187,17 +196,20 @@ def panel(
         if problem:
             st.warning(_sentence(problem))
 
-    @st.fragment(run_every=refresh_s if live else None)
+    every = seconds(job) if live and job is not None else None
+
+    @st.fragment(run_every=every)
     def show() -> None:
         with turn():
-            job: Seen | None = current(key) if live else seen
-            if live and (job is None or job.done):
-                # the button is outside this fragment: draw the whole page, so that Stop becomes Run
+            now = current(key) if live else None
+            if live and (now is None or now.done or seconds(now) != every):
+                # the button is outside this fragment: draw the whole page, so that Stop becomes Run; so is its pace
                 st.rerun()
+            shown: Seen | None = now if live else seen
             with st.container(key=f"{key}_status"):
-                _status(key, job, idle)
+                _status(key, shown, idle)
             with guard():
-                draw(job, *args)
+                draw(shown, *args)
 
     show()
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import assert_sound, go_back, ready, visit
-from tests.long import SOAK
+from tests.long import SOAK, long
 
 
 def words(page: Page) -> str:
@@ -87,6 +87,7 @@ def test_a_byte_that_the_text_does_not_have_is_replaced_in_words(app: str, page:
     assert_sound(page)
 
 
+@long("the byte and the heads looked at, on another page")
 def test_the_parameter_count_of_why_share_is_in_the_address(
     app: str, page: Page, new_page: Callable[..., Page]
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from tests.browser.conftest import button, visit
+from tests.long import long
 
 FOCUSED = "e => e === (e.getRootNode().activeElement)"
 DRAWN = ".js-plotly-plot .main-svg"
@@ -73,6 +74,7 @@ def test_explore_without_a_mouse(app: str, page: Page) -> None:
     assert page.evaluate("() => navigator.clipboard.readText()") == page.url
 
 
+@long("tests/browser/test_paper.py")
 def test_the_calculator_on_paper(app: str, page: Page) -> None:
     visit(page, f"{app}/kv_cache")
     expect(page.locator(DRAWN).first).to_be_visible()

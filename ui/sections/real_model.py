@@ -11,7 +11,7 @@ from attention.llm import place, recorded
 from attention.llm.plan import CACHE_DTYPES, MERGES, SHARINGS, Plan
 from attention.llm.written import ENDS, Column, Written
 from attention.units import binary_bytes, counted, duration, ratio
-from attention.worker.client import State
+from attention.worker.client import Job, State
 from ui import controls, frame, lesson, params
 from ui.components import writing
 from ui.jobs import Seen
@@ -22,6 +22,9 @@ from viz.theme import SHARING_COLORS, kv_color
 
 KEY = "real"
 REFRESH_S = 0.1
+"""Seconds between two drawings while words come."""
+WAITING_S = 0.4
+"""The same before the first word: where browser and model share a machine, each drawing takes time from the model."""
 FILLS = (0, 512, 2048, 6144)
 TOKENS = (32, 64, 128, 256)
 TEMPERATURES = (0.0, 0.7, 1.0)
@@ -56,6 +59,11 @@ PARAMS = (
     params.choice("real_role", list(ROLES), "induction"),
     params.token("real_kept"),
 )
+
+
+def refresh_s(job: Job) -> float:
+    """Seconds until the next drawing of a run."""
+    return REFRESH_S if any(item.get("kind") == "first" for item in job.results) else WAITING_S
 
 
 def payload() -> dict[str, Any] | None:
