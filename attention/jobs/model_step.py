@@ -28,7 +28,7 @@ def run(payload: dict[str, Any], emit: Callable[[dict], None], should_stop: Call
     timed = model_step.run_steps(cases, should_stop=should_stop, **options_of(payload, seconds=1.5))
     emit({"progress": 0.0, "message": f"Timing 1 of {len(cases)}"})
     seen: Counter[StepShape] = Counter()
-    most = 3 if cases[0].prefill else 2
+    most = 3 if cases[0].prefill else 2  # results of a case; the first case has one more
     for result in timed:
         emit(result.to_json())
         seen[result.case] += 1

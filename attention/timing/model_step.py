@@ -103,7 +103,13 @@ def _time_set(
     for case in cases:
         if should_stop():
             return
-        entry = _prepare(case, rounds)
+        prepared = _Prepared(case, rounds)
+        if provisional and not entries:
+            # a first time before kernels are compiled and tried, which takes many times as long
+            entry = prepared.entry(prepared.layer, [])
+            yield _result(entry, [entry], rounds, number, [rounds.once(entry.step)], STILL_TIMED)
+            rounds.pace.forget()
+        entry = prepared.fastest_entry()
         entries.append(entry)
         once = rounds.once(entry.step)
         if provisional:
@@ -130,47 +136,69 @@ def _time_set(
         yield replace(result, **_prefill(taken, prefill))
 
 
-def _prepare(case: StepCase, rounds: Rounds) -> _Entry:
-    """A layer with random weights, a filled cache and checked attention, ready to be timed."""
-    device = case.device
-    layer = random_layer(case, device)
-    notes = [f"one layer timed, times {case.n_layers}; embedding and output head left out"]
-    prefill = None
-    if case.prefill and (case.latent or case.held < case.context):
-        notes.append(f"prefill of {'latent attention' if case.latent else 'a window'} not timed")
-    elif case.prefill:
-        expected_s = case.prefill_flops / rounds.pace.rate
-        if expected_s * MIN_REPEATS <= PREFILL_SECONDS:
-            prompt = random_tensor((case.batch, case.context, case.hidden_size), getattr(torch, case.dtype), device)
-            kept = layer_cache(case, device)
+class _Prepared:
+    """A layer with random weights and a filled cache, ready to be timed."""
 
-            def pass_all() -> Tensor:
-                kept.length = 0
-                return layer(prompt, kept)
+    def __init__(self, case: StepCase, rounds: Rounds) -> None:
+        self._case, self._rounds = case, rounds
+        self.layer = random_layer(case, case.device)
+        self._notes = [f"one layer timed, times {case.n_layers}; embedding and output head left out"]
+        self._cache = layer_cache(case, case.device)
+        for part in (self._cache.k,) if case.latent else (self._cache.k, self._cache.v):
+            part.copy_(random_tensor(tuple(part.shape), part.dtype, case.device))
+        shape = (case.batch, 1, case.hidden_size)
+        self._x = random_tensor(shape, self._cache.k.dtype, case.device)
 
-            # a pass over a few tokens warms up
-            layer(prompt[:, :16], layer_cache(case, device))
-            prefill = Timed(pass_all, case.weight_bytes + case.cache_bytes, case.prefill_flops)
-        else:
-            notes.append(f"prefill not timed: about {duration(expected_s)} for one layer here")
-    cache = layer_cache(case, device)
-    for part in (cache.k,) if case.latent else (cache.k, cache.v):
-        part.copy_(random_tensor(tuple(part.shape), part.dtype, device))
-    quick, taken = fastest(layer, case)
-    notes.append(f"with {' and '.join(taken)}" if taken else "as in plain PyTorch")
-    error = _check(case, cache, isinstance(quick.attention, OnePassAttention))
-    x = random_tensor((case.batch, 1, case.hidden_size), cache.k.dtype, device)
+    def entry(self, quick: DecoderLayer, taken: Sequence[str]) -> _Entry:
+        """The layer as it is timed, its attention checked, without its prefill.
 
-    def timed(one: DecoderLayer) -> Timed:
+        Args:
+            quick: the same layer with the kernels named in `taken`.
+        """
+        how = f"with {' and '.join(taken)}" if taken else "as in plain PyTorch"
+        error = _check(self._case, self._cache, isinstance(quick.attention, OnePassAttention))
+        own = self._timed(quick)
+        plain = self._timed(self.layer) if taken and self._case.plain else None
+        return _Entry(self._case, error, own, plain, None, [*self._notes, how])
+
+    def fastest_entry(self) -> _Entry:
+        """The layer with the kernels that a trial finds fastest, and its prefill."""
+        prefill, why_not = self._prefill()
+        entry = self.entry(*fastest(self.layer, self._case))
+        entry.prefill = prefill
+        entry.notes += why_not
+        return entry
+
+    def _timed(self, one: DecoderLayer) -> Timed:
+        case, cache, x = self._case, self._cache, self._x
+
         def step() -> Tensor:
             cache.length = case.held - 1
             return one(x, cache)
 
         step()
-        return Timed(rounds.clock.recorded(step), case.weight_bytes + case.cache_bytes, case.decode_flops)
+        return Timed(self._rounds.clock.recorded(step), case.weight_bytes + case.cache_bytes, case.decode_flops)
 
-    own = timed(quick)
-    return _Entry(case, error, own, timed(layer) if taken and case.plain else None, prefill, notes)
+    def _prefill(self) -> tuple[Timed | None, list[str]]:
+        """The prefill to time, or a note that says why it is not timed."""
+        case = self._case
+        if not case.prefill:
+            return None, []
+        if case.latent or case.held < case.context:
+            return None, [f"prefill of {'latent attention' if case.latent else 'a window'} not timed"]
+        expected_s = case.prefill_flops / self._rounds.pace.rate
+        if expected_s * MIN_REPEATS > PREFILL_SECONDS:
+            return None, [f"prefill not timed: about {duration(expected_s)} for one layer here"]
+        prompt = random_tensor((case.batch, case.context, case.hidden_size), getattr(torch, case.dtype), case.device)
+        kept = layer_cache(case, case.device)
+
+        def pass_all() -> Tensor:
+            kept.length = 0
+            return self.layer(prompt, kept)
+
+        # a pass over a few tokens warms up
+        self.layer(prompt[:, :16], layer_cache(case, case.device))
+        return Timed(pass_all, case.weight_bytes + case.cache_bytes, case.prefill_flops), []
 
 
 def _prefill(times: Sequence[float], rounds: Rounds) -> dict[str, Any]:
