@@ -18,10 +18,6 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests.server import Server, chromium  # noqa: E402
-
 MOST_BYTES = 3_000_000
 LEAST_MS, HOLD_MS = 66, 2600
 """Milliseconds: the least time that a frame stays, and the time that the last frame stays before the film repeats."""
@@ -148,6 +144,10 @@ def webp(frames: list[Frame]) -> bytes:
 
 def main() -> None:
     """Film both, or those named on the command line, and write them to docs/."""
+    # a script has its own folder on the path, not the project's
+    sys.path.insert(0, str(ROOT))
+    from tests.server import Server, chromium
+
     chosen = [film for film in FILMS if film.name in sys.argv[1:]] or FILMS
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
         server, browser = Server(Path(data)), chromium(playwright)

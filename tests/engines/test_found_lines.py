@@ -5,6 +5,8 @@ A repository without a number is named by what it holds. A model that is not in 
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from attention.catalog import published
@@ -19,10 +21,10 @@ GEMMA_3_270M = ModelSpec(
 )
 
 
-def planned(name: str, **settings: object) -> Plan:
+def planned(name: str, **settings: Any) -> Plan:
     row = published.model(name)
     assert row.spec is not None
-    return plan(row.spec, Settings(conv_kernel=conv_kernel(row.config), **settings))  # type: ignore[arg-type]
+    return plan(row.spec, Settings(conv_kernel=conv_kernel(row.config), **settings))
 
 
 def shape(name: str) -> ModelSpec:

@@ -10,7 +10,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from attention.configs import reader
-from attention.kept import store
 from attention.kept.store import Store
 from attention.settings import Settings
 from attention.timing import runs
@@ -33,14 +32,6 @@ def new_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, session = kept_runs._Kept(), jobs.SessionJobs()
     monkeypatch.setattr(kept_runs, "_kept", lambda: kept)
     monkeypatch.setattr(jobs, "_session_jobs", lambda: session)
-
-
-@pytest.fixture
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    own = Store(Settings(data_dir=str(tmp_path)))
-    monkeypatch.setattr(store, "_store", own)
-    yield own
-    own.close()
 
 
 @pytest.fixture

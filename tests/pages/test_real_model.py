@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from attention.kept import store
 from attention.kept.job import KeptJob
 from attention.kept.store import Store
 from attention.llm import heads_view, place, recorded
 from attention.llm.looked import unpacked
-from attention.settings import Settings
 from attention.worker.client import State
 from tests.pages.test_pages import open_page
-
-
-@pytest.fixture
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    own = Store(Settings(data_dir=str(tmp_path)))
-    monkeypatch.setattr(store, "_store", own)
-    yield own
-    own.close()
 
 
 def _page(**query: str) -> AppTest:

@@ -124,14 +124,15 @@ def test_every_kind_of_layer_is_timed(kind: str) -> None:
 
 
 def test_kinds_that_contradict_themselves_are_refused() -> None:
-    for changes, message in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"intermediate_size": 0}, "intermediate_size must be at least 1"),
         ({"experts": 2, "expert_width": 3}, "n_chosen must be between 1 and experts = 2"),
         ({"latent": 8, "n_kv_heads": 2}, "a latent layer must have n_kv_heads 1"),
         ({"window": 0}, "window must be between 1"),
-    ):
+    )
+    for changes, message in wrong:
         with pytest.raises(ValueError, match=message):
-            replace(TINY, **changes)  # type: ignore[arg-type]
+            replace(TINY, **changes)
 
 
 def test_a_step_is_consistent() -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from attention.cli import main
@@ -24,16 +23,6 @@ from tests.uptrain.test_run import Log, arguments, difference, launch
 STEPS = 6
 SETTINGS = Settings(steps=STEPS, batch=4, seq_len=23, lr=3e-3, seed=5, eval_share=0.1)
 HALF = Distillation(share=0.75, temperature=2.0)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")
