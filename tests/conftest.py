@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from streamlit.components.v2 import manifest_scanner
 
+from tests.long import SEED
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -39,6 +41,10 @@ LONGEST = (
     *("uptrain/test_run", "browser/test_lessons", "browser/test_compute_pages", "faults/test_budget"),
 )
 """The files that take longest. They run first: if one began at the end, the other processes would have no work."""
+
+
+def pytest_report_header() -> str:
+    return f"HEADSHARE_SEED={SEED} draws the same cases again"
 
 
 @pytest.hookimpl(trylast=True)

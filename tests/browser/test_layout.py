@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import SIZE, assert_sound, visit
 from tests.browser.looks import MOST_SHIFT, at_rest, findings, shifts, watch_console, watch_shifts
 from tests.browser.test_axe import SCHEMES, violations
-from tests.long import SOAK
+from tests.long import SOAK, drawn
 from tests.server import PATIENCE_MS, ROOT
 
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
@@ -38,7 +38,7 @@ def watched(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "width"), LOADS)
+@pytest.mark.parametrize(("name", "width"), drawn(LOADS, 3))
 def test_a_page_stands_still_while_it_loads(app: str, watched: tuple[Page, list[str]], name: str, width: int) -> None:
     page, said = watched
     page.set_viewport_size({"width": width, "height": 844 if width < 700 else 900})
@@ -57,7 +57,7 @@ def test_a_page_stands_still_while_it_loads(app: str, watched: tuple[Page, list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", drawn(PAGES, 8))
 def test_a_page_at_its_widths(app: str, page: Page, name: str) -> None:
     scheme = SCHEMES[PAGES.index(name) % 2]
     said = watch_console(page)

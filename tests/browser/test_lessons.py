@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import assert_sound, visit
+from tests.browser.conftest import Kept, assert_sound, visit
 from tests.long import short
 
 DECODE = ".st-key-decode .decode"
@@ -20,14 +19,11 @@ def frame_number(page: Page) -> int:
     return int(page.locator(DECODE).get_attribute("data-frame") or -1)
 
 
-def test_the_decode_plays_without_the_server(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page()
-    sent: list[object] = []
-    page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))
+def test_the_decode_plays_without_the_server(app: str, page: Page, kept_tab: Kept) -> None:
     visit(page, f"{app}/why")
     expect(page.locator(f"{DECODE} .n-context")).to_have_text("8,192")
     page.wait_for_timeout(500)
-    before = len(sent)
+    before = kept_tab.sent
     page.locator(DECODE).get_by_role("button", name="Play", exact=True).click()
     scene = page.locator(DECODE).element_handle()
     page.wait_for_function("e => Number(e.dataset.frame) > 4 && Number(e.dataset.frame) < 170", arg=scene)
@@ -39,7 +35,7 @@ def test_the_decode_plays_without_the_server(app: str, new_page: Callable[..., P
     expect(page.locator(f"{DECODE} .n-context")).not_to_have_text("8,192")
     page.wait_for_timeout(300)
     assert frame_number(page) == paused
-    assert len(sent) == before
+    assert kept_tab.sent == before
     assert_sound(page)
 
 
@@ -145,8 +141,7 @@ def test_any_text_in_the_address(app: str, page: Page, typed: str, seen: str) ->
     assert_sound(page)
 
 
-def test_the_code_shows_its_steps_and_runs(app: str, new_page: Callable[..., Page]) -> None:
-    page = new_page()
+def test_the_code_shows_its_steps_and_runs(app: str, page: Page) -> None:
     visit(page, f"{app}/code")
     diff = page.locator(".hs-diff")
     expect(diff.locator(".add").first).to_contain_text("class MultiQueryAttention")

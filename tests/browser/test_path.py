@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Kept, assert_sound, ready, visit
+from tests.long import drawn
 
 PICTURES = {
     "with_cache": ("recompute", 9),
@@ -67,7 +68,7 @@ def test_a_word_says_what_it_means_to_pointer_and_keyboard(app: str, page: Page)
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") == height
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", drawn(list(PICTURES), 2))
 def test_a_picture_plays_pauses_and_steps_by_keyboard_without_the_server(
     app: str, page: Page, kept_tab: Kept, name: str
 ) -> None:

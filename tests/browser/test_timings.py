@@ -36,12 +36,6 @@ def server(app: str, shared_server: Server) -> Server:
     return shared_server
 
 
-@pytest.fixture
-def page(new_page: Callable[..., Page]) -> Page:
-    """A new visitor for each test, because the tests start runs."""
-    return new_page()
-
-
 @pytest.fixture(scope="module")
 def walker(browser: Browser) -> Iterator[Page]:
     """A visitor who goes from page to page and starts a run on each."""
@@ -130,8 +124,9 @@ def test_a_page_stays_whole_while_its_run_goes_on(name: str, key: str, walker: P
     assert "Traceback" not in server.log.read_text(errors="replace")
 
 
-def test_every_answer_is_whole(page: Page, server: Server) -> None:
+def test_every_answer_is_whole(new_page: Callable[..., Page], server: Server) -> None:
     """No message refers to an earlier message: if the browser has dropped that one, the page loses its connection."""
+    page = new_page()
     kinds: list[str | None] = []
 
     def note(data: bytes | str) -> None:
@@ -175,9 +170,9 @@ def test_a_killed_worker_is_told_the_next_run_works_and_stop_keeps_what_was_time
 
 @long("tests/worker/test_queue.py, without a browser")
 def test_two_visitors_are_served_in_turn_and_a_closed_tab_ends_its_run(
-    page: Page, new_page: Callable[..., Page], server: Server
+    new_page: Callable[..., Page], server: Server
 ) -> None:
-    start_long(page, server)
+    page = start_long(new_page(), server)
     second = visit(new_page(), f"{server.url}/timings?{SMALL}")
     button(second, "Run").click()
     expect(status(second)).to_contain_text("Waiting: 1 run comes first on this machine")
