@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from attention import foreign_text
-from attention.engines import asked, asked_vllm
+from attention.engines import asked, asked_sglang, asked_vllm
 from attention.engines.rules import NAMES
 from attention.oracle.accuracy import Check, Golden, Results
 from attention.oracle.accuracy_view import WHICH, Mistake, Summary
@@ -140,6 +140,7 @@ def engines() -> None:
     st.subheader("Engines' own figures", anchor=False)
     _engine("llama.cpp", asked.FILE, "with files of the models' shapes", "to the cell and to the digit printed")
     _engine("vllm", asked_vllm.FILE, "its planner with the models' shapes", "to the block and to the token printed")
+    _engine("sglang", asked_sglang.FILE, "its pools with the models' configurations", "to the slot")
 
 
 def _engine(engine: str, file: Path, how: str, equality: str) -> None:
