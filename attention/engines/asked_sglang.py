@@ -1,6 +1,6 @@
 """The recorded answers of SGLang's own code for every model of the catalogue, beside what is computed.
 
-``python -m attention verify --engine sglang --record`` fills ``data/engines_sglang.json``, which the page and tests read.
+``python -m attention verify --engine sglang --record`` fills ``data/engines_sglang.json``; page and tests read it.
 """
 
 from __future__ import annotations

@@ -189,6 +189,13 @@ RULES = (
         "2026",
         "llama-memory-recurrent.cpp, genie-claw #410",
     ),
+    Rule(
+        "llama.cpp",
+        "kept states",
+        "beside a draft a sequence has rs_seq rows more, older states to go back to when drafted tokens are refused",
+        "September 2026",
+        "start-up lines of Qwen3.8-27B with its MTP layer: 448.88 and 1047.38 MiB",
+    ),
     Rule("llama.cpp", "MB", "MB in old lines is 2^20 bytes", "2023", "llama-cpp-python #66"),
     Rule(
         "sglang",
