@@ -25,6 +25,14 @@ ASKED: dict[str, dict[str, Any]] = {
     "bf16, 4 ranks": {"tp": 4},
 }
 """The settings by their name in the record. SGLang's slots do not depend on a context."""
+EXPLAINED = {
+    (
+        "ibm-granite/granite-4.0-h-micro",
+        "bf16, 4 ranks",
+    ): "SGLang copies the one group of B and C to every rank; here it "
+    "is counted as divided, which is 0.2 % of a sequence",
+}
+"""Why an answer differs, by model and settings."""
 CONTEXT = 0
 """Stands in the record for no context."""
 
