@@ -11,7 +11,7 @@ from attention import units
 from attention.catalog import published
 from attention.catalog.sources import configuration, resolve
 from attention.commands.arguments import DEFAULT_CONTEXT, memory, whole_number
-from attention.engines import ask_llama_cpp, ask_vllm, asked, asked_vllm, vllm
+from attention.engines import ask_llama_cpp, ask_sglang, ask_vllm, asked, asked_sglang, asked_vllm, sglang, vllm
 from attention.engines.llama_cpp import Settings
 from attention.engines.rules import kernel_of
 from attention.spec import check_size
@@ -31,15 +31,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("llama.cpp", "vllm"),
-        help="ask this engine in place of transformers (requirements-engines.txt, requirements-vllm.txt)",
+        choices=("llama.cpp", "vllm", "sglang"),
+        help="ask this engine in place of transformers (requirements-engines.txt, -vllm.txt, -sglang.txt)",
     )
     parser.add_argument(
         "--kv-type",
-        help="with --engine: llama.cpp's type of K and V (default f16), or vLLM's kv_cache_dtype (default auto)",
+        help="with --engine: llama.cpp's type of K and V (default f16), vLLM's kv_cache_dtype (default auto), or bf16 "
+        "(default), fp32 or fp8 of SGLang",
     )
     parser.add_argument(
-        "--memory", type=memory, help=f"with --engine vllm: bytes for the cache (default {asked_vllm.MEMORY_BYTES:,})"
+        "--memory", type=memory, help=f"with vllm, sglang: bytes for the cache (default {asked_vllm.MEMORY_BYTES:,})"
     )
     parser.add_argument(
         "--record", action="store_true", help="with --engine: ask for the whole catalogue and store the answers"
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit code 0: equal, or every difference is explained; 1: an unexplained difference; 2: it cannot be checked."""
     check_size("context", args.context, 2, 2**24)
     if args.record and args.engine:
-        ask = {"llama.cpp": asked.record, "vllm": asked_vllm.record}[args.engine]
+        ask = {"llama.cpp": asked.record, "vllm": asked_vllm.record, "sglang": asked_sglang.record}[args.engine]
         rows = ask(lambda name: print(name, file=sys.stderr))
         equal = sum(row.equal for row in rows)
         print(f"{equal} of {sum(row.reason is None for row in rows)} answers equal")
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source is None:
         raise ValueError("a model is needed: its name in the catalogue, or a file")
     if args.engine:
-        return _vllm(args) if args.engine == "vllm" else _engine(args)
+        return {"vllm": _vllm, "sglang": _sglang, "llama.cpp": _engine}[args.engine](args)
     job = client.submit(
         "verify",
         _payload(args.source, args.context),
@@ -101,13 +102,31 @@ def _vllm(args: argparse.Namespace) -> int:
     settings = vllm.Settings(args.context, kv_dtype=kind, conv_kernel=kernel_of(spec, args.source))
     room = args.memory or asked_vllm.MEMORY_BYTES
     [answer] = ask_vllm.ask([(spec, settings, room)])
+    title = f"{spec.name}, vLLM {ask_vllm.asked_version()}, {room:,} bytes, max_model_len {args.context:,}, {kind}"
+    return _told(args, title, answer)
+
+
+def _sglang(args: argparse.Namespace) -> int:
+    """Compare with the pools that SGLang's own code counts."""
+    spec, kind, config = resolve(args.source), args.kv_type or "bf16", configuration(args.source)
+    if config is None:
+        raise ValueError(f"{args.source}: SGLang reads a config.json, and this model has none here")
+    settings = sglang.Settings(kind, conv_kernel=kernel_of(spec, args.source), dtype="bf16")
+    room = args.memory or asked_sglang.MEMORY_BYTES
+    [answer] = ask_sglang.ask([ask_sglang.Question(spec, config, settings, room)])
+    if answer.reason:
+        raise ValueError(f"{args.source}: SGLang gives no answer: {answer.reason}")
+    return _told(args, f"{spec.name}, SGLang {ask_sglang.asked_version()}, {room:,} bytes, {kind}", answer)
+
+
+def _told(args: argparse.Namespace, title: str, answer: ask_vllm.Answer | ask_sglang.Answer) -> int:
+    """Print what the engine says beside what is computed; the exit code."""
     if args.json:
-        print(json.dumps({"model": spec.name, "engine": "vllm", "equal": answer.equal, **answer._asdict()}))
+        words = {"asked": answer.asked, "computed": answer.computed}
+        print(json.dumps({"model": args.source, "engine": args.engine, "equal": answer.equal, **words}))
     else:
-        print(f"{spec.name}, vLLM {ask_vllm.asked_version()}, {room:,} bytes, max_model_len {args.context:,}, {kind}")
-        print(
-            f"  asked     {answer.asked}\n  computed  {answer.computed}\n  {'equal' if answer.equal else 'not equal'}"
-        )
+        verdict = "equal" if answer.equal else "not equal"
+        print(f"{title}\n  asked     {answer.asked}\n  computed  {answer.computed}\n  {verdict}")
     return 0 if answer.equal else 1
 
 

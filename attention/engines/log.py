@@ -42,8 +42,8 @@ _VLLM = {
 _LLAMA = {
     "kv": rf"size\s{{0,4}}={_S}{_MIB}(?: \({_S}{_N} cells,{_S}{_N} layers,{_S}{_N}(?:/{_S}{_N})? seqs\))?,"
     rf"{_S}K \({_TYPE}\):{_S}{_MIB},{_S}V \({_TYPE}\):{_S}{_MIB}",
-    "recurrent": rf"size\s{{0,4}}={_S}{_MIB} \({_S}{_N} cells,{_S}{_N} layers,{_S}{_N} seqs[^)\n]{{0,20}}\),"
-    rf"{_S}R \(f32\):{_S}{_MIB},{_S}S \(f32\):{_S}{_MIB}",
+    "recurrent": rf"size\s{{0,4}}={_S}{_MIB} \({_S}{_N} cells,{_S}{_N} layers,{_S}{_N} seqs(?:{_S}{_N} rs_seq)?"
+    rf"[^)\n]{{0,20}}\),{_S}R \(f32\):{_S}{_MIB},{_S}S \(f32\):{_S}{_MIB}",
     "self": rf"kv self size\s{{1,4}}=\s{{0,8}}{_MIB}",
     "window cells": rf"creating\s{{1,8}}SWA KV cache, size = {_N} cells",
     "cells": rf"creating non-SWA KV cache, size = {_N} cells",

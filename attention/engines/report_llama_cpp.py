@@ -182,16 +182,17 @@ def _parts(pool: Pool) -> tuple[Part, ...]:
 
 
 def _recurrent(values: tuple[str | None, ...], expected: tuple[Pool, ...]) -> Finding:
-    total, cells, _, _, r, s = (value or "" for value in values)
+    total, cells, _, _, kept, r, s = (value or "" for value in values)
     line = f"size = {total} MiB ({cells} cells), R (f32): {r} MiB, S (f32): {s} MiB"
     pool = next((pool for pool in expected if pool.name == "recurrent"), None)
     if pool is not None:
-        rows = int(cells)
+        rows = int(cells) * (1 + int(kept or 0))
         pool = pool._replace(
             k_bytes=pool.k_bytes // pool.cells * rows, v_bytes=pool.v_bytes // pool.cells * rows, cells=rows
         )
         if (mib(pool.k_bytes), mib(pool.v_bytes)) == (r, s):
-            return Finding(line, "reproduced", f"{_cells_of(pool)}, fp32", _parts(pool), ("recurrent",))
+            rules = ("recurrent", "kept states") if int(kept or 0) else ("recurrent",)
+            return Finding(line, "reproduced", f"{_cells_of(pool)}, fp32", _parts(pool), rules)
     return _wrong(line, _bytes(total), pool)
 
 

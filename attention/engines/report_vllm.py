@@ -343,6 +343,6 @@ def _notes(log: Log, spec: ModelSpec, settings: Settings) -> tuple[str, ...]:
     windows = any(getattr(state, "window", None) for layer, _ in spec.groups for state in layer.states)
     if windows and "in_flight" not in log.settings:
         notes.append(
-            f"max_num_batched_tokens is not in the log; {settings.in_flight:,} is taken, and windows depend on it"
+            f"the log does not state max_num_batched_tokens; {settings.in_flight:,} is taken, and windows depend on it"
         )
     return tuple(notes)

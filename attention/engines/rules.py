@@ -189,8 +189,21 @@ RULES = (
         "2026",
         "llama-memory-recurrent.cpp, genie-claw #410",
     ),
+    Rule(
+        "llama.cpp",
+        "kept states",
+        "beside a draft a sequence has rs_seq rows more, older states to go back to when drafted tokens are refused",
+        "September 2026",
+        "start-up lines of Qwen3.8-27B with its MTP layer: 448.88 and 1047.38 MiB",
+    ),
     Rule("llama.cpp", "MB", "MB in old lines is 2^20 bytes", "2023", "llama-cpp-python #66"),
-    Rule("sglang", "slots", "a token takes a slot in every layer; slots are dealt out in pages", "2026", _SGLANG),
+    Rule(
+        "sglang",
+        "slots",
+        "a token takes a slot in every layer; slots are dealt out in pages",
+        "0.5.23, asked",
+        "sglang/srt/model_executor/pool_configurator.py (DefaultPoolConfigurator)",
+    ),
     Rule(
         "sglang",
         "shared layers",
@@ -215,10 +228,10 @@ RULES = (
         "sglang",
         "state slots",
         "recurrent states have a pool of mamba_full_memory_ratio (0.9) times the memory of tokens, kernel − 1 columns "
-        "of the convolution in the model's dtype and the state in fp32; a running request needs one slot, up to five "
-        "are set aside for it with the prefix cache",
-        "2026",
-        f"{_SGLANG}, sglang #15337",
+        "of the convolution in the model's dtype and the state in fp32; one slot that holds nothing is counted in (not "
+        "yet in early 2026); a running request needs one slot, up to five are set aside for it with the prefix cache",
+        "0.5.23, asked",
+        "sglang/srt/mem_cache/kv_cache_configurator.py (_handle_max_mamba_cache), sglang #15337",
     ),
     Rule(
         "sglang",

@@ -35,6 +35,7 @@ class Settings:
         window_ratio: --swa-full-tokens-ratio in thousandths: slots of windowed layers divided by slots of the others.
         state_ratio: --mamba-full-memory-ratio in thousandths: memory of states divided by memory of tokens.
         ssm_dtype: --mamba-ssm-dtype; conv_kernel: columns of the model's convolution.
+        dtype: dtype of the model, None for the one it states.
 
     Raises:
         ValueError: a cache dtype or a page size that is not accepted.
@@ -47,6 +48,7 @@ class Settings:
     state_ratio: int = 900
     ssm_dtype: str = "fp32"
     conv_kernel: int | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("kv_cache_dtype", self.kv_dtype, KV_BYTES)
@@ -99,19 +101,20 @@ class Slots(NamedTuple):
         """(max_total_num_tokens for this memory, slots of windowed layers or 0 without their own pool)."""
         s, left = self.settings, memory_bytes
         if self.sequence_bytes:
-            count = left * s.state_ratio // (1000 + s.state_ratio) // self.sequence_bytes
-            left -= count * self.sequence_bytes
+            left = max(0, left - (self.states(memory_bytes) + 1) * self.sequence_bytes)
         if not self.window:
             full = left // self.token_bytes if self.token_bytes else 0
             return full // s.page_tokens * s.page_tokens, 0
         full = left * 1000 // (1000 * self.token_bytes + s.window_ratio * self.window_bytes)
-        some = full * s.window_ratio // 1000
-        return full // s.page_tokens * s.page_tokens, some // s.page_tokens * s.page_tokens
+        full = full // s.page_tokens * s.page_tokens
+        return full, full * s.window_ratio // 1000 // s.page_tokens * s.page_tokens
 
     def states(self, memory_bytes: int) -> int:
-        """max_mamba_cache_size for this memory."""
+        """max_mamba_cache_size for this memory. One slot more, which holds nothing, is taken from the same memory."""
+        if not self.sequence_bytes:
+            return 0
         ratio = self.settings.state_ratio
-        return memory_bytes * ratio // (1000 + ratio) // self.sequence_bytes if self.sequence_bytes else 0
+        return max(0, memory_bytes * ratio // (1000 + ratio) // self.sequence_bytes - 1)
 
 
 def slots(spec: ModelSpec, settings: Settings) -> Slots:
@@ -169,9 +172,10 @@ def _position(state: PositionState, settings: Settings, sparse: bool) -> tuple[i
 def _fixed(state: FixedState, spec: ModelSpec, settings: Settings) -> int:
     """Bytes of one state of a layer for one sequence on one rank."""
     if state.role is Role.CONVOLUTION:
-        if spec.model_dtype is None:
+        dtype = settings.dtype or spec.model_dtype
+        if dtype is None:
             raise ValueError("torch_dtype is not stated, so the dtype of SGLang's convolution states is not known")
-        size = without_newest_column(state, settings.conv_kernel) * DTYPE_BYTES[spec.model_dtype]
+        size = without_newest_column(state, settings.conv_kernel) * DTYPE_BYTES[dtype]
     else:
         size = state.elements * DTYPE_BYTES[settings.ssm_dtype]
     return -(-size // min(settings.tp, state.n_heads))

@@ -101,7 +101,7 @@ def test_lines_of_sglang() -> None:
     assert windows[0].startswith("Use sliding window memory pool. full_layer_tokens=485")
     assert len(windows) == 5
     states = lines("sglang", "Qwen/Qwen3-Next-80B-A3B-Instruct", 20 * 2**30, 8192)[0].text
-    assert states.startswith("Mamba Cache is allocated. max_mamba_cache_size: 131, conv_state size: 0.22GB")
+    assert states.startswith("Mamba Cache is allocated. max_mamba_cache_size: 130, conv_state size: 0.22GB")
     latent = lines("sglang", "deepseek-ai/DeepSeek-V3", 2**30, 8192)[0].text
     assert latent == "KV Cache is allocated. #tokens: 15279, KV size: 1.00 GB"
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import streamlit as st
 
 from attention import foreign_text
-from attention.engines import asked, asked_vllm
+from attention.engines import asked, asked_sglang, asked_vllm
 from attention.engines.rules import NAMES
 from attention.oracle.accuracy import Check, Golden, Results
 from attention.oracle.accuracy_view import WHICH, Mistake, Summary
@@ -140,9 +140,12 @@ def engines() -> None:
     st.subheader("Engines' own figures", anchor=False)
     _engine("llama.cpp", asked.FILE, "with files of the models' shapes", "to the cell and to the digit printed")
     _engine("vllm", asked_vllm.FILE, "its planner with the models' shapes", "to the block and to the token printed")
+    why = asked_sglang.EXPLAINED
+    _engine("sglang", asked_sglang.FILE, "its pools with the models' configurations", "to the slot", why)
 
 
-def _engine(engine: str, file: Path, how: str, equality: str) -> None:
+def _engine(engine: str, file: Path, how: str, equality: str, why: Mapping[tuple[str, str], str] | None = None) -> None:
+    """Draw the answers of one engine. `why` explains those that differ, by model and settings."""
     name = NAMES[engine]
     try:
         results = asked.load(file)
@@ -163,11 +166,14 @@ def _engine(engine: str, file: Path, how: str, equality: str) -> None:
     frame.table(
         {
             "model": [row.model for row in listed],
-            "context": [row.context for row in listed],
-            "K and V": [row.kind for row in listed],
+            **({"context": [row.context for row in listed]} if any(row.context for row in listed) else {}),
+            "K and V": ["" if row.reason else row.kind for row in listed],
             f"{name} says": [row.printed for row in listed],
             "computed": [row.computed for row in listed],
-            "equal, or why not asked": [row.reason or ("equal" if row.equal else "not equal") for row in listed],
+            "equal, or why not asked": [
+                row.reason or ("equal" if row.equal else (why or {}).get((row.model, row.kind), "not equal"))
+                for row in listed
+            ],
         },
         key=f"a_engines_{engine.replace('.', '_')}",
         height=320,

@@ -204,7 +204,7 @@ def read_lfm2(reader: Reader) -> list[Layer]:
     n_layers = reader.n_layers
     if not reader.raw.get("layer_types") and reader.raw.get("full_attn_idxs") is None:
         reader.refuse("layer_types", "is missing, and so is full_attn_idxs: which layers have attention is not stated")
-    conv = recurrent(reader.width * reader.size("conv_L_cache"), None)
+    conv = recurrent(reader.width * reader.size("conv_L_cache"), None, reader.width)  # ranks deal out its channels
     kinds = reader.per_layer("layer_types", n_layers)
     if kinds is not None and "sliding_attention" in kinds:  # LFM3
         attention = _attention(reader)
