@@ -35,7 +35,11 @@ typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 struct bfloat16 { uint16_t bits; };
+#if defined(__aarch64__)
+typedef __fp16 float16;  // GCC before 13 has _Float16 in C++ on x86 only
+#else
 typedef _Float16 float16;
+#endif
 
 template <class To, class From> inline To load(const From* from) {
     To to;
