@@ -18,6 +18,8 @@ from attention.kernels import targets
 log = logging.getLogger(__name__)
 
 COMPILE_SECONDS = 120
+BUILD_SECONDS = 900
+"""The longest that a library may take that is built ahead: an image for another processor is built by an emulator."""
 _USES_LIBRARY = "#include <vector>\n"
 _USES_OPENMP = """#include <omp.h>
 #include <vector>
@@ -52,8 +54,8 @@ class Compiler:
         """What a library compiled for this very processor depends on: the compiler's version, the processor."""
         return run("a compiler", [*self.command, *shlex.split(self.here), "-dM", "-E", "-x", "c++", os.devnull])
 
-    def compile(self, what: str, source: Path, flags: str, to: Path) -> None:
-        """Compile `source` to the shared library `to`.
+    def compile(self, what: str, source: Path, flags: str, to: Path, seconds: float = COMPILE_SECONDS) -> None:
+        """Compile `source` to the shared library `to`, in at most twice `seconds`.
 
         Raises:
             RuntimeError: the compiler failed.
@@ -62,22 +64,22 @@ class Compiler:
         # linking without -fopenmp keeps the compiler's own OpenMP library out
         linked = () if "-fopenmp" in flags else ("-pthread",)
         try:
-            run(what, [*self.command, *shlex.split(flags), "-c", str(source), "-o", part])
-            run(what, [*self.command, "-shared", *linked, part, "-o", str(to)])
+            run(what, [*self.command, *shlex.split(flags), "-c", str(source), "-o", part], seconds)
+            run(what, [*self.command, "-shared", *linked, part, "-o", str(to)], seconds)
         finally:
             Path(part).unlink(missing_ok=True)
 
 
-def run(what: str, command: list[str]) -> bytes:
+def run(what: str, command: list[str], seconds: float = COMPILE_SECONDS) -> bytes:
     """What the compiler prints.
 
     Raises:
         RuntimeError: it failed, or takes too long.
     """
     try:
-        done = subprocess.run(command, capture_output=True, timeout=COMPILE_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"the C++ compiler took more than {COMPILE_SECONDS} s for the {what}") from None
+        raise RuntimeError(f"the C++ compiler took more than {seconds:.0f} s for the {what}") from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").splitlines()
         reason = next((line for line in lines if "error" in line), "no message")

@@ -107,7 +107,7 @@ def build(
             return library, target, f"{found.command[0]} has no OpenMP that goes with torch's"
 
         def compile_to(path: Path) -> None:
-            found.compile(library.what, library.sources[0], library.flags(target), path)
+            found.compile(library.what, library.sources[0], library.flags(target), path, compiler.BUILD_SECONDS)
 
         runs_here = target.machine == targets.machine()
         try:
