@@ -26,7 +26,14 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
 	$(PY) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-run: $(VENV)/run.stamp ## set up and open the app on http://localhost:8501
+# the native kernels for this processor, so that the first run waits for no compiler; without one the pages still work
+KERNELS = $(PY) -m attention kernels build --targets here
+
+$(VENV)/kernels.stamp: $(VENV)/run.stamp $(wildcard attention/kernels/*.cpp attention/kernels/*.h attention/kernels/kinds/*.cpp attention/kernels/kinds/*.h)
+	$(KERNELS) || echo "no native kernels were built ahead: $(KERNELS)"
+	touch $@
+
+run: $(VENV)/kernels.stamp ## set up and open the app on http://localhost:8501
 	$(PY) -m streamlit run serve.py --server.port $(PORT) --server.address $(ADDRESS)
 
 # System packages the tests drive: Chromium and PostgreSQL, from Debian where apt-get and root are at hand.
@@ -55,7 +62,7 @@ soak: $(VENV)/dev.stamp browser ## the long forms: twenty-five minutes of walks,
 	$(PY) -m bench.load
 
 rehearse: ## the Dockerfile's steps in a clean folder, without a container engine
-	$(PYTHON) deploy/rehearse.py
+	$(PYTHON) deploy/rehearse.py --time
 
 bench: $(VENV)/dev.stamp ## measure decode and prefill on this machine; writes bench/results
 	$(PY) -m bench

@@ -91,6 +91,11 @@ class Settings:
     data_dir: str = _variable(
         "HEADSHARE_DATA_DIR", "", "folder of the kept runs (SQLite); empty: var/ beside the program"
     )
+    kernels_dir: str = _variable(
+        "HEADSHARE_KERNELS_DIR",
+        "",
+        "folder of the native kernels that were built ahead; empty: attention/kernels/prebuilt/ of the program",
+    )
     database_url: str = _variable(
         "DATABASE_URL", "", "PostgreSQL address of the kept runs, in place of SQLite, for several replicas"
     )

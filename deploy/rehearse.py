@@ -1,6 +1,6 @@
 """Perform the Dockerfile's steps without a container engine, then start the server and wait until it is healthy.
 
-    python deploy/rehearse.py [--folder DIR] [--requirements-from VENV] [--build-arg NAME=VALUE] [--keep]
+    python deploy/rehearse.py [--folder DIR] [--requirements-from VENV] [--build-arg NAME=VALUE] [--time] [--keep]
 
 The script reads each instruction from the Dockerfile and performs it in a clean folder that stands for the image's
 root. It moves absolute paths of the image below this folder. `COPY` takes the files that a build context would hold
@@ -8,12 +8,16 @@ root. It moves absolute paths of the image below this folder. `COPY` takes the f
 user without privileges. Only the creation of users is left out. `--requirements-from` links the packages of an existing
 virtual environment instead of installing them, for a quick rehearsal. If a user without privileges may not run the
 interpreter, such as one in root's home, the script first copies it into the folder.
+
+The final stage stands for an image without a compiler: PATH there has only the image's own programs. `--time` times
+decode attention with 8 K/V heads there, with the native kernel that an earlier stage has built.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import os
 import re
 import shlex
@@ -162,7 +166,10 @@ class Rehearsal:
             self.health = self.moved(rest.split("CMD ", 1)[1])
         elif name == "CMD":
             self.command = self.moved(rest)
-        elif name not in ("FROM", "USER", "EXPOSE"):
+        elif name == "FROM":
+            if " AS " not in rest:  # the final stage
+                self.env["PATH"] = f"{self.folder}/opt/venv/bin"
+        elif name not in ("USER", "EXPOSE"):
             raise SystemExit(f"rehearse: the Dockerfile uses {name}, which this script does not know")
 
     def copy(self, rest: str) -> None:
@@ -170,18 +177,52 @@ class Rehearsal:
         if words[0].startswith("--from"):
             return  # both stages share the folder
         source, target = words[0], Path(self.moved(words[1]))
-        for path in context_files() if source == "." else [Path(source)]:
-            destination = target / path if source == "." else target
+        folder = Path(source)
+        for path in context_files() if (ROOT / folder).is_dir() else [folder]:
+            if folder not in (path, *path.parents):
+                continue
+            destination = target / path.relative_to(folder) if path != folder else target
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, destination)
 
     def run(self, rest: str) -> None:
         if "useradd" in rest:
             return
-        if "venv" in rest and self.linked_venv:
+        if "-m venv" in rest and self.linked_venv:
             self.link(self.linked_venv.absolute())
             return
         self.wait(self.moved(rest).replace("python3 -m venv", f"{shlex.quote(self.python)} -m venv"))
+
+
+def kernels(build: Rehearsal, timed: bool) -> None:
+    """Print which native kernels the image's user finds in it, and with `timed` the time of a step with one of them.
+
+    Raises:
+        SystemExit: there is none, or the step was not timed with it.
+    """
+    build.give()
+    python = f"{build.env['VENV']}/bin/python -m attention"
+
+    def output(command: str) -> str:
+        return build.shell(f"{python} {command}", stdout=subprocess.PIPE).communicate(timeout=300)[0].decode()
+
+    listed = output("kernels list").splitlines()
+    ahead = [line for line in listed if ".so" in line]
+    compiling = [line for line in listed if "compiled when first used" in line]
+    print(f"native kernels built ahead: {len(ahead)} of {len(listed)}, a compiler: {'yes' if compiling else 'none'}")
+    if not ahead:
+        raise SystemExit("rehearse: no native kernel was built for this processor")
+    if timed:
+        told = output("bench --n-kv-heads 8 --context 16384 --implementations native,repeat_sdpa --device cpu --json")
+        for row in map(json.loads, told.splitlines()):
+            if row["median_s"] is None:
+                raise SystemExit(f"rehearse: {row['implementation']} was not timed: {row['note']}")
+            print(
+                f"GQA-8, 16k tokens, {row['implementation']}: {row['median_s'] * 1e3:.2f} ms, "
+                f"{row['times_floor']:.2f} times its floor"
+                + f" (not steady: {row['unsteady']})"
+                * bool(row["unsteady"])
+            )
 
 
 def free_port() -> int:
@@ -224,6 +265,7 @@ def main() -> None:
     parser.add_argument("--requirements-from", type=Path, metavar="VENV")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--wait", type=float, default=60, metavar="SECONDS", help="longest time to become healthy")
+    parser.add_argument("--time", action="store_true", help="time decode attention with 8 K/V heads in the image")
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp(prefix="headshare-image-"))
@@ -236,6 +278,7 @@ def main() -> None:
         for name, rest in instructions((ROOT / "Dockerfile").read_text()):
             print(f"{name} {rest[:100]}", flush=True)
             build.do(name, rest)
+        kernels(build, args.time)
         seconds, uid = serve(build, args.wait)
         print(f"healthy after {seconds:.1f} s, as uid {uid}")
         if uid == 0:

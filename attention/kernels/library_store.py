@@ -15,7 +15,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attention.files import sync
@@ -27,18 +27,22 @@ TRIAL = """
 import ctypes, os, sys
 dlopen = ctypes.CDLL(None).dlopen
 dlopen.restype, dlopen.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_int)
-sys.exit(0 if dlopen(os.fsencode(sys.argv[1]), os.RTLD_LAZY) else 1)
+for path in sys.argv[1:]:
+    print("yes" if dlopen(os.fsencode(path), os.RTLD_LAZY) else "no", flush=True)
 """
-"""Loads a library lazily. ctypes would look up all functions of other libraries at once, and torch brings OpenMP's."""
+"""Loads libraries lazily and prints an answer for each. ctypes would look up all functions of other libraries at once,
+and torch brings OpenMP's."""
 TRIAL_SECONDS = 60
 
 
-def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
+def kept(folder: Path, name: str, compile_to: Callable[[Path], None], *, mode: int = 0o600, trial: bool = True) -> Path:
     """The path of the library `name` in `folder`: the stored one if it is whole and ours, else a new one.
 
     Args:
         name: identifies everything that the library is made from (sources, compiler, processor).
         compile_to: compiles a new library to the path that it is given.
+        mode: the file's permissions.
+        trial: load the library in another process; False for a library of another kind of processor.
 
     Raises:
         OSError: the folder cannot be written, or other users may write to it.
@@ -46,7 +50,7 @@ def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
     """
     private_folder(folder)
     for path in sorted(folder.glob(f"{name}-*.so")):
-        if (why := _why_unusable(path)) is None:
+        if (why := _why_unusable(path, trial)) is None:
             return path
         log.warning("the compiled library %s %s: it is made again", path.name, why)
         with contextlib.suppress(OSError):
@@ -54,7 +58,7 @@ def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
     aside = folder / f".{name}.{os.getpid()}"
     try:
         compile_to(aside)
-        aside.chmod(0o600)
+        aside.chmod(mode)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         path = folder / f"{name}-{_digest(aside)}.so"
@@ -62,12 +66,24 @@ def kept(folder: Path, name: str, compile_to: Callable[[Path], None]) -> Path:
         sync(folder)
     finally:
         aside.unlink(missing_ok=True)
-    if (why := _why_unusable(path)) is not None:
+    if (why := _why_unusable(path, trial)) is not None:
         raise RuntimeError(f"the compiled library {why}")
     return path
 
 
-def _why_unusable(path: Path) -> str | None:
+def unusable(paths: Sequence[Path]) -> dict[Path, str]:
+    """Which of the libraries cannot be used, and why. All others are loaded in one other process, which takes as long
+    as one of them would."""
+    why = {path: reason for path in paths if (reason := _why_not_whole(path)) is not None}
+    whole = [path for path in paths if path not in why]
+    return why | {path: "does not load" for path, loads in zip(whole, _trial(whole), strict=True) if not loads}
+
+
+def _why_unusable(path: Path, trial: bool) -> str | None:
+    return unusable([path]).get(path) if trial else _why_not_whole(path)
+
+
+def _why_not_whole(path: Path) -> str | None:
     try:
         if (why := why_not_ours(path)) is not None:
             return why
@@ -75,17 +91,25 @@ def _why_unusable(path: Path) -> str | None:
             return "is not what its name says"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return _trial(path)
+    return None
 
 
-def _trial(path: Path) -> str | None:
-    """Load the library in another process: None if that succeeds, else why the library is unusable."""
-    command = [sys.executable, "-I", "-S", "-c", TRIAL, str(path)]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return "does not load"
-    return None if done.returncode == 0 else "does not load"
+def _trial(paths: Sequence[Path]) -> list[bool]:
+    """For each library, whether it loads in another process. After one that ends the process, the rest is tried in a
+    new process."""
+    loads: list[bool] = []
+    while len(loads) < len(paths):
+        command = [sys.executable, "-I", "-S", "-c", TRIAL, *map(str, paths[len(loads) :])]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=TRIAL_SECONDS, check=False)
+            answers = done.stdout.split()
+            ended = done.returncode != 0
+        except subprocess.TimeoutExpired as late:
+            answers, ended = (late.stdout or b"").split(), True
+        loads += [answer == b"yes" for answer in answers]
+        if ended and len(loads) < len(paths):
+            loads.append(False)
+    return loads
 
 
 def _digest(path: Path) -> str:

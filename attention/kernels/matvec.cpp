@@ -13,9 +13,9 @@
 #include <cstring>
 #include <type_traits>
 #include <vector>
-#include <omp.h>
 #include "registers.h"
 #include "nibbles.h"
+#include "threads.h"
 
 namespace {
 
@@ -157,14 +157,13 @@ void multiply(const char* w, const float* scales, const Vectors& with, X* y, con
         for (int r = 0; r < N; r++)
             for (int v = 0; v < s.vectors; v++) put(y + v * s.rows + row + r, out[r][v] * (scales ? scales[row + r] : 1.f));
     };
-#pragma omp parallel num_threads(s.threads)
-    {
-        const int64_t n = omp_get_num_threads(), t = omp_get_thread_num(), tiles = (s.rows + R - 1) / R;
+    on_threads(s.threads, [&](int64_t t, int64_t n) {
+        const int64_t tiles = (s.rows + R - 1) / R;
         const int64_t end = std::min(s.rows, tiles * (t + 1) / n * R);
         int64_t row = tiles * t / n * R;
         for (; row + R <= end; row += R) some(row, Size<R>());
         for (; row < end; row++) some(row, Size<1>());
-    }
+    });
 }
 
 template <class Kind, class X>
@@ -217,8 +216,10 @@ MATVEC(q8_0_float32, Eights, float)
 // Widens blocks to float32 [rows, columns], for products with many vectors, which a matrix library computes.
 #define WIDEN(name, Kind)                                                                                                \
     extern "C" void name(const void* w, float* out, int64_t rows, int64_t columns, int64_t stride, int threads) {        \
-        _Pragma("omp parallel for num_threads(threads)")                                                                 \
-        for (int64_t row = 0; row < rows; row++) Kind::widen((const char*)w + row * stride, columns, out + row * columns); \
+        on_threads(threads, [&](int64_t t, int64_t n) {                                                                  \
+            for (int64_t row = rows * t / n; row < rows * (t + 1) / n; row++)                                            \
+                Kind::widen((const char*)w + row * stride, columns, out + row * columns);                                \
+        });                                                                                                              \
     }
 WIDEN(q4_0_widen, Blocks<false>)
 WIDEN(q4_1_widen, Blocks<true>)

@@ -2,20 +2,20 @@
 
 `matvec.cpp` is compiled once and then kept. It reads each weight once, in order, on all cores, widens it in a register
 and adds up in float32. PyTorch's own products at batch 1 read bfloat16 at about half the memory's rate here. Where
-there is no compiler, PyTorch computes the products.
+there is neither a library built ahead nor a compiler, PyTorch computes the products.
 """
 
 from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attention.kernels import compiled, cpp
+from attention.kernels import cpp
+from attention.kernels.libraries import MATVEC
 from attention.kernels.weights import Int8Rows, Q4Blocks, Q8Blocks
 
 __all__ = ["Int8Rows", "Q4Blocks", "Q8Blocks", "Weight", "matvec", "plain", "unavailable", "widened"]
@@ -23,7 +23,6 @@ __all__ = ["Int8Rows", "Q4Blocks", "Q8Blocks", "Weight", "matvec", "plain", "una
 Weight = Tensor | Int8Rows | Q4Blocks | Q8Blocks
 """A matrix [rows, columns]: float32, bfloat16 or float16, or one of `attention.kernels.weights`."""
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("matvec.cpp", "nibbles.h", "registers.h", "layer.h"))
 FLAGS = cpp.FLAGS
 MOST = 8
 """Most vectors at once. With more vectors a matrix library is at least as fast."""
@@ -34,7 +33,7 @@ def unavailable(device: str) -> str | None:
     """Why the native products can't run on that type of device, or None."""
     if device != "cpu":
         return "made for processors"
-    return compiled.no_compiler()
+    return cpp.unavailable(MATVEC)
 
 
 def matvec(weight: Weight, x: Tensor) -> Tensor:
@@ -145,4 +144,4 @@ def native_library() -> ctypes.CDLL:
 
 @cache
 def _library(flags: str) -> ctypes.CDLL:
-    return cpp.library("matrix-vector products", "matvec", SOURCES, flags)
+    return cpp.library(MATVEC, flags)

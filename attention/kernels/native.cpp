@@ -17,8 +17,8 @@
 #include <new>
 #include <type_traits>
 #include <vector>
-#include <omp.h>
 #include "registers.h"
+#include "threads.h"
 
 namespace {
 
@@ -299,9 +299,7 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
             for (int d = 0; d < D; d++) put(out + (state.row * heads + h) * D + d, state.out[h * D + d] * by);
         }
     };
-#pragma omp parallel num_threads(threads)
-    {
-        const int t = omp_get_thread_num(), n_threads = omp_get_num_threads();
+    on_threads(threads, [&](int64_t t, int64_t n_threads) {
         const int64_t begin = units * t / n_threads, end = units * (t + 1) / n_threads;
         State whole;
         Buffers<T> buffers(heads);
@@ -328,7 +326,7 @@ void decode(const T* q, const T* k, const T* v, T* out, int64_t rows, int64_t kv
             if (alone) finish(state);
             unit += last - first;
         }
-    }
+    });
     join(shared, &State::row, finish);
 }
 

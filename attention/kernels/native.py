@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attention.kernels import compiled, cpp
+from attention.kernels import cpp, libraries
 from attention.kernels.case import Case
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.cpp", "registers.h"))
 HEAD_DIM_STEP = 16
 """float32 numbers in the widest register. A head must fill whole registers."""
 FLAGS = cpp.FLAGS
@@ -28,14 +26,24 @@ def unavailable(device: str) -> str | None:
     """Why the kernel can't run on that type of device, or None."""
     if device != "cpu":
         return "made for processors; on CUDA the fused kernels do this"
-    return compiled.no_compiler()
+    reasons = [cpp.unavailable(libraries.decode(head_dim)) for head_dim in libraries.HEAD_DIMS]
+    return None if None in reasons else reasons[0]
 
 
 def unsuited(case: Case) -> str | None:
     """Why the kernel is not meant for the case, or None."""
-    if case.head_dim % HEAD_DIM_STEP:
-        return f"needs a head_dim divisible by {HEAD_DIM_STEP}, got {case.head_dim}"
-    return None
+    return why_not(case.head_dim)
+
+
+@cache
+def why_not(head_dim: int) -> str | None:
+    """Why the kernel can't run here with this head size, or None. Without a compiler it has the sizes built ahead."""
+    if head_dim % HEAD_DIM_STEP:
+        return f"needs a head_dim divisible by {HEAD_DIM_STEP}, got {head_dim}"
+    if (why := cpp.unavailable(libraries.decode(head_dim))) is None:
+        return None
+    ahead = [str(size) for size in libraries.HEAD_DIMS if cpp.unavailable(libraries.decode(size)) is None]
+    return f"without a C++ compiler needs a head_dim of {', '.join(ahead)}, got {head_dim}" if ahead else why
 
 
 def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -76,7 +84,7 @@ def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @cache
 def _function(head_dim: int, dtype: torch.dtype, flags: str) -> Any:
-    library = cpp.library("decode kernel", f"decode-{head_dim}", SOURCES, f"{flags} -DHEAD_DIM={head_dim}")
+    library = cpp.library(libraries.decode(head_dim), flags)
     function: Any = getattr(library, f"decode_{str(dtype).removeprefix('torch.')}")
     pointer, long = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = [*[pointer] * 4, long, long, ctypes.c_int, *[long] * 5, ctypes.c_float, ctypes.c_int]

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <type_traits>
+#include <utility>
 #include <vector>
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -33,7 +35,11 @@ typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 struct bfloat16 { uint16_t bits; };
+#if defined(__aarch64__)
+typedef __fp16 float16;  // GCC before 13 has _Float16 in C++ on x86 only
+#else
 typedef _Float16 float16;
+#endif
 
 template <class To, class From> inline To load(const From* from) {
     To to;
@@ -91,17 +97,24 @@ template <int N> inline Floats power_of_two(Floats x, const float (&coefficients
 
 template <int N> using Size = std::integral_constant<int, N>;
 
+// A register whose number i is number place(i) of a and b, counted on from a to b.
+template <class Place, int... I> inline Floats picked(Floats a, Floats b, Place place, std::integer_sequence<int, I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, place(I)...);
+#else
+    return __builtin_shuffle(a, b, Ints{place(I)...});
+#endif
+}
+template <class Place> inline Floats picked(Floats a, Floats b, Place place) {
+    return picked(a, b, place, std::make_integer_sequence<int, LANES>());
+}
+
 // Writes the sum of each of LANES registers, in order, to x[0]. Rounds of adding neighbours replace one sum per
 // register.
 template <int W = LANES / 2> inline void add_across(Floats* x) {
-    Ints kept{}, crossed{};
-    for (int i = 0; i < LANES; i++) {
-        const bool left = i % (2 * W) < W;
-        kept[i] = left ? i : i + LANES;
-        crossed[i] = left ? i + W : i - W + LANES;
-    }
-    for (int i = 0; i < W; i++)
-        x[i] = __builtin_shuffle(x[i], x[i + W], kept) + __builtin_shuffle(x[i], x[i + W], crossed);
+    const auto kept = [](int i) { return i % (2 * W) < W ? i : i + LANES; };
+    const auto crossed = [](int i) { return i % (2 * W) < W ? i + W : i - W + LANES; };
+    for (int i = 0; i < W; i++) x[i] = picked(x[i], x[i + W], kept) + picked(x[i], x[i + W], crossed);
     if constexpr (W > 1) add_across<W / 2>(x);
 }
 

@@ -265,7 +265,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """One step by the native kernel, or by PyTorch where that kernel cannot run the shape."""
-    if q.shape[-1] % native.HEAD_DIM_STEP == 0 and native.unavailable(q.device.type) is None:
+    if q.device.type == "cpu" and native.why_not(q.shape[-1]) is None:
         return native.decode(q, k, v)
     return plain.folded_matmul(q, k, v)
 

@@ -15,10 +15,16 @@ from attention.timing import speed
 
 RESERVE = 0.9
 """Share of the free memory a case may use."""
+LACKS = {
+    "mps": "it has no float64 for the check, and no graph of recorded calls",
+    "xpu": "its clock, its free memory and its caches are not read here",
+}
+"""Accelerators of torch -> why they are not timed. None of them was at hand to try."""
 
 
 def resolve_device(device: str) -> str:
-    """The device to use, "cpu" or "cuda": "auto" is CUDA where torch has a CUDA device.
+    """The device to use, "cpu" or "cuda": "auto" is CUDA where torch has a CUDA device, else the processor, also
+    where torch has another accelerator.
 
     Raises:
         ValueError: `device` is "cuda", and there is none.
@@ -26,8 +32,17 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda: this machine has no CUDA device that torch can use")
+        raise ValueError(f"device cuda: this machine has no CUDA device that torch can use{untimed_accelerator()}")
     return device
+
+
+def untimed_accelerator() -> str:
+    """A clause about an accelerator that torch has here and that is not timed; "" if there is none."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is None or found.type == "cuda":
+        return ""
+    lacks = LACKS.get(found.type, "nothing here was written for it")
+    return f"; its {found.type} device is not timed ({lacks}): use cpu"
 
 
 def memory_needed(case: Case, impl: Implementation | None = None) -> int:

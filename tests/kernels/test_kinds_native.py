@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from attention.kernels import compiled
+from attention.kernels import compiler
 from attention.kernels.kinds import inputs, native, reference, registry, stored
 from attention.kernels.kinds.case import KindCase
 from attention.timing import kinds
@@ -18,7 +18,7 @@ from tests.kernels.kind_samples import SAMPLES, label, preallocated
 from tests.long import long, short
 
 NAN, INF = float("nan"), float("inf")
-pytestmark = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
 FEWER = ("-mno-amx-bf16", "-mno-avx512f", "-mno-avx2 -mno-avx512f -mno-f16c")
 """No tiles; registers of 8 numbers; no conversions either."""
 LARGE = [

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from attention.kernels import compiled, library_store
+from attention.kernels import library_store
+from attention.kernels.compiler import missing
 from attention.timing.device_queue import lock_folder
 
-pytestmark = pytest.mark.skipif(compiled.no_compiler() is not None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(missing() is not None, reason="there is no C++ compiler")
 SOURCE = 'extern "C" int answer() { return ANSWER; }'
 
 

@@ -8,11 +8,11 @@ import platform
 import pytest
 import torch
 
-from attention.kernels import compiled, matvec
+from attention.kernels import compiler, cpp, matvec
 from attention.kernels.matvec import Int8Rows, Q4Blocks, Q8Blocks, Weight
 from tests.long import short
 
-needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
 KINDS = ("float32", "bfloat16", "float16", "int8", "q4_0", "q4_1", "q8_0")
 
 
@@ -137,7 +137,7 @@ def test_the_smallest_and_the_largest_numbers() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_pytorch_computes_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "no_compiler", lambda: "none")
+    monkeypatch.setattr(cpp, "unavailable", lambda library: "none")
     check(weight_of(kind, 7, 64), torch.randn(3, 64))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from attention.kernels import compiled, native, reference
+from attention.kernels import compiler, native, reference
 from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
 from tests.long import SOAK, short
 
@@ -20,7 +20,7 @@ RUNS_HERE = [n for n, i in IMPLEMENTATIONS.items() if not i.unavailable("cpu") a
 ON_CPU = [n for n in RUNS_HERE if not n.endswith(("_sdpa", "enable_gqa"))]
 CASES = [(n, d) for n in ON_CPU for d in DTYPES if SOAK or n == "native" or d == "float32"]
 """Our own kernel in every dtype. PyTorch's products run the same code in all of them, so float32 is enough."""
-needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
 
 
 def inputs(dtype: str, n_kv_heads: int, context: int, head_dim: int = 48) -> list[torch.Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention.kernels import compiled, native, plain, reference, registry
+from attention.kernels import compiled, compiler, cpp, libraries, native, plain, prebuilt, reference, registry
 from attention.kernels.case import Case
 from attention.kernels.reference import relative_error, tolerance
 from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
 from tests.long import long, short
 
 PLAIN = [name for name, impl in IMPLEMENTATIONS.items() if not impl.compiled and not impl.unavailable("cpu")]
-needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
 
 COMPILED = [name for name, impl in IMPLEMENTATIONS.items() if impl.compiled]
 
@@ -187,12 +188,48 @@ def test_unknown_names_are_refused() -> None:
         registry.implementation("folded_matmul", "prefill")
 
 
-def test_without_a_compiler_the_plain_ones_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    remembered = compiled.no_compiler, compiler.here, cpp.unavailable, native.why_not
     monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
-    compiled.no_compiler.cache_clear()
+    monkeypatch.delenv("CXX", raising=False)
+    for function in remembered:
+        function.cache_clear()
+    yield
+    for function in remembered:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_the_plain_ones_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prebuilt, "found", dict[str, Path])
+    case = Case("", 32, 8, 128, 4096, device="cpu")
+    assert set(registry.suited(case)) == set(PLAIN)
+    assert "C++ compiler" in (IMPLEMENTATIONS["native"].unavailable("cpu") or "")
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_native_has_the_head_sizes_that_were_built_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prebuilt, "found", lambda: {"decode-64": Path("a"), "decode-128": Path("b")})
+    assert "native" in registry.suited(Case("", 32, 8, 128, 4096, device="cpu"))
+    case = Case("native", 4, 2, 48, 5, device="cpu")
+    why = "without a C++ compiler needs a head_dim of 64, 128, got 48"
+    assert IMPLEMENTATIONS["native"].unsuited(case) == why
+    with pytest.raises(RuntimeError, match="the decode kernel cannot be built: there is no C\\+\\+ compiler"):
+        cpp.library(libraries.decode(48))
+
+
+@needs_compiler
+def test_native_without_openmp_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Apple's compiler. Calls one after another use the same threads, also when their number changes."""
+    flags = native.FLAGS.replace("-O3", "-O1").replace("-fopenmp", "-fno-openmp")
+    monkeypatch.setattr(native, "FLAGS", flags)
+    before = torch.get_num_threads()
     try:
-        case = Case("", 32, 8, 128, 4096, device="cpu")
-        assert set(registry.suited(case)) == set(PLAIN)
-        assert "C++ compiler" in (IMPLEMENTATIONS["native"].unavailable("cpu") or "")
+        for threads in (1, 3, 2, 7):
+            torch.set_num_threads(threads)
+            for n_kv_heads, context in ((1, 130), (3, 700)):
+                case = Case("native", 2 * n_kv_heads, n_kv_heads, 16, context, 2, "float32", "cpu")
+                assert error_of(case) < tolerance("float32", context)
     finally:
-        compiled.no_compiler.cache_clear()
+        torch.set_num_threads(before)

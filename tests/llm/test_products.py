@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from attention.kernels import compiled, matvec
+from attention.kernels import compiler, cpp, matvec
 from attention.llm import generate
 from attention.llm import model as llm
 from attention.llm.model import Model
@@ -15,7 +15,7 @@ from attention.llm.sharings import with_n_kv_heads
 from tests.llm import checkpoints
 from tests.llm.test_weights import PLAIN, written
 
-needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
 SIZES = {"hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3}
 PROMPT, N_TOKENS = 11, 23
 LAYERS = SIZES["num_hidden_layers"]
@@ -95,7 +95,7 @@ def test_a_step_reads_the_bytes_of_the_file(pair: tuple[Model, Model]) -> None:
 
 
 def test_without_a_compiler_the_weights_are_float32_and_it_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "no_compiler", lambda: "no C++ compiler was found")
+    monkeypatch.setattr(cpp, "unavailable", lambda library: "no C++ compiler was found")
     model = llm.load(path)
     assert model.kinds == ("float32",)
     assert generate.held(model) == "float32, multiplied by PyTorch (no C++ compiler was found)"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attention.jobs import model_step as job
-from attention.kernels import compiled
+from attention.kernels import compiler
 from attention.layers import KVCache
 from attention.timing import decoder_layer, model_step
 from attention.timing.model_step import (
@@ -60,7 +60,7 @@ KINDS = {
 }
 
 
-@pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
+@pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_fastest_layer_computes_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder_layer, "_products_are_quicker", lambda linears, case: True)

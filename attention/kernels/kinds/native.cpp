@@ -11,11 +11,11 @@
 
 #include <algorithm>
 #include <cfloat>
-#include <omp.h>
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#include "../threads.h"
 #include "native_room.h"
 
 namespace {
@@ -233,9 +233,7 @@ template <bool TILED, class T> void attend(const Step& step) {
         }
     };
     std::vector<State> shared(2 * step.threads);
-#pragma omp parallel num_threads(step.threads)
-    {
-        const int64_t t = omp_get_thread_num(), n_threads = omp_get_num_threads();
+    on_threads(step.threads, [&](int64_t t, int64_t n_threads) {
         const int64_t begin = units * t / n_threads, end = units * (t + 1) / n_threads;
         State whole;
         Buffers<TILED> buffers(step);
@@ -260,7 +258,7 @@ template <bool TILED, class T> void attend(const Step& step) {
 #ifdef TILES
         if (TILED) _tile_release();
 #endif
-    }
+    });
     join(shared, &State::place, finish);
 }
 

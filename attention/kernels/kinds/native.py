@@ -10,22 +10,17 @@ from __future__ import annotations
 import ctypes
 import math
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attention.kernels import compiled, cpp
+from attention.kernels import cpp
 from attention.kernels.kinds import plain
 from attention.kernels.kinds.case import BLOCK
 from attention.kernels.kinds.stored import BLOCK_BYTES, Cache, Plane
+from attention.kernels.libraries import KINDS
 
-HERE = Path(__file__).parent
-SOURCES = (
-    *(HERE / f"native{rest}" for rest in (".cpp", "_room.h", "_products.h", "_rows.h")),
-    HERE.parent / "registers.h",
-)
 FLAGS = cpp.FLAGS
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 FORMATS = {"int8-token": 3, "fp8-head": 4, "q8_0": 5, "q4_0": 6, "int4-g32": 7}
@@ -36,7 +31,7 @@ def unavailable(device: str) -> str | None:
     """Why the kernel can't run on that type of device, or None."""
     if device != "cpu":
         return "made for processors; on CUDA the Triton kernel does this"
-    return compiled.no_compiler()
+    return cpp.unavailable(KINDS)
 
 
 class _Plane(ctypes.Structure):
@@ -152,4 +147,4 @@ def _function(dtype: torch.dtype, flags: str) -> Any:
 
 @cache
 def _library(flags: str) -> ctypes.CDLL:
-    return cpp.library("kernel over kinds of cache", "kinds", SOURCES, flags)
+    return cpp.library(KINDS, flags)

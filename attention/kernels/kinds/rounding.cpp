@@ -6,7 +6,11 @@
 
 namespace {
 
+#if defined(__aarch64__)
+typedef __fp16 float16;  // GCC before 13 has _Float16 in C++ on x86 only
+#else
 typedef _Float16 float16;
+#endif
 constexpr int GROUP = 32;
 
 // As in rounding.py; strides in bytes. The heads of all sequences are numbered one after the other.

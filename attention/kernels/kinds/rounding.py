@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from attention.kernels import compiled, cpp
+from attention.kernels import cpp
 from attention.kernels.kinds.stored import Plane
+from attention.kernels.libraries import ROUNDING
 
-SOURCES = (Path(__file__).with_name("rounding.cpp"),)
 KINDS = ("int8-token", "q8_0", "q4_0", "int4-g32")
 """Formats in the order of the source."""
 
@@ -34,7 +33,7 @@ def unavailable(cache_format: str, x: Tensor) -> str | None:
         return f"made for {', '.join(KINDS)}"
     if x.dtype != torch.float32 or x.device.type != "cpu":
         return "made for float32 on processors"
-    return compiled.no_compiler()
+    return cpp.unavailable(ROUNDING)
 
 
 def store_into(plane: Plane, at: int, x: Tensor) -> None:
@@ -75,7 +74,7 @@ def store_into(plane: Plane, at: int, x: Tensor) -> None:
 
 @cache
 def _function(flags: str) -> Any:
-    function: Any = cpp.library("rounding of a cache's rows", "rounding", SOURCES, flags).round_rows
+    function: Any = cpp.library(ROUNDING, flags).round_rows
     number = ctypes.c_int64
     function.argtypes = [ctypes.c_void_p, number, number, number, ctypes.c_int, ctypes.c_void_p]
     function.restype = None
