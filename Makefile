@@ -51,13 +51,13 @@ audit: $(VENV)/dev.stamp
 	$(PY) deploy/audit.py --timeout 120
 
 # a file's tests stay in one process
-test: $(VENV)/dev.stamp browser check ## set up and run every check and test, the browser included
+test: $(VENV)/dev.stamp $(VENV)/kernels.stamp browser check ## set up and run every check and test, the browser included
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-test-fast: $(VENV)/dev.stamp ## the tests without a browser
+test-fast: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## the tests without a browser
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not browser"
 
-soak: $(VENV)/dev.stamp browser ## the long forms: twenty-five minutes of walks, thousands of hostile addresses, fifty visitors, 10,000 reruns
+soak: $(VENV)/dev.stamp $(VENV)/kernels.stamp browser ## the long forms: twenty-five minutes of walks, thousands of hostile addresses, fifty visitors, 10,000 reruns
 	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/worker tests/kept/test_store.py tests/configs/test_readings.py tests/kernels/test_nonfinite.py tests/tiny tests/uptrain tests/browser tests/walks
 	$(PY) -m bench.load
 
