@@ -190,8 +190,11 @@ def notes(rows: Sequence[Compared], picture: Comparison) -> None:
             st.caption(f"**{foreign_text.markdown(row.label)}**: {foreign_text.markdown(row.note)}")
     if picture.left_out and picture.view == "billion":
         st.caption(f"Without a known parameter count: {foreign_text.markdown(', '.join(picture.left_out))}.")
-    if any(curve.crossover for curve in picture.curves):
-        st.caption("◆ where the cache equals the weights in bf16.")
+    if picture.curves:
+        equal = (
+            " ◆ stands where the cache equals the weights in bf16." if any(c.crossover for c in picture.curves) else ""
+        )
+        st.caption(f"What to see: a lower line is a smaller cache; one that flattens has reached its windows.{equal}")
 
 
 def table(rows: Sequence[Compared]) -> None:
