@@ -144,7 +144,8 @@ def ranked(rows: Sequence[Compared], view: str, context: int) -> None:
     verb = ("takes", "keeps") if not others else ("take", "keep")
     what = f"{verb[0]} most of MHA" if view == "mha" else f"{verb[1]} the most"
     st.subheader(f"Ranked at {held(context)}: {first}{also} {what}", anchor=False)
-    ranking(bars.ranking(found, view), key="cmp_ranking", label=f"{comparison.VIEWS[view]} at {held(context)}")
+    label = f"{comparison.VIEWS[view]} at {held(context)}"
+    ranking(bars.ranking(found, view), key="cmp_ranking", label=label, figure="compare")
     if any(len(row.members) > 1 for row in found):
         st.caption("Models with equally large caches share a bar.")
 
