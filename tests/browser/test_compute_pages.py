@@ -67,6 +67,11 @@ def test_hero_figures_are_in_view_without_scrolling(app: str, page: Page) -> Non
         box = page.locator(f".st-key-{figure} .js-plotly-plot").bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 800, (path, box)
+        # the controls stand in one row
+        ends = page.locator(".st-key-bar [data-testid=stColumn]").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().bottom)"
+        )
+        assert max(ends) - min(ends) < 20, (path, ends)
 
 
 def test_a_ranked_bar_fades_the_lines_of_other_models(app: str, page: Page) -> None:
