@@ -47,7 +47,6 @@ PAGES = {
     "Roofline": ("roofline", "context_pick", "r_figure"),
     "With a cache": ("with_cache", "context_pick", None),
     "Latent and windows": ("other_ways", "context_pick", None),
-    "The code": ("code", "code_kv_pick", None),
     "Engines": ("engines", "context_pick", None),
 }
 
