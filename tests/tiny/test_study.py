@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from attention.tiny import merged, results, uptraining
+from attention.tiny import findings, merged, results, uptraining
 from attention.tiny import study as tiny_study
 from attention.tiny.results import Point, Study
 from viz import lab as lab_figures
@@ -185,7 +185,7 @@ def test_figures_hold_the_numbers() -> None:
 
 
 def test_what_a_merge_costs_is_told_as_it_is() -> None:
-    told = results.cost_finding
+    told = findings.cost_finding
     assert told(1.0, 3.0, 1.5, "training") == "The merge costs 2.00 nats per byte; training wins back 75 % of it"
     assert told(1.0, 1.25, 1.5, "training") == "The merge costs 0.25 nats per byte, and training adds 0.25"
     assert told(1.0, 3.0, None, "training") == "The merge costs 2.00 nats per byte"
@@ -196,5 +196,5 @@ def test_what_a_merge_costs_is_told_as_it_is() -> None:
 def test_attention_that_moves_is_a_share() -> None:
     before = np.sqrt(np.array([[[1.0, 0.0], [0.25, 0.75]]]))
     after = np.sqrt(np.array([[[1.0, 0.0], [0.75, 0.25]]]))
-    assert results.moved_attention(before, after) == pytest.approx(0.25)
-    assert results.moved_attention(before, before) == 0
+    assert findings.moved_attention(before, after) == pytest.approx(0.25)
+    assert findings.moved_attention(before, before) == 0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from attention import sharing
-from attention.tiny import merged, results
+from attention.tiny import findings, merged, results
 from attention.tiny.config import MODELS
 from attention.tiny.results import Run, Study
 from attention.tiny.text import glyphs
@@ -148,7 +148,7 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> str:
             st.metric(name, shown, delta=above, delta_color="off", delta_arrow="off", help=unit)
         saved = f"{ratio(full / own)} less than MHA" if own < full else "as MHA"
         st.metric("Cache per token", binary_bytes(own), delta=saved, delta_color="off", delta_arrow="off")
-    return "" if plan.n_kv_heads == MHA_HEADS else results.cost_finding(mha, start, end, trained)
+    return "" if plan.n_kv_heads == MHA_HEADS else findings.cost_finding(mha, start, end, trained)
 
 
 def _levels(plan: Chosen, mha: float | None, scratch: float | None) -> list[Level]:
@@ -211,7 +211,7 @@ def _maps(plan: Chosen, run: Run, layer: int) -> None:
 def _maps_finding(maps: Mapping[str, Any], layer: int, n_kv_heads: int) -> str:
     """The heading: how much of their attention the heads of a layer give to other bytes than before."""
     last = [when for when in STAGES if when in maps][-1]
-    moved = 100 * results.moved_attention(maps["original"], maps[last])
+    moved = 100 * findings.moved_attention(maps["original"], maps[last])
     if moved < 0.5:
         return f"The heads of layer {layer + 1} look where they looked before"
     said = ["Merged"] * (n_kv_heads != MHA_HEADS) + ["trained on"] * (last == "uptrained")
