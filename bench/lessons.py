@@ -54,7 +54,7 @@ def animation() -> dict[str, float]:
         page.goto(f"http://{address}/why")
         scene = page.locator(".st-key-decode .decode")
         page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=60_000)
-        page.get_by_role("button", name="Play", exact=True).click()
+        scene.get_by_role("button", name="Play", exact=True).click()
         page.wait_for_function("e => Number(e.dataset.drawn) > 10", arg=scene.element_handle())
         before = len(sent)
         drawn, took = scene.evaluate(

@@ -20,8 +20,12 @@ function go(by) {
   const bar = shownBar();
   const to = here(bar) + by;
   if (!bar.data.addresses[to]) return;
+  follow(new URL(bar.data.addresses[to], document.baseURI));
   asked = { at: to, since: performance.now() };
-  const link = new URL(bar.data.addresses[to], document.baseURI);
+}
+
+function follow(link) {
+  asked = null;
   window.history.pushState(null, "", link.pathname + link.search);
   document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0);
   window.dispatchEvent(new PopStateEvent("popstate"));
@@ -32,7 +36,8 @@ document.addEventListener("click", (event) => {
   const link = event.composedPath().find((part) => part.matches?.("nav.hs-lecture a"));
   if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  go(link.matches(".back") ? -1 : 1);
+  if (link.matches(".leave")) follow(link);
+  else go(link.matches(".back") ? -1 : 1);
 });
 window.addEventListener("popstate", (event) => { if (event.isTrusted) asked = null; }); // Back or Forward
 
