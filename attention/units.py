@@ -71,8 +71,10 @@ def counted(n: int, thing: str) -> str:
 
 
 def plural(n: int, thing: str) -> str:
-    """`thing` in the form that follows the number n: "K/V head" or "K/V heads"."""
-    return thing if n == 1 else f"{thing}s"
+    """`thing` in the form that follows the number n: "K/V head" or "K/V heads", "pass" or "passes"."""
+    if n == 1:
+        return thing
+    return f"{thing}es" if thing.endswith(("s", "x", "ch", "sh")) else f"{thing}s"
 
 
 def held(n: int) -> str:

@@ -34,7 +34,7 @@ with frame.page(
         alt=sections.alt(mistakes),
     )
     with frame.details():
-        sections.rules(results)
+        sections.rules(results, mistakes)
         sections.golden(results.golden)
         sections.checks(accuracy_view.shown_checks(results.checks, which, family), results)
         with frame.guard():

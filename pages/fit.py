@@ -9,6 +9,7 @@ from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.speculation import MAX_DRAFT_TOKENS
 from ui import frame, params, quiz
 from ui.sections import fit as sections
+from ui.sections import fit_bounds
 from viz import fit as figures
 
 ACCELERATORS = [row.id for row in published.accelerators()]
@@ -21,7 +22,7 @@ PARAMS = (
     params.integer("f_page", PAGE_TOKENS, 1, 2**16),
     params.choice("f_pool", WINDOW_POOLS, "own"),
     params.integer("f_prompt", 0, 0, MAX_CONTEXT),
-    params.number("f_price", 0.0, 0, sections.MAX_PRICE),
+    params.number("f_price", 0.0, 0, fit_bounds.MAX_PRICE),
     *quiz.keys("fit"),
     params.integer("f_draft", 0, 0, MAX_DRAFT_TOKENS),
 )
@@ -37,7 +38,7 @@ with frame.page(
     setup = Setup(**chosen, **sections.current_assumptions())
     plan = serving.plan(spec, setup, context, batch)
     sections.verdict(plan, spec, setup, context, batch)
-    prompt = sections.prefill(model, spec, setup, context)
+    prompt = fit_bounds.prefill(model, spec, setup, context)
     sections.metrics(plan, spec, setup, context, batch)
     frame.chart(
         figures.plot_fit_map(serving.fit_map(spec, setup, context, batch)),
@@ -47,10 +48,10 @@ with frame.page(
     )
     with frame.details():
         sections.assumptions()
-        sections.speeds(plan, setup, prompt)
+        fit_bounds.speeds(plan, setup, prompt)
         sections.memory(plan, setup)
-        sections.step(plan, spec, setup, prompt)
+        fit_bounds.step(plan, spec, setup, prompt)
         sections.drafting(model, own, plan, setup, context, batch)
         with frame.guard():
-            sections.others(spec, setup, context, batch)
+            fit_bounds.others(spec, setup, context, batch)
         quiz.find_out("fit", plan=plan, count=setup.count, context=context, batch=batch)

@@ -32,8 +32,4 @@ with frame.page("lab", title="Uptraining lab", lead=LEAD, params=sections.PARAMS
         with frame.guard():
             lab_real.section()
         with frame.guard():
-            lesson.show("lab_pooling_title")
-            matrix = controls.segmented(
-                "Projection", ["k", "v"], "lab_matrix", format_func={"k": "Keys", "v": "Values"}.__getitem__
-            )
-            sections.pooling_picture(plan, layer, matrix)
+            sections.pooling_picture(plan, layer)

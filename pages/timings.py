@@ -8,7 +8,6 @@ from ui import (
     frame,
     jobs,
     kept_runs,
-    lesson,
 )
 from ui.sections import kinds
 from ui.sections import timings as sections
@@ -44,5 +43,4 @@ with frame.page(
         with frame.details():
             sections.kept(found)
             with frame.guard():
-                sections.explanations(found[0].results)
-                lesson.show("timings_floor")
+                sections.explanations(found[0].results, shape)

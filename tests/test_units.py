@@ -60,3 +60,11 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_a_factor() -> None:
     assert units.ratio(4) == "4.00×"
+
+
+def test_a_number_of_things() -> None:
+    assert [units.counted(n, "K/V head") for n in (0, 1, 1024)] == ["0 K/V heads", "1 K/V head", "1,024 K/V heads"]
+    assert [units.plural(2, thing) for thing in ("pass", "box", "batch", "flash", "switch head")] == [
+        "passes", "boxes", "batches", "flashes", "switch heads",
+    ]  # fmt: skip
+    assert [units.plural(1, thing) for thing in ("pass", "batch")] == ["pass", "batch"]

@@ -18,12 +18,14 @@ class Word(NamedTuple):
         short: the word as texts write it. also: its other forms.
         long: the abbreviation spelt out; empty if the word is no abbreviation.
         says: its meaning in one plain sentence.
+        quiet: whether the row under a title shows it only when it is asked for more words.
     """
 
     short: str
     long: str
     says: str
     also: tuple[str, ...] = ()
+    quiet: bool = False
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -36,7 +38,9 @@ def _file() -> tuple[dict[str, Word], dict[str, tuple[str, ...]]]:
     with FILE.open("rb") as opened:
         read = tomllib.load(opened)
     words = {
-        row["short"]: Word(row["short"], row.get("long", ""), row["says"], tuple(row.get("also", ())))
+        row["short"]: Word(
+            row["short"], row.get("long", ""), row["says"], tuple(row.get("also", ())), row.get("quiet", False)
+        )
         for row in read["word"]
     }
     return words, {page: tuple(names) for page, names in read["pages"].items()}

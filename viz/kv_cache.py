@@ -27,6 +27,9 @@ KIND_NAMES = {
 }
 _TOP, _BOTTOM = 30, 52
 """Margins above and below the plotting area in pixels; the labels at the lines' ends need the area's exact height."""
+SPARE = 0.99
+"""Opacity of a note that a phone has no space for: the style sheet knows it by this, and hides it there, because the
+numbers above the figure say the same."""
 _WARN = "#D55E00"
 
 
@@ -118,14 +121,25 @@ def _notes(numbers: ContextPicture, *, weights: bool, crossing: bool, log: bool)
     at = scale(numbers.chosen.context), scale(max(numbers.chosen.state_bytes, 1))
     # not at the right edge: the names of the lines stand there, and the page's first number says the same
     edge = numbers.chosen.context >= 0.8 * numbers.curves.x[-1]
-    notes = [] if edge else [figure.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18)]
+    notes = []
+    if not edge:
+        notes.append(figure.note(*at, chosen, xanchor="left", xshift=10, yshift=-16 if log else 18, opacity=SPARE))
     if weights and numbers.weights:
         text = f"weights {binary_bytes(numbers.weights)}"
         if crossing and numbers.crossover:
             # a short text, which does not reach the lines' names on a phone
             text += f",<br>outgrown at {tokens(numbers.crossover)}"
         notes.append(
-            figure.note(0, scale(numbers.weights), text, xref="paper", xanchor="left", yanchor="bottom", align="left")
+            figure.note(
+                0,
+                scale(numbers.weights),
+                text,
+                xref="paper",
+                xanchor="left",
+                yanchor="bottom",
+                align="left",
+                opacity=SPARE,
+            )
         )
     return notes
 

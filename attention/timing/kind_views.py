@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from math import log
 from typing import NamedTuple
 
 from attention import sharing
@@ -15,7 +16,7 @@ from attention.kernels.kinds.shapes import expanded, full, latent, quantised, sh
 from attention.timing import kind_runs
 from attention.timing.kind_runs import KindRun
 from attention.timing.steadiness import STILL_TIMED, Interval
-from attention.timing.views import faster
+from attention.timing.views import faster, faster_text
 from attention.units import ratio, tokens
 
 Shapes = Callable[..., list[KindCase]]
@@ -113,6 +114,19 @@ class Shown(NamedTuple):
     when: str
     place: Place
     rows: tuple[Row, ...]
+
+
+def finding(rows: Sequence[Row], topic: str) -> str:
+    """The largest steady difference from the shape that a row is compared with, in a sentence; "" without one."""
+    found = [(abs(log(row.faster.mid)), row) for row in rows if row.faster is not None]
+    if not found:
+        return ""
+    _, row = max(found, key=lambda pair: pair[0])
+    base = next(other for other in rows if _is_base(other.best.case, row.best.case, topic))
+    said = faster_text(row.faster)
+    if said.startswith("no difference"):
+        return f"{base.label} and {row.label}: {said}"
+    return f"{row.label}: {said} than {base.label}"
 
 
 def shapes(topic: str, context: int, dtype: str) -> list[KindCase]:

@@ -223,6 +223,33 @@ def speedups(results: Iterable[Result], shape: Shape) -> tuple[Speed, ...]:
     )
 
 
+def finding(results: Iterable[Result], shape: Shape) -> str:
+    """What the steady timings of one shape say about sharing, in one sentence; "" where nothing may be concluded."""
+    speeds = speedups(results, shape)
+    if len(speeds) < 2 or speeds[0].unsteady:
+        return ""
+    found = [(speed.faster.mid, speed) for speed in speeds[1:] if speed.faster is not None]
+    if not found:
+        return ""
+    _, best = max(found, key=lambda pair: pair[0])
+    said = faster_text(best.faster)
+    if said.startswith("no difference"):
+        return f"{best.name} beside {speeds[0].name}: {said}"
+    return f"{best.name} is {said} than {speeds[0].name}"
+
+
+def what_binds(results: Iterable[Result], shape: Shape) -> str:
+    """Which limit sets the floor of one shape's timings, in words; "" if none is known."""
+    bounds = {r.case.n_kv_heads: r.bound for r in results if shape_of(r) == shape and r.floor_s and r.bound}
+    if not bounds:
+        return ""
+    if len(set(bounds.values())) == 1:
+        return "Memory sets the floor" if next(iter(bounds.values())) == "memory" else "Arithmetic sets the floor"
+    n_heads = shape.n_heads
+    by_memory = [sharing.name(n_heads, n) for n in sorted(bounds, reverse=True) if bounds[n] == "memory"]
+    return f"Memory sets the floor of {', '.join(by_memory)}, arithmetic that of the others"
+
+
 def trouble(results: Iterable[Result]) -> str:
     """Why nothing is concluded from some of the results, in words; empty if all are steady or still being timed."""
     return next((r.unsteady for r in results if r.unsteady and r.unsteady != STILL_TIMED), "")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import assert_sound, visit
+from tests.browser.conftest import assert_sound, eventually, visit
 from tests.long import short
 
 LLAMA, QWEN, GEMMA = "meta-llama/Llama-3.1-8B", "Qwen/Qwen3-8B", "google/gemma-3-27b-pt"
@@ -66,6 +67,36 @@ def test_hero_figures_are_in_view_without_scrolling(app: str, page: Page) -> Non
         box = page.locator(f".st-key-{figure} .js-plotly-plot").bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 800, (path, box)
+        # the controls stand in one row
+        ends = page.locator(".st-key-bar [data-testid=stColumn]").evaluate_all(
+            "all => all.map(e => e.getBoundingClientRect().bottom)"
+        )
+        assert max(ends) - min(ends) < 20, (path, ends)
+
+
+def test_a_ranked_bar_fades_the_lines_of_other_models(app: str, page: Page) -> None:
+    visit(page, f"{app}/compare?{urlencode([('cmp', LLAMA), ('cmp', QWEN), ('cmp', GEMMA), ('context', 32768)])}")
+    figure_json(page, "compare")
+    bars = page.locator(".st-key-cmp_ranking li")
+    faded = """e => [...e.querySelectorAll('.scatterlayer > .trace, .infolayer .annotation')].map(
+        part => [part.__data__?.[0]?.trace?.name ?? part.textContent, part.style.opacity === '0.12'])"""
+    figure = page.locator(".st-key-compare .js-plotly-plot")
+
+    def others_fade(one: str) -> Callable[[], bool]:
+        def holds() -> bool:
+            parts = [(name, is_faded) for name, is_faded in figure.evaluate(faded) if name]
+            named = [(name, is_faded) for name, is_faded in parts if any(m in name for m in ("Llama", "Qwen", "Gemma"))]
+            return len(named) >= 6 and all(is_faded == (one not in name) for name, is_faded in named)
+
+        return holds
+
+    bars.filter(has_text="Gemma 3 27B").focus()
+    eventually(page, others_fade("Gemma"))
+    bars.filter(has_text="Llama 3.1 8B").hover()
+    eventually(page, others_fade("Llama"))
+    page.mouse.move(1, 1)
+    bars.filter(has_text="Gemma 3 27B").blur()
+    eventually(page, lambda: not any(is_faded for _, is_faded in figure.evaluate(faded)))
 
 
 def test_three_models_compared_by_a_link_and_taken_away(app: str, page: Page, tmp_path: Path) -> None:

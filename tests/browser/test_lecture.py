@@ -29,6 +29,13 @@ def test_arrow_keys_step_through_the_lecture(app: str, page: Page) -> None:
     page.keyboard.press("PageDown")
     expect(place).to_have_text(re.compile("^2 / "))
     ready(page)
+    # keys in quick succession each count, however long a page takes to be drawn
+    for keys, number in ((["PageDown"] * 3, 5), (["PageUp", "PageUp", "PageDown", "PageUp"], 3)):
+        for key in keys:
+            page.keyboard.press(key)
+        expect(place).to_have_text(re.compile(f"^{number} / "))
+        ready(page)
+        expect(place).to_have_text(re.compile(f"^{number} / "))
     last = len(views()) - 1
     visit(page, f"{app}/{views()[last - 1].address}")
     expect(place).to_have_text(re.compile(f"^{last} / "))

@@ -52,6 +52,10 @@ def test_a_word_says_what_it_means_to_pointer_and_keyboard(app: str, page: Page)
     expect(card).to_contain_text("Reading the prompt")
     page.mouse.move(5, 5)
     expect(card).to_be_hidden()
+    # plain words wait behind a button; the keyboard reaches them there
+    expect(page.locator(".hs-words").get_by_role("button", name="query head")).to_have_count(0)
+    page.locator(".hs-words").get_by_role("button", name="plain words").press("Enter")
+    expect(page.locator(".hs-words").get_by_role("button", name="query head")).to_be_focused()
     page.locator(".hs-words button", has_text="KV cache").focus()
     page.keyboard.press("Tab")
     expect(card).to_contain_text("one new token of each sequence")
@@ -143,7 +147,7 @@ def test_words_are_marked_on_a_page_that_moves_and_no_mark_outlives_its_text(app
     visit(page, f"{app}/timings?v=1")
     page.wait_for_function(
         f"""() => {{
-            const words = {MARKED}, here = [...document.querySelectorAll('.hs-words button')];
+            const words = {MARKED}, here = [...document.querySelectorAll('.hs-words [data-word]')];
             const starts = here.map(button => button.dataset.word.slice(0, 5).toLowerCase());
             return words.length && words.every(word => starts.some(start => word.toLowerCase().startsWith(start)));
         }}"""

@@ -21,7 +21,7 @@ from attention.memory.load import Load
 from attention.oracle import accuracy, accuracy_view
 from attention.serving import fit
 from attention.serving import plan as serving
-from attention.units import binary_bytes, tokens
+from attention.units import binary_bytes, ratio, tokens
 from ui.sections.compare import EXAMPLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,6 +189,7 @@ def test_a_load_that_does_not_fit_is_said() -> None:
     assert metrics(at)["Longest context at batch 1"] == "none"
     assert metrics(at)["This load"] == "does not fit"
     assert metrics(at)["One decode step"] == "–"
+    assert "No decode step: the load does not fit" in [heading.value for heading in at.subheader]
 
 
 def test_an_unknown_parameter_count_can_be_stated() -> None:
@@ -218,7 +219,12 @@ def test_accuracy_shows_the_results_file() -> None:
     shown = metrics(at)
     assert shown["Models asked for their own cache"] == f"{counts.asked:,}"
     assert shown["Bytes apart without explanation"] == f"{counts.unexplained_bytes:,}"
-    assert len(chart(at)["data"]) == len(accuracy_view.mistakes(results, "Gemma"))
+    mistakes = accuracy_view.mistakes(results, "Gemma")
+    assert len(chart(at)["data"]) == len(mistakes)
+    assert f"claims {ratio(max(f for m in mistakes for f in m.factors))} the bytes of" in "".join(
+        text.value for text in at.markdown
+    )
+    assert any(f"{counts.agreeing} of {counts.golden} published" in heading.value for heading in at.subheader)
     listed = at.dataframe[1].value
     assert list(listed["model"]) == [
         c.model for c in accuracy_view.shown_checks(results.checks, "differences", "Gemma")

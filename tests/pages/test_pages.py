@@ -74,12 +74,25 @@ def assert_sound(at: AppTest) -> None:
     assert "this part of the page failed" not in text
 
 
+WITHOUT_A_LINE = {
+    "app.py",
+    "pages/about.py",
+    "pages/code.py",
+    "pages/other_ways.py",
+    "pages/real_model.py",
+    "pages/summary.py",
+    "pages/with_cache.py",
+}
+"""Pages without a chart, or whose pictures say step by step what to see."""
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_default_view(page: str) -> None:
     at = open_page(page)
     assert_sound(at)
     assert len(at.title) == 1
     assert not at.warning, said(at)
+    assert "What to see" in said(at) or page in WITHOUT_A_LINE, "no line says what to see in the figure"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -69,6 +69,9 @@ def test_new_tokens_are_held_against_one_of_their_own_kind() -> None:
         "MLA, absorbed, 2 new",
     ]
     assert [row.faster and pytest.approx(row.faster.mid) for row in rows] == [None, 2 / 3, None, 5 / 8]
+    found = kind_views.finding(rows, "tokens")
+    assert found == "MLA, absorbed, 2 new: 1.60× slower than MLA, absorbed, 1 new"
+    assert kind_views.finding(rows[:1], "tokens") == ""
 
 
 @pytest.mark.parametrize(("why", "words"), [(STILL_TIMED, "so far"), ("other processes took 40%", "not steady")])

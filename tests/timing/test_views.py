@@ -141,3 +141,24 @@ def test_every_kernel_has_a_name_and_every_name_a_kernel():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert kernel_names.label("some_new_one") == "some new one"
+
+
+def test_a_finding_needs_steady_times_and_names_the_largest_gain():
+    mha = timed([0.4, 0.8, 1.6, 0.4, 0.8, 1.6], n_kv_heads=77)
+    gqa = timed([0.1, 0.2, 0.4, 0.1, 0.2, 0.4], n_kv_heads=7)
+    mqa = timed([0.2, 0.4, 0.8, 0.2, 0.4, 0.8], n_kv_heads=1)
+    assert views.finding([mha, gqa, mqa], SHAPE) == "GQA-7 is 4.00× faster than MHA"
+    assert views.finding([mha], SHAPE) == ""
+    for unsteady in ([replace(mha, unsteady="why"), gqa], [mha, replace(gqa, unsteady="why")]):
+        assert views.finding(unsteady, SHAPE) == ""
+    alike = timed([0.5, 0.7, 1.7, 0.5, 0.7, 1.7], n_kv_heads=7)
+    assert views.finding([mha, alike], SHAPE).startswith("GQA-7 beside MHA: no difference seen")
+
+
+def test_what_binds_is_told_for_each_sharing():
+    mha, mqa = result(n_kv_heads=77), result(n_kv_heads=1)
+    assert views.what_binds([mha, mqa], SHAPE) == "Memory sets the floor"
+    assert views.what_binds([mha, replace(mqa, bound="arithmetic")], SHAPE).endswith(
+        "of MHA, arithmetic that of the others"
+    )
+    assert views.what_binds([], SHAPE) == ""

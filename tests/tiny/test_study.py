@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from attention.tiny import merged, results, uptraining
+from attention.tiny import findings, merged, results, uptraining
 from attention.tiny import study as tiny_study
 from attention.tiny.results import Point, Study
 from viz import lab as lab_figures
@@ -181,3 +182,19 @@ def test_figures_hold_the_numbers() -> None:
     for empty in (lab_figures.plot_study([], []), lab_figures.plot_run([], [], None, [], 5, "#0072B2")):
         assert not empty.data
         assert empty.layout.title.text
+
+
+def test_what_a_merge_costs_is_told_as_it_is() -> None:
+    told = findings.cost_finding
+    assert told(1.0, 3.0, 1.5, "training") == "The merge costs 2.00 nats per byte; training wins back 75 % of it"
+    assert told(1.0, 1.25, 1.5, "training") == "The merge costs 0.25 nats per byte, and training adds 0.25"
+    assert told(1.0, 3.0, None, "training") == "The merge costs 2.00 nats per byte"
+    assert told(1.0, 1.0, 1.5, "training") == "Nothing is lost by the merge"
+    assert told(None, 3.0, 1.5, "training") == told(1.0, None, 1.5, "training") == ""
+
+
+def test_attention_that_moves_is_a_share() -> None:
+    before = np.sqrt(np.array([[[1.0, 0.0], [0.25, 0.75]]]))
+    after = np.sqrt(np.array([[[1.0, 0.0], [0.75, 0.25]]]))
+    assert findings.moved_attention(before, after) == pytest.approx(0.25)
+    assert findings.moved_attention(before, before) == 0

@@ -69,18 +69,31 @@ def alt(mistakes: Sequence[Mistake]) -> str:
     return f"Bytes by each wrong rule over exact bytes. {'; '.join(parts) or 'No model is touched'}."
 
 
-def rules(results: Results) -> None:
-    """Draw a sentence for each wrong rule that says what it does."""
-    lesson.show("accuracy_rules")
+def rules(results: Results, mistakes: Sequence[Mistake]) -> None:
+    """Draw the finding of the figure, and a sentence for each wrong rule that says what it does."""
+    lesson.show("accuracy_rules", finding=_mistakes_finding(mistakes))
     names = results.about["rules"]
     st.markdown(
         "\n".join(f"- **{RULE_NAMES.get(rule, rule)}**: {foreign_text.markdown(text)}." for rule, text in names.items())
     )
 
 
+def _mistakes_finding(mistakes: Sequence[Mistake]) -> str:
+    """The heading: the rule that claims too much by the largest factor, or otherwise too little."""
+    wrong = [(factor, m, model) for m in mistakes for factor, model in zip(m.factors, m.models, strict=True)]
+    if not wrong:
+        return "None of the well-known mistakes touches these models"
+    factor, mistake, model = max(wrong, key=lambda row: row[0])
+    if factor < 1:
+        factor, mistake, model = min(wrong, key=lambda row: row[0])
+    name = RULE_NAMES.get(mistake.rule, mistake.rule)
+    return f"The worst mistake, “{name}”, claims {ratio(factor)} the bytes of {foreign_text.markdown(model)}"
+
+
 def golden(rows: Sequence[Golden]) -> None:
     """Draw the table of published figures beside the computed ones."""
-    st.subheader("Published figures", anchor=False)
+    agreeing = sum(row.agrees for row in rows)
+    st.subheader(f"{agreeing} of {len(rows)} published figures are met, to the digits printed", anchor=False)
     frame.table(
         {
             "model": [row.model for row in rows],
@@ -99,7 +112,7 @@ def golden(rows: Sequence[Golden]) -> None:
 
 def checks(rows: Sequence[Check], results: Results) -> None:
     """Draw the table of computed bytes beside the bytes of the model's own code, with its downloads."""
-    st.subheader("Computed against the model's own code", anchor=False)
+    st.subheader(_checks_finding(rows), anchor=False)
     about = results.about
     st.caption(f"transformers {about['transformers']}, torch {about['torch']}, {about['date']}; one sequence.")
     if not rows:
@@ -130,6 +143,17 @@ def checks(rows: Sequence[Check], results: Results) -> None:
     )
 
 
+def _checks_finding(rows: Sequence[Check]) -> str:
+    """The heading: how many of the listed models keep what is computed, and the bytes without an explanation."""
+    asked = [row for row in rows if row.allocated_bytes is not None]
+    if not asked:
+        return "None of the models listed has code that could be asked"
+    equal = sum(not row.unexplained_bytes for row in asked)
+    apart = sum(row.unexplained_bytes or 0 for row in asked)
+    rest = "" if equal == len(asked) else f"; the others are {binary_bytes(apart)} apart"
+    return f"{equal:,} of {len(asked):,} models listed keep what is computed, or differ for a known reason{rest}"
+
+
 def nothing_yet() -> None:
     """Draw the text for a site without a results file."""
     lesson.show("accuracy_empty")
@@ -137,21 +161,36 @@ def nothing_yet() -> None:
 
 def engines() -> None:
     """Draw the figures that engines themselves give for every model, beside the computed ones."""
-    st.subheader("Engines' own figures", anchor=False)
-    _engine("llama.cpp", asked.FILE, "with files of the models' shapes", "to the cell and to the digit printed")
-    _engine("vllm", asked_vllm.FILE, "its planner with the models' shapes", "to the block and to the token printed")
-    why = asked_sglang.EXPLAINED
-    _engine("sglang", asked_sglang.FILE, "its pools with the models' configurations", "to the slot", why)
+    place = st.container()
+    answers = [
+        _engine("llama.cpp", asked.FILE, "with files of the models' shapes", "to the cell and to the digit printed"),
+        _engine(
+            "vllm", asked_vllm.FILE, "its planner with the models' shapes", "to the block and to the token printed"
+        ),
+        _engine(
+            "sglang", asked_sglang.FILE, "its pools with the models' configurations", "to the slot",
+            asked_sglang.EXPLAINED,
+        ),
+    ]  # fmt: skip
+    equal, of = (sum(column) for column in zip(*answers, strict=True))
+    found = f"Engines asked themselves: {equal:,} of {of:,} answers are those computed" if of else "No engine asked yet"
+    place.subheader(found, anchor=False)
 
 
-def _engine(engine: str, file: Path, how: str, equality: str, why: Mapping[tuple[str, str], str] | None = None) -> None:
-    """Draw the answers of one engine. `why` explains those that differ, by model and settings."""
+def _engine(
+    engine: str, file: Path, how: str, equality: str, why: Mapping[tuple[str, str], str] | None = None
+) -> tuple[int, int]:
+    """Draw one engine's answers. `why` explains those that differ, by model and settings.
+
+    Returns:
+        (answers equal to the computed ones, all answers).
+    """
     name = NAMES[engine]
     try:
         results = asked.load(file)
     except FileNotFoundError:
         st.caption(f"{name} has not been asked: `python -m attention verify --engine {engine} --record`.")
-        return
+        return 0, 0
     rows = [row for row in results.rows if row.reason is None]
     equal = sum(row.equal for row in rows)
     models = len({row.model for row in rows})
@@ -179,3 +218,4 @@ def _engine(engine: str, file: Path, how: str, equality: str, why: Mapping[tuple
         height=320,
         column_config={"context": st.column_config.NumberColumn(format="localized")},
     )
+    return equal, len(rows)

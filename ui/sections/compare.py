@@ -144,7 +144,8 @@ def ranked(rows: Sequence[Compared], view: str, context: int) -> None:
     verb = ("takes", "keeps") if not others else ("take", "keep")
     what = f"{verb[0]} most of MHA" if view == "mha" else f"{verb[1]} the most"
     st.subheader(f"Ranked at {held(context)}: {first}{also} {what}", anchor=False)
-    ranking(bars.ranking(found, view), key="cmp_ranking", label=f"{comparison.VIEWS[view]} at {held(context)}")
+    label = f"{comparison.VIEWS[view]} at {held(context)}"
+    ranking(bars.ranking(found, view), key="cmp_ranking", label=label, figure="compare")
     if any(len(row.members) > 1 for row in found):
         st.caption("Models with equally large caches share a bar.")
 
@@ -190,8 +191,11 @@ def notes(rows: Sequence[Compared], picture: Comparison) -> None:
             st.caption(f"**{foreign_text.markdown(row.label)}**: {foreign_text.markdown(row.note)}")
     if picture.left_out and picture.view == "billion":
         st.caption(f"Without a known parameter count: {foreign_text.markdown(', '.join(picture.left_out))}.")
-    if any(curve.crossover for curve in picture.curves):
-        st.caption("◆ where the cache equals the weights in bf16.")
+    if picture.curves:
+        equal = (
+            " ◆ stands where the cache equals the weights in bf16." if any(c.crossover for c in picture.curves) else ""
+        )
+        st.caption(f"What to see: a lower line is a smaller cache; one that flattens has reached its windows.{equal}")
 
 
 def table(rows: Sequence[Compared]) -> None:

@@ -145,6 +145,7 @@ def picture(entries: Sequence[Entry], model: ChosenModel, load: Load) -> None:
         + "; ".join(f"{entry.name} {binary_bytes(entry.n_bytes or 0)}" for entry in shown),
     )  # fmt: skip
     st.html(figures.legend(shown))
+    st.caption(lesson.text("engines_figure"))
     with st.container(horizontal=True, key="eng_examples", vertical_alignment="center", gap="small"):
         st.html('<span class="hs-try">Try</span>', width="content")
         for number, (name, values) in enumerate(EXAMPLES.items()):
@@ -153,7 +154,7 @@ def picture(entries: Sequence[Entry], model: ChosenModel, load: Load) -> None:
 
 def table(entries: Sequence[Entry], model: ChosenModel, load: Load, memory: Memory) -> None:
     """Draw the exact numbers, each with its rule and source; a definition without a rule says so."""
-    st.subheader("The ledger, exactly", anchor=False)
+    st.subheader(_ledger_finding(entries), anchor=False)
     st.caption(lesson.text("engines_ledger"))
     rows: list[dict[str, Any]] = [
         {
@@ -178,6 +179,20 @@ def table(entries: Sequence[Entry], model: ChosenModel, load: Load, memory: Memo
     )  # fmt: skip
 
 
+def _ledger_finding(entries: Sequence[Entry]) -> str:
+    """The heading: what engines set aside at least and at most, beside what the states need."""
+    least = entries[0].n_bytes
+    aside = [(entry.n_bytes, entry.name) for entry in entries if entry.kind == "reserved" and entry.n_bytes is not None]
+    if not aside or not least:
+        return "Every figure, exactly"
+    (low, first), (high, last) = min(aside), max(aside)
+    if low == high == least:
+        return f"All {len(aside)} engines with a rule set aside exactly what the states need"
+    if ratio(low / least) == ratio(high / least):
+        return f"All {len(aside)} engines with a rule set aside {ratio(high / least)} what the states need"
+    return f"Engines set aside {ratio(low / least)} ({first}) to {ratio(high / least)} ({last}) what the states need"
+
+
 def prediction(model: ChosenModel, chosen: Chosen, load: Load, memory: Memory) -> None:
     """Draw the lines that the engine will print, each with its meaning.
 
@@ -185,13 +200,13 @@ def prediction(model: ChosenModel, chosen: Chosen, load: Load, memory: Memory) -
         ValueError: no rule is known, or there is no memory for the cache.
     """
     name = NAMES[chosen.engine]
-    st.subheader(f"What {name} will print", anchor=False)
     if memory.n_bytes is None and chosen.engine != "llama.cpp":
         raise ValueError(memory.says)
     found = lines.predict(
         chosen.engine, model.spec, chosen.conv_kernel, memory.n_bytes, load.context, load.batch, chosen.n_ranks,
         None if load.kv_dtype == model.spec.model_dtype else load.kv_dtype,
     )  # fmt: skip
+    st.subheader(f"{name} will print {counted(len(found), 'line')} about its cache", anchor=False)
     if memory.n_bytes is not None:
         st.caption(
             f"On {_where(chosen)} with **{binary_bytes(memory.n_bytes)}** for the cache on each: {memory.says}. "

@@ -6,28 +6,24 @@ from typing import Any
 
 import streamlit as st
 
-from attention import foreign_text, sharing
+from attention import sharing
 from attention.catalog import published
-from attention.floor import COMPUTE
 from attention.formats import WEIGHT_BITS
-from attention.memory.load import MAX_CONTEXT, Load
+from attention.memory.load import Load
 from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
-from attention.serving.prefill import Prefill, prefill_floor, vocabulary_of
 from attention.serving.roofline import compute_peak
 from attention.serving.speculation import speculation, stated_layers, with_draft
-from attention.serving.ways_out import Way, price_per_million, ways_out
+from attention.serving.ways_out import Way, ways_out
 from attention.spec import ModelSpec
-from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens
-from ui import controls, downloads, frame, lesson, model_weights, state
+from attention.units import binary_bytes, counted, duration, held, significant, tokens
+from ui import controls, frame, lesson, model_weights, state
 from ui.components.bars import bars
 from ui.controls import ChosenModel
 from viz import bars as figures
 
 _GIB = 2**30
-MAX_PRICE = 10_000.0
-"""The highest accepted price of an accelerator for one hour."""
 
 
 def choose() -> tuple[ChosenModel, ModelSpec, dict[str, Any], int, int]:
@@ -194,50 +190,6 @@ def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int)
         )
 
 
-def speeds(plan: Plan, setup: Setup, prompt: Prefill | None) -> None:
-    """Draw the bounds on each user's speed, on the time of a prompt and on the price of tokens."""
-    st.subheader("How fast, and what it costs, at best", anchor=False)
-    typed, shown = st.columns([1, 2.4], gap="large", vertical_alignment="center")
-    with typed:
-        left, right = st.columns(2, vertical_alignment="bottom")
-        left.number_input(
-            "Prompt, tokens", 0, MAX_CONTEXT, key="f_prompt", help="What prefill is bounded for; 0: the whole context."
-        )
-        right.number_input(
-            "Price per hour", 0.0, MAX_PRICE, key="f_price", step=0.1, format="%.2f",
-            help="Of one accelerator, in your currency; 0: none stated. Gives the least that a million tokens cost.",
-        )  # fmt: skip
-    with shown, st.container(key="numbers-speed", horizontal=True, gap="medium"):
-        if not plan.fits:
-            st.caption("This load does not fit, so there is no speed to bound.")
-            return
-        step = plan.floor
-        together = f"{significant(step.tokens_per_s)} tokens/s together"
-        _metric("Each user gets at most", f"{significant(step.sequence_tokens_per_s)} tokens/s", together)
-        if prompt is not None:
-            binds = "arithmetic" if prompt.floor.binds == COMPUTE else "reading memory"
-            _metric(f"Prefill of {held(prompt.prompt)} takes at least", duration(prompt.floor.time_s), f"{binds} binds")
-        if price := st.session_state["f_price"]:
-            beside = "decode alone"
-            if prompt is not None:
-                of_prompt = price_per_million(price, setup.count, prompt.tokens_per_s)
-                beside = f"a million of the prompt: {significant(of_prompt)}"
-            least = price_per_million(price, setup.count, step.tokens_per_s)
-            _metric("A million tokens cost at least", significant(least), beside)
-
-
-def prefill(model: ChosenModel, spec: ModelSpec, setup: Setup, context: int) -> Prefill | None:
-    """The bound of one prompt of the typed length, otherwise of the context's; None for a model with an encoder."""
-    try:
-        return prefill_floor(
-            spec, setup.accelerator, st.session_state["f_prompt"] or context,
-            count=setup.count, weight_dtype=setup.weight_dtype, kv_dtype=setup.kv_dtype,
-            vocabulary=vocabulary_of(model.config),
-        )  # fmt: skip
-    except ValueError:
-        return None
-
-
 def _verdict(plan: Plan) -> tuple[str, str]:
     bar = serving.memory_bar(plan.budget, plan.state_bytes)
     if plan.fits:
@@ -263,12 +215,25 @@ def _limit(plan: Plan, spec: ModelSpec) -> str:
 def memory(plan: Plan, setup: Setup) -> None:
     """Draw the memory of one accelerator as bars."""
     bar = serving.memory_bar(plan.budget, plan.state_bytes)
-    st.subheader(f"Memory of one {setup.accelerator.label}", anchor=False)
+    of = "" if setup.count == 1 else " of each"
+    st.subheader(
+        f"The cache takes {_part(bar.states, bar.memory)} of the memory{of}, the weights "
+        f"{_part(bar.weights, bar.memory)}",
+        anchor=False,
+    )
     bars(
         figures.memory(bar), key="fit_memory", filename="accelerator-memory", joined=True,
         alt=f"Of {binary_bytes(bar.memory)}: weights {binary_bytes(bar.weights)}, cache {binary_bytes(bar.states)}, "
         f"reserve {binary_bytes(bar.reserve)}, free {binary_bytes(bar.free)}, over {binary_bytes(bar.over)}.",
     )  # fmt: skip
+    st.caption(
+        f"What to see: the {binary_bytes(bar.memory)} of one {setup.accelerator.label}, each part beginning where the "
+        "one above it ends."
+    )
+
+
+def _part(n_bytes: int, whole: int) -> str:
+    return f"{significant(100 * n_bytes / whole)} %"
 
 
 def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
@@ -278,81 +243,3 @@ def alt(plan: Plan, setup: Setup, context: int, batch: int) -> str:
         f"{_context(plan.largest_context)} tokens; at {counted(context, 'token')} up to "
         f"{counted(plan.largest_batch, 'sequence')}."
     )
-
-
-def step(plan: Plan, spec: ModelSpec, setup: Setup, prompt: Prefill | None) -> None:
-    """Draw the bound of a decode step and of a prompt in words: bytes, operations, and the time of each."""
-    bound, floor, batch = plan.floor, plan.floor.floor, plan.floor.batch
-    st.subheader("One decode step, as a bound", anchor=False)
-    if not plan.fits:
-        st.caption("This load does not fit, so there is no step to bound: add accelerators, or make the load smaller.")
-        return
-    binds = "reading memory" if floor.binds == "memory" else "arithmetic"
-    compute = (
-        "" if floor.compute_s is None else f", its {decimal(floor.flops, 'FLOP')} take {duration(floor.compute_s)}"
-    )
-    written = f", and writes {binary_bytes(bound.written_bytes)} of state back" if bound.written_bytes else ""
-    lines = [
-        f"Each accelerator reads {binary_bytes(bound.weight_bytes)} of weights and {binary_bytes(bound.cache_bytes)} "
-        f"of {'cache' if sharing.has_attention(spec) else 'state'}{written}: "
-        f"{duration(floor.memory_s)} at {decimal(setup.accelerator.bytes_per_s, 'B/s')}{compute}. "
-        f"What binds is **{binds}**.",
-        f"Each sequence gets at most **{significant(bound.sequence_tokens_per_s)} tokens/s**, all together "
-        f"**{significant(bound.tokens_per_s)} tokens/s**.",
-    ]
-    if plan.crossover is not None:
-        lines.append(f"From **{held(plan.crossover)}** on, a step reads more cache than weights.")
-    if plan.compute_binds_at is not None:
-        lines.append(
-            f"From a batch of {plan.compute_binds_at:,} on, multiplying the weights takes longer than reading them."
-        )
-    if bound.expected is not None and bound.expected_weight_bytes is not None:
-        lines.append(
-            f"Expected rather than bound, if every expert is as likely as any other: {batch:,} sequences read "
-            f"**{binary_bytes(bound.expected_weight_bytes)}** of weights, a step takes about "
-            f"**{duration(bound.expected.time_s)}** ({significant(batch / bound.expected.time_s)} tokens/s)."
-        )
-    if prompt is not None:
-        lines.append(_of_prompt(prompt, setup))
-    lines += [f"Note: {foreign_text.markdown(note)}." for note in bound.notes]
-    lines.append("A bound, not a promise: communication, launches and sampling only add to it.")
-    st.markdown("  \n".join(lines))
-
-
-def _of_prompt(prompt: Prefill, setup: Setup) -> str:
-    floor = prompt.floor
-    each = " on each" if setup.count > 1 else ""
-    took = "no peak is published" if floor.compute_s is None else duration(floor.compute_s)
-    return (
-        f"Prefill of {counted(prompt.prompt, 'token')}: {decimal(prompt.weight_flops, 'FLOP')} with the weights and "
-        f"{decimal(prompt.attention_flops, 'FLOP')} of attention, together {took}{each}; reading weights once and "
-        f"writing the cache takes {duration(floor.memory_s)}. One prompt's first token comes after at least "
-        f"**{duration(floor.time_s)}**."
-    )
-
-
-def others(spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
-    """Draw the table of the same load on every accelerator of the catalogue."""
-    st.subheader("The same load on other accelerators", anchor=False)
-    rows = serving.every_accelerator(spec, setup, context, batch)
-    frame.table(
-        {
-            "accelerator": [row["accelerator"] for row in rows],
-            "memory": [binary_bytes(row["memory_bytes"]) for row in rows],
-            "bandwidth": [decimal(row["bytes_per_s"], "B/s") for row in rows],
-            "fewest": [row["count"] for row in rows],
-            "step, ms at least": [None if row["step_s"] is None else row["step_s"] * 1e3 for row in rows],
-            "tokens/s at most": [row["tokens_per_s"] for row in rows],
-            "source": [row["source"] for row in rows],
-        },
-        key="fit_others",
-        column_config={
-            "fewest": st.column_config.NumberColumn(help=f"Powers of two up to {MAX_COUNT}; empty: no such count."),
-            "step, ms at least": st.column_config.NumberColumn(format="%.2f"),
-            "tokens/s at most": st.column_config.NumberColumn(format="%.1f"),
-        },
-    )
-    downloads.buttons(
-        rows, "what_fits", model=spec.name, context=context, batch=batch, kv_dtype=setup.kv_dtype,
-        weight_dtype=setup.weight_dtype, utilisation=setup.utilisation, reserve_bytes=setup.reserve_bytes,
-    )  # fmt: skip

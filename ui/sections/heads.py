@@ -104,7 +104,7 @@ def _fixed(layer: Layer, spec: ModelSpec, load: Load) -> int:
 def heads_per_rank(shown: Layer) -> None:
     """Draw accelerators as boxes: the K/V heads that each holds, and the part of the cache that is copied."""
     if not shown.n_kv_heads:
-        st.subheader("Heads per accelerator", anchor=False)
+        st.subheader("No heads to deal out to accelerators", anchor=False)
         st.caption("This layer keeps no keys and values of its own, so there are no heads to deal out.")
         return
     finding = st.container()
@@ -124,8 +124,9 @@ def heads_per_rank(shown: Layer) -> None:
     lost = f"{found.lost} of this layer's cache is copies" if found.copies > 1 else "nothing is kept twice"
     finding.subheader(f"On {counted(tp, 'accelerator')} {lost}", anchor=False)
     st.html(figures.boxes(found, shown.n_kv_heads, dcp, shown.kind is Kind.LATENT))
-    hatched = " Hatched: a copy of what an earlier one holds." if found.copies > 1 else ""
-    st.markdown(f"**{found.says}**{hatched}")
+    hatched = ", a hatched one a copy of what an earlier one holds" if found.copies > 1 else ""
+    st.markdown(f"**{found.says}**")
+    st.caption(f"What to see: a box is an accelerator, a square in it a K/V head that it keeps{hatched}.")
 
 
 def _one_of(place: Any, label: str, options: tuple[int, ...], key: str, why: str) -> int:
@@ -140,8 +141,8 @@ def projection_table(shown: Layer, spec: ModelSpec) -> None:
     """Draw the shapes of the weight matrices beside those of MHA."""
     found = projections(shown, spec.hidden_size)
     if found is None:
-        st.subheader("Projections of this layer", anchor=False)
-        st.caption("This kind of layer projects in its own way; its matrices are not part of what a cache needs.")
+        st.subheader("This layer projects in its own way", anchor=False)
+        st.caption("Its matrices are not those of MHA, and they are no part of what a cache needs.")
         return
     saved = significant(100 * found.saved / found.mha_parameters)
     st.subheader(
@@ -151,6 +152,12 @@ def projection_table(shown: Layer, spec: ModelSpec) -> None:
         anchor=False,
     )
     st.table(_table(found, shown))
+    st.caption(
+        "What to see: a matrix has as many rows as its heads have numbers together. Fewer K/V heads shorten W_K and "
+        "W_V; W_Q and W_O have the query heads."
+        if found.saved
+        else "What to see: each of the four matrices has as many rows and columns as in MHA."
+    )
     if found.assumed:
         st.caption(f"The hidden size is not given; {found.hidden_size:,} = query heads × head size is assumed.")
 

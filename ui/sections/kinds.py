@@ -114,6 +114,8 @@ def draw(job: Seen | None, shown: Shown | None, topic: str) -> None:
         filename="headshare-kinds",
         alt=f"Median time of one decode step over {TOPICS[topic].label}, for each implementation, beside its floor.",
     )
+    if found_out := kind_views.finding(shown.rows, topic):
+        st.subheader(found_out, anchor=False)
     source = foreign_text.markdown(f"{shown.source}, {shown.when}, {shown.place.words}")
     st.caption(f"{source}. {lesson.text('kinds_figure')}")
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import streamlit as st
 
 from attention import sharing
-from attention.tiny import merged, results
+from attention.tiny import findings, merged, results
 from attention.tiny.config import MODELS
 from attention.tiny.results import Run, Study
 from attention.tiny.text import glyphs
 from attention.units import binary_bytes, ratio
-from ui import frame, lesson, params
+from ui import controls, frame, lesson, params
 from ui.jobs import Seen
 from ui.sections import heads_learn
 from viz import lab, lab_pooling
@@ -29,6 +30,7 @@ PARAMS = (
     params.choice("lab_matrix", ["k", "v"], "k"),
     params.token("lab_kept"),
 )
+PROJECTIONS = {"k": "Keys", "v": "Values"}
 STAGES = {"original": "MHA", "converted": "converted", "uptrained": "uptrained"}
 MHA_HEADS = max(results.KV_HEADS)
 
@@ -97,8 +99,11 @@ def draw(job: Seen | None, plan: Chosen, layer: int) -> None:
         if not job.done or started == plan:
             plan, run = started, results.run_of(job.results)
     found = study()
-    _numbers(plan, run, found)
+    finding = _numbers(plan, run, found)
     _curve(plan, run, found)
+    if finding:
+        st.subheader(finding, anchor=False)
+    st.caption(lesson.text("lab_curve"))
     # in its own container, so that the parts below do not move when the button appears
     with st.container(key="lab_download"):
         if run.validation and job is not None and job.summary and "weights" not in job.summary:
@@ -115,13 +120,16 @@ def draw(job: Seen | None, plan: Chosen, layer: int) -> None:
     _maps(plan, run, layer)
 
 
-def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
+def _numbers(plan: Chosen, run: Run, found: Study | None) -> str:
+    """Draw the losses and the size of the cache; the finding of the curve, in words."""
     start = end = mha = None
     if run.validation:
         start, mha = run.validation[0][1], run.references.get("mha")
         end = run.validation[-1][1] if len(run.validation) > 1 else None
-        end_name = f"After {run.validation[-1][0]:,} steps"
+        trained = f"{run.validation[-1][0]:,} steps"
+        end_name = f"After {trained}"
     else:
+        trained = f"training for {plan.percent} % of the original steps"
         end_name = f"After alpha = {plan.percent} %, recorded"
         if found:
             points = {p.alpha: p.mean for p in found.points(plan.n_kv_heads, plan.pool)}
@@ -130,6 +138,7 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
             at = max((alpha for alpha in points if 0 < alpha <= plan.percent / 100), default=None)
             if at is not None:
                 end, end_name = points[at], f"After alpha = {100 * at:g} %, recorded"
+                trained = f"training for {100 * at:g} % of the original steps"
     own, full = (results.cache_bytes_per_token(k) for k in (plan.n_kv_heads, MHA_HEADS))
     unit = "Held-out loss in nats per byte; below it, the distance to the MHA model it was made from."
     with frame.numbers():
@@ -139,6 +148,7 @@ def _numbers(plan: Chosen, run: Run, found: Study | None) -> None:
             st.metric(name, shown, delta=above, delta_color="off", delta_arrow="off", help=unit)
         saved = f"{ratio(full / own)} less than MHA" if own < full else "as MHA"
         st.metric("Cache per token", binary_bytes(own), delta=saved, delta_color="off", delta_arrow="off")
+    return "" if plan.n_kv_heads == MHA_HEADS else findings.cost_finding(mha, start, end, trained)
 
 
 def _levels(plan: Chosen, mha: float | None, scratch: float | None) -> list[Level]:
@@ -183,7 +193,8 @@ def _maps(plan: Chosen, run: Run, layer: int) -> None:
     if order:
         maps["original"] = maps["original"][list(order)]
     moved = " Heads stand in their new order, group by group." if order else ""
-    lesson.show("lab_maps", layer=layer + 1, text="".join(text).replace("`", ""), moved=moved)
+    shown = "".join(text).replace("`", "")
+    lesson.show("lab_maps", finding=_maps_finding(maps, layer, plan.n_kv_heads), text=shown, moved=moved)
     frame.chart(
         lab.plot_maps(
             [(STAGES[when], maps[when]) for when in present],
@@ -195,6 +206,18 @@ def _maps(plan: Chosen, run: Run, layer: int) -> None:
         filename=f"attention-before-after-layer-{layer + 1}",
         alt=f"Attention maps of layer {layer + 1}'s heads: {', '.join(STAGES[when] for when in present)}.",
     )
+
+
+def _maps_finding(maps: Mapping[str, Any], layer: int, n_kv_heads: int) -> str:
+    """The heading: how much of their attention the heads of a layer give to other bytes than before."""
+    last = [when for when in STAGES if when in maps][-1]
+    moved = 100 * findings.moved_attention(maps["original"], maps[last])
+    if moved < 0.5:
+        return f"The heads of layer {layer + 1} look where they looked before"
+    said = ["Merged"] * (n_kv_heads != MHA_HEADS) + ["trained on"] * (last == "uptrained")
+    what = " and ".join(said) or "Copied"
+    where = f"the heads of layer {layer + 1} look elsewhere with {moved:.0f} % of their attention"
+    return f"{what[:1].upper()}{what[1:]}, {where}"
 
 
 def _order(plan: Chosen, run: Run, layer: int) -> tuple[int, ...] | None:
@@ -244,6 +267,7 @@ def recorded(plan: Chosen) -> None:
                 filename=f"uptraining-study-{key}",
                 alt=f"Recorded loss against alpha, {title}. At the end: {ends}.",
             )
+    st.caption(lesson.text("lab_study_figure"))
     seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
     unshipped = [str(k) for k in results.KV_HEADS if k != MHA_HEADS and found.scratch(k) is None]
     missing = f" No model trained from scratch with {', '.join(unshipped)} K/V heads is shipped." if unshipped else ""
@@ -260,8 +284,10 @@ def _line(found: Study, n_kv_heads: int, pool: str, name: str, color: str) -> Li
     return Line(name, x, y, color, [p.spread or 0.0 for p in points])
 
 
-def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
-    """Draw the projection's head slices, as trained and as pooled."""
+def pooling_picture(plan: Chosen, layer: int) -> None:
+    """Draw the choice of the projection, and its head slices, as trained and as pooled, below their finding."""
+    place = st.container()
+    matrix = controls.segmented("Projection", ["k", "v"], "lab_matrix", format_func=PROJECTIONS.__getitem__)
     source = heads_learn.weights("mha")
     if plan.is_calibrated:
         found = merged.slices(source, layer, matrix, plan.n_kv_heads)
@@ -271,6 +297,7 @@ def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
         found = results.slices(source, layer, matrix, plan.n_kv_heads, plan.pool)
         finding, at_lines = results.likeness_finding(found), ""
     draws = " Random heads are drawn anew in every run; one draw is shown." if plan.pool == "random" else ""
+    place.subheader(_pooling_title(plan, layer, matrix), anchor=False)
     lesson.show(
         "lab_pooling",
         finding=finding + draws,
@@ -286,3 +313,11 @@ def pooling_picture(plan: Chosen, layer: int, matrix: str) -> None:
         alt=f"{MODELS['mha']} head slices of layer {layer + 1}'s {matrix.upper()} projection and the "
         f"{plan.n_kv_heads} they become. {finding}",
     )
+
+
+def _pooling_title(plan: Chosen, layer: int, matrix: str) -> str:
+    """The heading: how many slices of trained weights become one."""
+    if plan.n_kv_heads == MHA_HEADS:
+        return f"{PROJECTIONS[matrix]} of layer {layer + 1}: {MHA_HEADS} heads stay {MHA_HEADS}"
+    each = MHA_HEADS // plan.n_kv_heads
+    return f"{PROJECTIONS[matrix]} of layer {layer + 1}: every {each} heads of trained weights become one"

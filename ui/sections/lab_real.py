@@ -30,6 +30,8 @@ def section() -> None:
     most = f"{calibrated.tokens[-1] / 1e6:.2f}"
     lesson.show(
         "lab_real",
+        calibrated_cost=f"{calibrated.before - found.original:.2f}",
+        mean_cost=f"{mean.before - found.original:.2f}",
         original=f"{found.original:.2f}",
         calibrated=f"{calibrated.before:.2f}",
         mean=f"{mean.before:.2f}",
@@ -64,6 +66,7 @@ def section() -> None:
         + "; ".join(f"{c.name} {c.losses[-1]:.2f}" for c in courses)
         + f"; the original {found.original_curve:.2f}.",
     )
+    st.caption(lesson.text("lab_real_figure"))
     lesson.show(
         "lab_real_provenance",
         device=found.about["device"],

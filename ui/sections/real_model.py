@@ -228,6 +228,7 @@ def recorded_likeness() -> None:
         filename="likeness-within-and-between-groups",
         alt=f"Likeness of heads by layer: {within:.2f} among heads that share a K/V head, {between:.2f} among others.",
     )
+    st.caption("What to see: in a layer where the first mark is farther right, heads that share are more alike.")
 
 
 def recorded_roles() -> None:
@@ -250,6 +251,7 @@ def recorded_roles() -> None:
         filename=f"role-{key}-by-layer-and-head",
         alt=f"Score of every head as {maps[key].label}, by layer. {said}",
     )
+    st.caption("What to see: how few heads do most of it, and in which layers they are.")
 
 
 def provenance() -> None:

@@ -156,6 +156,8 @@ def draw(job: Job | None, found: Sequence[Run], chosen: Shape | None, view: str)
         filename="headshare-timings",
         alt=f"Median time of each implementation and way to share heads, {views.describe(shape)}.",
     )
+    if found_out := views.finding(results, shape):
+        st.subheader(found_out, anchor=False)
     st.caption(views.describe(shape) + ". " + lesson.text("timings_figure"))
 
 
@@ -276,8 +278,14 @@ def kept(found: Sequence[Run]) -> None:
             st.button("Show only the first", on_click=kept_runs.only, args=(found[0].id,), key="t_only")
 
 
-def explanations(results: Iterable[Result]) -> None:
-    """Draw a sentence about each timed implementation: what it teaches."""
+def explanations(results: Sequence[Result], shape: Shape | None) -> None:
+    """Draw a sentence about each timed implementation, what it teaches; then why the floor is where it is."""
+    fastest = views.fastest(results, shape)
+    ways = dict.fromkeys(kernel_names.label(r.case.implementation) for r in fastest.values() if not r.unsteady)
+    if ways:
+        st.subheader(f"Fastest here: {' or '.join(ways)}", anchor=False)
     timed = dict.fromkeys((r.case.phase, r.case.implementation) for r in results)
     known = [kernel_names.table(phase)[name] for phase, name in timed if name in kernel_names.table(phase)]
     st.markdown("\n".join(f"- **{name.label}**: {name.why}" for name in known))
+    binds = views.what_binds(results, shape) if shape else ""
+    lesson.show("timings_floor", finding=binds or "Why the floor is where it is")

@@ -38,8 +38,8 @@ def why_so_small(spec: ModelSpec, load: Load, *, key: str, at_least: int = 2, la
     text = "; ".join(f"{step.name}: {binary_bytes(step.state_bytes)}" for step in steps)
     bars(figures.waterfall(steps), key=key, filename="why-so-small", joined=True, alt=f"At {at}. {text}")
     st.caption(
-        f"Exact bytes at {at}. Read it from the top: each bar is what one idea takes away, and beside it stands what "
-        "is left. The first and the last are whole caches."
+        f"Exact bytes at {at}. What to see, from the top: each bar is what one idea takes away, and beside it stands "
+        "what is left. The first and the last are whole caches."
     )
 
 

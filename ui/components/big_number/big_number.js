@@ -1,4 +1,5 @@
-// While the head map shows several sharings in turn, it sends the number of K/V heads of each; null: its own again.
+// While the head map shows several sharings in turn, it sends the number of K/V heads of each; null: its own again. The
+// last one is window.headshareSharing, because either of the two may be drawn first.
 const numbers = new Set();
 window.addEventListener("headshare:sharing", ({ detail }) => {
   for (const root of numbers) if (root.isConnected) show(root, detail);
@@ -18,5 +19,5 @@ export default function ({ parentElement, data }) {
   root.data = data;
   numbers.add(root);
   root.querySelector(".hs-label").textContent = data.label;
-  if (moved) show(root, null);
+  if (moved) show(root, window.headshareSharing ?? null);
 }

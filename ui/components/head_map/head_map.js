@@ -216,7 +216,11 @@ function createMap(root) {
 const SOON_MS = 900; // the first sharing stays so long
 const EACH_MS = 1700; // each next sharing stays so long
 const lessMotion = window.matchMedia("(prefers-reduced-motion: reduce)");
-const tell = (nKv) => window.dispatchEvent(new CustomEvent("headshare:sharing", { detail: nKv }));
+// it is kept as well: the number beside the map may be drawn after the map has told its first sharing
+const tell = (nKv) => {
+  window.headshareSharing = nKv;
+  window.dispatchEvent(new CustomEvent("headshare:sharing", { detail: nKv }));
+};
 
 /** Shows each sharing of `data.intro` once; ends as soon as the visitor does anything. */
 function playIntro(map, data) {

@@ -85,6 +85,8 @@ def lecture(page: str, values: Mapping[str, Any]) -> None:
             "back": before and [before.label, before.address],
             "next": after and [after.label, after.address],
             "place": number,
+            "at": -1 if at is None else at,
+            "addresses": [view.address for view in all_of_them],
         },
     )
     if page == END:

@@ -1,5 +1,5 @@
-"""The words that a page uses, spelt out under its title. Pointer, touch and keyboard open a word's meaning there;
-pointer and touch also open it in the page's text."""
+"""The words that a page uses, spelt out under its title; plain words of the field wait behind a button there. Pointer,
+touch and keyboard open a word's meaning there; pointer and touch also open it in the page's text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _component = component(
 def _data(page: str) -> dict[str, Any]:
     items, known = [], {}
     for word in glossary.of_page(page):
-        items.append([word.short, word.long or ""])
+        items.append([word.short, word.long or "", word.quiet])
         for form in word.forms:
             known[form] = [word.short, word.long, word.says]
     return {"items": items, "known": known}

@@ -99,7 +99,7 @@ function markSoon() {
 document.addEventListener("pointermove", (event) => {
   clearTimeout(page.timer);
   if (event.pointerType === "touch") return;
-  const over = event.target.closest?.(".hs-words button");
+  const over = event.target.closest?.(".hs-words [data-word]");
   if (over) {
     if (page.shown !== over.dataset.word) show(over.dataset.word, over.getBoundingClientRect());
     return;
@@ -111,7 +111,7 @@ document.addEventListener("pointermove", (event) => {
   }, WAIT_MS);
 }, { passive: true });
 document.addEventListener("click", (event) => {
-  const over = event.target.closest?.(".hs-words button");
+  const over = event.target.closest?.(".hs-words [data-word]");
   if (over) return show(over.dataset.word, over.getBoundingClientRect());
   const found = under(event.clientX, event.clientY);
   if (found) show(found.word, found.box);
@@ -126,20 +126,32 @@ export default function ({ parentElement, data }) {
   const shown = JSON.stringify(data.items);
   if (list.shown !== shown) {
     list.shown = shown;
-    list.replaceChildren(...data.items.map(([short, long]) => {
+    const words = data.items.map(([short, long, quiet]) => {
       const button = document.createElement("button");
       button.type = "button";
       button.dataset.word = short;
+      button.hidden = quiet;
       const name = document.createElement("b");
       name.textContent = short;
       button.append(name, long ? ` ${long}` : "");
       return button;
-    }));
+    });
+    const waiting = words.filter((word) => word.hidden);
+    const others = document.createElement("button");
+    others.type = "button";
+    others.className = "others";
+    others.textContent = `+ ${waiting.length} plain ${waiting.length === 1 ? "word" : "words"}`;
+    others.onclick = () => {
+      for (const word of waiting) word.hidden = false;
+      others.remove();
+      waiting[0].focus();
+    };
+    list.replaceChildren(...words, ...(waiting.length ? [others] : []));
     page.known = data.known;
-    parentElement.querySelector(".hs-words-paper").textContent = [...list.children].map((word) => word.textContent).join(" · ");
+    parentElement.querySelector(".hs-words-paper").textContent = words.map((word) => word.textContent).join(" · ");
     const forms = Object.keys(data.known).sort((a, b) => b.length - a.length).map(escape);
     page.pattern = new RegExp(`(?<![\\w/-])(?:${forms.join("|")})(?![\\w/])`, "g");
-    for (const word of list.children) {
+    for (const word of words) {
       word.setAttribute("aria-describedby", "hs-word");
       word.onfocus = () => { if (word.matches(":focus-visible")) show(word.dataset.word, word.getBoundingClientRect()); };
       word.onblur = hide;
