@@ -31,7 +31,8 @@ from attention.convert.calibration import InMemory, Shape, calibrate
 from attention.convert.grouping import best_groups
 from attention.convert.layouts import layout_of
 from attention.convert.loaded import calibrated
-from attention.convert.merging import Heads, Moments, Rotation, merge_heads, weigh
+from attention.convert.merging import merge_heads
+from attention.convert.moments import Heads, Moments, Rotation, weigh
 from attention.convert.pooling import Pool
 from attention.convert.refine import LayerReport, Settings
 from attention.convert.text import WINDOW

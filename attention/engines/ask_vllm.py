@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attention.engines.vllm import Settings, block_of, cache_dtype, plan, rank_heads, state_dtype, state_elements
+from attention.engines.vllm import block_of, plan
+from attention.engines.vllm_layers import Settings, cache_dtype, rank_heads, state_dtype, state_elements
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role
 
 PLANNER = Path(__file__).with_name("vllm_planner.py")

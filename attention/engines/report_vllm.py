@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from attention.engines.log import MAX_EXPLAINED, UNKNOWN, Log
 from attention.engines.report import GIB, Change, Finding, Part, Report, Rounded, gib, rounded
-from attention.engines.vllm import IN_FLIGHT, Plan, Settings, plan
+from attention.engines.vllm import Plan, plan
+from attention.engines.vllm_layers import IN_FLIGHT, Settings
 from attention.errors import shown
 from attention.formats import FORMAT_NAMES
 from attention.memory.allocation import tp_choices

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from attention.cli import main
 from attention.convert.run import convert
 from attention.uptrain.distillation import Distillation, divergence
-from attention.uptrain.run import Settings, uptrain
+from attention.uptrain.run import uptrain
+from attention.uptrain.settings import Settings
 from tests.long import long
 from tests.uptrain.test_run import Log, arguments, difference, launch
 

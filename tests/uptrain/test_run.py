@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from attention.convert.run import convert
 from attention.uptrain.data import cut, load_tokenizer, token_ids
-from attention.uptrain.run import Settings, uptrain
+from attention.uptrain.run import uptrain
+from attention.uptrain.settings import Settings
 from tests.long import long
 
 STEPS = 8
