@@ -42,7 +42,7 @@ from attention.tiny import uptraining as lab
 from attention.tiny.calibrated import as_llama, calibration_tokens
 
 POOLED: tuple[Pool, ...] = ("mean", "first")
-WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("calibrated, refined", {"refine_steps": 100}),
     ("calibrated, merge alone", {"refine_steps": 0}),
     ("calibrated, merge alone, neighbours", {"refine_steps": 0, "grouping": "neighbours"}),
@@ -69,14 +69,14 @@ def table(record: Any) -> None:
         for pool in POOLED:
             converted = lab.convert(source, k, pool)
             record({"way": pool, "n_kv_heads": k, "loss": train.mean_loss(converted, rows)})
-        for way, options in WAYS:
-            if k == 1 and "neighbours" in way:
+        for method, options in METHODS:
+            if k == 1 and "neighbours" in method:
                 continue  # one group: nothing to choose
             start, reports = time.process_time(), list[LayerReport]()
             converted = calibrated(model, k, tokens, Settings(**options), reports.append)
             cpu = round(time.process_time() - start, 1)
             record(
-                {"way": way, "n_kv_heads": k, "loss": loss(converted, rows), "cpu_s": cpu,
+                {"way": method, "n_kv_heads": k, "loss": loss(converted, rows), "cpu_s": cpu,
                  "bytes": tokens.numel(), "layers": [asdict(r) for r in reports]}
             )  # fmt: skip
 

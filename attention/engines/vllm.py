@@ -91,13 +91,13 @@ class Plan(NamedTuple):
             raise ValueError("max_model_len is not known, and the concurrency depends on it")
         return blocks / self.request_blocks(self.settings.max_model_len)
 
-    def tokens(self, blocks: int, way: str) -> int:
+    def tokens(self, blocks: int, rule: str) -> int:
         """The tokens that vLLM prints after "GPU KV cache size".
 
         Args:
-            way: the name of the rule by which they are printed, "tokens by groups" or "tokens by concurrency".
+            rule: the name of the rule by which they are printed, "tokens by groups" or "tokens by concurrency".
         """
-        if way == "tokens by groups":
+        if rule == "tokens by groups":
             sizes = [group.block_tokens for group in self.groups if group.kind != "state" or len(self.groups) == 1]
             return blocks // len(self.groups) * min(sizes) * self.settings.dcp
         return int(self.concurrency(blocks) * (self.settings.max_model_len or 0))

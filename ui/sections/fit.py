@@ -11,9 +11,10 @@ from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
 from attention.serving.prefill import Prefill, prefill_floor, vocabulary_of
+from attention.serving.price import price_per_million
+from attention.serving.remedies import Remedy, remedies
 from attention.serving.roofline import compute_peak
 from attention.serving.speculation import speculation, stated_layers
-from attention.serving.ways_out import Way, price_per_million, ways_out
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, duration, held, significant, tokens
 from ui import downloads, frame, state
@@ -64,34 +65,34 @@ def verdict(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int)
         )
         return
     said = f"**Does not fit:** {binary_bytes(bar.over)} too much on {each}."
-    ways = ways_out(spec, setup, context, batch, plan)
-    if not ways:
+    found = remedies(spec, setup, context, batch, plan)
+    if not found:
         st.markdown(f"{said} No single change of those on this page is enough.")
         return
     st.markdown(f"{said} It fits with any one of these:")
-    with st.container(key="fit_ways", horizontal=True, gap="small"):
-        for way in ways:
+    with st.container(key="fit_remedies", horizontal=True, gap="small"):
+        for remedy in found:
             st.button(
-                _way(way, setup),
-                key=f"fit_way_{way.what}",
+                _remedy(remedy, setup),
+                key=f"fit_remedy_{remedy.what}",
                 on_click=state.put,
-                kwargs={_SHOWN[way.what]: way.value},
+                kwargs={_SHOWN[remedy.what]: remedy.value},
             )
 
 
-def _way(way: Way, setup: Setup) -> str:
-    users = counted(way.largest_batch, "user")
-    match way.what:
+def _remedy(remedy: Remedy, setup: Setup) -> str:
+    users = counted(remedy.largest_batch, "user")
+    match remedy.what:
         case "kv_dtype":
-            return f"{way.value} cache: {users}"
+            return f"{remedy.value} cache: {users}"
         case "weight_dtype":
-            return f"{way.value} weights: {users}"
+            return f"{remedy.value} weights: {users}"
         case "context":
-            return f"{way.value:,} tokens"
+            return f"{remedy.value:,} tokens"
         case "batch":
             return users
         case _:
-            return f"{way.value} × {setup.accelerator.label}: {users}"
+            return f"{remedy.value} × {setup.accelerator.label}: {users}"
 
 
 def metrics(plan: Plan, spec: ModelSpec, setup: Setup, context: int, batch: int) -> None:
