@@ -147,7 +147,7 @@ def test_native_says_why_it_cannot_be_built(monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize("context", [1, 97, 512, 1031])
 @pytest.mark.parametrize("group_size", [1, 3])
 def test_the_split_context_uncompiled(context: int, group_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_compiled", lambda function: function)
+    monkeypatch.setattr(compiled, "compile_parts", lambda function: function)
     case = Case("split_compiled", 5 * group_size, 5, 11, context, 2, "float32", "cpu")
     assert error_of(case) < tolerance("float32", context)
 

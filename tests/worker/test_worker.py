@@ -192,17 +192,16 @@ def test_a_warm_worker_has_calibrated_in_its_turn(settings, monkeypatch):
 def test_what_runs_need_is_made_ready_once_for_each_worker(settings):
     queues = Queues(settings, KINDS, COMMAND)
     try:
-        queues.prepare("ready")
-        (job,) = queues._preparing.values()
+        job = queues.prepare("ready")
+        assert job is not None
         assert job.wait(PATIENCE_S)
         (pid,) = queues.worker_pids()
         assert job.worker_pid == pid
-        queues.prepare("ready")
-        assert [*queues._preparing.values()] == [job]
+        assert queues.prepare("ready") is job
         os.kill(pid, signal.SIGKILL)
         until(lambda: not queues.worker_pids())
-        queues.prepare("ready")
-        (again,) = queues._preparing.values()
+        again = queues.prepare("ready")
+        assert again is not None
         assert again is not job
         assert again.wait(PATIENCE_S)
         assert again.worker_pid != pid

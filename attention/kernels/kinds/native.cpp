@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
-#include "native_room.h"
+#include "native_buffers.h"
 
 namespace {
 

@@ -23,7 +23,7 @@ from attention.kernels.kinds.stored import BLOCK_BYTES, Cache, Plane
 
 HERE = Path(__file__).parent
 SOURCES = (
-    *(HERE / f"native{rest}" for rest in (".cpp", "_room.h", "_products.h", "_rows.h")),
+    *(HERE / f"native{rest}" for rest in (".cpp", "_buffers.h", "_products.h", "_rows.h")),
     HERE.parent / "registers.h",
 )
 FLAGS = cpp.FLAGS
