@@ -24,6 +24,7 @@ import json, sys, time
 start = time.perf_counter()
 from attention.catalog import published as catalog
 from attention.memory.footprint import sequence_bytes
+from bench import files
 imported = time.perf_counter()
 specs = [row.spec for row in catalog.models() if row.spec]
 loaded = time.perf_counter()
@@ -64,8 +65,7 @@ def main() -> int:
         "machine": platform.machine(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    files.write(args.json, result)
     print(
         f"{first['models']} models at {first['contexts']} contexts: {1000 * medians['arithmetic_s']:.1f} ms "
         f"({result['times_under_budget']:.1f} times under the budget of {1000 * BUDGET_S:.0f} ms); "

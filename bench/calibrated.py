@@ -40,6 +40,7 @@ from attention.timing.host import describe
 from attention.tiny import train
 from attention.tiny import uptraining as lab
 from attention.tiny.calibrated import as_llama, calibration_tokens
+from bench import files
 
 POOLED: tuple[Pool, ...] = ("mean", "first")
 METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -166,8 +167,7 @@ def main() -> int:
     kept |= {"host": asdict(describe()), "torch": torch.__version__}
 
     def write() -> None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(kept, indent=1) + "\n")
+        files.write(args.json, kept)
 
     if args.only != "layer":
         kept["table"] = []

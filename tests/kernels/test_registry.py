@@ -16,6 +16,7 @@ from attention.kernels.case import Case
 from attention.kernels.reference import relative_error, tolerance
 from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
 from tests.long import long, short
+from tests.torch_threads import torch_threads
 
 PLAIN = [name for name, impl in IMPLEMENTATIONS.items() if not impl.compiled and not impl.unavailable("cpu")]
 needs_compiler = pytest.mark.skipif(compiled.no_compiler() is not None, reason="no C++ compiler")
@@ -113,14 +114,10 @@ def test_native_with_fewer_instructions(without: str, monkeypatch: pytest.Monkey
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_native_splits_rows_over_any_number_of_threads(threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for batch, n_kv_heads, context in ((1, 1, 130), (1, 3, 700), (2, 5, 40)):
             case = Case("native", 2 * n_kv_heads, n_kv_heads, 48, context, batch, "float32", "cpu")
             assert error_of(case) < tolerance("float32", context)
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_compiler
