@@ -18,13 +18,14 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import files
+
 BUDGET_S = 0.1
 ONE_ROUND = """
 import json, sys, time
 start = time.perf_counter()
 from attention.catalog import published as catalog
 from attention.memory.footprint import sequence_bytes
-from bench import files
 imported = time.perf_counter()
 specs = [row.spec for row in catalog.models() if row.spec]
 loaded = time.perf_counter()

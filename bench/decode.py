@@ -99,8 +99,8 @@ def _best(results: Iterable[Result], names: tuple[str, ...]) -> Result | None:
     )
 
 
-_PEERS = (*NOT_OURS, "transformers_sdpa", "transformers_eager", "x_transformers", "x_transformers_flash")
-_HEAD = [
+PEERS = (*NOT_OURS, "transformers_sdpa", "transformers_eager", "x_transformers", "x_transformers_flash")
+HEAD = [
     "phase",
     "dtype",
     "batch",
@@ -118,7 +118,7 @@ _HEAD = [
 
 def header() -> list[str]:
     """The table's first two lines."""
-    return ["| " + " | ".join([*_HEAD, *_PEERS]) + " |", "|" + " --- |" * (len(_HEAD) + len(_PEERS))]
+    return ["| " + " | ".join([*HEAD, *PEERS]) + " |", "|" + " --- |" * (len(HEAD) + len(PEERS))]
 
 
 def row(results: list[Result]) -> str:
@@ -145,7 +145,7 @@ def row(results: list[Result]) -> str:
         f"{limit} {'✓' if best.times_floor <= limit else '✗'}" if best.case.phase == "decode" else "–",
     ]
     times = {r.case.implementation: r.median_s for r in results}
-    for name in _PEERS:
+    for name in PEERS:
         time_s = times.get(name)
         cells.append(f"{time_s / best.median_s:.2f}" if time_s else "–")
     return "| " + " | ".join(cells) + " |"

@@ -32,11 +32,14 @@ def test_no_python_file_is_longer_than_a_reader_can_hold() -> None:
     assert {path: n for path, n in lines.items() if n > LINES_OF_A_FILE} == {}
 
 
+OURS = ("attention", "ui", "viz", "pages", "bench", "deploy", "serve")
+
+
 def private_names(source: str) -> list[str]:
     """Names with an underscore that the source takes out of modules or classes of the project."""
     tree = ast.parse(source)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    imports = [node for node in imports if str(node.module).split(".")[0] in ("attention", "ui", "viz", "pages")]
+    imports = [node for node in imports if str(node.module).split(".")[0] in OURS]
     names = [alias for node in imports for alias in node.names]
     bound = {alias.asname or alias.name for alias in names}
     found = [alias.name for alias in names if alias.name.startswith("_")]
