@@ -18,6 +18,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import files
+
 BUDGET_S = 0.1
 ONE_ROUND = """
 import json, sys, time
@@ -64,8 +66,7 @@ def main() -> int:
         "machine": platform.machine(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    files.write(args.json, result)
     print(
         f"{first['models']} models at {first['contexts']} contexts: {1000 * medians['arithmetic_s']:.1f} ms "
         f"({result['times_under_budget']:.1f} times under the budget of {1000 * BUDGET_S:.0f} ms); "

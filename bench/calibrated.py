@@ -31,7 +31,8 @@ from attention.convert.calibration import InMemory, Shape, calibrate
 from attention.convert.grouping import best_groups
 from attention.convert.layouts import layout_of
 from attention.convert.loaded import calibrated
-from attention.convert.merging import Heads, Moments, Rotation, merge_heads, weigh
+from attention.convert.merging import merge_heads
+from attention.convert.moments import Heads, Moments, Rotation, weigh
 from attention.convert.pooling import Pool
 from attention.convert.refine import LayerReport, Settings
 from attention.convert.text import WINDOW
@@ -39,9 +40,10 @@ from attention.timing.host import describe
 from attention.tiny import train
 from attention.tiny import uptraining as lab
 from attention.tiny.calibrated import as_llama, calibration_tokens
+from bench import files
 
 POOLED: tuple[Pool, ...] = ("mean", "first")
-WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+METHODS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("calibrated, refined", {"refine_steps": 100}),
     ("calibrated, merge alone", {"refine_steps": 0}),
     ("calibrated, merge alone, neighbours", {"refine_steps": 0, "grouping": "neighbours"}),
@@ -68,14 +70,14 @@ def table(record: Any) -> None:
         for pool in POOLED:
             converted = lab.convert(source, k, pool)
             record({"way": pool, "n_kv_heads": k, "loss": train.mean_loss(converted, rows)})
-        for way, options in WAYS:
-            if k == 1 and "neighbours" in way:
+        for method, options in METHODS:
+            if k == 1 and "neighbours" in method:
                 continue  # one group: nothing to choose
             start, reports = time.process_time(), list[LayerReport]()
             converted = calibrated(model, k, tokens, Settings(**options), reports.append)
             cpu = round(time.process_time() - start, 1)
             record(
-                {"way": way, "n_kv_heads": k, "loss": loss(converted, rows), "cpu_s": cpu,
+                {"way": method, "n_kv_heads": k, "loss": loss(converted, rows), "cpu_s": cpu,
                  "bytes": tokens.numel(), "layers": [asdict(r) for r in reports]}
             )  # fmt: skip
 
@@ -165,8 +167,7 @@ def main() -> int:
     kept |= {"host": asdict(describe()), "torch": torch.__version__}
 
     def write() -> None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(kept, indent=1) + "\n")
+        files.write(args.json, kept)
 
     if args.only != "layer":
         kept["table"] = []

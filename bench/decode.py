@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,9 +22,9 @@ from attention.commands.arguments import numbers
 from attention.kernels import registry
 from attention.kernels.case import Case, Result
 from attention.timing import benchmark, host, inputs, speed
+from bench import files
 
 HELP = "decode and prefill against peers and the machine's limit"
-RESULTS = Path(__file__).parent / "results"
 LIMITS = {"memory": 1.25, "arithmetic": 2.0}
 """The fastest of our implementations should take at most this many times the floor."""
 ATTEMPTS = 2
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     device = inputs.resolve_device(args.device)
     described = host.describe()
-    path = RESULTS / f"decode-{_slug(described, device)}.json"
+    path = files.RESULTS / f"decode-{files.slug(described, device)}.json"
     kept = _load(path)
     for phase in args.phase.split(","):
         extra = {} if args.ours else _peers(phase)
@@ -100,8 +99,8 @@ def _best(results: Iterable[Result], names: tuple[str, ...]) -> Result | None:
     )
 
 
-_PEERS = (*NOT_OURS, "transformers_sdpa", "transformers_eager", "x_transformers", "x_transformers_flash")
-_HEAD = [
+PEERS = (*NOT_OURS, "transformers_sdpa", "transformers_eager", "x_transformers", "x_transformers_flash")
+HEAD = [
     "phase",
     "dtype",
     "batch",
@@ -119,7 +118,7 @@ _HEAD = [
 
 def header() -> list[str]:
     """The table's first two lines."""
-    return ["| " + " | ".join([*_HEAD, *_PEERS]) + " |", "|" + " --- |" * (len(_HEAD) + len(_PEERS))]
+    return ["| " + " | ".join([*HEAD, *PEERS]) + " |", "|" + " --- |" * (len(HEAD) + len(PEERS))]
 
 
 def row(results: list[Result]) -> str:
@@ -146,7 +145,7 @@ def row(results: list[Result]) -> str:
         f"{limit} {'✓' if best.times_floor <= limit else '✗'}" if best.case.phase == "decode" else "–",
     ]
     times = {r.case.implementation: r.median_s for r in results}
-    for name in _PEERS:
+    for name in PEERS:
         time_s = times.get(name)
         cells.append(f"{time_s / best.median_s:.2f}" if time_s else "–")
     return "| " + " | ".join(cells) + " |"
@@ -192,11 +191,6 @@ def _save(path: Path, kept: dict[str, Any], described: host.Host, processor: str
     if notes.exists():
         lines += ["", notes.read_text().strip()]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n")
-
-
-def _slug(described: host.Host, device: str) -> str:
-    name = described.gpus[0].name if device == "cuda" and described.gpus else f"{described.cpu} {described.cores} cores"
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from attention.timing import device_queue, host, speed
 from attention.timing.other_load import OtherLoad
 from attention.timing.runs import versions
 from attention.timing.steadiness import ratio_interval
-from bench.decode import RESULTS, _slug
+from bench import files
 
 HELP = "tokens per second of the published model against transformers and llama.cpp"
 PROMPT = 100
@@ -283,7 +283,7 @@ def _lines(rows: Sequence[Row]) -> list[str]:
 
 def _write(rows: Sequence[Row], writers: Sequence[Writer], others: float, bandwidth: float, memory: str) -> None:
     described = host.describe()
-    path = RESULTS / f"generate-{_slug(described, 'cpu')}.json"
+    path = files.RESULTS / f"generate-{files.slug(described, 'cpu')}.json"
     path.parent.mkdir(exist_ok=True)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     about = {

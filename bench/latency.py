@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import browser
+from bench import browser, files
 from bench.load import server
 from bench.session import Session
 
@@ -216,8 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     result = measure(args.moves, args.visits, not args.no_browser, args.pages)
     print(table(result))
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    files.write(args.json, result)
     return 0
 
 

@@ -30,7 +30,8 @@ from attention.convert import attention_module as modules
 from attention.convert import calibration as passes
 from attention.convert.around_layers import embed
 from attention.convert.layouts import layout_of
-from attention.convert.merging import Heads, Rotation, Weighted, merge_heads, weigh
+from attention.convert.merging import merge_heads
+from attention.convert.moments import Heads, Rotation, Weighted, weigh
 from attention.convert.refine import Settings, _error, fit
 from attention.timing.host import describe
 from attention.tiny import uptraining as lab

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from attention.tiny import numpy_forward
+from bench import files
 from bench.load import server
 
 BUDGET_S, BUDGET_FPS = 0.3, 50.0
@@ -85,8 +86,7 @@ def main() -> int:
         "python": platform.python_version(),
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    files.write(args.json, result)
     for name, row in maps.items():
         print(f"{name}: maps in {1e3 * row['median_s']:.0f} ms, at most {1e3 * row['worst_s']:.0f} ms")
     print(f"animation: {played['frames_per_s']:.0f} frames per second, {played['messages']} messages to the server")

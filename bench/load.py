@@ -28,6 +28,7 @@ from typing import Any
 
 import psutil
 
+from bench import files
 from bench.session import Session
 
 PAGES = ("/", "/kv_cache", "/compare")
@@ -161,8 +162,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=ROOT / "bench/results/load.json")
     args = parser.parse_args()
     result = measure(args.sessions, args.moves, args.reruns)
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    files.write(args.json, result)
     for name in ("idle", "beside_a_timing_job"):
         part = result[name]
         print(f"{name}: {part['redraws']} redraws, median {part['median_s']:.3f} s, p95 {part['p95_s']:.3f} s")

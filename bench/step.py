@@ -26,7 +26,7 @@ from attention.timing.rounds import Rounds, Timed
 from attention.timing.runs import versions
 from attention.timing.steadiness import interval, ratio_interval, why_unsteady
 from attention.timing.step_cases import StepCase, StepResult
-from bench.decode import RESULTS, _slug
+from bench import files
 
 HELP = "a whole decode step against its floor and against plain PyTorch"
 MOST = 1.3
@@ -133,7 +133,7 @@ def _products(batch: int, seconds: float) -> list[str]:
 
 def _write(kept: list[dict], lines: list[str], products: list[str]) -> None:
     described = host.describe()
-    path = RESULTS / f"step-{_slug(described, 'cpu')}.json"
+    path = files.RESULTS / f"step-{files.slug(described, 'cpu')}.json"
     path.parent.mkdir(exist_ok=True)
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     about = {"host": described.to_json(), "versions": versions(), "finished": finished}

@@ -10,7 +10,6 @@ set. The budget is 5 s warm and 600 MiB.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import statistics
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 from attention.units import binary_bytes
 from attention.worker import client
 from attention.worker.job import State
+from bench import files
 
 BUDGET_S, BUDGET_BYTES = 5.0, 600 * 2**20
 
@@ -71,8 +71,7 @@ def main() -> int:
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    files.write(args.json, result)
     print(
         f"{args.model}: {warm:.2f} s warm, {cold:.2f} s cold; the worker held at most "
         f"{binary_bytes(result['worker_peak_bytes'])}"

@@ -9,7 +9,7 @@ from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.speculation import MAX_DRAFT_TOKENS
 from ui import frame, params, quiz
 from ui.sections import fit as sections
-from ui.sections import fit_bounds
+from ui.sections import fit_bounds, fit_controls
 from viz import fit as figures
 
 ACCELERATORS = [row.id for row in published.accelerators()]
@@ -33,9 +33,9 @@ with frame.page(
     lead="Choose accelerators and see the longest context, the largest batch and the fewest you need.",
     params=PARAMS,
 ):
-    model, own, chosen, context, batch = sections.choose()
-    spec = sections.drafted(model, own)
-    setup = Setup(**chosen, **sections.current_assumptions())
+    model, own, chosen, context, batch = fit_controls.choose()
+    spec = fit_controls.drafted(model, own)
+    setup = Setup(**chosen, **fit_controls.current_assumptions())
     plan = serving.plan(spec, setup, context, batch)
     sections.verdict(plan, spec, setup, context, batch)
     prompt = fit_bounds.prefill(model, spec, setup, context)
@@ -47,7 +47,7 @@ with frame.page(
         alt=sections.alt(plan, setup, context, batch),
     )
     with frame.details():
-        sections.assumptions()
+        fit_controls.assumptions()
         fit_bounds.speeds(plan, setup, prompt)
         sections.memory(plan, setup)
         fit_bounds.step(plan, spec, setup, prompt)

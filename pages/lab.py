@@ -1,6 +1,6 @@
 """Convert the tiny MHA model to fewer K/V heads and watch it recover."""
 
-from attention.tiny.results import KV_HEADS, WAYS
+from attention.tiny.results import KV_HEADS, POOL_METHODS
 from ui import (
     controls,
     frame,
@@ -17,7 +17,7 @@ with frame.page("lab", title="Uptraining lab", lead=LEAD, params=sections.PARAMS
     with heads:
         controls.segmented("K/V heads (MHA has 8)", KV_HEADS, "lab_kv")
     with pool:
-        controls.segmented("Pooling", WAYS, "lab_pool")
+        controls.segmented("Pooling", POOL_METHODS, "lab_pool")
     with alpha:
         controls.segmented("Alpha, % of training", sections.PERCENTS, "lab_alpha")
     with layers:

@@ -28,12 +28,11 @@ with frame.page("spectrum", title="One slider, three ways to share", lead=LEAD, 
     model, load, (right,) = controls.compute_bar(2.4)
     spec = model.spec
     points = spectrum(spec, ACCELERATOR, load)
-    with right:
-        chosen = controls.divisor_slider("spec_kv", spec.n_heads, spec.n_kv_heads, latent=is_latent(spec))
     by_heads = {p.n_kv_heads: p for p in points}
-    if chosen not in by_heads:
-        raise ValueError(f"{chosen} K/V heads do not divide the query heads of all of {model.label}'s layers")
-
+    with right:
+        chosen = controls.divisor_slider(
+            "spec_kv", spec.n_heads, spec.n_kv_heads, latent=is_latent(spec), possible=tuple(by_heads)
+        )
     assert spec.attention_layer is not None  # spectrum() refuses a model without attention
     left, side = st.columns([3.4, 1], gap="large")
     with left:

@@ -113,14 +113,14 @@ def test_the_oldest_kept_run_is_the_one_that_came_first(tmp_path: Path, jump: Ju
 
 def test_a_link_that_was_opened_opens_again(tmp_path: Path, jump: Jump, monkeypatch: pytest.MonkeyPatch) -> None:
     own = Store(Settings(data_dir=str(tmp_path)))
-    monkeypatch.setattr(store, "_store", own)
+    monkeypatch.setattr(store, "process_store", own)
     kept = own.save(sample_run())
     at = open_page("pages/timings.py", run=kept.id)
     assert "Measured on this server" in said(at)
     jump()
     # what was read is kept for an hour: setting the clock must neither end that early nor make it last for ever
     own.close()
-    monkeypatch.setattr(store, "_store", Store(Settings(data_dir=str(tmp_path / "clock" / "no folder"))))
+    monkeypatch.setattr(store, "process_store", Store(Settings(data_dir=str(tmp_path / "clock" / "no folder"))))
     at.run()
     assert_sound(at)
     assert "Measured on this server" in said(at)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import ast
+import enum
+import inspect
+import json
 import subprocess
 import sys
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import attention
 
-MODULES = {name: module for module, names in attention._HOME.items() for name in names}
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def typed_modules() -> dict[str, str]:
+    """The module of each name, as type checkers read it."""
+    tree = ast.parse((ROOT / "attention/__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    return {a.name: str(n.module) for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
+
+
+MODULES = typed_modules()
 
 
 def in_fresh_process(code: str) -> str:
@@ -27,19 +40,43 @@ def in_fresh_process(code: str) -> str:
 
 @pytest.mark.parametrize("name", attention.__all__)
 def test_every_name_is_the_modules_own(name: str) -> None:
-    module = import_module(f"attention.{MODULES[name]}")
+    module = import_module(MODULES[name])
     assert getattr(attention, name) is getattr(module, name)
     assert getattr(attention, name).__doc__
     assert name in dir(attention)
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    tree = ast.parse((ROOT / "attention/__init__.py").read_text())
-    block = next(node for node in tree.body if isinstance(node, ast.If))
-    typed = {a.name: n.module for n in block.body if isinstance(n, ast.ImportFrom) for a in n.names}
-    assert typed == {name: f"attention.{module}" for name, module in MODULES.items()}
-    assert set(typed) == set(attention.__all__)
+    assert set(MODULES) == set(attention.__all__)
     assert (ROOT / "attention/py.typed").exists()
+
+
+def parameters(public: Any) -> list[str]:
+    """The parameters of a function or class with their defaults; the members of an enumeration."""
+    if isinstance(public, type) and issubclass(public, enum.Enum):
+        return sorted(member.name for member in public)
+    named = inspect.signature(public).parameters.values()
+    return [p.name if p.default is p.empty else f"{p.name} = {p.default!r}" for p in named]
+
+
+MADE_BY_US = ("CacheBytes",)
+"""Classes of results, which only this package makes: of these the attributes hold."""
+
+
+@pytest.mark.parametrize(
+    ("name", "before"), json.loads((ROOT / "tests/data/public_api.json").read_text()).items(), ids=lambda x: str(x)[:20]
+)
+def test_what_was_public_before_the_rooms_is_so_still(name: str, before: list[str]) -> None:
+    """The file holds names and parameters as they were when all modules stood in one folder."""
+    public = getattr(attention, name)
+    if name in MADE_BY_US:
+        assert set(before) <= {*dir(public), *public.__dataclass_fields__}
+        return
+    now = parameters(public)
+    assert now[: len(before)] == before or isinstance(public, enum.EnumType)
+    assert set(before) <= set(now)
+    if not isinstance(public, enum.EnumType):
+        assert all("=" in added for added in now[len(before) :]), "what is new has a default"
 
 
 def test_no_name_hides_a_module() -> None:

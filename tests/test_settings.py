@@ -26,6 +26,8 @@ def test_what_is_set_is_taken() -> None:
         ("HEADSHARE_MAX_QUEUE", "-1", "a whole number from 1"),
         ("HEADSHARE_MAX_QUEUE", "1e3", "a whole number from 1"),
         ("HEADSHARE_MAX_QUEUE", "٣", "a whole number from 1"),
+        ("HEADSHARE_JOB_SECONDS", "0", "a whole number from 1"),
+        ("HEADSHARE_GPU", "yes", "0 or 1"),
         ("HEADSHARE_HUB", "false", "0 or 1"),
         ("HEADSHARE_CLIENT_HEADER", "x: y", "the name of a header"),
         ("HEADSHARE_PUBLIC_URL", "headshare.example", "an address such as"),
@@ -59,3 +61,12 @@ def test_memory_is_the_groups_where_it_is_smaller(monkeypatch: pytest.MonkeyPatc
     assert settings.host_memory_bytes() == whole // 5
     files["memory/memory.limit_in_bytes"] = str(2**63 - 4096)
     assert settings.host_memory_bytes() == whole
+
+
+def test_sites_that_may_frame_a_page_are_a_list_and_nothing_else() -> None:
+    name = "HEADSHARE_FRAME_ANCESTORS"
+    for text in ("*", "'none'", "'self' https://a.example:8443 https://*.b.example"):
+        assert settings.load({name: text}).frame_ancestors == text
+    for text in ("'self'; script-src *", "https://a.example\nx: y", "https://a.example,https://b.example"):
+        with pytest.raises(SettingError, match=name):
+            settings.load({name: text})

@@ -17,7 +17,7 @@ MOVES: dict[str, tuple[str, ...]] = {
     "context_exact": ("context",),
     "r_batch_pick": ("batch",),
     "why_users_*": ("batch",),
-    "fit_way_*": ("kv", "f_weights", "context", "batch", "f_count"),
+    "fit_remedy_*": ("kv", "f_weights", "context", "batch", "f_count"),
     "h_kv_pick": ("h_kv",),
     "spec_kv_pick": ("spec_kv",),
     "e_kv_pick": ("e_kv",),

@@ -251,8 +251,18 @@ def cache_format(label: str = "Format") -> str:
     return chosen
 
 
-def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *, latent: bool = False) -> int:
+def divisor_slider(
+    key: str,
+    n_heads: int,
+    own: int,
+    label: str = "K/V heads",
+    *,
+    latent: bool = False,
+    possible: Sequence[int] = (),
+) -> int:
     """Draw a slider over the divisors of `n_heads`, 1 for MQA to `n_heads` for MHA; the number of K/V heads chosen.
+
+    The result is one of the numbers on the slider, whatever the address says, so nothing after it checks it again.
 
     Declare the key as ``params.integer(key, 0, 0, 1024, per_model=True)``; 0 in the address means the model's own
     number.
@@ -260,9 +270,10 @@ def divisor_slider(key: str, n_heads: int, own: int, label: str = "K/V heads", *
     Args:
         own: the model's own number of K/V heads.
         latent: the model has a latent cache: its own value is 0, named MLA, and stands before the divisors.
+        possible: the numbers of a model whose layers differ, in place of all divisors and of MLA's 0.
     """
-    options = (0, *sharing.divisors(n_heads)) if latent else sharing.divisors(n_heads)
-    home = 0 if latent else own
+    options = tuple(possible) or ((0,) if latent else ()) + sharing.divisors(n_heads)
+    home = 0 if latent else own if own in options else options[-1]
     chosen = st.session_state.get(key) or home
     if chosen not in options:
         chosen = home

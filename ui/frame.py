@@ -33,7 +33,7 @@ from ui.server.turns import Turns
 from viz.theme import enlarged
 
 _log = logging.getLogger("headshare")
-_turns = Turns()
+turns = Turns()
 
 
 def embedded() -> bool:
@@ -58,7 +58,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
     """
     state.set_arrived()
     ahead = state.take_interrupted()
-    with _turns.turn(client=client.current(), ahead=ahead):
+    with turns.turn(client=client.current(), ahead=ahead):
         try:
             with _page(key, title, lead, params):
                 yield
@@ -74,7 +74,7 @@ def page(key: str, *, title: str, lead: str, params: Sequence[Param] = ()) -> It
 @contextmanager
 def turn() -> Iterator[None]:
     """Take a turn for a part of a page that runs by itself, such as a fragment."""
-    with _turns.turn(client=client.current()):
+    with turns.turn(client=client.current()):
         yield
 
 

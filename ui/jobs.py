@@ -72,13 +72,13 @@ class SessionJobs:
 
 
 @st.cache_resource(scope="session", on_release=SessionJobs.close, show_spinner=False)
-def _session_jobs() -> SessionJobs:
+def session_jobs() -> SessionJobs:
     return SessionJobs()
 
 
 def current(key: str) -> Job | None:
     """The last job that this session started under `key`, running or not; None if there is none."""
-    return _session_jobs().jobs.get(key)
+    return session_jobs().jobs.get(key)
 
 
 def parsed(job: Seen | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
@@ -89,7 +89,7 @@ def parsed(job: Seen | None, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     """
     if job is None:
         return []
-    known: list[T] = _session_jobs().parsed.setdefault(job, [])
+    known: list[T] = session_jobs().parsed.setdefault(job, [])
     # job.results may grow at its end while this line runs
     known.extend(parse(values) for values in job.results[len(known) : len(job.results)])
     return known
@@ -102,7 +102,7 @@ def timings(job: Seen | None) -> tuple[Result, ...]:
 
 def start(key: str, kind: str, payload: dict[str, Any], limits: Limits | None = None) -> None:
     """Stop the last job under `key` and start a new one; if it is refused, the panel says why."""
-    session = _session_jobs()
+    session = session_jobs()
     session.refusals.pop(key, None)
     if (last := session.jobs.get(key)) is not None:
         last.stop()
@@ -221,7 +221,7 @@ def in_view(key: str, address: str) -> tuple[Seen | None, str]:
     """
     from attention.kept.store import store
 
-    session = _session_jobs()
+    session = session_jobs()
     job, kept = session.jobs.get(key), session.kept.get(key)
     if job is not None and not job.done:
         return None, ""
@@ -257,7 +257,7 @@ def _keep(session: SessionJobs, job: Job) -> Kept:
 
 
 def _status(key: str, job: Seen | None, idle: str) -> None:
-    if refusal := _session_jobs().refusals.get(key):
+    if refusal := session_jobs().refusals.get(key):
         st.warning(_sentence(refusal))
     if job is None:
         if idle and not refusal:

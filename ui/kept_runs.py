@@ -33,7 +33,7 @@ class _Ended(NamedTuple):
 
 
 @dataclass
-class _Kept:
+class SessionRuns:
     """The ended jobs of this session by their key, and the number of runs that it has kept."""
 
     ended: dict[str, _Ended] = field(default_factory=dict)
@@ -41,8 +41,8 @@ class _Kept:
 
 
 @st.cache_resource(scope="session", show_spinner=False)
-def _kept() -> _Kept:
-    return _Kept()
+def session_runs() -> SessionRuns:
+    return SessionRuns()
 
 
 def _checked(token: str) -> str:
@@ -55,7 +55,7 @@ def _checked(token: str) -> str:
 
 def keep_finished(key: str) -> None:
     """If the job under `key` has ended with results, keep them and write their token into the address, once per job."""
-    job, kept = jobs.current(key), _kept()
+    job, kept = jobs.current(key), session_runs()
     last = kept.ended.get(key)
     if job is None or not job.done or not job.results or (last is not None and last.job is job):
         return
@@ -81,7 +81,7 @@ def of_job(job: Job) -> Run:
 
 
 def _save(run: Run) -> Run:
-    kept = _kept()
+    kept = session_runs()
     most = load().session_saves
     if kept.saved >= most:
         raise StoreError(f"this session has kept {most} runs already; download this one as JSON to keep it")
@@ -98,7 +98,7 @@ def shown(key: str) -> tuple[list[Run], list[str]]:
     """
     found: list[Run] = []
     problems: list[str] = []
-    last = _kept().ended.get(key)
+    last = session_runs().ended.get(key)
     tokens = list(st.session_state[KEY])[:MOST]
     if last is not None and last.problem and not tokens:
         found.append(last.run)

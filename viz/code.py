@@ -13,7 +13,7 @@ from attention.units import duration, held
 from viz import theme
 from viz.text import plain
 
-WAYS = {
+LABELS = {
     "repeat_sdpa": "repeat_interleave, then SDPA",
     "enable_gqa": "SDPA, enable_gqa=True",
     "folded_sdpa": "shared reads, SDPA",
@@ -27,7 +27,7 @@ def _label(result: Result) -> str:
     shared = sharing.name(result.case.n_heads, n)
     if n == result.case.n_heads:
         return shared
-    return f"{shared}: {WAYS.get(result.case.implementation, result.case.implementation)}"
+    return f"{shared}: {LABELS.get(result.case.implementation, result.case.implementation)}"
 
 
 def plot_trap(results: Sequence[Result]) -> go.Figure:

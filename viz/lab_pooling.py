@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from attention.tiny.results import Slices
+from attention.tiny.slices import Slices
 from viz import theme
 
 GAP = 4

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from attention.tiny.config import DATA, MODELS
-from attention.tiny.results import ALPHAS, POOLINGS, WAYS
+from attention.tiny.results import ALPHAS, POOL_METHODS, POOLINGS
 
 HELP = "train and examine the small byte-level models whose heads the app shows"
 
@@ -32,7 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     study.add_argument("--seeds", type=int, default=3, help="runs of each kind (default 3; 0 only measures the models)")
     study.add_argument("--first-seed", type=int, default=0, help="to add further seeds to a stored study")
     study.add_argument("--n-kv-heads", type=int, nargs="+", choices=(1, 2, 4, 8), default=(1, 2, 4, 8), metavar="K")
-    study.add_argument("--pool", nargs="+", choices=WAYS, default=POOLINGS, help="starts (default: the paper's three)")
+    study.add_argument(
+        "--pool", nargs="+", choices=POOL_METHODS, default=POOLINGS, help="starts (default: the paper's three)"
+    )
     study.add_argument("--alpha", type=float, nargs="+", choices=ALPHAS, default=ALPHAS, help="shares measured at")
     study.add_argument("--write", action="store_true", help="store each loss as it is measured")
 

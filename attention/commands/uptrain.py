@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     elif given:
         raise ValueError("--distill-share and --temperature belong to --distill DIR, which is not given")
     from attention.uptrain.distillation import Distillation
-    from attention.uptrain.run import Settings, uptrain
+    from attention.uptrain.run import uptrain
+    from attention.uptrain.settings import Settings
 
     recipe = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in RECIPE}
     settings = Settings(

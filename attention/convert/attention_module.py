@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attention.convert.layouts import Layout
-from attention.convert.merging import Heads, Merged, Rotation
+from attention.convert.merging import Merged
+from attention.convert.moments import Heads, Rotation
 
 INTERLEAVED = frozenset({"cohere", "cohere2", "ernie4_5", "glm", "glm4", "helium"})
 """Families whose rotary pairs are neighbours; all others pair the halves of a head."""

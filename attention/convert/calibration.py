@@ -22,7 +22,8 @@ from attention.convert import attention_module as modules
 from attention.convert.energy import kept_by_head
 from attention.convert.grouping import best_groups, neighbours
 from attention.convert.layouts import Layout
-from attention.convert.merging import Moments, merge_heads, weigh
+from attention.convert.merging import merge_heads
+from attention.convert.moments import Moments, weigh
 from attention.convert.refine import LayerReport, Settings, fit
 from attention.errors import EnoughError
 
@@ -229,7 +230,7 @@ def moments_of(heads: Any, inputs: Tensor, weights: list[Tensor], batch: int) ->
     """The layer's moments over `inputs` [windows, length, hidden].
 
     Args:
-        heads: the layer's :class:`~attention.convert.merging.Heads`.
+        heads: the layer's :class:`~attention.convert.moments.Heads`.
         weights: per batch of windows, the attention weights [batch, n_heads, queries, length] of some positions. With
             an empty list the moments are of the values themselves, not of their averages.
         batch: windows that are multiplied at once.

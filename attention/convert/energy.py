@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from attention.convert.merging import Weighted
+from attention.convert.moments import Weighted
 
 
 def kept_by_head(weighted: Weighted, groups: tuple[tuple[int, ...], ...]) -> Tensor:

@@ -14,7 +14,8 @@ from typing import Literal, get_args
 
 import torch
 
-from attention.convert.merging import Weighted, lost, trace_of
+from attention.convert.merging import lost
+from attention.convert.moments import Weighted, trace_of
 from attention.errors import check_choice
 
 Grouping = Literal["best", "neighbours"]

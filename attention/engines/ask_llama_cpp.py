@@ -6,16 +6,15 @@ before it allocates anything. Its output is read up to that point, and then the 
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import tempfile
 import threading
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from attention.engines import shape_gguf
+from attention.engines.installed import version_of
 from attention.engines.llama_cpp import Pool, Settings, mib, pools
 from attention.engines.log import Log, read
 from attention.spec import ModelSpec
@@ -61,9 +60,7 @@ def asked_version() -> str:
     Raises:
         ValueError: the wheel is not installed.
     """
-    if importlib.util.find_spec("xllamacpp") is None:
-        raise ValueError("xllamacpp is not installed: pip install -r requirements-engines.txt")
-    return version("xllamacpp")
+    return version_of("xllamacpp", "-r requirements-engines.txt")
 
 
 def ask(spec: ModelSpec, *asked: Settings) -> tuple[tuple[Answer, ...], ...]:

@@ -6,7 +6,6 @@ used. ``vllm_planner`` runs there. This module makes its requests and compares i
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -15,7 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attention.engines.vllm import Settings, block_of, cache_dtype, plan, rank_heads, state_dtype, state_elements
+from attention.engines.installed import version_of
+from attention.engines.vllm import block_of, plan
+from attention.engines.vllm_layers import Settings, cache_dtype, rank_heads, state_dtype, state_elements
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role
 
 PLANNER = Path(__file__).with_name("vllm_planner.py")
@@ -41,11 +42,7 @@ def asked_version() -> str:
     Raises:
         ValueError: the wheel is not installed.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise ValueError("vllm is not installed: pip install --no-deps -r requirements-vllm.txt")
-    from importlib.metadata import version
-
-    return version("vllm")
+    return version_of("vllm", "--no-deps -r requirements-vllm.txt")
 
 
 def ask(asked: Iterable[tuple[ModelSpec, Settings, int]]) -> list[Answer]:

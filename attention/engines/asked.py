@@ -96,14 +96,15 @@ def rows_of(name: str, spec: Any, kernel: int | None) -> list[Row]:
         return [*rows, *(Row(name, some.n_ctx, some.type_k, None, None, str(error)) for some in asked)]
     return [
         *(
-            Row(name, some.n_ctx, some.type_k, _all(answer, "printed"), _all(answer, "computed"), None)
+            Row(name, some.n_ctx, some.type_k, in_words(answer, "printed"), in_words(answer, "computed"), None)
             for some, answer in zip(asked, answers, strict=True)
         ),
         *rows,
     ]
 
 
-def _all(answer: tuple[ask_llama_cpp.Answer, ...], side: str) -> str:
+def in_words(answer: tuple[ask_llama_cpp.Answer, ...], side: str) -> str:
+    """An answer's pools in one line, as the record keeps them; `side` is "printed" or "computed"."""
     parts = [f"{pool.cells} cells × {pool.n_layers} layers {getattr(pool, side)}" for pool in answer]
     return "; ".join(parts)
 

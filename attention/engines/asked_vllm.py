@@ -14,7 +14,8 @@ from attention.catalog import published
 from attention.engines import ask_vllm
 from attention.engines.asked import Row, write
 from attention.engines.rules import conv_kernel
-from attention.engines.vllm import Settings, plan
+from attention.engines.vllm import plan
+from attention.engines.vllm_layers import Settings
 from attention.spec import ModelSpec, Role
 
 FILE = Path(__file__).parents[1] / "data" / "engines_vllm.json"

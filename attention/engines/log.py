@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from attention.engines.llama_cpp import TYPES
-from attention.engines.vllm import KV_DTYPES
+from attention.engines.vllm_layers import KV_DTYPES
 
 MAX_BYTES = 10_000_000
 MAX_FIGURES = 4096

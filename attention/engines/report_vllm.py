@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 from attention.engines.log import MAX_EXPLAINED, UNKNOWN, Log
 from attention.engines.report import GIB, Change, Finding, Part, Report, Rounded, gib, rounded
-from attention.engines.vllm import IN_FLIGHT, Plan, Settings, plan
+from attention.engines.report_vllm_parts import parts_of, request_parts, rules_of
+from attention.engines.vllm import Plan, plan
+from attention.engines.vllm_layers import IN_FLIGHT, Settings
 from attention.errors import shown
 from attention.formats import FORMAT_NAMES
 from attention.memory.allocation import tp_choices
 from attention.spec import ModelSpec
 from attention.units import counted
 
-WAYS = ("tokens by concurrency", "tokens by groups")
+TOKEN_RULES = ("tokens by concurrency", "tokens by groups")
 FIRST_BY_CONCURRENCY = (0, 21)
 MOST_BLOCKS = 2**50
 HALF_DIGIT = 5 * 10**6
@@ -66,18 +68,18 @@ def explain(log: Log, spec: ModelSpec, settings: Settings) -> Report:
     if ranks:
         findings.append(_memory(ranks, settings))
     least = min(ranks, default=None)
-    base, way = pool, _ways(pool, log.version)[0]
+    base, rule = pool, _token_rules(pool, log.version)[0]
     for tokens, memory in _paired(sorted(_number(values[0]) for values in log.seen("tokens")), sorted(ranks)):
         finding, found = _tokens(tokens, memory, len(ranks), base, spec, log)
         findings.append(finding)
         if blocks is None and found is not None:
-            blocks, pool, way = found
+            blocks, pool, rule = found
     if blocks is None and least is not None:
         blocks = range(pool.blocks(least.low), pool.blocks(least.high) + 1)
     for length, ratio in log.distinct("concurrency"):
         findings.append(_concurrency(_number(length), ratio or "", blocks, pool))
     findings += [_needed(values, pool) for values in log.distinct("needed")]
-    changes = _changes(blocks[0] * pool.block_bytes, pool, spec, way) if blocks else ()
+    changes = _changes(blocks[0] * pool.block_bytes, pool, spec, rule) if blocks else ()
     return Report(
         "vllm", log.version, spec.name, _settings(settings), tuple(findings), changes, _notes(log, spec, settings)
     )
@@ -119,12 +121,12 @@ def _memory(ranks: list[Rounded], settings: Settings) -> Finding:
     )
 
 
-def _ways(pool: Plan, version: str | None) -> tuple[str, ...]:
+def _token_rules(pool: Plan, version: str | None) -> tuple[str, ...]:
     """The rules by which the tokens may have been printed, the most likely first."""
     if not pool.settings.max_model_len:
-        return WAYS[1:]
+        return TOKEN_RULES[1:]
     older = version is not None and tuple(map(int, version.split(".")[:2])) < FIRST_BY_CONCURRENCY
-    return WAYS[::-1] if older else WAYS
+    return TOKEN_RULES[::-1] if older else TOKEN_RULES
 
 
 class _Found(NamedTuple):
@@ -132,12 +134,12 @@ class _Found(NamedTuple):
 
     Attributes:
         blocks: the numbers of blocks for which it can stand; pool: the pool that has them.
-        way: the rule by which the tokens were printed.
+        rule: the rule by which the tokens were printed.
     """
 
     blocks: range
     pool: Plan
-    way: str
+    rule: str
 
 
 def _tokens(
@@ -147,18 +149,22 @@ def _tokens(
     line = f"GPU KV cache size: {tokens:,} tokens"
     if memory is None:
         return _without_memory(line, tokens, pool, log.version), None
-    for way in _ways(pool, log.version):
-        if found := _matching(tokens, memory, pool, way):
+    for rule in _token_rules(pool, log.version):
+        if found := _matching(tokens, memory, pool, rule):
             says = f"{counted(found[0], 'block')} of {pool.block_bytes:,} bytes, from {memory.shown} GiB on each rank"
-            finding = Finding(line, "reproduced", says, _parts(found[0], pool, way), _rules(pool, way))
-            return finding, _Found(found, pool, way)
+            finding = Finding(line, "reproduced", says, parts_of(found[0], pool, rule), rules_of(pool, rule))
+            return finding, _Found(found, pool, rule)
     settings = pool.settings
-    if any(group.kind in ("window", "chunk") for group in pool.groups) and WAYS[0] in _ways(pool, log.version):
+    if any(group.kind in ("window", "chunk") for group in pool.groups) and TOKEN_RULES[0] in _token_rules(
+        pool, log.version
+    ):
         two = plan(spec, replace(settings, in_flight=2 * settings.in_flight))
-        if found := _matching(tokens, memory, two, WAYS[0]):
+        if found := _matching(tokens, memory, two, TOKEN_RULES[0]):
             says = f"with {2 * settings.in_flight:,} tokens in flight: two batches, as asynchronous scheduling has"
-            finding = Finding(line, "reproduced", says, _parts(found[0], two, WAYS[0]), _rules(two, WAYS[0]))
-            return finding, _Found(found, two, WAYS[0])
+            finding = Finding(
+                line, "reproduced", says, parts_of(found[0], two, TOKEN_RULES[0]), rules_of(two, TOKEN_RULES[0])
+            )
+            return finding, _Found(found, two, TOKEN_RULES[0])
     if settings.hybrid_manager and len(pool.groups) > 1 and all(group.kind != "state" for group in pool.groups):
         whole = plan(spec, replace(settings, hybrid_manager=False))
         if found := _matching(tokens, memory, whole, "tokens by groups"):
@@ -169,35 +175,35 @@ def _tokens(
             return finding, _Found(found, whole, "tokens by groups")
     for extra in range(1, 5) if "speculative" in log.settings else ():
         drafted = plan(spec, replace(settings, extra_layers=extra))
-        for way in _ways(drafted, log.version):
-            if found := _matching(tokens, memory, drafted, way):
+        for rule in _token_rules(drafted, log.version):
+            if found := _matching(tokens, memory, drafted, rule):
                 taken = found[0] * (drafted.block_bytes - pool.block_bytes)
                 part = Part("draft layers", taken, f"{counted(extra, 'layer')} more than the configuration states")
                 finding = Finding(line, "split", "the draft keeps a cache of its own", (part,), ("blocks",))
-                return finding, _Found(found, drafted, way)
+                return finding, _Found(found, drafted, rule)
     return _difference(line, tokens, memory, n_ranks, pool, log.version)
 
 
-def _matching(tokens: int, memory: Rounded, pool: Plan, way: str) -> range | None:
+def _matching(tokens: int, memory: Rounded, pool: Plan, rule: str) -> range | None:
     """The numbers of blocks that fit the printed memory and print as `tokens`; None if there are none."""
     low, high = pool.blocks(memory.low), pool.blocks(memory.high)
-    first = _first(tokens, low, high + 1, pool, way)
-    last = _first(tokens + 1, low, high + 1, pool, way)
+    first = _first(tokens, low, high + 1, pool, rule)
+    last = _first(tokens + 1, low, high + 1, pool, rule)
     return range(first, last) if first < last else None
 
 
-def _first(tokens: int, low: int, high: int, pool: Plan, way: str) -> int:
+def _first(tokens: int, low: int, high: int, pool: Plan, rule: str) -> int:
     """The fewest blocks in [low, high) that print as `tokens` or more; `high` if there are none."""
-    return low + bisect_left(range(low, high), tokens, key=lambda blocks: pool.tokens(blocks, way))
+    return low + bisect_left(range(low, high), tokens, key=lambda blocks: pool.tokens(blocks, rule))
 
 
 def _without_memory(line: str, tokens: int, pool: Plan, version: str | None) -> Finding:
     """The finding for a number of tokens where the log does not state the memory: the memory follows from it."""
-    way = _ways(pool, version)[0]
-    blocks = _first(tokens, 0, MOST_BLOCKS, pool, way)
-    if pool.tokens(blocks, way) == tokens:
+    rule = _token_rules(pool, version)[0]
+    blocks = _first(tokens, 0, MOST_BLOCKS, pool, rule)
+    if pool.tokens(blocks, rule) == tokens:
         says = f"the log does not print the memory; these tokens need {gib(blocks * pool.block_bytes)} GiB on each rank"
-        return Finding(line, "split", says, _parts(blocks, pool, way), _rules(pool, way))
+        return Finding(line, "split", says, parts_of(blocks, pool, rule), rules_of(pool, rule))
     missing = blocks * pool.block_bytes
     says = f"no whole number of blocks prints as {tokens:,}, and the log does not print the memory"
     return Finding(line, "unexplained", says, (Part("cannot be explained", missing),))
@@ -211,16 +217,16 @@ def _difference(
     The memory may be in decimal GB, or another rank may have less of it; else the figure is unexplained.
     """
     candidates = []
-    for order, way in enumerate(_ways(pool, version)):
-        blocks = _first(tokens, 0, MOST_BLOCKS, pool, way)
-        exact = pool.tokens(blocks, way) == tokens
-        candidates.append((not exact, abs(blocks * pool.block_bytes - memory.low), order, blocks, way))
-    inexact, _, _, blocks, way = min(candidates)
+    for order, rule in enumerate(_token_rules(pool, version)):
+        blocks = _first(tokens, 0, MOST_BLOCKS, pool, rule)
+        exact = pool.tokens(blocks, rule) == tokens
+        candidates.append((not exact, abs(blocks * pool.block_bytes - memory.low), order, blocks, rule))
+    inexact, _, _, blocks, rule = min(candidates)
     needed, printed, decimal = blocks * pool.block_bytes, memory.middle, memory.middle * 10**9 // GIB
-    found, rules = _Found(range(blocks, blocks + 1), pool, way), _rules(pool, way)
+    found, rules = _Found(range(blocks, blocks + 1), pool, rule), rules_of(pool, rule)
     if not inexact and -HALF_DIGIT <= decimal - needed < pool.block_bytes + HALF_DIGIT:
         part = Part("GB against GiB", printed - decimal, "the memory printed counts 10^9 bytes")
-        parts = (part, *_parts(blocks, pool, way))
+        parts = (part, *parts_of(blocks, pool, rule))
         return Finding(line, "split", "reproduced if the memory is in GB", parts, rules), found
     lacking = memory.low - needed
     if not inexact and n_ranks < pool.settings.tp and 0 < lacking <= memory.low // MOST_RANK_SHARE:
@@ -230,59 +236,18 @@ def _difference(
             f"on that rank {gib(needed)} GiB were left"
         )
         says = f"{counted(blocks, 'block')} of {pool.block_bytes:,} bytes on each rank"
-        parts = (*_parts(blocks, pool, way), Part("one rank of several", printed - needed, why))
+        parts = (*parts_of(blocks, pool, rule), Part("one rank of several", printed - needed, why))
         return Finding(line, "split", says, parts, (*rules, "smallest rank")), found
-    here = pool.tokens(pool.blocks(printed), way)
+    here = pool.tokens(pool.blocks(printed), rule)
     says = f"from {memory.shown} GiB these rules print {here:,} tokens; the figure would need {gib(needed)} GiB"
     return Finding(line, "unexplained", says, (Part("cannot be explained", abs(printed - needed)),)), None
-
-
-def _parts(blocks: int, pool: Plan, way: str) -> tuple[Part, ...]:
-    """The parts of the pool's bytes. Several groups are counted as the rule `way` counts them."""
-    if len(pool.groups) == 1:
-        return (Part("blocks", blocks * pool.block_bytes, f"{pool.token_bytes:,} bytes a token on each rank"),)
-    length = pool.settings.max_model_len
-    if way == "tokens by groups" or length is None:
-        empty = (
-            sum(pool.group_size - group.n_layers for group in pool.groups)
-            * pool.page_bytes
-            * (blocks // len(pool.groups))
-        )
-        kept = blocks * pool.block_bytes - empty
-        why = f"{counted(len(pool.groups), 'group')} counted as equal, windows as full as the other layers"
-        return tuple(part for part in (Part("blocks", kept, why), Part("padding of groups", empty)) if part.n_bytes)
-    return _request_parts(length, pool)
-
-
-def _request_parts(length: int, pool: Plan) -> tuple[Part, ...]:
-    """The parts of the bytes of one request of `length` tokens."""
-    words = {"full": "layers that hold all", "window": "windows", "chunk": "chunks", "state": "recurrent states"}
-    parts = []
-    for kind, name in words.items():
-        some = [group for group in pool.groups if group.kind == kind]
-        held = sum(pool.group_blocks(group, length) * group.n_layers for group in some) * pool.page_bytes
-        parts.append(Part(f"request: {name}", held, f"one of {length:,} tokens, in {counted(len(some), 'group')}"))
-    empty = sum(pool.group_blocks(group, length) * (pool.group_size - group.n_layers) for group in pool.groups)
-    parts.append(Part("request: padding of groups", empty * pool.page_bytes, "places that short groups leave empty"))
-    return tuple(part for part in parts if part.n_bytes)
-
-
-def _rules(pool: Plan, way: str) -> tuple[str, ...]:
-    rules = ["blocks", way]
-    kinds = {group.kind for group in pool.groups}
-    rules += ["groups"] if len(pool.groups) > 1 else []
-    rules += ["one page size"] if len({group.block_tokens for group in pool.groups}) > 1 else []
-    rules += ["state page"] if "state" in kinds else []
-    rules += ["window"] if "window" in kinds and way == "tokens by concurrency" else []
-    rules += ["fp8_ds_mla"] if pool.settings.kv_dtype == "fp8_ds_mla" else []
-    return tuple(rules)
 
 
 def _concurrency(length: int, ratio: str, blocks: range | None, pool: Plan) -> Finding:
     line = f"Maximum concurrency for {length:,} tokens per request: {ratio}x"
     request = pool.request_blocks(length)
     says = f"a request of {length:,} tokens takes {counted(request, 'block')}"
-    parts = _request_parts(length, pool) if len(pool.groups) > 1 else (Part("request", request * pool.block_bytes),)
+    parts = request_parts(length, pool) if len(pool.groups) > 1 else (Part("request", request * pool.block_bytes),)
     if blocks and any(f"{n / request:.2f}" == ratio for n in {blocks[0], blocks[-1]}):
         return Finding(line, "reproduced", f"{counted(blocks[0], 'block')}; {says}", parts, ("blocks",))
     if not blocks:
@@ -308,10 +273,10 @@ def _needed(values: tuple[str | None, ...], pool: Plan) -> Finding:
     return Finding(line, "unexplained", says, (part, Part("cannot be explained", missing)))
 
 
-def _changes(memory: int, pool: Plan, spec: ModelSpec, way: str) -> tuple[Change, ...]:
+def _changes(memory: int, pool: Plan, spec: ModelSpec, rule: str) -> tuple[Change, ...]:
     """Changes that give more tokens in the same memory, the largest number first."""
     settings = pool.settings
-    before = pool.tokens(pool.blocks(memory), way)
+    before = pool.tokens(pool.blocks(memory), rule)
     tried: list[tuple[str, Settings, int]] = [
         ("--gpu-memory-utilization: 1 GiB more on each rank", settings, memory + GIB)
     ]
@@ -319,7 +284,7 @@ def _changes(memory: int, pool: Plan, spec: ModelSpec, way: str) -> tuple[Change
         tried.append(("--kv-cache-dtype fp8", replace(settings, kv_dtype="fp8"), memory))
     if not settings.hybrid_manager:
         tried.append(("hybrid KV cache manager on", replace(settings, hybrid_manager=True), memory))
-    if way == "tokens by concurrency" and settings.in_flight > 2048:
+    if rule == "tokens by concurrency" and settings.in_flight > 2048:
         tried.append(("--max-num-batched-tokens 2048", replace(settings, in_flight=2048), memory))
     if settings.tp * 2 in tp_choices(spec):
         what = f"--tensor-parallel-size {settings.tp * 2}, with the same memory on each rank"
@@ -327,7 +292,7 @@ def _changes(memory: int, pool: Plan, spec: ModelSpec, way: str) -> tuple[Change
     changes = []
     for what, changed, room in tried:
         other = plan(spec, changed)
-        after = other.tokens(other.blocks(room), way)
+        after = other.tokens(other.blocks(room), rule)
         changes += [Change(what, before, after)] if after > before else []
     return tuple(sorted(changes, key=lambda change: -change.after))
 

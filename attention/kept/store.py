@@ -234,17 +234,17 @@ def _postgresql(url: str) -> sa.Engine:
     return engine
 
 
-_store: Store | None = None
+process_store: Store | None = None
 _store_lock = Lock()
 
 
 def store() -> Store:
     """This process's store. The first call makes it, from the settings of that moment."""
-    global _store
+    global process_store
     with _store_lock:
-        if _store is None:
-            _store = Store(settings_module.load())
-        return _store
+        if process_store is None:
+            process_store = Store(settings_module.load())
+        return process_store
 
 
 def link(run: Run) -> str:

@@ -50,7 +50,7 @@ def split(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     rows = fold(q, k.shape[1]).flatten(0, 1)
     k, v = k.flatten(0, 1), v.flatten(0, 1)
     k_chunks, v_chunks = (x[:, :whole].unflatten(1, (-1, chunk)) for x in (k, v))
-    out, lse = _compiled(_attend_chunks)(*_open_sizes(rows, k_chunks, v_chunks))
+    out, lse = compile_parts(_attend_chunks)(*_open_sizes(rows, k_chunks, v_chunks))
     out = _with_rest(out, lse, rows.float() * q.shape[-1] ** -0.5, k[:, whole:], v[:, whole:])
     return out.to(q.dtype).view(q.shape)
 
@@ -85,7 +85,8 @@ def _with_rest(out: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Ten
 
 
 @cache
-def _compiled(function: Parts) -> Parts:
+def compile_parts(function: Parts) -> Parts:
+    """`function`, compiled whole."""
     # torch compiles a size of 1 apart from larger ones, so many shapes need more than its default of 8 variants
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     return torch.compile(function, fullgraph=True)

@@ -61,7 +61,7 @@ KINDS = Library(
     "kernel over kinds of cache",
     "kinds",
     (
-        *(HERE / "kinds" / f"native{rest}" for rest in (".cpp", "_room.h", "_products.h", "_rows.h")),
+        *(HERE / "kinds" / f"native{rest}" for rest in (".cpp", "_buffers.h", "_products.h", "_rows.h")),
         *(HERE / name for name in ("registers.h", "threads.h")),
     ),
 )

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from attention.convert.calibration import MAX_QUERIES, moments_of
-from attention.convert.merging import Heads, Rotation, merge_heads
+from attention.convert.merging import merge_heads
+from attention.convert.moments import Heads, Rotation
 from attention.kernels.weights import Q8Blocks
 from attention.llm.model import Layer, Model, Turns, attend_many
 from attention.llm.products import Blocks, Dense, Product

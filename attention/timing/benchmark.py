@@ -14,7 +14,6 @@ to the K/V of another layer, untimed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median, quantiles
@@ -34,8 +33,6 @@ from attention.timing.rounds import Rounds, Timed
 from attention.timing.steadiness import STILL_TIMED, why_unsteady
 from attention.units import binary_bytes
 
-SHOWN_AFTER_S = 1.0
-"""Seconds between provisional results."""
 FASTER = 1.05
 """A note is made when a step reads more than so many times faster than the buffer was read."""
 
@@ -63,7 +60,7 @@ def run_cases(
         memory_bytes: a limit in place of the free memory.
         extra: further implementations by name, to compare with the registered ones.
         provisional: also yield results so far, marked as unsteady (STILL_TIMED): of each implementation after its first
-            run, then of all every SHOWN_AFTER_S seconds.
+            run, then of all every ``rounds.SHOWN_AFTER_S`` seconds.
 
     Raises:
         ValueError: before anything is timed: an unknown implementation, no such device, or a case that needs more
@@ -215,15 +212,11 @@ def _time_set(
                 yield _result(entry, rounds, entries, calibration.cache_bytes, number, [once], STILL_TIMED)
     entries.sort(key=lambda entry: cases.index(entry.case))
     runnable = [entry.timed for entry in entries if entry.timed]
-    rounds.pace.forget()
-    shown = time.perf_counter()
-    for _ in rounds.take(runnable, seconds_per_case * len(runnable), should_stop) if runnable else ():
-        if provisional and time.perf_counter() - shown > SHOWN_AFTER_S:
-            for entry in entries:
-                if entry.timed:
-                    times = rounds.counted(entry.timed)
-                    yield _result(entry, rounds, entries, calibration.cache_bytes, number, times, STILL_TIMED)
-            shown = time.perf_counter()
+    for _ in rounds.pauses(runnable, seconds_per_case * len(runnable), should_stop, wanted=provisional):
+        for entry in entries:
+            if entry.timed:
+                times = rounds.counted(entry.timed)
+                yield _result(entry, rounds, entries, calibration.cache_bytes, number, times, STILL_TIMED)
     if should_stop():
         return
     for entry in entries:

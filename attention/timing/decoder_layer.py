@@ -162,7 +162,7 @@ def fastest(layer: DecoderLayer, case: StepCase) -> tuple[DecoderLayer, tuple[st
     if one_pass:
         taken.append("native attention")
     linears = {name: part for name, part in layer.named_modules() if isinstance(part, nn.Linear)}
-    quicker = case.batch <= matvec.MOST and not matvec.unavailable(case.device) and _products_are_quicker(linears, case)
+    quicker = case.batch <= matvec.MOST and not matvec.unavailable(case.device) and products_are_quicker(linears, case)
     if quicker:
         taken.append("native matrix-vector products")
     if not taken:
@@ -179,7 +179,7 @@ def fastest(layer: DecoderLayer, case: StepCase) -> tuple[DecoderLayer, tuple[st
     return other, tuple(taken)
 
 
-def _products_are_quicker(linears: dict[str, nn.Linear], case: StepCase) -> bool:
+def products_are_quicker(linears: dict[str, nn.Linear], case: StepCase) -> bool:
     """Whether the native product takes less time than the library's. Both are tried in turn on the largest matrix."""
     largest = max(linears.values(), key=lambda part: part.weight.numel())
     x = torch.ones(case.batch, largest.in_features, dtype=largest.weight.dtype)

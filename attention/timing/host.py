@@ -65,7 +65,7 @@ def describe() -> Host:
 @cache
 def hardware() -> Host:
     """This machine without its GPUs. It is read once per process."""
-    info = _cpuinfo()
+    info = cpuinfo()
     return Host(
         cpu=info.get("model name") or platform.processor() or platform.machine(),
         cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
@@ -109,7 +109,7 @@ def free_memory(device: str = "cpu") -> int:
     return int(free)
 
 
-def _cpuinfo() -> dict[str, str]:
+def cpuinfo() -> dict[str, str]:
     """The first processor's entries of /proc/cpuinfo; empty where there is none."""
     try:
         text = Path("/proc/cpuinfo").read_text()

@@ -6,7 +6,6 @@ the cases of one set are timed in the same rounds, so that the two times of a ra
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,6 @@ from attention.kernels.kinds.registry import KindImplementation, implementation
 from attention.kernels.kinds.stored import Cache
 from attention.kernels.reference import relative_error, tolerance
 from attention.timing import host, speed
-from attention.timing.benchmark import SHOWN_AFTER_S
 from attention.timing.inputs import RESERVE, resolve_device
 from attention.timing.rounds import Rounds, Timed
 from attention.timing.steadiness import STILL_TIMED, why_unsteady
@@ -103,7 +101,7 @@ def run_set(
         seconds_per_case: time to spend on a case's repeats.
         should_stop: asked between any two runs; once it is true, nothing more is timed.
         provisional: also yield results so far, marked as unsteady (STILL_TIMED): of each case after its first run, then
-            of all every SHOWN_AFTER_S seconds.
+            of all every ``rounds.SHOWN_AFTER_S`` seconds.
 
     Raises:
         ValueError: see :func:`check`; or cases of several devices or dtypes.
@@ -147,15 +145,11 @@ def _run(
         if entry.timed and provisional:
             yield _result(entry, rounds, _things(entries), number, [rounds.once(entry.timed)])
     things = _things(entries)
-    rounds.pace.forget()
-    shown = time.perf_counter()
     # when told to stop, the rounds so far are kept; `unsteady` says where they are too few
-    for _ in rounds.take(things, seconds * len(things), should_stop) if things else ():
-        if provisional and time.perf_counter() - shown > SHOWN_AFTER_S:
-            for entry in entries:
-                if entry.timed:
-                    yield _result(entry, rounds, things, number, rounds.counted(entry.timed))
-            shown = time.perf_counter()
+    for _ in rounds.pauses(things, seconds * len(things), should_stop, wanted=provisional):
+        for entry in entries:
+            if entry.timed:
+                yield _result(entry, rounds, things, number, rounds.counted(entry.timed))
     for entry in entries:
         # a case that was stopped before its first round has its provisional result only
         if not provisional or not entry.timed or rounds.counted(entry.timed):

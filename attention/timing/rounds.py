@@ -20,6 +20,8 @@ from attention.timing.steadiness import (
 )
 
 MAX_REPEATS = 60
+SHOWN_AFTER_S = 1.0
+"""Seconds between results so far."""
 PATIENCE = 2.0
 """A disturbed measurement may take so many times as long, then it ends as unsteady."""
 ENOUGH = 0.03
@@ -83,6 +85,21 @@ class Rounds:
             # other work of the processor does not slow a GPU
             self.loads.append(load.taken() if self.device == "cpu" else QUIET)
             yield len(self.loads)
+
+    def pauses(
+        self, things: Sequence[Timed], seconds: float, should_stop: Callable[[], bool], *, wanted: bool
+    ) -> Iterator[None]:
+        """Make all rounds, see :meth:`take`, with new rates of the machine. Yield at a pause for results so far.
+
+        Args:
+            wanted: whether there are pauses, one every SHOWN_AFTER_S seconds.
+        """
+        self.pace.forget()
+        shown = time.perf_counter()
+        for _ in self.take(things, seconds, should_stop) if things else ():
+            if wanted and time.perf_counter() - shown > SHOWN_AFTER_S:
+                yield
+                shown = time.perf_counter()
 
     def _enough(self, things: Sequence[Timed], spent: float) -> bool:
         if spent >= PATIENCE:

@@ -72,7 +72,8 @@ class Calibration:
         return made
 
 
-_calibrations: dict[str, Calibration] = {}
+calibrations: dict[str, Calibration] = {}
+"""This process's measurement of each device."""
 _calibrating = Lock()
 
 
@@ -89,11 +90,11 @@ def calibrate(device: str = "cpu", *, again: bool = False) -> Calibration:
         ValueError: there is no such device here.
     """
     with _calibrating:
-        found = None if again else _calibrations.get(device) or _taken_over(device)
+        found = None if again else calibrations.get(device) or _taken_over(device)
         if found is None:
             found = _calibrate(device)
             _hand_on(found)
-        _calibrations[device] = found
+        calibrations[device] = found
         return found
 
 
@@ -151,7 +152,7 @@ def _calibrate(device: str) -> Calibration:
         threads=torch.get_num_threads(),
         read_bytes_per_s=size / read,
         copy_bytes_per_s=size / copied,
-        flops_per_s={name: _matmul_rate(name, device) for name in ("float32", "bfloat16", "float16")},
+        flops_per_s={name: matmul_rate(name, device) for name in ("float32", "bfloat16", "float16")},
         buffer_bytes=size,
         cache_bytes=last_level_cache(device),
         features=machine.features,
@@ -213,7 +214,7 @@ def matmul_flops(dtype_name: str, device: str, n: int, repeats: int = 5) -> floa
     return 2 * n**3 / best_time(lambda: torch.matmul(a, b, out=out), device, repeats)
 
 
-def _matmul_rate(dtype_name: str, device: str) -> float:
+def matmul_rate(dtype_name: str, device: str) -> float:
     if device == "cuda":
         return matmul_flops(dtype_name, device, 8192)
     small, plain = (matmul_flops(name, device, 256, repeats=15) for name in (dtype_name, "float32"))

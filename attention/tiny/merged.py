@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from attention.tiny.config import DATA
 from attention.tiny.numpy_forward import TinyWeights, maps
-from attention.tiny.results import CALIBRATED, KV_HEADS, SAMPLE, Slices, Study, heads
+from attention.tiny.results import CALIBRATED, KV_HEADS, SAMPLE, Study, heads
+from attention.tiny.slices import Slices
 
 FILE = DATA / f"{CALIBRATED}.json"
 

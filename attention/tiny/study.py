@@ -31,14 +31,16 @@ Cell = dict[str, Any]
 KEY = ("n_kv_heads", "pool", "seed", "alpha")
 
 
-def variants(n_kv_heads: Sequence[int] = KV_HEADS, pools: Sequence[lab.Way] = POOLINGS) -> list[tuple[int, lab.Way]]:
+def variants(
+    n_kv_heads: Sequence[int] = KV_HEADS, pools: Sequence[lab.PoolMethod] = POOLINGS
+) -> list[tuple[int, lab.PoolMethod]]:
     """The (n_kv_heads, pool) to compare. With all K/V heads kept no pooling changes anything, so one run is enough: the
     control, which is MHA trained for as long."""
     full = max(KV_HEADS)
     return [(k, pool) for k in n_kv_heads for pool in pools if k != full or pool == "mean"]
 
 
-def _started(source: TinyLM, n_kv_heads: int, pool: lab.Way, seed: int) -> TinyLM:
+def _started(source: TinyLM, n_kv_heads: int, pool: lab.PoolMethod, seed: int) -> TinyLM:
     """The converted model. A calibrated one is the recorded one, so that the study does not wait for the fit."""
     if pool != CALIBRATED:
         return lab.convert(source, n_kv_heads, pool, seed)
@@ -76,7 +78,7 @@ def run(
     *,
     alphas: Sequence[float] = ALPHAS,
     n_kv_heads: Sequence[int] = KV_HEADS,
-    pools: Sequence[lab.Way] = POOLINGS,
+    pools: Sequence[lab.PoolMethod] = POOLINGS,
     threads: int = 1,
 ) -> None:
     """Do the study, and call `record` after each measurement with its cell: n_kv_heads, pool, seed, alpha, steps, loss

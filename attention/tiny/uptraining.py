@@ -34,12 +34,12 @@ from attention.tiny.config import DATA
 from attention.tiny.corpus import Corpus, load_corpus
 from attention.tiny.model import TinyLM, loss
 from attention.tiny.numpy_forward import TinyWeights, maps
-from attention.tiny.results import KV_HEADS, MAX_ALPHA, SAMPLE, WAYS
+from attention.tiny.results import KV_HEADS, MAX_ALPHA, POOL_METHODS, SAMPLE
 
 if TYPE_CHECKING:
     from attention.convert.refine import LayerReport
 
-Way = Pool | Literal["calibrated"]
+PoolMethod = Pool | Literal["calibrated"]
 SOURCE = "mha"
 RATE_SHARE = 1.0
 """Learning rate of uptraining as a share of the original peak. It is constant from the first step to the last, so the
@@ -55,7 +55,7 @@ class Plan:
 
     Attributes:
         n_kv_heads: K/V heads of the converted model.
-        pool: how each group's heads are merged, one of ``results.WAYS``.
+        pool: how each group's heads are merged, one of ``results.POOL_METHODS``.
         alpha: share of the original steps to train for, 0 to 0.1.
         seed: decides the order of the windows, and random heads.
 
@@ -64,13 +64,13 @@ class Plan:
     """
 
     n_kv_heads: int
-    pool: Way = "mean"
+    pool: PoolMethod = "mean"
     alpha: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_kv_heads(max(KV_HEADS), max(KV_HEADS), self.n_kv_heads)
-        check_way(self.pool)
+        check_pool(self.pool)
         check_size("seed", self.seed, minimum=0)
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float) or not 0 <= self.alpha <= MAX_ALPHA:
             raise ValueError(f"alpha must be a share from 0 to {MAX_ALPHA}, got {self.alpha!r}")
@@ -102,17 +102,21 @@ def shared_roles(model: TinyLM) -> dict[str, Role]:
     return {name: "weight" for name in model.state_dict() if name.endswith(("k_proj.weight", "v_proj.weight"))}
 
 
-def check_way(pool: str) -> str:
-    """`pool`, if it is one of ``results.WAYS``.
+def check_pool(pool: str) -> str:
+    """`pool`, if it is one of ``results.POOL_METHODS``.
 
     Raises:
         ValueError: it is none of them.
     """
-    return check_choice("pool", pool, WAYS)
+    return check_choice("pool", pool, POOL_METHODS)
 
 
 def convert(
-    model: TinyLM, n_kv_heads: int, pool: Way, seed: int = 0, report: Callable[[LayerReport], None] = lambda layer: None
+    model: TinyLM,
+    n_kv_heads: int,
+    pool: PoolMethod,
+    seed: int = 0,
+    report: Callable[[LayerReport], None] = lambda layer: None,
 ) -> TinyLM:
     """A copy of `model` with its K/V heads merged into `n_kv_heads`.
 
@@ -123,7 +127,7 @@ def convert(
         ValueError: n_kv_heads does not divide the model's number of K/V heads, or an unknown pool.
     """
     config = model.config
-    check_way(pool)
+    check_pool(pool)
     check_kv_heads(config.n_heads, config.n_kv_heads, n_kv_heads)
     if pool == "calibrated":
         if n_kv_heads == config.n_kv_heads:

@@ -10,23 +10,15 @@ over them, on GPUs and on CPUs.
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from transformers import AutoModelForCausalLM
 
-from attention.errors import check_choice
-from attention.files import ordinary
-from attention.spec import check_size
 from attention.uptrain import state as uptrain_state
 from attention.uptrain.data import (
     Blocks,
@@ -34,73 +26,11 @@ from attention.uptrain.data import (
     load_tokenizer,
     token_ids,
 )
-from attention.uptrain.distillation import Distillation, check_teacher, fingerprint
+from attention.uptrain.distillation import Distillation
+from attention.uptrain.models import Teacher, decayed, load, load_teacher, publish, shard
+from attention.uptrain.settings import Settings
 
 Event = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """A run's recipe.
-
-    Attributes:
-        steps: optimizer steps: alpha times the original number.
-        batch: blocks per step, over all processes and accumulated parts.
-        seq_len: tokens per block.
-        grad_accum: parts into which a process cuts its share of the batch.
-        lr: peak learning rate.
-        warmup: steps in which the learning rate rises linearly.
-        schedule: the learning rate after the warmup, "constant" or "cosine".
-        precision: "bf16" runs the matrix products in bf16 with float32 weights; "no" runs all in float32.
-        eval_every, save_every: steps between two evaluations and between two saved states. With 0 the run evaluates
-            only at its beginning and end, and saves a state only when it is stopped.
-        eval_share: share of the text that is held out.
-        checkpointing: recompute activations in the backward pass, which saves memory.
-
-    Raises:
-        ValueError: a value out of range, or an unknown choice.
-    """
-
-    steps: int
-    batch: int = 8
-    seq_len: int = 512
-    grad_accum: int = 1
-    lr: float = 1e-4
-    warmup: int = 0
-    schedule: Literal["constant", "cosine"] = "constant"
-    weight_decay: float = 0.1
-    max_grad_norm: float = 1.0
-    precision: Literal["bf16", "no"] = "no"
-    eval_every: int = 0
-    save_every: int = 0
-    eval_share: float = 0.05
-    seed: int = 0
-    checkpointing: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "grad_accum"):
-            check_size(name, getattr(self, name))
-        check_size("seq_len", self.seq_len, minimum=2)
-        for name in ("warmup", "eval_every", "save_every", "seed"):
-            check_size(name, getattr(self, name), minimum=0)
-        for name in ("lr", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay!r}")
-        if not 0 < self.eval_share < 1:
-            raise ValueError(f"eval_share must be between 0 and 1, got {self.eval_share!r}")
-        for name, accepted in (("schedule", ("constant", "cosine")), ("precision", ("bf16", "no"))):
-            check_choice(name, getattr(self, name), accepted)
-
-    def lr_at(self, step: int) -> float:
-        """Learning rate of a step, counted from 0. "cosine" falls to a tenth of the peak."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.lr
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * (0.55 + 0.45 * math.cos(math.pi * done))
 
 
 def uptrain(
@@ -154,16 +84,16 @@ def uptrain(
     training = target / "training"
     _check_target(target, resume)
     accelerator.wait_for_everyone()
-    model = _load(source, settings)
+    model = load(source, settings)
     tokenizer = load_tokenizer(source)
     blocks = cut(
         token_ids(data, tokenizer, model.config.get_text_config().vocab_size),
         settings.seq_len, settings.batch, settings.eval_share, settings.seed,
     )  # fmt: skip
     stored_dtype = model.config.dtype
-    taught = _load_teacher(teacher, source, model, settings, distillation) if teacher else None
+    taught = load_teacher(teacher, source, model, settings, distillation) if teacher else None
     model = shard(model.to(dtype=torch.float32), accelerator, settings)
-    optimizer = torch.optim.AdamW(_decayed(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(decayed(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.95))
     # a state can only be resumed with these same values; the number of processes may differ
     facts = {"batch": settings.batch, "seq_len": settings.seq_len, "seed": settings.seed, "lr": settings.lr,
              "n_train": len(blocks.train), **(taught.facts if taught else {"teacher": None})}  # fmt: skip
@@ -186,7 +116,7 @@ def uptrain(
     after = run.evaluate(settings.steps) if settings.steps > start else before
     state = uptrain_state.full_state(model)
     if accelerator.is_main_process:
-        _publish(model, state, stored_dtype, source, target)
+        publish(model, state, stored_dtype, source, target)
     accelerator.wait_for_everyone()
     return {"step": max(start, settings.steps), "done": True, "eval_loss_before": before, "eval_loss": after}
 
@@ -198,70 +128,6 @@ def _check_target(target: Path, resume: bool) -> None:
         raise ValueError(f"{target} is not empty: go on with --resume, or choose a new folder")
 
 
-def _load(source: Path, settings: Settings) -> Any:
-    if not (source / "config.json").is_file():
-        raise ValueError(f"{source} is not a checkpoint: it has no config.json")
-    for path in source.iterdir():
-        if not path.is_dir():
-            ordinary(path)  # reading a pipe would block
-    torch.manual_seed(settings.seed)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            source, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
-    except (OSError, KeyError) as error:
-        raise ValueError(f"transformers cannot load {source}: {error}") from error
-    if settings.checkpointing:
-        model.activation_checkpointing_enable()
-    return model.train()
-
-
-@dataclass(frozen=True)
-class _Teacher:
-    model: Any
-    how: Distillation
-    facts: dict[str, Any]
-
-
-def _load_teacher(
-    folder: Path, source: Path, student: Any, settings: Settings, distillation: Distillation | None
-) -> _Teacher:
-    """The frozen teacher. With precision "bf16" its weights are bf16: nothing is added to them."""
-    model = _load(folder, replace(settings, checkpointing=False)).eval().requires_grad_(False)
-    sizes = [m.config.get_text_config().vocab_size for m in (model, student)]
-    check_teacher(folder, source, (sizes[0], sizes[1]))
-    how = distillation or Distillation()
-    facts = {"teacher": fingerprint(model), "distilled_share": how.share, "temperature": how.temperature}
-    return _Teacher(model.to(dtype=torch.bfloat16 if settings.precision == "bf16" else torch.float32), how, facts)
-
-
-def shard(model: Any, accelerator: Accelerator, settings: Settings) -> Any:
-    """Move the model to the device. With several processes, shard every layer's tensors over them."""
-    device = accelerator.device
-    if accelerator.num_processes == 1:
-        return model.to(device)
-    low = torch.bfloat16 if settings.precision == "bf16" else None
-    options: dict[str, Any] = {
-        "mesh": init_device_mesh(device.type, (accelerator.num_processes,)),
-        "mp_policy": MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32),
-    }
-    units = set(model._no_split_modules or ())
-    for module in list(model.modules()):
-        if type(module).__name__ in units:
-            fully_shard(module, **options)
-    fully_shard(model, **options)
-    return model.to(device)
-
-
-def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: matrices have weight decay, norms and biases have none."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in model.parameters():
-        groups[parameter.ndim >= 2].append(parameter)
-    decays = {True: weight_decay, False: 0.0}
-    return [{"params": p, "weight_decay": decays[matrix]} for matrix, p in groups.items() if p]
-
-
 @dataclass(frozen=True)
 class _Run:
     accelerator: Accelerator
@@ -270,7 +136,7 @@ class _Run:
     blocks: Blocks
     settings: Settings
     on_event: Callable[[Event], None]
-    teacher: _Teacher | None = None
+    teacher: Teacher | None = None
 
     def parts(self, blocks: torch.Tensor) -> Iterator[torch.Tensor]:
         """This process's share of a batch, cut into the parts that are accumulated."""
@@ -336,22 +202,3 @@ class _Run:
     def tell(self, event: Event) -> None:
         if self.accelerator.is_main_process:
             self.on_event(event)
-
-
-def _publish(model: Any, state: dict[str, torch.Tensor], dtype: torch.dtype, source: Path, target: Path) -> None:
-    """Write the result in the source's dtype, with the source's own config, tokenizer and settings.
-
-    config.json comes last: without it no library reads the folder as a model.
-    """
-    staging = target / ".result"
-    shutil.rmtree(staging, ignore_errors=True)
-    state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
-    model.save_pretrained(staging, state_dict=state, safe_serialization=True)
-    for path in source.iterdir():
-        known = path.suffix in (".json", ".txt", ".model", ".jinja") and "index" not in path.name
-        if known and path.is_file():
-            shutil.copyfile(path, staging / path.name)
-    for path in sorted(staging.iterdir(), key=lambda p: p.name == "config.json"):
-        path.replace(target / path.name)
-    staging.rmdir()
-    shutil.rmtree(target / "training", ignore_errors=True)

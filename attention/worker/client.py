@@ -100,19 +100,21 @@ class Queues:
             with contextlib.suppress(RefusedError):
                 self.submit("calibrate", {"device": device}, owner="the server", client="the server")
 
-    def prepare(self, kind: str) -> None:
+    def prepare(self, kind: str) -> Job | None:
         """See :func:`prepare`."""
         if not self.settings.warm_worker:
-            return
+            return None
         with self._lock:
             queue = self._by_device.get("cpu")
             link = None if queue is None else queue.link
             last = self._preparing.get(kind)
             here = link is not None and link.alive and last is not None and last.worker_pid == link.pid
             if last is not None and (here or not last.done):
-                return
+                return last
         with contextlib.suppress(RefusedError):
             self._preparing[kind] = self.submit(kind, {"device": "cpu"}, owner="the server", client="the server")
+            return self._preparing[kind]
+        return None
 
     def preparing(self) -> Job | None:
         """See :func:`preparing`."""
@@ -169,18 +171,18 @@ def _has_cuda() -> bool:
         return False
 
 
-_queues: Queues | None = None
+process_queues: Queues | None = None
 _queues_lock = threading.Lock()
 
 
 def queues() -> Queues:
     """This process's queues. The first call makes them, from the settings of that moment."""
-    global _queues
+    global process_queues
     with _queues_lock:
-        if _queues is None:
-            _queues = Queues(settings_module.load())
-            atexit.register(_queues.close)
-        return _queues
+        if process_queues is None:
+            process_queues = Queues(settings_module.load())
+            atexit.register(process_queues.close)
+        return process_queues
 
 
 def warm() -> None:
@@ -192,12 +194,15 @@ def warm() -> None:
     queues().warm()
 
 
-def prepare(kind: str) -> None:
+def prepare(kind: str) -> Job | None:
     """Submit a run of `kind` to the processor's worker beforehand, so that a later run finds its work done.
 
     It returns at once. Called again, it does nothing as long as the run waits or that worker lives.
+
+    Returns:
+        That run; None if the settings start no worker beforehand, or if the queue is full.
     """
-    queues().prepare(kind)
+    return queues().prepare(kind)
 
 
 def preparing() -> Job | None:

@@ -43,12 +43,12 @@ def test_a_row_sets_our_fastest_against_floor_and_peers(median_s: float, bound: 
     ours = [timed("native", median_s, bound), timed("folded_matmul", 0.009, bound)]
     row = decode.row([*ours, timed("enable_gqa", 3 * median_s, bound), timed("flex", None, bound)])
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert len(cells) == len(decode._HEAD) + len(decode._PEERS)
+    assert len(cells) == len(decode.HEAD) + len(decode.PEERS)
     assert cells[7] == "native"
     assert cells[10] == f"{median_s / 0.001:.2f}"
     assert cells[11] == verdict
-    assert dict(zip(decode._PEERS, cells[12:], strict=True))["enable_gqa"] == "3.00"
-    assert dict(zip(decode._PEERS, cells[12:], strict=True))["flex"] == "–"
+    assert dict(zip(decode.PEERS, cells[12:], strict=True))["enable_gqa"] == "3.00"
+    assert dict(zip(decode.PEERS, cells[12:], strict=True))["flex"] == "–"
 
 
 def test_unknown_measurements_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from tests.timing_samples import run
 @pytest.fixture
 def own_store(tmp_path, monkeypatch):
     own = Store(Settings(data_dir=str(tmp_path / "store")))
-    monkeypatch.setattr(store, "_store", own)
+    monkeypatch.setattr(store, "process_store", own)
     yield own
     own.close()
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from attention.convert.energy import kept_by_head
-from attention.convert.merging import Heads, Moments, Rotation, lost, weigh
+from attention.convert.merging import lost
+from attention.convert.moments import Heads, Moments, Rotation, weigh
 
 N, D, COLUMNS, TOKENS = 6, 10, 23, 301
 GROUPS = ((0, 3), (1, 5), (2, 4))

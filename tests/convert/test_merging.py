@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from attention.convert.grouping import best_groups, by_pairs, check_grouping, n_partitions, partitions
-from attention.convert.merging import Heads, Moments, Rotation, lost, merge_heads, weigh
+from attention.convert.merging import lost, merge_heads
+from attention.convert.moments import Heads, Moments, Rotation, weigh
 
 H, G, D, HIDDEN, T = 10, 5, 14, 23, 11
 ROTATIONS = [Rotation(14), Rotation(6), Rotation(0), Rotation(10, "interleaved")]

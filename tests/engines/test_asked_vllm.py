@@ -15,7 +15,7 @@ from attention.catalog import published
 from attention.catalog.sources import resolve
 from attention.engines import ask_vllm, asked, asked_vllm, vllm_planner
 from attention.engines.rules import conv_kernel
-from attention.engines.vllm import Settings
+from attention.engines.vllm_layers import Settings
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role, attention_layer
 from tests.long import short
 

@@ -13,7 +13,8 @@ from attention.catalog import published
 from attention.engines import llama_cpp, sglang, tensorrt_llm
 from attention.engines.report import gib, rounded
 from attention.engines.rules import conv_kernel
-from attention.engines.vllm import Plan, Settings, plan
+from attention.engines.vllm import Plan, plan
+from attention.engines.vllm_layers import Settings
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role, attention_layer, latent_layer, uniform_spec
 
 GEMMA_3_270M = ModelSpec(

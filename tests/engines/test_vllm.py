@@ -10,7 +10,8 @@ import pytest
 from attention.catalog.sources import configuration, resolve
 from attention.engines.report import gib, rounded
 from attention.engines.rules import RULES, conv_kernel
-from attention.engines.vllm import Plan, Settings, plan
+from attention.engines.vllm import Plan, plan
+from attention.engines.vllm_layers import Settings
 from attention.memory.allocation import allocate
 from attention.memory.footprint import cache_bytes
 from attention.spec import FixedState, Kind, Layer, ModelSpec, PositionState, Role, attention_layer, uniform_spec

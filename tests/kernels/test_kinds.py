@@ -80,7 +80,7 @@ def test_bytes_and_operations_by_hand(case: KindCase, read: int, rest: int, flop
     assert kind_bytes(case) == read + rest
     assert kind_flops(case) == flops
     many = replace(case, batch=3)
-    fixed = case._scale_bytes
+    fixed = case.scale_bytes
     assert kind_bytes(many) - fixed == 3 * (kind_bytes(case) - fixed)
     assert kind_flops(many) == 3 * flops
 

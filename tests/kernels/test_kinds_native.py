@@ -16,6 +16,7 @@ from attention.kernels.kinds.case import KindCase
 from attention.timing import kinds
 from tests.kernels.kind_samples import SAMPLES, label, preallocated
 from tests.long import long, short
+from tests.torch_threads import torch_threads
 
 NAN, INF = float("nan"), float("inf")
 pytestmark = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
@@ -31,10 +32,8 @@ LARGE = [
 
 @pytest.fixture(params=[1, 3, 7])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with torch_threads(request.param):
+        yield request.param
 
 
 def agrees(case: KindCase, dtype: str) -> None:

@@ -66,7 +66,7 @@ def test_in_the_interpreter() -> None:
 @pytest.fixture(autouse=True)
 def likeliest_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the first tile of each shape is tried: trying all of them would compile three times as much."""
-    monkeypatch.setattr(fused, "_tile_of", lambda shape, known, launch: known[0])
+    monkeypatch.setattr(fused, "tile_of", lambda shape, known, launch: known[0])
 
 
 def error_of(case: KindCase, name: str = "triton") -> tuple[float, float]:
@@ -91,7 +91,7 @@ def test_triton_agrees_with_float64(place: int) -> None:
 @pytest.mark.parametrize("which", [0, 1, 2] if CUDA else [1, 2])  # in the interpreter the first is tried above
 @pytest.mark.parametrize("case", [SAMPLES[3], SAMPLES[13], SAMPLES[-4]], ids=label)
 def test_every_tile_agrees_with_float64(case: KindCase, which: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_tile_of", lambda shape, known, launch: known[which % len(known)])
+    monkeypatch.setattr(fused, "tile_of", lambda shape, known, launch: known[which % len(known)])
     error, allowed = error_of(replace(case, dtype="bfloat16", device=DEVICE))
     assert error <= allowed
 

@@ -11,6 +11,7 @@ import torch
 from attention.kernels import compiler, cpp, matvec
 from attention.kernels.matvec import Int8Rows, Q4Blocks, Q8Blocks, Weight
 from tests.long import short
+from tests.torch_threads import torch_threads
 
 needs_compiler = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
 KINDS = ("float32", "bfloat16", "float16", "int8", "q4_0", "q4_1", "q8_0")
@@ -76,14 +77,10 @@ def test_with_fewer_instructions(without: str, monkeypatch: pytest.MonkeyPatch) 
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_rows_are_split_over_any_number_of_threads(threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for rows in (1, 2, 5, 23, 64):
             for kind in ("float32", "bfloat16", "q4_1"):
                 check(weight_of(kind, rows, 96), torch.randn(2, 96))
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_compiler

@@ -12,6 +12,7 @@ import torch
 from attention.kernels import compiler, native, reference
 from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
 from tests.long import SOAK, short
+from tests.torch_threads import torch_threads
 
 NAN, INF = float("nan"), float("inf")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -96,17 +97,13 @@ def test_nan_with_a_payload() -> None:
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 3, 7])
 def test_native_rows_that_threads_share(threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for what, tensors in spoilt("float32", 1, 700):
             assert_as_specified("native", what, tensors)
         q, k, v = inputs("float32", 1, 700)
         q.abs_()
         k[:, :, :600, 7] = -INF  # some threads see nothing at all
         assert_as_specified("native", "600 of 700 hidden", [q, k, v])
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", RUNS_HERE)

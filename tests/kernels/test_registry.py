@@ -17,6 +17,7 @@ from attention.kernels.case import Case
 from attention.kernels.reference import relative_error, tolerance
 from attention.kernels.registry import IMPLEMENTATIONS, PREFILL
 from tests.long import long, short
+from tests.torch_threads import torch_threads
 
 PLAIN = [name for name, impl in IMPLEMENTATIONS.items() if not impl.compiled and not impl.unavailable("cpu")]
 needs_compiler = pytest.mark.skipif(compiler.missing() is not None, reason="no C++ compiler")
@@ -114,14 +115,10 @@ def test_native_with_fewer_instructions(without: str, monkeypatch: pytest.Monkey
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_native_splits_rows_over_any_number_of_threads(threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         for batch, n_kv_heads, context in ((1, 1, 130), (1, 3, 700), (2, 5, 40)):
             case = Case("native", 2 * n_kv_heads, n_kv_heads, 48, context, batch, "float32", "cpu")
             assert error_of(case) < tolerance("float32", context)
-    finally:
-        torch.set_num_threads(before)
 
 
 @needs_compiler
@@ -148,7 +145,7 @@ def test_native_says_why_it_cannot_be_built(monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize("context", [1, 97, 512, 1031])
 @pytest.mark.parametrize("group_size", [1, 3])
 def test_the_split_context_uncompiled(context: int, group_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_compiled", lambda function: function)
+    monkeypatch.setattr(compiled, "compile_parts", lambda function: function)
     case = Case("split_compiled", 5 * group_size, 5, 11, context, 2, "float32", "cpu")
     assert error_of(case) < tolerance("float32", context)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from attention.jobs import cache_formats as job
 from attention.llm import cache_formats as formats
 from attention.llm import format_costs
 from tests.llm.test_caches import small
+from tests.torch_threads import torch_threads
 
 
 def _told(folder: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[dict[str, Any]]:
@@ -27,12 +27,8 @@ def _told(folder: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None 
         if "progress" not in item:
             told.append(item)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_threads(1):
         formats.run(model, pieces, tried, timed, emit, lambda: stop_after is not None and len(told) > stop_after)
-    finally:
-        torch.set_num_threads(before)
     return told
 
 

@@ -18,16 +18,15 @@ from attention.memory.footprint import cache_of
 from attention.memory.load import Load
 from attention.spec import Kind, Layer, ModelSpec, PositionState, Role
 from tests.llm import checkpoints
+from tests.torch_threads import torch_threads
 
 N_KV, DIM, N_LAYERS, CONTEXT = 3, 64, 7, 11
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 def _rows(n: int, seed: int = 3, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

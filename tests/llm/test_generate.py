@@ -19,17 +19,15 @@ from attention.memory.footprint import cache_of
 from attention.memory.load import Load
 from tests.llm.real import needed
 from tests.long import long
+from tests.torch_threads import torch_threads
 
 PROMPT = "What is the capital of France? Answer in one sentence."
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Any:
-    """Threads that wait for each other make a busy machine slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 def _run(plan: Plan, stop_after: int | None = None) -> tuple[Written, list[dict[str, Any]]]:

@@ -16,6 +16,6 @@ from attention.settings import Settings
 def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store of kept runs that no other test sees."""
     own = Store(Settings(data_dir=str(tmp_path)))
-    monkeypatch.setattr(store, "_store", own)
+    monkeypatch.setattr(store, "process_store", own)
     yield own
     own.close()

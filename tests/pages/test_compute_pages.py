@@ -240,16 +240,16 @@ def test_accuracy_without_a_results_file_says_what_to_do(monkeypatch: pytest.Mon
     assert any("No results yet" in markdown.value for markdown in at.markdown)
 
 
-def test_a_way_out_is_a_button_that_makes_the_load_fit() -> None:
+def test_a_remedy_is_a_button_that_makes_the_load_fit() -> None:
     query = {"model": "meta-llama/Llama-3.1-70B", "f_acc": "l40s", "f_count": "4", "context": "16384", "batch": "8"}
     keys = [str(b.key) for b in sound(open_page("fit", **query)).button]
-    offered = [key for key in keys if key.startswith("fit_way_")]
-    assert offered == [f"fit_way_{what}" for what in ("kv_dtype", "weight_dtype", "context", "batch", "count")]
+    offered = [key for key in keys if key.startswith("fit_remedy_")]
+    assert offered == [f"fit_remedy_{what}" for what in ("kv_dtype", "weight_dtype", "context", "batch", "count")]
     for key in offered:
         at = open_page("fit", **query)
         at.button(key=key).click().run()
         assert metrics(sound(at))["This load"] == "fits", key
-        assert not [b for b in at.button if str(b.key).startswith("fit_way_")]
+        assert not [b for b in at.button if str(b.key).startswith("fit_remedy_")]
 
 
 def test_the_price_of_a_million_tokens_is_of_the_bound_on_the_page() -> None:

@@ -27,7 +27,7 @@ SHOWN: dict[str, Any] = {}
 @pytest.fixture(autouse=True)
 def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     own = Store(Settings(data_dir=str(tmp_path)))
-    monkeypatch.setattr(store, "_store", own)
+    monkeypatch.setattr(store, "process_store", own)
     yield own
     own.close()
 

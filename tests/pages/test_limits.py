@@ -29,9 +29,9 @@ JSON = "application/json"
 @pytest.fixture(autouse=True)
 def new_visitor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start a new visitor: to Streamlit, all AppTests that run in one process are one session."""
-    kept, session = kept_runs._Kept(), jobs.SessionJobs()
-    monkeypatch.setattr(kept_runs, "_kept", lambda: kept)
-    monkeypatch.setattr(jobs, "_session_jobs", lambda: session)
+    kept, session = kept_runs.SessionRuns(), jobs.SessionJobs()
+    monkeypatch.setattr(kept_runs, "session_runs", lambda: kept)
+    monkeypatch.setattr(jobs, "session_jobs", lambda: session)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def queues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
     """The server's queue, with room for two runs. A visitor may have one of them. No run ends by itself."""
     settings = Settings(lock_dir=str(tmp_path), use_gpu=False, max_queue=2, session_jobs=1)
     own = Queues(settings, KINDS, (sys.executable, "-c", HANG.format(kinds=KINDS)))
-    monkeypatch.setattr(client, "_queues", own)
+    monkeypatch.setattr(client, "process_queues", own)
     yield own
     own.close()
 

@@ -69,7 +69,7 @@ def test_until_the_first_word_what_was_there_before_stays() -> None:
 
         about = [item for item in recorded.load()["runs"]["mean"] if item["kind"] == "model"]
         job = KeptJob("generate", recorded.load()["plan"], about, None, State.RUNNING, 0.1, None, "", "", "")
-        real_model._kept().clear()
+        real_model.last_shown().clear()
         real_model.draw(job, "mean")
 
     at = AppTest.from_function(page, default_timeout=30).run()

@@ -26,7 +26,7 @@ JUNK = ("", "-1", "10" * 20, "NaN", "<script>", "../../etc/passwd", "A" * 3000, 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch):
     own = Store(Settings(data_dir=str(tmp_path)))
-    monkeypatch.setattr(store, "_store", own)
+    monkeypatch.setattr(store, "process_store", own)
     yield own
     own.close()
 
@@ -136,7 +136,7 @@ def test_an_unknown_link_is_told_and_the_page_stays():
 
 
 def test_a_store_that_is_gone_is_told_and_the_page_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_store", Store(Settings(database_url="postgresql://tester@127.0.0.1:1/none")))
+    monkeypatch.setattr(store, "process_store", Store(Settings(database_url="postgresql://tester@127.0.0.1:1/none")))
     at = open_page("timings", run="BBBBBBBBBBBB")
     assert "can't be reached" in texts(at)
     assert "Recorded run" in texts(at)

@@ -11,8 +11,7 @@ import psutil
 import pytest
 import torch
 
-from attention.timing import host
-from attention.timing.other_load import OtherLoad
+from attention.timing import host, other_load
 
 
 def test_the_description_agrees_with_the_system() -> None:
@@ -28,7 +27,7 @@ def test_processor_features_are_words_of_the_flags(monkeypatch: pytest.MonkeyPat
     host.hardware.cache_clear()
     try:
         monkeypatch.setattr(
-            host, "_cpuinfo", lambda: {"model name": "Test 9000", "flags": "fpu avx2 avx512_bf16x avx512f fma3"}
+            host, "cpuinfo", lambda: {"model name": "Test 9000", "flags": "fpu avx2 avx512_bf16x avx512f fma3"}
         )
         described = host.describe()
         assert described.cpu == "Test 9000"
@@ -56,9 +55,9 @@ def test_a_control_group_limits_the_memory(limit: str, used: str, free: int, mon
 
 def test_other_load_counts_what_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[Any] = [(100.0, 40.0, 10.0, 3.0), (200.0, 120.0, 30.0, 8.0)]
-    monkeypatch.setattr(OtherLoad, "_now", staticmethod(lambda: times.pop(0)))
+    monkeypatch.setattr(other_load, "processor_times", lambda: times.pop(0))
     # 100 ticks, 80 of them busy, 20 of these ours, 5 stolen
-    assert OtherLoad().taken() == pytest.approx((0.6, 0.05))
+    assert other_load.OtherLoad().taken() == pytest.approx((0.6, 0.05))
 
 
 def test_gpus_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:

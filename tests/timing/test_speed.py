@@ -12,9 +12,9 @@ from attention.timing import speed
 
 
 def test_calibration_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "_calibrations", {})
+    monkeypatch.setattr(speed, "calibrations", {})
     monkeypatch.setattr(speed, "flush_bytes", lambda device: 2**20)
-    monkeypatch.setattr(speed, "_matmul_rate", lambda name, device: speed.matmul_flops(name, device, 64, repeats=1))
+    monkeypatch.setattr(speed, "matmul_rate", lambda name, device: speed.matmul_flops(name, device, 64, repeats=1))
     first = speed.calibrate("cpu")
     assert speed.calibrate("cpu") is first
     assert speed.calibrate("cpu", again=True) is not first

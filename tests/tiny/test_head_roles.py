@@ -8,19 +8,15 @@ import pytest
 from attention.tiny.config import MODELS
 from attention.tiny.corpus import load_corpus
 from attention.tiny.head_roles import (
-    ROLES,
-    HeadRole,
     group_similarity,
-    induction,
-    matching_bracket,
     named,
     recorded_roles,
-    same_indentation,
     sample_texts,
     score_roles,
     similarity,
 )
 from attention.tiny.numpy_forward import load_named, maps
+from attention.tiny.role_places import ROLES, HeadRole, induction, matching_bracket, same_indentation
 from tests.long import short
 
 TEXT = b"if a(b[1]):\n    total = 3\n    total = (4)\n"

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_bytes
 from attention.convert.pooling import POOLS
 from attention.jobs import uptrain_lab
 from attention.tiny import results as lab_view
-from attention.tiny import train, uptraining
+from attention.tiny import slices, train, uptraining
 from attention.tiny.config import TinyConfig
 from attention.tiny.corpus import load_corpus
 from attention.tiny.model import TinyLM, initialised
@@ -180,7 +180,7 @@ def test_measured_steps_end_with_the_last() -> None:
 def test_the_picture_shows_the_slices_that_are_converted(mha: TinyLM, pool: Any) -> None:
     weights = load_named("mha")
     for matrix in ("k", "v"):
-        found = lab_view.slices(weights, 2, matrix, 4, pool)
+        found = slices.slices(weights, 2, matrix, 4, pool)
         expected = uptraining.convert(mha, 4, pool).state_dict()[f"model.layers.2.self_attn.{matrix}_proj.weight"]
         assert np.array_equal(found.merged.reshape(64, 128), expected.numpy())
         assert found.heads.shape == (8, 16, 128)
@@ -188,11 +188,11 @@ def test_the_picture_shows_the_slices_that_are_converted(mha: TinyLM, pool: Any)
 
 def test_likeness_of_what_is_alike_and_of_what_is_not() -> None:
     one = np.random.default_rng(3).normal(size=(1, 5, 7)).astype(np.float32)
-    alike = lab_view.Slices(np.repeat(one, 6, axis=0), np.repeat(one, 2, axis=0))
-    assert lab_view.likeness(alike) == pytest.approx((1.0, 1.0))
-    opposite = lab_view.Slices(np.concatenate([one, -one]), one)
-    assert lab_view.likeness(opposite) == pytest.approx((-1.0, 0.0))
-    assert lab_view.likeness(lab_view.Slices(one, one)) is None
+    alike = slices.Slices(np.repeat(one, 6, axis=0), np.repeat(one, 2, axis=0))
+    assert slices.likeness(alike) == pytest.approx((1.0, 1.0))
+    opposite = slices.Slices(np.concatenate([one, -one]), one)
+    assert slices.likeness(opposite) == pytest.approx((-1.0, 0.0))
+    assert slices.likeness(slices.Slices(one, one)) is None
 
 
 def test_maps_survive_the_wire(mha: TinyLM) -> None:

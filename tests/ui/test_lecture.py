@@ -63,4 +63,4 @@ def test_the_end_shows_the_address_that_the_operator_states(monkeypatch: pytest.
     shown = " ".join(str(element.proto.body) for element in page.get("html"))
     assert "<b>https://headshare.example</b>" in shown
     assert lecture.code("https://headshare.example") in shown.replace("&amp;", "&")
-    assert lecture._base("http://host:1/app/about") == "http://host:1/app/"
+    assert lecture.site("http://host:1/app/about") == "http://host:1/app/"

@@ -226,16 +226,19 @@ def test_who_asks_for_too_many_is_refused_in_words_and_still_gets_pages(monkeypa
     assert [status for status, _, _ in found] == [200, 200, 200, 429, 200]
     assert b"try again" in found[3][2]
     assert "8k tokens" in Head(found[4][2]).tags["og:title"]
-    assert previews._drawn.cache_info().currsize <= previews.KEPT_PICTURES
+    assert previews.drawn.cache_info().currsize <= previews.KEPT_PICTURES
 
 
 def test_clients_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three clients a fourth pushes out the one that asked longest ago, which then may ask anew."""
     monkeypatch.setattr(previews, "MOST_CLIENTS", 3)
+    monkeypatch.setattr(previews, "PER_S", 1e-9)
+    monkeypatch.setattr(previews, "BURST_S", 1e9)
 
-    async def many() -> int:
+    async def answered(*clients: int) -> list[bool]:
         kept = previews.Previews(Settings())
-        for n in range(7):
-            await kept.tags({"type": "http", "path": "/", "headers": [], "headshare.client": f"10.0.0.{n}"})
-        return len(kept._clients)
+        asked = {"type": "http", "path": "/kv_cache", "query_string": f"{LLAMA}&context=1000".encode(), "headers": []}
+        tags = [await kept.tags({**asked, "headshare.client": f"10.0.0.{n}"}) for n in clients]
+        return ["1,000 tokens" in Head(text).tags["og:title"] for text in tags]
 
-    assert run(many()) == 3
+    assert run(answered(0, 0, 1, 2, 0, 3, 1, 0)) == [True, False, True, True, False, True, True, False]

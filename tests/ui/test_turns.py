@@ -167,7 +167,7 @@ def test_a_run_given_up_for_a_newer_one_goes_ahead_but_not_twice_in_a_row(monkey
             if st.session_state.runs <= 3:
                 st.rerun()
 
-    monkeypatch.setattr(frame, "_turns", Noting())
+    monkeypatch.setattr(frame, "turns", Noting())
     app = AppTest.from_function(moved_thrice, default_timeout=30).run()
     assert app.session_state.runs == 4
     app.run()

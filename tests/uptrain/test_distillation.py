@@ -14,11 +14,11 @@ from accelerate.state import AcceleratorState
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from attention.cli import main
-from attention.convert.run import convert
 from attention.uptrain.distillation import Distillation, divergence
-from attention.uptrain.run import Settings, uptrain
+from attention.uptrain.run import uptrain
+from attention.uptrain.settings import Settings
 from tests.long import long
-from tests.uptrain.test_run import Log, arguments, difference, launch
+from tests.uptrain.test_run import Log, arguments, difference, launch, save_pair
 
 STEPS = 6
 SETTINGS = Settings(steps=STEPS, batch=4, seq_len=23, lr=3e-3, seed=5, eval_share=0.1)
@@ -29,13 +29,7 @@ HALF = Distillation(share=0.75, temperature=2.0)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A byte-level MHA model with clear preferences (its weights are large), its conversion, and text."""
     folder = tmp_path_factory.mktemp("distil")
-    torch.manual_seed(11)
-    config = LlamaConfig(
-        vocab_size=257, hidden_size=36, intermediate_size=53, num_hidden_layers=2, num_attention_heads=6,
-        num_key_value_heads=6, tie_word_embeddings=True, max_position_embeddings=61, initializer_range=0.2,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder / "mha")
-    convert(folder / "mha", folder / "gqa", 2)
+    save_pair(folder, initializer_range=0.2)
     (folder / "words.txt").write_text("heads of a cache share their keys and values\n" * 90)
     return folder
 

@@ -19,24 +19,30 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from attention.convert.run import convert
 from attention.uptrain.data import cut, load_tokenizer, token_ids
-from attention.uptrain.run import Settings, uptrain
+from attention.uptrain.run import uptrain
+from attention.uptrain.settings import Settings
 from tests.long import long
+from tests.torch_threads import torch_threads
 
 STEPS = 8
 SETTINGS = Settings(steps=STEPS, batch=4, seq_len=23, lr=3e-3, warmup=2, schedule="cosine", seed=5, eval_share=0.1)
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level MHA model with tied embeddings, converted to two K/V heads."""
-    folder = tmp_path_factory.mktemp("uptrain")
+def save_pair(folder: Path, **more: Any) -> None:
+    """Write a byte-level MHA model with tied embeddings into ``mha``, and into ``gqa`` the same with two K/V heads."""
     torch.manual_seed(11)
     config = LlamaConfig(
         vocab_size=257, hidden_size=36, intermediate_size=53, num_hidden_layers=2, num_attention_heads=6,
-        num_key_value_heads=6, tie_word_embeddings=True, max_position_embeddings=61,
+        num_key_value_heads=6, tie_word_embeddings=True, max_position_embeddings=61, **more,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder / "mha")
     convert(folder / "mha", folder / "gqa", 2)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uptrain")
+    save_pair(folder)
     return folder / "gqa"
 
 
@@ -66,10 +72,8 @@ class Log(list[dict[str, Any]]):
 def whole(source: Path, data: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Log]:
     """A run without interruption, which others are compared with."""
     target, log = tmp_path_factory.mktemp("whole") / "result", Log()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    uptrain(source, data, target, SETTINGS, on_event=log)
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        uptrain(source, data, target, SETTINGS, on_event=log)
     return target, log
 
 

@@ -212,7 +212,7 @@ def _unescaped(at: Any) -> list[str]:
 @pytest.fixture
 def kept(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     own = Store(Settings(data_dir=str(tmp_path)))
-    monkeypatch.setattr(store, "_store", own)
+    monkeypatch.setattr(store, "process_store", own)
     yield own
     own.close()
 

@@ -14,7 +14,7 @@ from attention.serving import plan as serving
 from attention.serving.fit import MAX_COUNT, Setup
 from attention.serving.plan import Plan
 from attention.serving.prefill import Prefill, prefill_floor, vocabulary_of
-from attention.serving.ways_out import price_per_million
+from attention.serving.price import price_per_million
 from attention.spec import ModelSpec
 from attention.units import binary_bytes, counted, decimal, duration, held, significant
 from ui import downloads, frame

@@ -9,18 +9,14 @@ import streamlit as st
 
 from attention import sharing
 from attention.tiny.config import DATA, MODELS
-from attention.tiny.head_roles import (
-    ROLES,
-    group_similarity,
-    named,
-    recorded_roles,
-)
+from attention.tiny.head_roles import group_similarity, named, recorded_roles
 from attention.tiny.numpy_forward import (
     Maps,
     TinyWeights,
     load_named,
     maps,
 )
+from attention.tiny.role_places import ROLES
 from attention.tiny.text import (
     EXAMPLES,
     MAX_BYTES,

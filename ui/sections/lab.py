@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from attention import sharing
-from attention.tiny import findings, merged, results
+from attention.tiny import findings, merged, results, slices
 from attention.tiny.config import MODELS
 from attention.tiny.results import Run, Study
 from attention.tiny.text import glyphs
@@ -24,7 +24,7 @@ KEY = "lab"
 PERCENTS = (1, 2, 5, 10)
 PARAMS = (
     params.choice("lab_kv", list(results.KV_HEADS), 2),
-    params.choice("lab_pool", list(results.WAYS), "mean"),
+    params.choice("lab_pool", list(results.POOL_METHODS), "mean"),
     params.choice("lab_alpha", list(PERCENTS), 5),
     params.choice("lab_layer", [1, 2, 3, 4], 1),
     params.choice("lab_matrix", ["k", "v"], "k"),
@@ -246,7 +246,7 @@ def recorded(plan: Chosen) -> None:
     )
     kept = plan.n_kv_heads if plan.n_kv_heads != MHA_HEADS else 1
     left, right = st.columns(2, gap="large")
-    poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in results.WAYS]
+    poolings = [_line(found, kept, pool, pool, lab.POOL_COLORS[pool]) for pool in results.POOL_METHODS]
     heads = [_line(found, k, plan.pool, _trained(k), lab.KV_LINE[k]) for k in results.KV_HEADS]
     scratch = _levels(plan._replace(n_kv_heads=kept), found.mha, found.scratch(kept))
     for column, key, lines, levels, title in (
@@ -294,8 +294,8 @@ def pooling_picture(plan: Chosen, layer: int) -> None:
         finding = merged.finding(merged.layers(plan.n_kv_heads)[layer], matrix)
         at_lines = " The percentage at a line is what the merge keeps of that head's energy, before the fit."
     else:
-        found = results.slices(source, layer, matrix, plan.n_kv_heads, plan.pool)
-        finding, at_lines = results.likeness_finding(found), ""
+        found = slices.slices(source, layer, matrix, plan.n_kv_heads, plan.pool)
+        finding, at_lines = slices.likeness_finding(found), ""
     draws = " Random heads are drawn anew in every run; one draw is shown." if plan.pool == "random" else ""
     place.subheader(_pooling_title(plan, layer, matrix), anchor=False)
     lesson.show(

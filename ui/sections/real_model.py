@@ -90,13 +90,14 @@ def missing() -> bool:
 
 
 @st.cache_resource(scope="session", show_spinner=False)
-def _kept() -> dict[str, Any]:
+def last_shown() -> dict[str, Any]:
+    """What this session has seen last: its job, what that has written, and what stays until the next first word."""
     return {}
 
 
 def _written(job: Seen) -> Written:
     """The text that the job has written so far; each result is read once."""
-    kept = _kept()
+    kept = last_shown()
     if kept.get("job") is not job:
         kept.update(job=job, written=Written())
     found: Written = kept["written"]
@@ -105,7 +106,7 @@ def _written(job: Seen) -> Written:
 
 def draw(job: Seen | None, merge: str) -> None:
     """Draw the columns, and above them their origin. Until a run's first word the columns from before stay."""
-    kept = _kept()
+    kept = last_shown()
     now = None if job is None else _written(job)
     if now is not None and any(column.n_tokens for column in now.columns.values()):
         assert job is not None

@@ -23,7 +23,7 @@ from viz import bars as bar_figures
 from viz import spectrum as figures
 from viz.code import compare_trap, describe_trap, plot_trap
 
-TIMED_WAYS = ("folded_matmul", "split_matmul")
+TIMED = ("folded_matmul", "split_matmul")
 """The implementations to time. Both read each K/V head once; the faster one counts."""
 MOST_BYTES = 2**28
 """The most bytes of MHA's keys and values that are timed, in float32."""
@@ -82,10 +82,7 @@ def cases(spec: ModelSpec, points: tuple[Point, ...], load: Load) -> list[dict[s
         "device": "auto",
     }
     return [
-        {**shared, "implementation": way, "n_kv_heads": p.n_kv_heads}
-        for p in points
-        if p.n_kv_heads
-        for way in TIMED_WAYS
+        {**shared, "implementation": name, "n_kv_heads": p.n_kv_heads} for p in points if p.n_kv_heads for name in TIMED
     ]
 
 
@@ -205,7 +202,7 @@ def show_lesson(spec: ModelSpec, chosen: int, near: str) -> None:
 def table_one_cases() -> list[dict[str, Any]]:
     """Cases of the bench job: T5.1.1-XXL's heads (64 of size 64), the paper's 2,048 tokens, the sharings of Table 1."""
     shared = {"n_heads": 64, "head_dim": 64, "context": 2048, "batch": 4, "dtype": "float32", "device": "auto"}
-    return [{**shared, "implementation": way, "n_kv_heads": k} for k in (64, 8, 1) for way in TIMED_WAYS]
+    return [{**shared, "implementation": name, "n_kv_heads": k} for k in (64, 8, 1) for name in TIMED]
 
 
 def draw_table_one(job: Seen | None) -> None:

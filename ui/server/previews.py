@@ -63,7 +63,8 @@ def page_of(path: str) -> str | None:
 
 
 @lru_cache(maxsize=KEPT_PICTURES)
-def _drawn(shown: Card) -> bytes:
+def drawn(shown: Card) -> bytes:
+    """The picture as PNG; the latest KEPT_PICTURES are kept."""
     from viz.card import draw_card
 
     # the font of the pages; in another version of Streamlit the file may have another name
@@ -75,7 +76,7 @@ def picture(words: ViewWords) -> bytes:
     """The picture of a view, PNG."""
     from viz.card import Card
 
-    return _drawn(Card(words.page, words.says, words.bars, words.heads))
+    return drawn(Card(words.page, words.says, words.bars, words.heads))
 
 
 @lru_cache(maxsize=512)

@@ -168,10 +168,10 @@ class KindCase:
     @property
     def cache_bytes(self) -> int:
         """Bytes that one layer keeps, scales and the indexer's keys included."""
-        return self.batch * self.n_kv_heads * self.slots * self.row_bytes + self._scale_bytes + self.index_bytes
+        return self.batch * self.n_kv_heads * self.slots * self.row_bytes + self.scale_bytes + self.index_bytes
 
     @property
-    def _scale_bytes(self) -> int:
+    def scale_bytes(self) -> int:
         """Bytes of calibrated scales: one float32 per head and plane, whatever the context."""
         planes = [self.k_format] if self.kind in ONE_PLANE else [self.k_format, self.v_format]
         return 4 * self.n_kv_heads * planes.count("fp8-head")
@@ -196,7 +196,7 @@ def kind_bytes(case: KindCase) -> int:
     In sparse, `top_k` positions are counted once however many new tokens pick: all may pick the same ones.
     """
     read = min(case.slots, case.top_k) if case.top_k else case.slots
-    cache = case.batch * case.n_kv_heads * read * case.row_bytes + case._scale_bytes + case.index_bytes
+    cache = case.batch * case.n_kv_heads * read * case.row_bytes + case.scale_bytes + case.index_bytes
     size = DTYPES[case.dtype]
     rows = case.batch * case.q_len
     index = rows * case.index_heads * (case.index_dim * size + 4)  # queries, and a float32 weight of each

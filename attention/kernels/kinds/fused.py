@@ -250,7 +250,7 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
         *(device, q.dtype, n_kv_heads, rows, q_len, head_dim, cache.value_dim, k.code, v.code, cache.v is None),
         *(bool(cache.window), chosen is None, places.bit_length(), slots.bit_length()),
     )
-    launch(_tile_of(shape, tiles(rows, row_bytes, widest, q.element_size(), max(k.code, v.code) > FP8_BITS), launch))
+    launch(tile_of(shape, tiles(rows, row_bytes, widest, q.element_size(), max(k.code, v.code) > FP8_BITS), launch))
     if chosen is not None:
         return out.view(batch, q_len, n_heads, -1).transpose(1, 2)
     return out.view(batch, n_heads, q_len, -1)
@@ -259,7 +259,7 @@ def attend(q: Tensor, cache: Cache, chosen: Tensor | None = None) -> Tensor:
 _taken: dict[tuple, Tile] = {}
 
 
-def _tile_of(shape: tuple, known: tuple[Tile, ...], launch: Callable[[Tile], None]) -> Tile:
+def tile_of(shape: tuple, known: tuple[Tile, ...], launch: Callable[[Tile], None]) -> Tile:
     """The fastest tile of a shape on this device. The shape's first step finds it: each tile is compiled and timed.
 
     Raises:

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #endif
 #include "../threads.h"
-#include "native_room.h"
+#include "native_buffers.h"
 
 namespace {
 

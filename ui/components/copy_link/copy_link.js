@@ -12,7 +12,7 @@ function address(added = {}) {
   return found.href;
 }
 
-const WAYS = {
+const FORMS = {
   link: () => address(),
   markdown: (says) =>
     `[${says.replace(/[\\[\]]/g, "\\$&")}](${address().replaceAll("(", "%28").replaceAll(")", "%29")})`,
@@ -52,7 +52,7 @@ export default function (component) {
     others.setAttribute("aria-expanded", String(on));
   };
   const copy = async (as) => {
-    const text = WAYS[as](component.data.says);
+    const text = FORMS[as](component.data.says);
     let copied = false;
     try {
       await navigator.clipboard.writeText(text);

@@ -90,10 +90,10 @@ def lecture(page: str, values: Mapping[str, Any]) -> None:
         },
     )
     if page == END:
-        _closing(settings.load().public_url or _base(str(st.context.url or "")))
+        _closing(settings.load().public_url or site(str(st.context.url or "")))
 
 
-def _base(url: str) -> str:
+def site(url: str) -> str:
     """The site's address, from a page's address in the browser: all pages have the same parent. "" if there is none."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}/" if parts.netloc else ""

@@ -9,7 +9,7 @@ from attention.catalog import published
 from attention.serving import fit
 from attention.serving import plan as serving
 from attention.serving.fit import Setup
-from attention.serving.ways_out import Way, price_per_million, ways_out
+from attention.serving.remedies import Remedy, remedies
 from attention.spec import FixedState, Kind, Layer, ModelSpec, Role
 from tests.published_specs import spec_of
 
@@ -17,39 +17,39 @@ LLAMA_70B = spec_of("meta-llama/Llama-3.1-70B")
 FOUR = Setup(published.accelerator("l40s"), count=4)
 
 
-def found(spec: ModelSpec, setup: Setup, context: int, batch: int) -> dict[str, Way]:
-    return {w.what: w for w in ways_out(spec, setup, context, batch, serving.plan(spec, setup, context, batch))}
+def found(spec: ModelSpec, setup: Setup, context: int, batch: int) -> dict[str, Remedy]:
+    return {w.what: w for w in remedies(spec, setup, context, batch, serving.plan(spec, setup, context, batch))}
 
 
 @pytest.mark.parametrize(("context", "batch"), [(16_384, 8), (32_768, 3), (8_192, 11), (131_072, 1)])
 def test_each_is_enough_by_itself_and_the_numbers_are_the_last_that_are(context, batch):
-    ways = found(LLAMA_70B, FOUR, context, batch)
-    assert ways
-    for way in ways.values():
+    offered = found(LLAMA_70B, FOUR, context, batch)
+    assert offered
+    for remedy in offered.values():
         load: dict[str, Any] = {"context": context, "batch": batch}
-        setup, value = FOUR, cast(Any, way.value)
-        if way.what in load:
-            load[way.what] = value
+        setup, value = FOUR, cast(Any, remedy.value)
+        if remedy.what in load:
+            load[remedy.what] = value
         else:
-            setup = replace(FOUR, **{way.what: value})
-        assert fit.fits(LLAMA_70B, setup, **load), way
-        if way.what != "context":
-            assert fit.fits(LLAMA_70B, setup, context, way.largest_batch)
-            assert not fit.fits(LLAMA_70B, setup, context, way.largest_batch + 1)
+            setup = replace(FOUR, **{remedy.what: value})
+        assert fit.fits(LLAMA_70B, setup, **load), remedy
+        if remedy.what != "context":
+            assert fit.fits(LLAMA_70B, setup, context, remedy.largest_batch)
+            assert not fit.fits(LLAMA_70B, setup, context, remedy.largest_batch + 1)
         else:
             assert not fit.fits(LLAMA_70B, setup, value + 1, batch)
 
 
 def test_by_hand():
     # 4 L40S: usable 43.2 GB less 1 GiB and 35.3 GB of weights on each; a token of 80 layers is 80 KiB on each of 4
-    ways = found(LLAMA_70B, FOUR, 16_384, 8)
+    offered = found(LLAMA_70B, FOUR, 16_384, 8)
     assert LLAMA_70B.n_parameters
     left = 48 * 10**9 * 9 // 10 - 2**30 - -(-LLAMA_70B.n_parameters * 2 // 4)
     per_token = 80 * 2 * 2 * 128 * 2
-    assert ways["batch"].value == left // (16_384 * per_token)
-    assert ways["context"].value == left // 8 // per_token // 16 * 16
-    assert ways["count"].value == 8
-    assert ways["weight_dtype"].value == "fp8"
+    assert offered["batch"].value == left // (16_384 * per_token)
+    assert offered["context"].value == left // 8 // per_token // 16 * 16
+    assert offered["count"].value == 8
+    assert offered["weight_dtype"].value == "fp8"
 
 
 def test_what_cannot_help_is_left_out():
@@ -59,14 +59,4 @@ def test_what_cannot_help_is_left_out():
     recurrent = ModelSpec(
         "r", (Layer(Kind.RECURRENT, (FixedState(Role.RECURRENT, 7 * 10**9, "fp32"),)),), n_parameters=11
     )
-    assert found(recurrent, replace(FOUR, count=1), 8192, 2) == {"batch": Way("batch", 1, 1)}
-
-
-def test_the_price_of_a_million_tokens():
-    # 4 cards at 1.80 an hour are 0.002 a second; at 100 tokens a second a million takes 10,000 s
-    assert price_per_million(1.8, 4, 100) == pytest.approx(20)
-    assert price_per_million(0, 4, 100) == 0
-    with pytest.raises(ValueError, match="price_per_hour must be at least 0"):
-        price_per_million(-1, 1, 1)
-    with pytest.raises(ValueError, match="tokens_per_s must be above 0"):
-        price_per_million(1, 1, 0)
+    assert found(recurrent, replace(FOUR, count=1), 8192, 2) == {"batch": Remedy("batch", 1, 1)}

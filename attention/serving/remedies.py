@@ -16,7 +16,7 @@ CACHE_FORMATS = ("fp8", "int4-g64")
 WEIGHT_FORMATS = ("fp8", "int4-g128")
 
 
-class Way(NamedTuple):
+class Remedy(NamedTuple):
     """One change with which the load fits, while all else stays as it is.
 
     Attributes:
@@ -30,7 +30,7 @@ class Way(NamedTuple):
     largest_batch: int
 
 
-def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan) -> tuple[Way, ...]:
+def remedies(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan) -> tuple[Remedy, ...]:
     """The single changes with which the load fits, the cheapest first; none if it fits already.
 
     Formats in which the size of the model's states is not known are left out.
@@ -41,23 +41,23 @@ def ways_out(spec: ModelSpec, setup: Setup, context: int, batch: int, plan: Plan
     """
     if plan.fits:
         return ()
-    ways: list[Way] = []
+    found: list[Remedy] = []
     caches = [("kv_dtype", name, replace(setup, kv_dtype=name)) for name in CACHE_FORMATS]
     weights = [("weight_dtype", name, replace(setup, weight_dtype=name)) for name in WEIGHT_FORMATS]
     for formats in (caches, weights):
         for what, name, other in formats:
             with suppress(ValueError):
                 if _smaller(spec, setup, other, context) and fit.fits(spec, other, context, batch):
-                    ways.append(Way(what, name, fit.largest_batch(spec, other, context)))
+                    found.append(Remedy(what, name, fit.largest_batch(spec, other, context)))
                     break
     if plan.largest_context:
-        ways.append(Way("context", plan.largest_context, batch))
+        found.append(Remedy("context", plan.largest_context, batch))
     if 0 < plan.largest_batch < batch:
-        ways.append(Way("batch", plan.largest_batch, plan.largest_batch))
+        found.append(Remedy("batch", plan.largest_batch, plan.largest_batch))
     if plan.smallest_count is not None and plan.smallest_count != setup.count:
         more = replace(setup, count=plan.smallest_count)
-        ways.append(Way("count", plan.smallest_count, fit.largest_batch(spec, more, context)))
-    return tuple(ways)
+        found.append(Remedy("count", plan.smallest_count, fit.largest_batch(spec, more, context)))
+    return tuple(found)
 
 
 def _smaller(spec: ModelSpec, setup: Setup, other: Setup, context: int) -> bool:
@@ -66,20 +66,3 @@ def _smaller(spec: ModelSpec, setup: Setup, other: Setup, context: int) -> bool:
     return fit.budget(spec, other).weight_bytes < fit.budget(spec, setup).weight_bytes or fit.state_bytes_per_rank(
         spec, other, context, 1
     ) < fit.state_bytes_per_rank(spec, setup, context, 1)
-
-
-def price_per_million(price_per_hour: float, count: int, tokens_per_s: float) -> float:
-    """The price of a million tokens.
-
-    Args:
-        price_per_hour: price of one accelerator for an hour, in any currency; the result has the same currency.
-        count: accelerators; tokens_per_s: tokens per second of all of them together.
-
-    Raises:
-        ValueError: a price below 0, or a rate that is not above 0.
-    """
-    if price_per_hour < 0:
-        raise ValueError(f"price_per_hour must be at least 0, got {price_per_hour!r}")
-    if tokens_per_s <= 0:
-        raise ValueError(f"tokens_per_s must be above 0, got {tokens_per_s!r}")
-    return price_per_hour * count / 3600 / tokens_per_s * 1e6
