@@ -75,7 +75,7 @@ def ask(asked: Iterable[Question]) -> list[Answer]:
     asked_version()
     asked = list(asked)
     lines = [computed(one.spec, one.settings, one.memory_bytes) for one in asked]
-    answers = _answers([request(one) for one in asked])
+    answers = planner_answers([request(one) for one in asked])
     return [Answer(said(answer), line, answer.get("refused")) for answer, line in zip(answers, lines, strict=True)]
 
 
@@ -112,7 +112,8 @@ def request(one: Question) -> dict[str, Any]:
     }
 
 
-def _answers(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def planner_answers(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answer of SGLang's own code to each request, from a process of its own."""
     # -P keeps the program's folder off the import path, because it has another module named sglang
     with subprocess.Popen(
         [sys.executable, "-P", str(PLANNER)],

@@ -57,7 +57,7 @@ class _Module(types.ModuleType):
         return Absent
 
 
-class _Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the packages in STUBBED where they are not installed. It is asked last."""
 
     def find_spec(self, fullname: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
@@ -142,7 +142,7 @@ class _Context:
 def prepare() -> None:
     """Put the stubs and the settings in their places. Other modules of SGLang import the settings by name, so this
     comes before them."""
-    sys.meta_path.append(_Stubs())
+    sys.meta_path.append(Stubs())
     runtime = _of("sglang.srt.runtime_context")
     for name in ("schedule", "memory", "parallel", "exec", "disagg", "spec", "model"):
         setattr(runtime, f"get_{name}", lambda name=name: _SETTINGS[name])

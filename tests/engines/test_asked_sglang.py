@@ -76,7 +76,7 @@ def test_the_planner_is_run_beside_sglang_alone() -> None:
 
 
 def test_what_stands_for_a_missing_package() -> None:
-    stubs = sglang_planner._Stubs()
+    stubs = sglang_planner.Stubs()
     assert stubs.find_spec("torch.nn") is None
     spec = stubs.find_spec("torchvision.transforms")
     assert spec is not None
@@ -98,10 +98,10 @@ def test_a_model_asked_from_the_command_line(monkeypatch: Any, capsys: pytest.Ca
     words = ["verify", LLAMA, "--engine", "sglang", "--memory", "40GiB"]
     for tokens, code in ((327680, 0), (7, 1)):
         answers = [{"tokens": tokens, "window_tokens": 0, "states": 0}]
-        monkeypatch.setattr(ask_sglang, "_answers", lambda _, answers=answers: answers)
+        monkeypatch.setattr(ask_sglang, "planner_answers", lambda _, answers=answers: answers)
         assert cli.main(words) == code
         assert ("not equal" in capsys.readouterr().out) is bool(code)
-    monkeypatch.setattr(ask_sglang, "_answers", lambda _: [{"refused": "SGLang has no class"}])
+    monkeypatch.setattr(ask_sglang, "planner_answers", lambda _: [{"refused": "SGLang has no class"}])
     assert cli.main(words) == 2
     assert "no class" in capsys.readouterr().err
 
