@@ -1,7 +1,7 @@
 """Every page at every width: words are whole, nothing is cut off or overlaps, nothing moves while it loads.
 
-The console is empty, and axe-core finds no violation of ours; pages are light and dark in turn. A new file in
-``pages/`` is included by itself.
+The console is empty; pages are light and dark in turn. On some pages, drawn anew in each run, axe-core finds no
+violation of ours. A new file in ``pages/`` is included by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from tests.server import PATIENCE_MS, ROOT
 PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py"))]
 DRAWN_TO = (1920, 1024, 820, 390, 320) if SOAK else (820, 320)
 """A page is opened at a width of 1280 and then resized to these widths."""
+AXED = drawn(PAGES, 6)
+"""Pages that axe-core looks at: it takes longer than all else together."""
 LOADS = [("", 1280), ("", 390), ("timings", 390), ("fit", 1280), ("lab", 820)]
 """(page, width) that a tab loads: each kind of figure, and a page with many elements."""
 if SOAK:
@@ -57,7 +59,7 @@ def test_a_page_stands_still_while_it_loads(app: str, watched: tuple[Page, list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", drawn(PAGES, 8))
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_at_its_widths(app: str, page: Page, name: str) -> None:
     scheme = SCHEMES[PAGES.index(name) % 2]
     said = watch_console(page)
@@ -70,7 +72,7 @@ def test_a_page_at_its_widths(app: str, page: Page, name: str) -> None:
         at_rest(page)
         assert findings(page) == [], width
         assert_sound(page)
-        if width == SIZE["width"]:
+        if width == SIZE["width"] and name in AXED:
             assert violations(page) == []
     assert said == []
 

@@ -19,6 +19,7 @@ from attention.convert.run import convert
 from attention.memory.footprint import sequence_bytes
 from tests import convert_models as models
 from tests.convert_models import FAMILIES, N_HEADS, N_LAYERS, make_model, save
+from tests.long import drawn
 
 N_KV = 6
 """Of 12 query heads: K = 2 merges three heads into one, so no factor is a power of two."""
@@ -85,7 +86,7 @@ def test_every_family_is_tested() -> None:
     assert set(FAMILIES) | {"gemma3"} == set(LAYOUTS)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", drawn(list(FAMILIES), 20))
 def test_family(family: str, tmp_path: Path) -> None:
     model = make_model(family, N_KV)
     source = save(model, tmp_path / "source")
@@ -136,8 +137,11 @@ def test_family(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("family", "n_kv", "k"),
-    [(family, 12, 4) for family in FAMILIES]
-    + [(family, 6, 1) for family in ("llama", "phi3", "olmo2", "cohere", "stablelm", "dbrx")],
+    drawn(
+        [(family, 12, 4) for family in FAMILIES]
+        + [(family, 6, 1) for family in ("llama", "phi3", "olmo2", "cohere", "stablelm", "dbrx")],
+        20,
+    ),
 )
 def test_equal_heads_give_equal_logits(family: str, n_kv: int, k: int, tmp_path: Path) -> None:
     model = make_model(family, n_kv)
