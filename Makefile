@@ -57,8 +57,9 @@ test: $(VENV)/dev.stamp $(VENV)/kernels.stamp browser check ## set up and run ev
 test-fast: $(VENV)/dev.stamp $(VENV)/kernels.stamp ## the tests without a browser
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not browser"
 
-soak: $(VENV)/dev.stamp $(VENV)/kernels.stamp browser ## the long forms: twenty-five minutes of walks, thousands of hostile addresses, fifty visitors, 10,000 reruns
-	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults tests/worker tests/kept/test_store.py tests/configs/test_readings.py tests/kernels/test_nonfinite.py tests/tiny tests/uptrain tests/browser tests/walks
+soak: $(VENV)/dev.stamp $(VENV)/kernels.stamp browser ## the long forms, an hour on two cores: walks, every reading, every page at six widths, hostile visitors
+	HEADSHARE_SOAK=1 $(PY) -m pytest -n $(TEST_PROCESSES) --dist worksteal tests/worker tests/kept/test_store.py tests/configs/test_readings.py tests/kernels/test_nonfinite.py tests/tiny tests/uptrain tests/browser tests/walks
+	HEADSHARE_SOAK=1 $(PY) -m pytest tests/faults
 	$(PY) -m bench.load
 
 rehearse: ## the Dockerfile's steps in a clean folder, without a container engine

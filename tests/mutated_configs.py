@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from attention.configs.families.ordinary import DECODING_ENCODERS
 from attention.configs.names import FLAGS, LAYERS, MIXED, NATURAL, POSITIVE
 from attention.configs.reader import decoder_part, spec_from_config, stated_layers
 from attention.configs.registry import ADAPTERS, find
@@ -66,6 +67,17 @@ def shipped_bases() -> dict[str, dict[str, Any]]:
     }
 
 
+LEFT_OPEN: dict[str, dict[str, Any]] = {
+    **{name: {"is_decoder": True} for name in DECODING_ENCODERS},
+    **{name: {"head_dim": 128} for name in ("qwen3_omni_moe_text", "glm4v_moe_text")},
+    **{name: {"layer_types": ["conv", "conv", "full_attention", "conv"] * 2} for name in ("lfm2_moe", "lfm3")},
+    "minimax": {"layer_types": ["linear_attention", "full_attention"] * 4},
+    "bailing_hybrid": {"layer_group_size": 4},
+    "deepseek_ref": {"compress_ratios": [0, 0, 4, 128, 4, 128, 4, 0]},
+}
+"""What the defaults of some classes leave open: a file must state it."""
+
+
 def class_bases() -> dict[str, dict[str, Any]]:
     """The class's own defaults with few layers, for every type that is read and has no shipped file."""
     from transformers import AutoConfig, PretrainedConfig
@@ -85,7 +97,7 @@ def class_bases() -> dict[str, dict[str, Any]]:
         for name in LAYERS:
             if name in config:
                 config[name] = min(config[name], FEW_LAYERS)
-        out[model_type] = base(config)
+        out[model_type] = base(config | LEFT_OPEN.get(model_type, {}))
     return out
 
 

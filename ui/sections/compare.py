@@ -163,7 +163,7 @@ def side_by_side(rows: Sequence[Compared], pasted_config: Mapping[str, Any] | No
     ):
         if st.session_state[key] not in known:
             st.session_state[key] = ""
-        names = {"": f"{'largest' if key == 'cmp_first' else 'smallest'}: {known[own].label}"}
+        names = {"": "the largest cache" if key == "cmp_first" else "the smallest"}
         names |= {name: row.label for name, row in known.items()}
         state.name_anew(key, list(names.values()))
         picked = column.selectbox(label, list(names), key=key, format_func=names.__getitem__)

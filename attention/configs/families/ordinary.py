@@ -98,8 +98,8 @@ def read_even_heads(reader: Reader) -> list[Layer]:
 def read_multi_head(reader: Reader) -> list[Layer]:
     """Families in which every query head has its own K and V (GPT-2, OPT, BLOOM …)."""
     heads = reader.n_heads
-    if reader.raw.get("attention_head_type", "multihead") != "multihead":
-        # SantaCoder was first published as a GPT-2 with its own code
+    # SantaCoder was first published as a GPT-2 with its own code; other classes do not read the field
+    if reader.model_type == "gpt2" and reader.raw.get("attention_head_type", "multihead") != "multihead":
         if reader.raw["attention_head_type"] != "multiquery" or reader.width % heads:
             reader.refuse("attention_head_type", f"= {shown(reader.raw['attention_head_type'])} is not known")
         return layers_of(reader, heads, 1, reader.width // heads)
@@ -202,7 +202,7 @@ def prepare_exaone(raw: dict[str, Any]) -> dict[str, Any]:
 
 def _is_santacoder(part: Mapping[str, Any]) -> bool:
     """Whether a file is SantaCoder, which has the type GPT-2 but its own multi-query code."""
-    return part.get("attention_head_type") == "multiquery"
+    return part.get("model_type") == "gpt2" and part.get("attention_head_type") == "multiquery"
 
 
 ADAPTERS = {
