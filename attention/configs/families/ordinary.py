@@ -153,7 +153,7 @@ GROUPED_TYPES = (
     *("apertus", "afmoe", "ernie4_5", "ernie4_5_moe", "dots1", "glm", "glm4", "glm4_moe"),
     *("gpt_oss", "helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "hy_v3", "hyperclovax", "internlm3", "iquestcoder"),
     *("jais2", "llama4_text", "mellum", "minimax_m2", "nanochat", "nemotron", "solar_open", "bitnet", "cwm"),
-    *("diffllama", "doge", "aria_text", "beam", "flint", "kolibri1", "modernbert-decoder"),
+    *("diffllama", "doge", "aria_text", "beam", "flint", "kolibri1"),
     *("qwen3_vl_text", "qwen3_vl_moe_text"),
     *("qwen3_omni_moe_text", "glm4v_text", "glm4v_moe_text", "glm_ocr_text", "ernie4_5_vl_moe_text"),
     *("emu3_text_model", "hunyuan_vl_text", "paddleocr_vl_text", "molmo2_text", "cosmos3_edge_text"),
@@ -168,7 +168,16 @@ GROUPED_TYPES = (
 )
 MULTI_HEAD_TYPES = (
     *("gpt2", "gpt-sw3", "gptj", "gpt_neox", "gpt_neox_japanese", "opt", "bloom", "codegen"),
-    *("biogpt", "xglm", "persimmon", "ctrl", "git", "kosmos_2_text_model", "kosmos_2_5_text_model"),
+    *(
+        "biogpt",
+        "xglm",
+        "persimmon",
+        "ctrl",
+        "git",
+        "modernbert-decoder",
+        "kosmos_2_text_model",
+        "kosmos_2_5_text_model",
+    ),
 )
 DECODING_ENCODERS = (
     *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
