@@ -8,14 +8,11 @@ is compared too. This module makes the requests and compares the answers with th
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
-import sys
-import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attention.engines import planner_process
 from attention.engines.sglang import Settings, slots
 from attention.spec import ModelSpec
 
@@ -114,22 +111,6 @@ def request(one: Question) -> dict[str, Any]:
 
 def planner_answers(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The answer of SGLang's own code to each request, from a process of its own."""
-    # -P keeps the program's folder off the import path, because it has another module named sglang
-    with subprocess.Popen(
-        [sys.executable, "-P", str(PLANNER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as child:
-        timer = threading.Timer(SECONDS, child.kill)
-        timer.start()
-        try:
-            out, _ = child.communicate("".join(json.dumps(one) + "\n" for one in requests))
-        finally:
-            timer.cancel()
-    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    if len(lines) != len(requests) + 1:
-        raise ValueError("SGLang did not answer: is all of requirements-sglang.txt installed?")
-    return lines[1:]
+    return planner_process.answers(
+        PLANNER, requests, SECONDS, "SGLang did not answer: is all of requirements-sglang.txt installed?"
+    )

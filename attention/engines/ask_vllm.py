@@ -6,14 +6,11 @@ used. ``vllm_planner`` runs there. This module makes its requests and compares i
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attention.engines import planner_process
 from attention.engines.installed import version_of
 from attention.engines.vllm import block_of, plan
 from attention.engines.vllm_layers import Settings, cache_dtype, rank_heads, state_dtype, state_elements
@@ -142,22 +139,6 @@ def _sent(layer: Layer, spec: ModelSpec, settings: Settings) -> Iterable[dict[st
 
 
 def _answers(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # -P keeps the program's folder off the import path, because it has another module named vllm
-    with subprocess.Popen(
-        [sys.executable, "-P", str(PLANNER)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as child:
-        timer = threading.Timer(SECONDS, child.kill)
-        timer.start()
-        try:
-            out, _ = child.communicate("".join(json.dumps(one) + "\n" for one in requests))
-        finally:
-            timer.cancel()
-    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    if len(lines) != len(requests) + 1:
-        raise ValueError("vLLM's planner did not answer: is all of requirements-vllm.txt installed?")
-    return lines[1:]
+    return planner_process.answers(
+        PLANNER, requests, SECONDS, "vLLM's planner did not answer: is all of requirements-vllm.txt installed?"
+    )

@@ -61,7 +61,7 @@ def kept(folder: Path, name: str, compile_to: Callable[[Path], None], *, mode: i
         aside.chmod(mode)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
-        path = folder / f"{name}-{_digest(aside)}.so"
+        path = folder / f"{name}-{digest(aside)}.so"
         aside.replace(path)
         sync(folder)
     finally:
@@ -87,7 +87,7 @@ def _why_not_whole(path: Path) -> str | None:
     try:
         if (why := why_not_ours(path)) is not None:
             return why
-        if not re.fullmatch(rf".+-{_digest(path)}\.so", path.name):
+        if not re.fullmatch(rf".+-{digest(path)}\.so", path.name):
             return "is not what its name says"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
@@ -112,5 +112,6 @@ def _trial(paths: Sequence[Path]) -> list[bool]:
     return loads
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The hash of a library's content, as its file name has it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:32]

@@ -144,7 +144,7 @@ def test_a_library_that_ends_its_process_does_not_spoil_the_next(place: Path, qu
     bad = next(place.glob("matvec-*.so"))
     os.truncate(bad, 5000)
     stem = bad.name.rsplit("-", 1)[0]
-    bad.rename(place / f"{stem}-{prebuilt.library_store._digest(bad)}.so")
+    bad.rename(place / f"{stem}-{prebuilt.library_store.digest(bad)}.so")
     assert set(prebuilt.found()) == {"rounding"}
 
 
